@@ -1,0 +1,48 @@
+"""The control side's Celery app. Hosts have one of their own (servers.hostnet.worker)."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from kombu.entity import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vpnproject.settings")
+
+app = Celery("vpnproject")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    task_serializer="json",
+    result_serializer="json",
+    accept_content=["json"],
+    task_ignore_result=True,
+    task_default_queue="control",
+    task_queues=[Queue("control"), Queue("keys")],
+    task_routes={"users.make_*": {"queue": "keys"}},
+    worker_prefetch_multiplier=1,
+    worker_enable_remote_control=False,
+    worker_send_task_events=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        # A producer (a connect, an admin's save) must fail fast when Redis is away; the sweeps make up for it.
+        "socket_timeout": 5,
+        "socket_connect_timeout": 2,
+        "retry_on_timeout": False,
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_max": 0.2,
+        # Only the keys queue holds work for longer than moments; see users.tasks.
+        "visibility_timeout": 600,
+    },
+    task_publish_retry=True,
+    task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
+    beat_schedule={
+        "sweep": {"task": "wgpeers.sweep", "schedule": 10, "options": {"expires": 10}},
+        "take reports": {"task": "wgpeers.take_reports", "schedule": 1, "options": {"expires": 2}},
+        "converge all": {"task": "wgpeers.converge_all", "schedule": 60, "options": {"expires": 60}},
+        "missing keys": {"task": "users.make_missing", "schedule": 60, "options": {"expires": 60}},
+        "prune": {"task": "wgpeers.prune", "schedule": 3600, "options": {"expires": 3600}},
+    },
+)
+app.autodiscover_tasks()

@@ -1,0 +1,28 @@
+"""Which host names may reach what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http.request import split_domain_port, validate_host
+
+# Paths that clients use. A host-name check here would answer a ping through the tunnel (Host: the gateway's
+# address) with 400, and to a client any 4xx on a ping is final.
+CLIENT_PATHS = ("/key/", "/k/", "/ku/")
+
+
+class AdminHost:
+    """Hold everything but the clients' API to ``ALLOWED_HOSTS`` as the admin set it."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path_info.startswith(CLIENT_PATHS):
+            return self.get_response(request)
+        name, _port = split_domain_port(request.META.get("HTTP_HOST", ""))
+        if not validate_host(name, settings.ADMIN_HOSTS):
+            return HttpResponseBadRequest("This host name is not in ALLOWED_HOSTS.", content_type="text/plain")
+        return self.get_response(request)

@@ -1,0 +1,142 @@
+"""Settings of the control side: web, gateway web, control worker, keys worker and beat."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from . import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR = Path(os.environ.get("VPN_VAR", BASE_DIR / "var")).resolve()
+env.load_file(VAR / "settings.env")
+
+SECRET_KEY = env.secret("SECRET_KEY", VAR / "secret_key")
+FIELD_KEYS = env.field_keys(VAR / "field_keys")
+DEBUG = env.flag("DEBUG", False)
+
+# Where clients reach the API; written into every profile.
+API_URLS = env.api_urls([])
+# The port of gateway web on the tunnel's gateway address. Never 443: clients drop ":443" and would go to port 80.
+GATEWAY_PORT = env.whole("GATEWAY_PORT", 9790, low=1024, high=65535)
+# Proxies whose X-Forwarded-For is believed. Empty: the address of the TCP connection is the client's.
+TRUSTED_PROXIES = env.words("TRUSTED_PROXIES", [])
+
+# How far a request's timestamps may be from our clock, either way.
+CLOCK_WINDOW = env.whole("CLOCK_WINDOW", 600, low=30, high=3600)
+# How long a connect waits for one host to confirm the new peer before it tries the next host.
+CONFIRM_TIMEOUT = env.seconds("CONFIRM_TIMEOUT", 1.0, low=0.05, high=60)
+# A connection that no host has confirmed is ended after this; it must be longer than any connect can take.
+PENDING_TIMEOUT = env.seconds("PENDING_TIMEOUT", 30.0, low=1, high=600)
+# Wrong second factors in a row, per user and per address, and the seconds after which they are forgotten.
+ATTEMPTS_PER_USER = env.whole("ATTEMPTS_PER_USER", 10, low=1, high=1000)
+ATTEMPTS_PER_ADDRESS = env.whole("ATTEMPTS_PER_ADDRESS", 30, low=1, high=10000)
+ATTEMPTS_WINDOW = env.whole("ATTEMPTS_WINDOW", 600, low=10, high=86400)
+# Views of profile links per address and minute.
+LINK_VIEWS_PER_MINUTE = env.whole("LINK_VIEWS_PER_MINUTE", 30, low=1, high=100000)
+DECISION_DAYS = env.whole("DECISION_DAYS", 365, low=1, high=36500)
+
+# Every host name is let through to /key/ (clients come by whatever address is in their profile, and a ping by
+# the gateway's); vpnproject.middleware.AdminHost applies this list to everything else.
+ADMIN_HOSTS = env.words("ALLOWED_HOSTS", ["*"])
+ALLOWED_HOSTS = ["*"]
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.import_export",
+    "import_export",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "users",
+    "servers",
+    "wgpeers",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "vpnproject.middleware.AdminHost",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "vpnproject.urls"
+WSGI_APPLICATION = "vpnproject.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "vpnproject" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {"default": env.database(VAR / "db.sqlite3")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 12 * 3600
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = VAR / "static"
+# A page must not be a failure because collectstatic has not run yet (tests, a first look by runserver).
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+
+REDIS_URL = env.text("REDIS_URL", f"unix://{VAR / 'redis.sock'}?db=0")
+CELERY_BROKER_URL = env.celery_broker(REDIS_URL)
+
+# The connect API authenticates by its own envelope, never by a session; see wgpeers.envelope.
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "UNAUTHENTICATED_USER": None,
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO")},
+    # Refused requests are recorded as decisions; Django's own warning for each 4xx would only be noise.
+    "loggers": {"django.request": {"level": "ERROR"}},
+}
+
+from .admin_theme import UNFOLD  # noqa: E402, F401  (the theme is long and has nothing to do with the rest)

@@ -1,0 +1,9 @@
+"""gateway web: pings and syncs that come through tunnels, and nothing else."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+# Set, not defaulted: this process is gateway web whatever the environment says.
+os.environ["DJANGO_SETTINGS_MODULE"] = "vpnproject.settings_gateway"
+application = get_wsgi_application()
