@@ -1,0 +1,87 @@
+"""Attempt budgets: how many wrong second factors one user, and one address, may offer before a pause.
+
+Kept in Redis, counted before the factor is looked at (so that a burst of parallel guesses counts in full) and
+given back when it was right. Pings have no budget: they carry no factor.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+import redis
+from django.conf import settings
+
+from .store import StoreDown, store
+
+# One script, so that the check and the count are one step. A budget that is used up is not counted further: its
+# pause ends ATTEMPTS_WINDOW after the first attempt, whatever is tried meanwhile.
+_RESERVE = """
+for i, key in ipairs(KEYS) do
+  if tonumber(redis.call('GET', key) or '0') >= tonumber(ARGV[i]) then return redis.call('PTTL', key) end
+end
+for _, key in ipairs(KEYS) do
+  if redis.call('INCR', key) == 1 then redis.call('EXPIRE', key, ARGV[#KEYS + 1]) end
+end
+return -1
+"""
+_GIVE_BACK = """
+for i, key in ipairs(KEYS) do
+  if tonumber(redis.call('GET', key) or '0') > 0 then redis.call('DECR', key) end
+end
+"""
+
+
+class TooManyAttempts(Exception):
+    """``retry_after``: whole seconds until the budget is whole again."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many attempts; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    keys: tuple[str, ...]
+
+    def give_back(self) -> None:
+        try:
+            store().eval(_GIVE_BACK, len(self.keys), *self.keys)
+        except redis.RedisError as error:
+            raise StoreDown from error
+
+
+def network_of(address: str) -> str:
+    """What counts as one address: an IPv4 address, or an IPv6 /64, of which one customer has all."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if parsed.version == 4:
+        return str(parsed)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def reserve(user: str, address: str) -> Reservation:
+    """Count one attempt of ``user`` (public id) from ``address``, or raise ``TooManyAttempts``."""
+    keys = (f"attempts:user:{user}", f"attempts:address:{network_of(address)}")
+    limits = (settings.ATTEMPTS_PER_USER, settings.ATTEMPTS_PER_ADDRESS)
+    try:
+        left = int(store().eval(_RESERVE, len(keys), *keys, *limits, settings.ATTEMPTS_WINDOW))
+    except redis.RedisError as error:
+        raise StoreDown from error
+    if left >= 0:
+        raise TooManyAttempts(max(1, -(-left // 1000)))
+    return Reservation(keys)
+
+
+def count_view(kind: str, address: str, per_minute: int) -> bool:
+    """Whether ``address`` may do one more of ``kind`` within this minute."""
+    key = f"views:{kind}:{network_of(address)}"
+    try:
+        with store().pipeline() as pipe:
+            pipe.incr(key)
+            pipe.expire(key, 60, nx=True)
+            return int(pipe.execute()[0]) <= per_minute
+    except redis.RedisError as error:
+        raise StoreDown from error

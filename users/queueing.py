@@ -1,0 +1,39 @@
+"""Handing work to Celery from the web and from models: by name, so that no layer imports one above it, and after
+the transaction, so that the worker finds the rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, ParamSpec, cast
+
+import redis
+from celery import current_app, shared_task
+from django.db import transaction
+from kombu.exceptions import OperationalError
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+
+
+def task(name: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """A Celery task that returns nothing; called directly it is the plain function."""
+    return cast(Callable[[Callable[P, None]], Callable[P, None]], shared_task(name=name))
+
+
+def enqueue(task: str, *args: Any, queue: str | None = None, expires: float | None = None) -> bool:
+    """Queue ``task``; False, and a line in the log, if the broker is away.
+
+    That is not the caller's failure: whatever is queued here is done again by a slow sweep.
+    """
+    options: dict[str, Any] = {} if queue is None else {"queue": queue}
+    try:
+        current_app.send_task(task, args=args, expires=expires, **options)
+    except (OperationalError, redis.RedisError, OSError) as error:
+        log.warning("could not queue %s (%s); the next sweep makes up for it", task, type(error).__name__)
+        return False
+    return True
+
+
+def after_commit(task: str, *args: Any) -> None:
+    transaction.on_commit(lambda: enqueue(task, *args), robust=True)
