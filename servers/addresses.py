@@ -1,0 +1,104 @@
+"""Allotting tunnel addresses. The database's unique constraints decide races; each step costs the same however
+full the network is.
+
+Host parts below ``Server.next_part`` have a row; a free row (no user) is taken first, else the counter moves on by
+one. The counter may meet parts that an admin gave by hand: it steps over them, each once in the server's life.
+"""
+
+from __future__ import annotations
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.db.models import F, QuerySet
+
+from users.models import VpnUser
+
+from . import networks
+from .models import Address, Server
+
+# Two requests may reach for the same free row; the loser looks again. 50 at once have been seen to need 6 rounds.
+ROUNDS = 100
+
+
+class NoAddressLeft(Exception):
+    """Every host part of the server's network is taken."""
+
+
+def static_address(server: Server, user: VpnUser) -> Address:
+    """The user's own address on this server, allotted now if they have none."""
+    for _ in range(ROUNDS):
+        if mine := Address.objects.filter(server=server, user=user, dynamic=False).first():
+            return mine
+        try:
+            # A savepoint: the constraint may say that another request of this user was faster.
+            with transaction.atomic():
+                return _allot(server, user, dynamic=False)
+        except IntegrityError:
+            continue
+    raise NoAddressLeft
+
+
+def dynamic_address(server: Server, user: VpnUser) -> Address:
+    """An address from the pool for a further device of the user; ``release`` gives it back."""
+    for _ in range(ROUNDS):
+        try:
+            with transaction.atomic():
+                return _allot(server, user, dynamic=True)
+        except IntegrityError:
+            continue  # an admin gave that part away by hand at the same moment
+    raise NoAddressLeft
+
+
+def release(server: int, part: int) -> None:
+    """Put a dynamic address back into the pool; a static one stays its user's."""
+    Address.objects.filter(server=server, part=part, dynamic=True).update(user=None, dynamic=False)
+
+
+def retake(server: Server, user: VpnUser, part: int) -> bool:
+    """Take a dynamic address that this transaction has just released; False if it is not free."""
+    free = Address.objects.filter(server=server, part=part, user=None)
+    return bool(free.update(user=user, dynamic=True))
+
+
+def assign(server: Server, user: VpnUser, text: str) -> Address:
+    """Give ``user`` the static address ``text`` of the WG network; raise ``ValidationError`` if it is not to be had."""
+    part = networks.part_of(server.wg_network, text)
+    with transaction.atomic():
+        holder = Address.objects.filter(server=server, part=part).exclude(user=None).select_related("user").first()
+        if holder is not None and (holder.user_id != user.pk or holder.dynamic):
+            raise ValidationError(f"{text} belongs to {holder.user}.")
+        Address.objects.filter(server=server, user=user, dynamic=False).exclude(part=part).update(user=None)
+        mine, _ = Address.objects.update_or_create(server=server, part=part, defaults={"user": user, "dynamic": False})
+        return mine
+
+
+def _allot(server: Server, user: VpnUser, *, dynamic: bool) -> Address:
+    last = networks.last_part(networks.parse4(server.wg_network))
+    for _ in range(ROUNDS):
+        if (taken := _take_free(server, user, dynamic, last)) or (taken := _take_new(server, user, dynamic, last)):
+            return taken
+        if not _free(server, last).exists():
+            raise NoAddressLeft
+    raise NoAddressLeft
+
+
+def _free(server: Server, last: int) -> QuerySet[Address]:
+    return Address.objects.filter(server=server, user=None, part__lte=last)
+
+
+def _take_free(server: Server, user: VpnUser, dynamic: bool, last: int) -> Address | None:
+    free = _free(server, last).order_by("part").first()
+    # Free as we read it: of two that read the same row, one changes it.
+    if free is None or not Address.objects.filter(pk=free.pk, user=None).update(user=user, dynamic=dynamic):
+        return None
+    free.user, free.dynamic = user, dynamic
+    return free
+
+
+def _take_new(server: Server, user: VpnUser, dynamic: bool, last: int) -> Address | None:
+    while Server.objects.filter(pk=server.pk, next_part__lte=last).update(next_part=F("next_part") + 1):
+        # The counter's row is locked by our update until we commit, so the part we read is ours alone.
+        part = Server.objects.values_list("next_part", flat=True).get(pk=server.pk) - 1
+        if not Address.objects.filter(server=server, part=part).exists():
+            return Address.objects.create(server=server, part=part, user=user, dynamic=dynamic)
+    return None

@@ -1,0 +1,34 @@
+"""A change that concerns hosts: their versions are raised in its own transaction, and they are told after commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from django.db import transaction
+from django.db.models import F
+
+from users.queueing import after_commit
+
+
+def raise_versions(hosts: Iterable[int]) -> None:
+    """Raise ``version`` of each host by one. Must run inside the change's transaction: on PostgreSQL the row's
+    lock then puts changes of one host in the order of their versions.
+
+    In order of id, so that two changes of the same hosts cannot wait for each other.
+    """
+    from .models import Host
+
+    for host in sorted(set(hosts)):
+        Host.objects.filter(pk=host).update(version=F("version") + 1)
+
+
+@contextmanager
+def of_hosts() -> Iterator[set[int]]:
+    """A transaction; the hosts put into the set it gives (primary keys) get a new full state after commit."""
+    hosts: set[int] = set()
+    with transaction.atomic():
+        yield hosts
+        raise_versions(hosts)
+        for host in sorted(hosts):
+            after_commit("wgpeers.converge", host)

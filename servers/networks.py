@@ -1,0 +1,110 @@
+"""Arithmetic on a server's networks, and what cannot work. Pure; addresses are text, host parts are integers.
+
+A client has one host part: its address is the network's first address plus the host part, in the Virtual Network
+and in the Virtual WG Network alike. Host part 1 is the gateway; 0 and the last one are network and broadcast.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from django.core.exceptions import ValidationError
+
+IPv4 = ipaddress.IPv4Network
+IPv6 = ipaddress.IPv6Network
+Network = IPv4 | IPv6
+
+GATEWAY_PART = 1
+FIRST_PART = 2
+# /28 leaves 13 clients, which is the least that is of use; above /8 there is no private network.
+SHORTEST_PREFIX, LONGEST_PREFIX = 8, 28
+
+
+def parse(text: str) -> Network:
+    """Raise ``ValidationError``, in words for the admin, unless ``text`` is a network without host bits."""
+    try:
+        return ipaddress.ip_network(text.strip())
+    except ValueError:
+        pass
+    try:
+        loose = ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ValidationError(f"{text!r} is not a network. Write it like 10.9.0.0/24 or fd09::/64.") from None
+    raise ValidationError(f"{text} has host bits set. Did you mean {loose}?")
+
+
+def parse4(text: str) -> IPv4:
+    network = parse(text)
+    if not isinstance(network, IPv4):
+        raise ValidationError(f"{text} is an IPv6 network; an IPv4 one is needed here.")
+    return network
+
+
+def parse6(text: str) -> IPv6:
+    network = parse(text)
+    if not isinstance(network, IPv6):
+        raise ValidationError(f"{text} is an IPv4 network; an IPv6 one is needed here.")
+    return network
+
+
+def virtual_network(text: str) -> IPv4:
+    """A network that tunnel addresses can come from."""
+    network = parse4(text)
+    if network.prefixlen > LONGEST_PREFIX:
+        raise ValidationError(f"{network} is too small: a /{LONGEST_PREFIX} is the least, for {2**4 - 3} clients.")
+    if network.prefixlen < SHORTEST_PREFIX:
+        raise ValidationError(f"{network} is too large: a /{SHORTEST_PREFIX} is the most.")
+    if network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified:
+        raise ValidationError(f"{network} cannot be used for clients.")
+    return network
+
+
+def virtual_network6(text: str, needed: IPv4) -> IPv6:
+    """An IPv6 network in which every host part of ``needed`` has its place."""
+    network = parse6(text)
+    if network.prefixlen > 64:
+        raise ValidationError(f"{network} is too small: a /64 is the least.")
+    if network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified:
+        raise ValidationError(f"{network} cannot be used for clients.")
+    if 128 - network.prefixlen < 32 - needed.prefixlen:
+        raise ValidationError(f"{network} has no room for all clients of {needed}.")
+    return network
+
+
+def last_part(network: IPv4) -> int:
+    """The greatest host part that a client may have."""
+    return network.num_addresses - 2
+
+
+def address(network: str, part: int) -> str:
+    """The address of host part ``part``, without prefix length."""
+    return str(ipaddress.ip_network(network)[part])
+
+
+def part_of(network: str, text: str) -> int:
+    """The host part of an address in ``network``; raise ``ValidationError`` if it cannot be a client's."""
+    parsed = parse4(network)
+    try:
+        wanted = ipaddress.IPv4Address(text.strip())
+    except ValueError:
+        raise ValidationError(f"{text!r} is not an IPv4 address.") from None
+    if wanted not in parsed:
+        raise ValidationError(f"{wanted} is not in {parsed}.")
+    part = int(wanted) - int(parsed.network_address)
+    if part == GATEWAY_PART:
+        raise ValidationError(f"{wanted} is the gateway's own address.")
+    if not FIRST_PART <= part <= last_part(parsed):
+        raise ValidationError(f"{wanted} is the network's first or last address; a client cannot have it.")
+    return part
+
+
+def with_length(network: str, part: int) -> str:
+    """The address of ``part`` with the network's own prefix length (``10.9.0.5/24``)."""
+    parsed = ipaddress.ip_network(network)
+    return f"{parsed[part]}/{parsed.prefixlen}"
+
+
+def alone(network: str, part: int) -> str:
+    """The address of ``part`` as a network of one (``10.9.0.5/32``)."""
+    parsed = ipaddress.ip_network(network)
+    return f"{parsed[part]}/{parsed.max_prefixlen}"

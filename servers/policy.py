@@ -1,0 +1,32 @@
+"""What a server asks of those who connect, in the words of users.authorize."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from django.db.models import Q, QuerySet
+
+from users.factors.base import PinMode, Policy
+from users.models import VpnUser
+
+from .checks import listed
+from .models import Server
+
+
+def policy_of(server: Server) -> Policy:
+    return Policy(
+        server=server.public_id,
+        organizations=frozenset(server.organizations.values_list("pk", flat=True)),
+        groups=frozenset(server.groups.values_list("pk", flat=True)),
+        platforms=frozenset(listed(server.platforms)),
+        pin=cast(PinMode, server.pin),
+        totp=server.totp,
+        token_ttl=server.factor_token_ttl,
+        grace=server.reconnect_grace,
+    )
+
+
+def servers_of(user: VpnUser) -> QuerySet[Server]:
+    """The servers that the user may use, as far as organization and groups say."""
+    fits = Q(groups=None) | Q(groups__in=user.groups.all())
+    return Server.objects.filter(fits, organizations=user.organization).distinct()
