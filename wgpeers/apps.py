@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class WgpeersConfig(AppConfig):
+    name = "wgpeers"
+    verbose_name = "Connections"

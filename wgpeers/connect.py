@@ -1,0 +1,296 @@
+"""The way of a connect, from allowed to confirmed, and of a ping. Read top to bottom.
+
+In one transaction: what the new connection replaces is ended, its address is taken, its row is written and its key
+spent. After commit one message goes to the host, which confirms that WireGuard has the peer; else the next host is
+tried. Only then is the connection open and the client told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Count, Q
+
+from servers import addresses, heartbeats, networks
+from servers.changes import raise_versions
+from servers.hostnet.state import AddPeer, Peer, RemovePeers
+from servers.models import Host, Server, ServerHost
+from users.clock import moment
+from users.models import Device, VpnUser
+from users.store import StoreDown
+
+from . import configuration, decisions, envelope, hosts, liveness
+from .accounts import Account, PingAccount
+from .ending import claim, end, tell
+from .errors import Refusal
+from .models import Connection, EndReason, SpentKey, State
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the client brought to an allowed connect. ``address`` is where its request came from."""
+
+    wg_public_key: str
+    device_id: str
+    device_name: str
+    device_hostname: str
+    platform: str
+    client_version: str
+    address: str | None
+
+
+def connect(account: Account, offer: Offer, now: float) -> dict[str, Any]:
+    """The configuration for an allowed client; raise ``Refusal`` where there is none to give."""
+    raw_key = envelope.wireguard_key(offer.wg_public_key)
+    digest = hashlib.sha256(raw_key).digest()
+    if again := _given_before(account, offer, digest):
+        return again
+    suitable = _suitable_hosts(account.server, offer.wg_public_key)
+    connection, replaced = _begin(account, offer, digest, suitable[0].host, now)
+    try:
+        answer = _confirm(account, offer, connection, replaced, suitable, now)
+    except StoreDown:
+        _give_up(connection, replaced, now)
+        raise
+    if answer is None:
+        _give_up(connection, replaced, now)
+        raise Refusal("unconfirmed", "no host confirmed the connection in time")
+    return answer
+
+
+def _confirm(
+    account: Account,
+    offer: Offer,
+    connection: Connection,
+    replaced: list[Connection],
+    suitable: list[ServerHost],
+    now: float,
+) -> dict[str, Any] | None:
+    """Have one host after the other take the peer; None if none did, or the connection was ended meanwhile."""
+    _start_counting(connection, replaced, account.server, now)
+    for number, attachment in enumerate(suitable):
+        if number and not _move(connection, attachment.host, replaced):
+            return None
+        if hosts.add_and_wait(attachment.host, _add_message(connection, attachment.host, account.server, replaced)):
+            if _open(connection, account.user, offer, now):
+                return configuration.build(connection, account.server, attachment.host, attachment.public_key)
+            return None
+        log.warning("host %s did not confirm connection %s", attachment.host, connection.public_id)
+    return None
+
+
+def _given_before(account: Account, offer: Offer, digest: bytes) -> dict[str, Any] | None:
+    """A lost answer is given again: to the same user and device, as long as its connection is open and has not
+    pinged. Anyone else with a spent key is refused."""
+    spent = SpentKey.objects.select_related("connection__host").filter(digest=digest).first()
+    if spent is None:
+        return None
+    mine = spent.connection
+    same = mine is not None and (mine.user_id, mine.server_id, mine.device_id) == (
+        account.user.pk,
+        account.server.pk,
+        offer.device_id,
+    )
+    if mine is not None and same and mine.state == State.PENDING:
+        raise Refusal("in_progress", "this connection is being made")
+    if mine is None or mine.host is None or not same or mine.state != State.OPEN or liveness.has_pinged(mine.public_id):
+        raise Refusal("key_spent", "this WireGuard key was used before")
+    attachment = ServerHost.objects.filter(server=account.server, host=mine.host).first()
+    if attachment is None:
+        raise Refusal("key_spent", "this WireGuard key was used before")
+    return configuration.build(mine, account.server, mine.host, attachment.public_key)
+
+
+def _suitable_hosts(server: Server, wg_public_key: str) -> list[ServerHost]:
+    """Living hosts of the server that have made their key for it, the least busy first."""
+    attachments = list(
+        ServerHost.objects.select_related("host").filter(server=server, host__enabled=True).exclude(public_key="")
+    )
+    if any(attachment.public_key == wg_public_key for attachment in attachments):
+        raise Refusal("invalid_key", "wg_public_key is the server's own")
+    alive = heartbeats.read([attachment.host for attachment in attachments])
+    living = [attachment for attachment in attachments if attachment.host_id in alive]
+    if not living:
+        raise Refusal("no_host", "no host of this server is up")
+    if len(living) > 1:
+        live = Count("connections", filter=~Q(connections__state=State.ENDED))
+        busy = dict(Host.objects.filter(pk__in=alive).annotate(live=live).values_list("pk", "live"))
+        # Shuffled first, so that equally busy hosts share what comes at the same moment.
+        random.shuffle(living)
+        living.sort(key=lambda attachment: busy.get(attachment.host_id, 0))
+    return living
+
+
+def _begin(
+    account: Account, offer: Offer, digest: bytes, host: Host, now: float
+) -> tuple[Connection, list[Connection]]:
+    """One transaction; the pending connection and those that it replaced."""
+    try:
+        with transaction.atomic():
+            # The user's row is locked first (where the database locks rows): two connects of one user go one
+            # after the other, so that each sees what the other one made.
+            VpnUser.objects.select_for_update().filter(pk=account.user.pk).values_list("pk").first()
+            replaced, keep = _replace(account, offer, now)
+            part = keep if keep is not None else _part(account.server, account.user)
+            raise_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id)])
+            connection = _write(account, offer, host, part, now)
+            SpentKey.objects.create(digest=digest, connection=connection, created=moment(now))
+    except addresses.NoAddressLeft:
+        raise Refusal("no_address_left", "every address of this server is taken") from None
+    except IntegrityError:
+        # Somebody was faster with this key or (after an admin's edit in between) with this address.
+        if SpentKey.objects.filter(digest=digest).exists():
+            raise Refusal("key_spent", "this WireGuard key was used before") from None
+        raise Refusal("in_progress", "the address was taken at the same moment; try again") from None
+    return connection, replaced
+
+
+def _replace(account: Account, offer: Offer, now: float) -> tuple[list[Connection], int | None]:
+    """End what the new connection takes the place of; also the host part that it takes over, if any."""
+    user, server = account.user, account.server
+    live = Connection.objects.select_related("server").filter(user=user, server=server).exclude(state=State.ENDED)
+    replaced: list[Connection] = []
+    keep = None
+    others = 0
+    for connection in live:
+        same_device = connection.device_id == offer.device_id
+        if not same_device and server.multi_device:
+            others += 1
+            continue
+        if claim(connection, EndReason.REPLACED if same_device else EndReason.ELSEWHERE, now):
+            replaced.append(connection)
+            keep = connection.part if same_device else keep
+    if server.multi_device and server.max_devices and others >= server.max_devices:
+        raise Refusal("too_many_devices", f"this server allows {server.max_devices} devices at the same time")
+    return replaced, _still_mine(server, user, keep)
+
+
+def _still_mine(server: Server, user: VpnUser, part: int | None) -> int | None:
+    """Take a replaced connection's address over, unless it is no longer this user's.
+
+    Ending it has released a dynamic address; in the same transaction nobody else has seen that.
+    """
+    if part is None:
+        return None
+    static = addresses.static_address(server, user)
+    if part == static.part:
+        return part
+    return part if addresses.retake(server, user, part) else None
+
+
+def _part(server: Server, user: VpnUser) -> int:
+    """The static address if it is free, else one from the pool for a further device."""
+    static = addresses.static_address(server, user)
+    taken = Connection.objects.filter(server=server, part=static.part).exclude(state=State.ENDED).exists()
+    return addresses.dynamic_address(server, user).part if taken else static.part
+
+
+def _write(account: Account, offer: Offer, host: Host, part: int, now: float) -> Connection:
+    server = account.server
+    timeout = server.session_timeout
+    return Connection.objects.create(
+        user=account.user,
+        user_name=decisions.full_name(account.user),
+        server=server,
+        host=host,
+        device_id=offer.device_id,
+        device_name=offer.device_name,
+        platform=offer.platform,
+        client_version=offer.client_version,
+        client_address=offer.address,
+        wg_public_key=offer.wg_public_key,
+        part=part,
+        address=networks.address(server.wg_network, part),
+        address6=networks.address(server.network6, part) if server.ipv6 else None,
+        version=Host.objects.values_list("version", flat=True).get(pk=host.pk),
+        created=moment(now),
+        session_ends=moment(now + timeout) if timeout else None,
+    )
+
+
+def peer_of(connection: Connection) -> Peer:
+    """The connection as its host knows it."""
+    allowed = [f"{connection.address}/32", *([f"{connection.address6}/128"] if connection.address6 else [])]
+    return Peer(connection.public_id, connection.version, connection.wg_public_key, tuple(allowed))
+
+
+def _add_message(connection: Connection, host: Host, server: Server, replaced: list[Connection]) -> AddPeer:
+    """What is replaced on this very host goes in the same message: its address is never without a peer, so flows
+    through it survive."""
+    here = tuple(gone.public_id for gone in replaced if gone.host_id == host.pk)
+    return AddPeer(server.public_id, peer_of(connection), here, hosts.confirm_key(host, connection.public_id))
+
+
+def _start_counting(connection: Connection, replaced: list[Connection], server: Server, now: float) -> None:
+    """From here on the sweep knows the connection, whatever becomes of this request."""
+    liveness.start(connection.public_id, now + server.ping_timeout)
+    tell(replaced, except_on=connection.host_id)
+
+
+def _move(connection: Connection, host: Host, replaced: list[Connection]) -> bool:
+    """Put a connection that is still pending onto the next host, and off the one that did not answer."""
+    before = connection.host
+    with transaction.atomic():
+        raise_versions([host.pk, *([before.pk] if before else [])])
+        version = Host.objects.values_list("version", flat=True).get(pk=host.pk)
+        waiting = Connection.objects.filter(pk=connection.pk, state=State.PENDING)
+        if not waiting.update(host=host, version=version):
+            return False
+    connection.host, connection.version = host, version
+    if before is not None:
+        before.refresh_from_db(fields=["version"])
+        gone = (connection.public_id, *(old.public_id for old in replaced if old.host_id == before.pk))
+        hosts.send_removal(before, RemovePeers(before.version, gone))
+    return True
+
+
+def _open(connection: Connection, user: VpnUser, offer: Offer, now: float) -> bool:
+    """Pending to open, unless the sweep or an admin ended it meanwhile; and note the device."""
+    with transaction.atomic():
+        pending = Connection.objects.filter(pk=connection.pk, state=State.PENDING)
+        if not pending.update(state=State.OPEN, opened=moment(now)):
+            return False
+        _note_device(user, offer, now)
+    connection.state = State.OPEN
+    return True
+
+
+def _note_device(user: VpnUser, offer: Offer, now: float) -> None:
+    seen = {
+        "name": offer.device_name,
+        "hostname": offer.device_hostname,
+        "platform": offer.platform,
+        "client_version": offer.client_version,
+        "last_seen": moment(now),
+        "last_address": offer.address,
+    }
+    Device.objects.update_or_create(
+        user=user, device_id=offer.device_id, defaults=seen, create_defaults={**seen, "first_seen": moment(now)}
+    )
+
+
+def _give_up(connection: Connection, replaced: list[Connection], now: float) -> None:
+    """No host confirmed: end the row (the key is then not spent) and have the peer removed, should it arrive late."""
+    end([connection], EndReason.UNCONFIRMED, now)
+    tell(replaced)
+
+
+def ping(account: PingAccount, wg_public_key: str, timestamp: int, now: float) -> bool:
+    """Is this key open for this user on this server? Then its deadline moves. False: the peer is gone."""
+    for live in account.live:
+        if live.wg_public_key == wg_public_key:
+            liveness.ping(live.connection, now + live.ping_timeout, timestamp)
+            return True
+    return False
+
+
+def disconnect(connection: Connection, now: float) -> bool:
+    """End one connection by an administrator's hand."""
+    return end([connection], EndReason.ADMIN, now) == 1

@@ -1,0 +1,150 @@
+"""THE CONNECTION: who is connected with which key, which keys are spent, what was decided, and profile links."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from servers.models import Host, Server
+from users.crypto import SecretField
+from users.models import VpnUser, new_id
+
+
+class State(models.TextChoices):
+    PENDING = "pending", "waiting for its host"
+    OPEN = "open", "connected"
+    ENDED = "ended", "ended"
+
+
+class EndReason(models.TextChoices):
+    SILENT = "silent", "no ping in time"
+    REPLACED = "replaced", "the same device connected again"
+    ELSEWHERE = "elsewhere", "the user connected with another device"
+    ADMIN = "admin", "disconnected by an administrator"
+    SESSION = "session_timeout", "session time is over"
+    NOT_PERMITTED = "not_permitted", "no longer permitted"
+    MOVED = "address_changed", "its address was changed"
+    STOPPED = "server_stopped", "the server was stopped"
+    UNCONFIRMED = "unconfirmed", "no host confirmed it"
+
+
+class Connection(models.Model):
+    """One client with one WireGuard key, from being allowed to its end. Rows are kept as history."""
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
+    user = models.ForeignKey(VpnUser, on_delete=models.SET_NULL, null=True, related_name="connections")
+    user_name = models.CharField(max_length=140)
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="connections")
+    host = models.ForeignKey(Host, on_delete=models.SET_NULL, null=True, related_name="connections")
+    state = models.CharField(max_length=8, choices=State, default=State.PENDING)
+
+    device_id = models.CharField(max_length=64)
+    device_name = models.CharField(max_length=128, blank=True)
+    platform = models.CharField(max_length=16, blank=True)
+    client_version = models.CharField(max_length=64, blank=True)
+    client_address = models.GenericIPAddressField(null=True, blank=True, help_text="Where the request came from.")
+
+    wg_public_key = models.CharField("WireGuard key", max_length=44)
+    part = models.BigIntegerField()
+    address = models.GenericIPAddressField()
+    address6 = models.GenericIPAddressField("IPv6 address", null=True, blank=True)
+    version = models.BigIntegerField(default=0)
+
+    created = models.DateTimeField()
+    opened = models.DateTimeField(null=True, blank=True)
+    session_ends = models.DateTimeField(null=True, blank=True)
+    due = models.DateTimeField(null=True, blank=True, help_text="When it should have ended.")
+    ended = models.DateTimeField(null=True, blank=True)
+    end_reason = models.CharField(max_length=16, choices=EndReason, blank=True)
+    removed = models.DateTimeField(null=True, blank=True, help_text="When its host reported the peer gone.")
+    removal_latency = models.FloatField(null=True, blank=True, help_text="Seconds from when it was due to that.")
+
+    class Meta:
+        ordering = ["-created"]
+        constraints = [
+            # The last word on "never given twice", whatever addresses.py may have got wrong.
+            models.UniqueConstraint(
+                fields=["server", "part"], condition=~Q(state="ended"), name="one_connection_on_an_address"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["user", "server"], condition=~Q(state="ended"), name="live_of_user"),
+            models.Index(fields=["host"], condition=~Q(state="ended"), name="live_of_host"),
+            models.Index(fields=["created"], condition=Q(state="pending"), name="pending_by_age"),
+            models.Index(fields=["session_ends"], condition=Q(state="open"), name="open_by_session_end"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_name} at {self.address}"
+
+
+class SpentKey(models.Model):
+    """A WireGuard key that was allowed once. Kept for ever: no key is accepted twice."""
+
+    digest = models.BinaryField(max_length=32, unique=True, help_text="SHA-256 of the 32 bytes.")
+    connection = models.ForeignKey(Connection, on_delete=models.SET_NULL, null=True, related_name="spent_keys")
+    created = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return bytes(self.digest).hex()[:12]
+
+
+class Decision(models.Model):
+    """What was decided on one request, or on one connection's end, and which layer said so. Holds no secret."""
+
+    time = models.DateTimeField(db_index=True)
+    user = models.ForeignKey(VpnUser, on_delete=models.SET_NULL, null=True, related_name="decisions")
+    user_name = models.CharField(max_length=140)
+    server = models.ForeignKey(Server, on_delete=models.SET_NULL, null=True, related_name="decisions")
+    server_name = models.CharField(max_length=64)
+    address = models.GenericIPAddressField(null=True, blank=True)
+    device_name = models.CharField(max_length=128, blank=True)
+    allowed = models.BooleanField(default=False)
+    layer = models.CharField(max_length=24)
+    code = models.CharField(max_length=32, db_index=True)
+    layers = models.JSONField(default=list, help_text="What each layer said, in order.")
+
+    class Meta:
+        ordering = ["-time"]
+
+    def __str__(self) -> str:
+        return f"{self.time:%Y-%m-%d %H:%M:%S} {self.user_name}: {self.code}"
+
+
+class ProfileRevision(models.Model):
+    """The last profile content a user was given for a server: its hash, and a number that grows with each change."""
+
+    user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="profile_revisions")
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="profile_revisions")
+    sync_hash = models.CharField(max_length=64)
+    revision = models.PositiveBigIntegerField(default=1)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "server"], name="one_revision_of_profile")]
+
+    def __str__(self) -> str:
+        return f"{self.user} on {self.server}: {self.revision}"
+
+
+class ProfileLink(models.Model):
+    """A temporary, unguessable link to a user's profiles. Looked up by hash, so that a look into the database (or
+    the time a look-up takes) opens no link."""
+
+    user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="links")
+    key_id = SecretField()
+    key_digest = models.CharField(max_length=64, unique=True, editable=False)
+    short_id = SecretField()
+    short_digest = models.CharField(max_length=64, unique=True, editable=False)
+    one_time = models.BooleanField(default=False, help_text="Gone after the first download.")
+    created = models.DateTimeField()
+    expires = models.DateTimeField(db_index=True)
+    short_expires = models.DateTimeField(help_text="Ten minutes after it is first opened.")
+    opened = models.DateTimeField(null=True, blank=True)
+    used = models.DateTimeField(null=True, blank=True)
+    revoked = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created"]
+
+    def __str__(self) -> str:
+        return f"link for {self.user}, until {self.expires:%Y-%m-%d %H:%M}"

@@ -1,0 +1,81 @@
+"""The control side's tasks: each reads the clock once and calls one function. Ids only; rows are read anew."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import redis
+from django.conf import settings
+from django.db.models import Q
+
+from servers import heartbeats
+from servers.models import Host
+from users import clock
+from users.models import RememberedPass
+from users.queueing import enqueue, task
+from users.store import StoreDown
+
+from . import desired, hosts, reaper, reports
+from .models import Decision, ProfileLink
+
+log = logging.getLogger(__name__)
+
+
+@task("wgpeers.converge")
+def converge(host_id: int) -> None:
+    """Send one host its full state. The host of a deleted row is gone: leave quietly."""
+    state = desired.state_of(host_id)
+    host = Host.objects.filter(pk=host_id).first()
+    if state is not None and host is not None:
+        hosts.send_full_state(host, state)
+
+
+@task("wgpeers.converge_all")
+def converge_all() -> None:
+    """The slow beat: what no longer fits is ended, and every living host is told its whole state again."""
+    reaper.enforce(clock.now())
+    every = list(Host.objects.all())
+    try:
+        alive = heartbeats.read(every)
+    except StoreDown:
+        return
+    for host in every:
+        if host.pk not in alive:
+            continue
+        # Its hello may have been lost with Redis.
+        boot = str(alive[host.pk].get("boot", ""))[:64]
+        if boot and boot != host.boot:
+            Host.objects.filter(pk=host.pk).update(boot=boot)
+        enqueue("wgpeers.converge", host.pk, expires=60)
+
+
+@task("wgpeers.take_reports")
+def take_reports() -> None:
+    reports.take_reports(clock.now())
+
+
+@task("wgpeers.sweep")
+def sweep() -> None:
+    try:
+        ended = reaper.sweep(clock.now())
+    except (redis.RedisError, StoreDown) as error:
+        # Without deadlines nobody is revoked: rather a key that lives a little longer than a whole company cut off.
+        log.warning("no sweep: Redis is away (%s)", type(error).__name__)
+        return
+    if ended:
+        log.info("the sweep ended %d connections", ended)
+
+
+@task("wgpeers.enforce")
+def enforce() -> None:
+    reaper.enforce(clock.now())
+
+
+@task("wgpeers.prune")
+def prune() -> None:
+    """Delete rows that have served their time. Spent keys and connections stay."""
+    now = clock.moment(clock.now())
+    Decision.objects.filter(time__lt=now - timedelta(days=settings.DECISION_DAYS)).delete()
+    RememberedPass.objects.filter(expires__lt=now).delete()
+    ProfileLink.objects.filter(Q(expires__lt=now - timedelta(days=7))).delete()

@@ -1,0 +1,21 @@
+"""The clients' paths. Ids are letters and digits; whatever else is asked for is not there."""
+
+from django.urls import re_path
+
+from . import link_views, views
+
+ID = r"[A-Za-z0-9]{1,64}"
+THREE_IDS = rf"(?P<organization>{ID})/(?P<user>{ID})/(?P<server>{ID})"
+
+sync = re_path(rf"^key/sync/{THREE_IDS}/(?P<sync_hash>[A-Za-z0-9]{{1,128}})$", views.SyncView.as_view())
+
+api_patterns = [
+    re_path(rf"^key/wg/{THREE_IDS}$", views.WireGuardView.as_view()),
+    re_path(rf"^key/wg_wait/{THREE_IDS}$", views.ConnectView.as_view()),
+    sync,
+    re_path(rf"^key/(?P<key_id>{ID})\.(?P<kind>tar|zip)$", link_views.archive),
+    re_path(rf"^key/(?P<key_id>{ID})/(?P<server_id>{ID})\.key$", link_views.one_profile),
+    re_path(rf"^ku/(?P<short_id>{ID})$", link_views.import_profiles),
+    re_path(rf"^k/(?P<short_id>{ID})$", link_views.page),
+]
+gateway_patterns = [re_path(rf"^key/wg/{THREE_IDS}$", views.PingView.as_view()), sync]

@@ -1,0 +1,195 @@
+"""The clients' API: parse, call, seal. No decisions are made here."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.db import DatabaseError
+from django.http import HttpRequest
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from servers.policy import policy_of
+from users import clock
+from users.authorize import Allowed, NeedsMore, Refused, authorize
+from users.crypto import CannotDecrypt
+from users.factors.base import Attempt
+from users.store import StoreDown
+
+from . import accounts, configsync, connect, decisions, envelope
+from .errors import Refusal
+
+log = logging.getLogger(__name__)
+
+
+class ClientView(APIView):
+    """What all of them share: a refusal becomes its status and a short JSON error; a fault of ours a 5xx, because to
+    a client that pings any 4xx is final."""
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, Refusal):
+            return refusal_response(exc)
+        if isinstance(exc, StoreDown | redis.RedisError | DatabaseError):
+            log.error("a store is down: %s", type(exc).__name__)
+            return refusal_response(Refusal("store_down", "try again", 1))
+        if isinstance(exc, CannotDecrypt):
+            log.error("%s", exc)
+            return Response({"error": "internal"}, 500)
+        if self.request.method in self._refused_methods():
+            return Response({"error": "method_not_allowed"}, 405)
+        log.exception("a request failed")
+        return Response({"error": "internal"}, 500)
+
+    def _refused_methods(self) -> set[str]:
+        return {method.upper() for method in self.http_method_names} - set(self.allowed_methods)
+
+
+def refusal_response(refusal: Refusal) -> Response:
+    headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else None
+    return Response({"error": refusal.code, "detail": refusal.detail}, refusal.status, headers=headers)
+
+
+def client_address(request: HttpRequest | Request) -> str | None:
+    """Where the request came from: the last address that no proxy of ours put there."""
+    chain = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
+    address = request.META.get("REMOTE_ADDR", "")
+    while chain and address in settings.TRUSTED_PROXIES:
+        address = chain.pop()
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def signed_request(request: Request) -> envelope.Signed:
+    """The request's envelope, read and well formed; nothing is verified yet."""
+    meta = request.META
+    headers = {name: meta.get(f"HTTP_AUTH_{name.upper()}", "") for name in ("token", "timestamp", "nonce", "signature")}
+    return envelope.parse(request.method or "", request.path, headers, _body(request))
+
+
+def _body(request: Request) -> bytes:
+    raw = request._request
+    if raw.method == "GET":
+        return b""
+    # Read no more than the limit and one byte, whatever length the client claims.
+    return raw.read(envelope.MAX_BODY + 1)
+
+
+class ConnectView(ClientView):
+    """``POST /key/wg/…`` and ``POST /key/wg_wait/…``. The latter is the second half of a sign-in; as no factor here
+    asks for one, a client that comes by it is answered as on the former."""
+
+    def post(self, request: Request, organization: str, user: str, server: str) -> Response:
+        now = clock.now()
+        signed = signed_request(request)
+        account = accounts.find(organization, user, server)
+        credentials = accounts.credentials_of(account)
+        envelope.check_hmac(signed, credentials)
+        if account is None:
+            raise Refusal("unauthorized", "not authorized")
+        try:
+            answer = self._answer(request, signed, account, now)
+        except Refusal as refusal:
+            layer = "envelope" if refusal.code in ENVELOPE_CODES else "connect"
+            layers = ((layer, refusal.code),)
+            decisions.record(account.user, account.server, now, layers=layers, address=client_address(request))
+            raise
+        return Response(envelope.seal(answer, signed, credentials))
+
+    @staticmethod
+    def _answer(request: Request, signed: envelope.Signed, account: accounts.Account, now: float) -> dict[str, Any]:
+        plaintext = envelope.open_request(signed, account.credentials, now, settings.CLOCK_WINDOW)
+        if not account.server.running:
+            raise Refusal("server_stopped", "this server is stopped", 30)
+        attempt = _attempt(plaintext, client_address(request))
+        verdict = authorize(account.user, policy_of(account.server), attempt, now)
+        return _carry_out(account, plaintext, attempt, verdict, now)
+
+
+def _carry_out(
+    account: accounts.Account,
+    plaintext: envelope.Plaintext,
+    attempt: Attempt,
+    verdict: Allowed | Refused | NeedsMore,
+    now: float,
+) -> dict[str, Any]:
+    where: dict[str, Any] = {"address": attempt.address or None, "device_name": attempt.device_name}
+    layers = (*decisions.ENVELOPE_OK, *verdict.layers)
+    if isinstance(verdict, NeedsMore):
+        decisions.record(account.user, account.server, now, layers=layers, **where)
+        return dict(verdict.answer)
+    if isinstance(verdict, Refused):
+        if verdict.retry_after:
+            raise Refusal(verdict.code, verdict.reason, verdict.retry_after)
+        decisions.record(account.user, account.server, now, layers=layers, code=verdict.code, **where)
+        return {"allow": False, "reason": verdict.reason, "configuration": None}
+    configuration = connect.connect(account, _offer(plaintext, attempt), now)
+    layers = (*layers, ("connect", "ok"))
+    decisions.record(account.user, account.server, now, layers=layers, allowed=True, code="allowed", **where)
+    return {"allow": True, "reason": None, "configuration": configuration}
+
+
+ENVELOPE_CODES = {"malformed", "unauthorized", "clock", "replayed", "too_large"}
+
+
+def _attempt(plaintext: envelope.Plaintext, address: str | None) -> Attempt:
+    return Attempt(
+        device_id=plaintext.text("device_id"),
+        device_name=plaintext.text("device_name"),
+        platform=plaintext.text("platform") or "unknown",
+        wg_public_key=plaintext.text("wg_public_key"),
+        address=address or "",
+        _password=plaintext.text("password"),
+        _token=plaintext.text("token"),
+    )
+
+
+def _offer(plaintext: envelope.Plaintext, attempt: Attempt) -> connect.Offer:
+    return connect.Offer(
+        wg_public_key=attempt.wg_public_key,
+        device_id=attempt.device_id,
+        device_name=attempt.device_name,
+        device_hostname=plaintext.text("device_hostname"),
+        platform=attempt.platform,
+        client_version=plaintext.text("client_ver"),
+        address=attempt.address or None,
+    )
+
+
+class WireGuardView(ConnectView):
+    """``/key/wg/…``: POST connects, PUT is the ping."""
+
+    def put(self, request: Request, organization: str, user: str, server: str) -> Response:
+        now = clock.now()
+        signed = signed_request(request)
+        account = accounts.for_ping(organization, user, server)
+        window = settings.CLOCK_WINDOW
+        plaintext = envelope.open_request(signed, account.credentials, now, window, remember_nonce=False)
+        status = connect.ping(account, plaintext.text("wg_public_key"), plaintext.timestamp, now)
+        return Response(envelope.seal({"status": status, "timestamp": int(now)}, signed, account.credentials))
+
+
+class PingView(WireGuardView):
+    """``/key/wg/…`` on gateway web: pings only. A connect belongs on the API's own address, where it may wait."""
+
+    http_method_names = ["put"]
+
+
+class SyncView(ClientView):
+    """``GET /key/sync/…``: what changed in the profile."""
+
+    def get(self, request: Request, organization: str, user: str, server: str, sync_hash: str) -> Response:
+        now = clock.now()
+        signed = signed_request(request)
+        account = accounts.find(organization, user, server)
+        envelope.open_get(signed, accounts.credentials_of(account), now, settings.CLOCK_WINDOW)
+        if account is None:
+            raise Refusal("unauthorized", "not authorized")
+        return Response(configsync.sync(account, sync_hash))
