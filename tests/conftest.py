@@ -1,0 +1,82 @@
+"""What tests share: a Redis of their own, a clock they set, and a small company to test with."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from django.conf import LazySettings
+
+from tests.company import Company, HostStandIn, found
+from users import clock, store
+
+
+class Clock:
+    """A clock that moves only when told to."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> float:
+        self.now += seconds
+        return self.now
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A real Redis on a socket of its own, empty, ended with the session."""
+    directory = Path(tempfile.mkdtemp(prefix="vpn-redis-"))
+    socket = directory / "redis.sock"
+    process = subprocess.Popen(
+        ["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"],
+        stdout=subprocess.DEVNULL,
+        cwd=directory,
+    )
+    client = redis.Redis(
+        unix_socket_path=str(socket), retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.02), 500)
+    )
+    client.ping()
+    client.close()
+    yield f"unix://{socket}?db=0"
+    process.terminate()
+    process.wait(10)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def real_redis(redis_url: str, settings: LazySettings) -> None:
+    """Every test starts with an empty Redis; Celery's messages go there too."""
+    settings.REDIS_URL = redis_url
+    store.store().flushall()
+    from vpnproject import celery_app
+    from vpnproject.env import celery_broker
+
+    celery_app.conf.broker_url = celery_broker(redis_url)
+
+
+@pytest.fixture
+def fixed_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The control side's clock, at the vectors' time."""
+    fixed = Clock(1790000000.0)
+    monkeypatch.setattr(clock, "source", fixed)
+    return fixed
+
+
+@pytest.fixture
+def company(transactional_db: None, fixed_clock: Clock) -> Company:
+    return found()
+
+
+@pytest.fixture
+def host(company: Company) -> Iterator[HostStandIn]:
+    """The company's host, confirming everything."""
+    with HostStandIn(company.host).running() as running:
+        yield running
