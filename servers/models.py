@@ -10,11 +10,12 @@ from django.db import models
 
 from users.crypto import SecretField
 from users.models import Group, Organization, VpnUser, name_validator, new_id
+from users.rows import SharedRow
 
 from . import boxkeys, changes, checks, networks
 
 
-class Host(models.Model):
+class Host(SharedRow):
     """A machine that clients' tunnels end on. Its worker reports in over Redis; see ``hostnet``."""
 
     public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
@@ -44,6 +45,10 @@ class Host(models.Model):
     drift_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_error = models.TextField(blank=True, editable=False)
 
+    machine_fields = frozenset(
+        {"version", "boot", "backend", "applied_at", "applied_version", "drift", "drift_at", "last_error"}
+    )
+
     class Meta:
         ordering = ["name"]
 
@@ -70,7 +75,7 @@ class PinMode(models.TextChoices):
     REQUIRED = "required", "asked of everybody"
 
 
-class Server(models.Model):
+class Server(SharedRow):
     """A VPN: its people, its tunnel networks, and the hosts that carry it."""
 
     public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
@@ -149,6 +154,8 @@ class Server(models.Model):
     next_part = models.BigIntegerField(default=networks.FIRST_PART, editable=False)
     created = models.DateTimeField(auto_now_add=True)
 
+    machine_fields = frozenset({"next_part", "box_private_key", "box_public_key"})
+
     class Meta:
         ordering = ["name"]
         constraints = [
@@ -179,12 +186,14 @@ class Server(models.Model):
         return self.started and self.wireguard
 
 
-class ServerHost(models.Model):
+class ServerHost(SharedRow):
     """A server on a host. The host makes the WireGuard key, keeps the private half and reports the public one."""
 
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="attachments")
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="attachments")
     public_key = models.CharField(max_length=44, blank=True, editable=False)
+
+    machine_fields = frozenset({"public_key"})
 
     class Meta:
         verbose_name = "attached host"

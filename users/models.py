@@ -11,6 +11,7 @@ from django.db.models.functions import Lower
 
 from .crypto import Secret, SecretField, random_text
 from .queueing import after_commit
+from .rows import SharedRow
 
 # Names become part of file names, certificates and (later) DNS names.
 name_validator = RegexValidator(
@@ -27,7 +28,7 @@ def _new_token() -> Secret:
     return Secret.of(random_text(32))
 
 
-class Organization(models.Model):
+class Organization(SharedRow):
     """A company or a team. It has a certificate authority of its own; its users' certificates come from it."""
 
     public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
@@ -36,6 +37,8 @@ class Organization(models.Model):
     ca_private_key = SecretField()
     ca_certificate = models.TextField(blank=True, editable=False)
     created = models.DateTimeField(auto_now_add=True)
+
+    machine_fields = frozenset({"ca_private_key", "ca_certificate"})
 
     class Meta:
         ordering = ["name"]
@@ -64,7 +67,7 @@ class Group(models.Model):
         return self.name
 
 
-class VpnUser(models.Model):
+class VpnUser(SharedRow):
     """A person (or a machine) that connects. Three secrets prove it: sync_secret (HMAC), the RSA key and, through
     the server's box key, every request's own box key pair."""
 
@@ -88,6 +91,10 @@ class VpnUser(models.Model):
     totp_last_step = models.BigIntegerField(default=0, editable=False)
     totp_last_attempt = models.CharField(max_length=64, blank=True, editable=False)
     created = models.DateTimeField(auto_now_add=True)
+
+    machine_fields = frozenset(
+        {"private_key", "public_key", "certificate", "totp_last_step", "totp_last_attempt"},
+    )
 
     class Meta:
         ordering = ["organization", "name"]
