@@ -1,0 +1,254 @@
+"""The main job on real parts: an admin's rows, the real client, real tunnels and real packets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from django.conf import settings
+from django.db import connections
+
+from servers.models import Host, Route, Server, ServerHost
+from tests.company import VECTORS
+from tests.lab import Echo, Lab, Machine, Pinger, RedisServer, until
+from tests.stack import Stack, WgPeer
+from users.crypto import Secret
+from users.models import Organization, VpnUser
+from wgpeers import links, liveness
+from wgpeers.models import Connection, State
+
+pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+
+# Shorter than in earnest, so that silence does not take six minutes; the sweep still comes every 10 s.
+PING_INTERVAL, PING_TIMEOUT = 5, 16
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
+
+
+@dataclass
+class World:
+    lab: Lab
+    stack: Stack
+    host: Host
+    server: Server
+    organization: Organization
+    lan: Machine
+
+    def hire(self, name: str) -> tuple[VpnUser, WgPeer]:
+        """A user with a key, and their machine with the profile imported by its link."""
+        user = VpnUser.objects.create(
+            organization=self.organization,
+            name=name,
+            public_key=VECTORS["user_public_key"],
+            private_key=Secret.of(VECTORS["user_private_key_pkcs8"]),
+            certificate=CERTIFICATE,
+        )
+        link = links.create(user, time.time())
+        peer = WgPeer(self.lab.add_client(), self.stack.directory)
+        peer.add(f"pritunl://{self.stack.machine.address}/ku/{link.short_id.reveal()}")
+        return user, peer
+
+    def live(self, user: VpnUser) -> Connection | None:
+        return Connection.objects.filter(user=user, state=State.OPEN).first()
+
+    def wait(self, condition: Callable[[], object], timeout: float = 20.0) -> object:
+        try:
+            return until(condition, timeout=timeout, every=0.1)
+        except TimeoutError:
+            print(self.stack.log())
+            raise
+
+
+@pytest.fixture
+def world(transactional_db: None, settings: object) -> Iterator[World]:
+    with Lab() as lab, RedisServer() as server:
+        settings.REDIS_URL = server.url  # type: ignore[attr-defined]
+        machine = lab.add_host()
+        with Stack(machine, server, environment()) as stack:
+            yield build(lab, stack)
+            stack.worker and stack.worker.kill()
+
+
+def environment() -> dict[str, str]:
+    """The settings of this test's processes: its very database and keys."""
+    database = connections["default"].settings_dict
+    if database["ENGINE"].endswith("sqlite3"):
+        url = f"sqlite:///{database['NAME']}"
+    else:
+        url = f"postgres://{database['USER']}@{str(database['HOST']).replace('/', '%2F')}/{database['NAME']}"
+    keys = "\n".join(key.decode() for key in settings.FIELD_KEYS)
+    return {"DATABASE_URL": url, "FIELD_KEYS": keys, "SECRET_KEY": settings.SECRET_KEY}
+
+
+def build(lab: Lab, stack: Stack) -> World:
+    organization = Organization.objects.create(name="Acme", ca_certificate=CERTIFICATE)
+    server = Server.objects.create(
+        name="Office",
+        network="10.8.0.0/24",
+        wg_network="10.9.0.0/24",
+        started=True,
+        ping_interval=PING_INTERVAL,
+        ping_timeout=PING_TIMEOUT,
+    )
+    server.organizations.add(organization)
+    lan = lab.add_lan(stack.machine)
+    Route.objects.create(server=server, network="10.50.0.0/24", nat=True)
+    host = Host.objects.create(name="gate", public_address=stack.machine.address)
+    ServerHost.objects.create(server=server, host=host)
+    stack.start_host(host.public_id)
+    world = World(lab, stack, host, server, organization, lan)
+    world.wait(lambda: ServerHost.objects.exclude(public_key="").exists(), timeout=30)
+    return world
+
+
+def test_connect_traffic_pings_silence_revocation_and_reconnection(world: World) -> None:
+    user, peer = world.hire("alice")
+    peer.up()
+    status = world.wait(peer.connected)
+    assert isinstance(status, dict)
+    first = world.live(user)
+    assert first is not None
+    assert status["address"].startswith(first.address)
+    with Echo(world.lan, world.lan.address, 7000) as echo, Echo(world.stack.machine, "0.0.0.0", 7001):
+        # To the LAN as the host itself, TCP and UDP; to the gateway by ping; to nothing else of the host.
+        assert peer.machine.ask_tcp(world.lan.address, 7000) == b"10.50.0.1 hello"
+        assert peer.machine.ask_udp(world.lan.address, 7000) == b"10.50.0.1 hello"
+        assert peer.machine.pings("10.9.0.1")
+        assert peer.machine.ask_tcp("10.9.0.1", 7001, timeout=0.5) is None
+        assert echo.seen
+        # Pings keep it for longer than the timeout.
+        keep_until = time.time() + PING_TIMEOUT + 12
+        world.wait(lambda: time.time() > keep_until, timeout=PING_TIMEOUT + 14)
+        assert world.live(user) == first
+        # Silence: the client is killed, its WireGuard process goes on.
+        silent_from = time.time()
+        peer.kill()
+        assert peer.machine.ask_tcp(world.lan.address, 7000) == b"10.50.0.1 hello"
+        world.wait(lambda: world.live(user) is None, timeout=PING_TIMEOUT + 15)
+        assert time.time() - silent_from <= PING_TIMEOUT + 15
+        world.wait(lambda: peer.machine.ask_tcp(world.lan.address, 7000, timeout=0.5) is None, timeout=5)
+        first.refresh_from_db()
+        assert first.end_reason == "silent"
+        world.wait(lambda: Connection.objects.filter(pk=first.pk, removal_latency__isnull=False).exists())
+        # A new key, the same address.
+        peer.up()
+        world.wait(peer.connected)
+        second = world.live(user)
+        assert second is not None
+        assert second.wg_public_key != first.wg_public_key
+        assert second.address == first.address
+        assert peer.machine.ask_tcp(world.lan.address, 7000) == b"10.50.0.1 hello"
+    peer.end()
+
+
+def test_two_clients_reach_each_other_only_while_the_server_lets_them(world: World) -> None:
+    _, alice = world.hire("alice")
+    _, bob = world.hire("bob")
+    for peer in (alice, bob):
+        peer.up()
+    addresses = []
+    for peer in (alice, bob):
+        status = world.wait(peer.connected)
+        assert isinstance(status, dict)
+        addresses.append(status["address"].partition("/")[0])
+    assert len(set(addresses)) == 2
+    assert alice.machine.pings(addresses[1])
+    world.server.inter_client = False
+    world.server.save()
+    world.wait(lambda: not alice.machine.pings(addresses[1], timeout=0.5))
+    assert not bob.machine.pings(addresses[0], timeout=0.5)
+    assert alice.machine.pings("10.9.0.1")
+    world.server.inter_client = True
+    world.server.save()
+    world.wait(lambda: alice.machine.pings(addresses[1], timeout=0.5))
+    alice.end()
+    bob.end()
+
+
+def test_redis_killed_and_restarted_empty_drops_no_packet_and_revokes_nobody(world: World) -> None:
+    user, peer = world.hire("alice")
+    peer.up()
+    world.wait(peer.connected)
+    before = world.live(user)
+    assert before is not None
+    with Pinger(peer.machine, "10.9.0.1") as pinger:
+        world.stack.redis.kill()
+        time_of_death = time.time()
+        world.stack.redis.start()
+        # The sweep notices the loss and refills; the client's pings are answered all along or retried.
+        world.wait(lambda: liveness.deadlines([before.public_id]), timeout=30)
+        world.wait(lambda: time.time() > time_of_death + PING_TIMEOUT + 12, timeout=PING_TIMEOUT + 20)
+    assert pinger.sent > 100
+    assert pinger.lost == 0
+    assert world.live(user) == before
+    status = peer.status()
+    assert status["reconnects"] == 0
+    # And all of it still works: a new client connects.
+    _, bob = world.hire("bob")
+    bob.up()
+    world.wait(bob.connected, timeout=40)
+    bob.end()
+    peer.end()
+
+
+def test_host_worker_killed_and_restarted_drops_no_session_and_forgets_who_was_removed(world: World) -> None:
+    user, alice = world.hire("alice")
+    other, bob = world.hire("bob")
+    for peer in (alice, bob):
+        peer.up()
+        world.wait(peer.connected)
+    worker = world.stack.worker
+    assert worker is not None
+    with Pinger(alice.machine, "10.9.0.1") as pinger:
+        worker.kill()
+        other.enabled = False
+        other.save()
+        world.wait(lambda: world.live(other) is None)
+        worker.start()
+        world.wait(lambda: not bob.machine.pings("10.9.0.1", timeout=0.5), timeout=30)
+    assert pinger.lost == 0
+    assert world.live(user) is not None
+    alice.end()
+    bob.end()
+
+
+def test_web_killed_in_the_middle_of_a_connect_leaves_nothing_half_made(world: World) -> None:
+    user, peer = world.hire("alice")
+    worker = world.stack.worker
+    assert worker is not None
+    # The worker is stopped, so that the connect is waiting for its word when the web dies.
+    worker.process and worker.process.send_signal(19)
+    peer.up()
+    world.wait(lambda: Connection.objects.filter(user=user, state=State.PENDING).exists())
+    web = world.stack.web
+    assert web is not None
+    for pid in children(web.pid):
+        kill(pid)
+    web.kill()
+    web.wait(10)
+    peer.end()
+    began = time.time()
+    half_made = Connection.objects.filter(user=user).exclude(state=State.ENDED)
+    worker.process and worker.process.send_signal(18)
+    world.wait(lambda: not half_made.exists(), timeout=60)
+    assert time.time() - began < 60
+    # The port is free only once the last of the killed web's processes is gone.
+    world.wait(lambda: not world.stack.answers(443))
+    world.stack.start_web()
+    world.wait(lambda: world.stack.answers(443), timeout=30)
+    peer.up()
+    world.wait(peer.connected, timeout=30)
+    peer.end()
+
+
+def children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def kill(pid: int) -> None:
+    import os
+    import signal
+
+    os.kill(pid, signal.SIGKILL)
