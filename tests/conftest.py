@@ -14,6 +14,8 @@ from django.conf import LazySettings
 
 from tests.company import Company, HostStandIn, found
 from users import clock, store
+from vpnproject import celery_app
+from vpnproject.env import celery_broker
 
 
 class Clock:
@@ -56,10 +58,13 @@ def real_redis(redis_url: str, settings: LazySettings) -> None:
     """Every test starts with an empty Redis; Celery's messages go there too."""
     settings.REDIS_URL = redis_url
     store.store().flushall()
-    from vpnproject import celery_app
-    from vpnproject.env import celery_broker
+    send_celery_to(redis_url)
 
+
+def send_celery_to(redis_url: str) -> None:
+    """Have this process's Celery app queue its tasks there from now on; it keeps connections to where it was."""
     celery_app.conf.broker_url = celery_broker(redis_url)
+    celery_app._pool = celery_app.amqp._producer_pool = None
 
 
 @pytest.fixture

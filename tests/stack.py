@@ -117,7 +117,9 @@ class Stack:
         subject = ["-subj", f"/CN={self.machine.address}", "-days", "2"]
         files = ["-keyout", str(self.directory / "key.pem"), "-out", str(self.directory / "cert.pem")]
         kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        subprocess.run(["openssl", "req", "-x509", *kind, *files, *subject], check=True, capture_output=True, timeout=30)
+        subprocess.run(
+            ["openssl", "req", "-x509", *kind, *files, *subject], check=True, capture_output=True, timeout=30
+        )
 
 
 def _granian(host: str, port: int, workers: int, threads: int) -> tuple[str | Path, ...]:

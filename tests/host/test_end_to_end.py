@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from django.conf import settings
+from django.conf import LazySettings, settings
 from django.db import connections
 
 from servers.models import Host, Route, Server, ServerHost
 from tests.company import VECTORS
+from tests.conftest import send_celery_to
 from tests.lab import Echo, Lab, Machine, Pinger, RedisServer, until
 from tests.stack import Stack, WgPeer
 from users.crypto import Secret
@@ -61,9 +62,10 @@ class World:
 
 
 @pytest.fixture
-def world(transactional_db: None, settings: object) -> Iterator[World]:
+def world(transactional_db: None, settings: LazySettings) -> Iterator[World]:
     with Lab() as lab, RedisServer() as server:
-        settings.REDIS_URL = server.url  # type: ignore[attr-defined]
+        settings.REDIS_URL = server.url
+        send_celery_to(server.url)
         machine = lab.add_host()
         with Stack(machine, server, environment()) as stack:
             yield build(lab, stack)
