@@ -1,0 +1,73 @@
+"""WireGuard in three verbs (list, get, set), whatever carries them out: the kernel or a userspace process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class WireGuardError(Exception):
+    """WireGuard refused a request or cannot be reached. The message names the interface, never a private key."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPeer:
+    """A peer as WireGuard has it. ``last_handshake`` is Unix seconds, 0 when there was none."""
+
+    public_key: str
+    allowed_ips: frozenset[str]
+    endpoint: str
+    last_handshake: int
+    rx_bytes: int
+    tx_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An interface as WireGuard has it; ``public_key`` is empty while it has no private key. ``peers`` by key."""
+
+    name: str
+    public_key: str
+    port: int
+    peers: dict[str, SeenPeer]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerChange:
+    """Set one peer's allowed IPs (all of them, replacing what it had), or remove it.
+
+    Everything else of an existing peer, its session included, stays as it is.
+    """
+
+    public_key: str
+    allowed_ips: tuple[str, ...] = ()
+    remove: bool = False
+
+
+class Backend(Protocol):
+    """What a backend offers. Each method raises ``WireGuardError`` and nothing else for what WireGuard refuses."""
+
+    name: str
+
+    def list(self) -> list[str]:
+        """Names of the WireGuard interfaces that this backend sees."""
+
+    def create(self, interface: str) -> None:
+        """Make the interface (for userspace: start its process); no error if it is there already."""
+
+    def delete(self, interface: str) -> None:
+        """Remove the interface and whatever carries it; no error if it is gone already."""
+
+    def get(self, interface: str) -> Device:
+        """The device with all its peers, however many there are."""
+
+    def set(
+        self,
+        interface: str,
+        *,
+        private_key: bytes | None = None,
+        port: int | None = None,
+        peers: Iterable[PeerChange] = (),
+    ) -> None:
+        """Change what is given, many peers at once; leave all else alone."""
