@@ -1,0 +1,200 @@
+"""The transport against real servers on loopback, and the whole envelope over it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from wgpeer.answers import Allowed, Refused
+from wgpeer.clock import Stopped, SystemClock
+from wgpeer.envelope import Sealed
+from wgpeer.profile import ApiHost
+from wgpeer.speaker import Credentials, Facts, Speaker
+from wgpeer.transport import AddressBook, Answer, HttpTransport, NoAnswer
+from wgpeer_fakes import VECTORS, allow, http_server, identity, make_profile, open_request, pong, refuse
+
+REQUEST = Sealed("GET", "/x", {"Auth-Token": "t"}, b"", None)
+KEY = "A" * 43 + "="
+
+
+@pytest.fixture
+def transport() -> HttpTransport:
+    return HttpTransport(SystemClock())
+
+
+def test_a_connect_and_a_refusal_over_real_tls(certificate: tuple[Path, Path], transport: HttpTransport) -> None:
+    kinds: list[str] = []
+
+    def handler(method: str, path: str, headers: dict[str, str], raw: bytes) -> Answer:
+        opened = open_request("", method, path, headers, raw)
+        kinds.append(opened.kind)
+        return allow(opened) if opened.plaintext["password"] == "1234" else refuse(opened)
+
+    speaker = Speaker(make_profile(), identity(), Facts.gather(), SystemClock(), transport)
+    with http_server(handler, tls=certificate) as port:
+        host = ApiHost("127.0.0.1", port)
+        assert isinstance(speaker.connect(host, Credentials(KEY, "1234", "t")), Allowed)
+        assert isinstance(speaker.connect(host, Credentials(KEY, "0000", "t")), Refused)
+    assert kinds == ["wg", "wg"]
+
+
+def test_a_ping_over_plain_http_and_a_sync_with_its_query(transport: HttpTransport) -> None:
+    paths: list[str] = []
+
+    def handler(method: str, path: str, headers: dict[str, str], raw: bytes) -> Answer:
+        paths.append(path)
+        opened = open_request("", method, path.split("?")[0], headers, raw)
+        return pong(opened) if method == "PUT" else Answer(200, b"{}")
+
+    speaker = Speaker(make_profile(), identity(), Facts(), SystemClock(), transport)
+    with http_server(handler) as port:
+        from wgpeer.answers import read_configuration
+
+        plain = json.loads(VECTORS["connect"]["example_response_plaintext"])["configuration"]
+        where = read_configuration(plain | {"gateway": "127.0.0.1", "web_port": port})
+        assert speaker.ping(where, KEY, "lo", 3.0) is True
+        assert speaker.sync(f"http://127.0.0.1:{port}", "lo") == ""
+    assert paths[0] == VECTORS["connect"]["path"]
+    assert paths[1].endswith("?ver=2")
+
+
+@pytest.mark.parametrize("code", [301, 302, 400, 408, 409, 428, 429, 500, 503])
+def test_statuses_come_through_and_redirects_are_not_followed(code: int, transport: HttpTransport) -> None:
+    with http_server(lambda *_: Answer(code, b"{}", 7)) as port:
+        answer = transport.send(f"http://127.0.0.1:{port}", REQUEST, 3.0)
+    assert (answer.status, answer.retry_after) == (code, 7.0)
+
+
+def test_host_header_names_the_host(transport: HttpTransport) -> None:
+    seen: list[dict[str, str]] = []
+
+    def handler(_method: str, _path: str, headers: dict[str, str], _raw: bytes) -> Answer:
+        seen.append(headers)
+        return Answer(200, b"{}")
+
+    with http_server(handler) as port:
+        transport.send(f"http://localhost:{port}", REQUEST, 3.0)
+        assert seen[0]["Host"] == f"localhost:{port}"
+        assert seen[0]["Connection"] == "close"
+
+
+def test_a_refused_connection_is_not_silence(transport: HttpTransport) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(NoAnswer) as caught:
+        transport.send(f"https://127.0.0.1:{port}", REQUEST, 3.0)
+    assert caught.value.silent is False
+
+
+@pytest.fixture
+def mute() -> Iterator[int]:
+    """Takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_mute_server_is_silence_and_is_left_in_time(scheme: str, mute: int, transport: HttpTransport) -> None:
+    started = time.monotonic()
+    with pytest.raises(NoAnswer) as caught:
+        transport.send(f"{scheme}://127.0.0.1:{mute}", REQUEST, 0.4)
+    assert caught.value.silent is True
+    assert time.monotonic() - started < 2
+
+
+def talk(server: socket.socket, pieces: list[bytes], pause: threading.Event) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(65536)
+        for piece in pieces:
+            try:
+                connection.sendall(piece)
+            except OSError:
+                return
+            if pause.wait(0.05):
+                return
+
+
+def test_a_dripping_server_is_left_in_time(transport: HttpTransport) -> None:
+    """Each byte comes quickly enough; all of them never end."""
+    done = threading.Event()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=talk, args=(server, [head, *[b"x"] * 900], done), daemon=True)
+        thread.start()
+        started = time.monotonic()
+        with pytest.raises(NoAnswer):
+            transport.send(f"http://127.0.0.1:{server.getsockname()[1]}", REQUEST, 0.5)
+        assert time.monotonic() - started < 2
+        done.set()
+        thread.join(5)
+
+
+@pytest.mark.parametrize("raw", [b"", b"junk\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"])
+def test_a_broken_answer_is_no_answer(raw: bytes, transport: HttpTransport) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=talk, args=(server, [raw], threading.Event()), daemon=True)
+        thread.start()
+        with pytest.raises(NoAnswer):
+            transport.send(f"http://127.0.0.1:{server.getsockname()[1]}", REQUEST, 2.0)
+        thread.join(5)
+
+
+def test_an_endless_answer_is_cut(transport: HttpTransport) -> None:
+    with (
+        http_server(lambda *_: Answer(200, b"x" * (2 * 1024 * 1024))) as port,
+        pytest.raises(NoAnswer, match="too much"),
+    ):
+        transport.send(f"http://127.0.0.1:{port}", REQUEST, 3.0)
+
+
+def test_a_signal_ends_a_request_that_waits(mute: int) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    clock = SystemClock()
+    clock.install()
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
+    try:
+        timer.start()
+        started = time.monotonic()
+        with pytest.raises(Stopped):
+            HttpTransport(clock).send(f"http://127.0.0.1:{mute}", REQUEST, 10.0)
+        assert time.monotonic() - started < 2
+        with pytest.raises(Stopped):
+            clock.wait(10)
+        with pytest.raises(Stopped), clock.interruptible():
+            raise AssertionError("not reached")
+    finally:
+        timer.join(5)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_addresses_are_remembered_and_asked_for_again_when_none_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    answers = [["192.0.2.1"], ["192.0.2.2"], []]
+
+    def fake(host: str, _seconds: float) -> list[str]:
+        asked.append(host)
+        return answers.pop(0)
+
+    monkeypatch.setattr("wgpeer.transport.resolve", fake)
+    book = AddressBook(lambda: 5.0)
+    assert book.lookup("vpn.example") == ["192.0.2.1"]
+    assert book.lookup("vpn.example") == ["192.0.2.1"]
+    book.forget("vpn.example")
+    assert book.lookup("vpn.example") == ["192.0.2.2"]
+    book.forget("vpn.example")
+    assert book.lookup("vpn.example") == ["192.0.2.2"]  # the resolver is gone: better the old ones than none
+    assert len(asked) == 3
+
+
+def test_an_unknown_name_has_no_answer(transport: HttpTransport) -> None:
+    with pytest.raises(NoAnswer, match="no address"):
+        transport.send("https://nowhere.invalid", REQUEST, 3.0)

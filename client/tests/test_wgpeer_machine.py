@@ -1,0 +1,202 @@
+"""The machine's side of a connection, in this process: real WireGuard in a namespace, on the backend that is there."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nacl.public import PrivateKey
+from pyroute2 import netns
+from wgpeer.answers import Configuration, read_configuration
+from wgpeer.envelope import b64
+from wgpeer.session import TunnelError
+from wgpeer.store import read_json
+from wgpeer.tunnel import routing
+from wgpeer.tunnel.machine import MachineTunnel, sweep
+from wgpeer_fakes import CONFIGURATION
+
+pytestmark = pytest.mark.host
+PORT = 51822
+
+
+def sh(*command: str, text: str = "", check: bool = True) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, input=text)
+    assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[str, str, str]]:
+    """A client's and a host's namespace on one link; the names of both, and of the host's interface."""
+    mark = secrets.token_hex(2)
+    client, host, interface = f"wmc{mark}", f"wmh{mark}", f"wmt{mark}"
+    with ExitStack() as stack:
+        for name in (client, host):
+            sh("ip", "netns", "add", name)
+            stack.callback(sh, "ip", "netns", "del", name, check=False)
+            sh("ip", "-n", name, "link", "set", "lo", "up")
+        sh("ip", "link", "add", "a" + mark, "netns", client, "type", "veth", "peer", "name", "b" + mark, "netns", host)
+        for name, device, address in ((client, "a" + mark, "198.18.5.2/24"), (host, "b" + mark, "198.18.5.1/24")):
+            sh("ip", "-n", name, "addr", "add", address, "dev", device)
+            sh("ip", "-n", name, "link", "set", device, "up")
+        if not kernel_has_wireguard(host, interface):
+            sh("ip", "netns", "exec", host, "wireguard-go", interface)
+        stack.callback(sh, "ip", "-n", host, "link", "del", interface, check=False)
+        sh("ip", "-n", host, "addr", "add", "10.9.0.1/24", "dev", interface)
+        sh("ip", "-n", host, "link", "set", interface, "up")
+        # Whatever a test leaves goes, also when it fails: a process would keep its namespace alive for ever.
+        stack.callback(inside, client, partial(sweep, tmp_path / "lease.json"))
+        yield client, host, interface
+
+
+def kernel_has_wireguard(namespace: str, interface: str) -> bool:
+    command = ["ip", "-n", namespace, "link", "add", interface, "type", "wireguard"]
+    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+
+
+def inside(namespace: str, work: Callable[[], Any]) -> Any:
+    """Run ``work`` on a thread in the namespace, and hand on what it gives or raises."""
+    result: list[Any] = []
+
+    def run() -> None:
+        netns.setns(namespace)
+        try:
+            result.append((work(), None))
+        except Exception as error:  # handed on to the test's thread
+            result.append((None, error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(120)
+    value, error = result[0]
+    if error:
+        raise error
+    return value
+
+
+def host_key(host: str, interface: str) -> str:
+    private = sh("wg", "genkey").strip()
+    command = ["ip", "netns", "exec", host, "wg"]
+    sh(*command, "set", interface, "listen-port", str(PORT), "private-key", "/proc/self/fd/0", text=private)
+    return sh(*command, "show", interface, "public-key").strip()
+
+
+def let_in(host: str, interface: str, key: PrivateKey, address: str) -> None:
+    command = ["ip", "netns", "exec", host, "wg", "set", interface, "peer", b64(bytes(key.public_key))]
+    sh(*command, "allowed-ips", f"{address}/32")
+
+
+def configuration(public_key: str, address: str) -> Configuration:
+    changes = {"hostname": "198.18.5.1", "port": PORT, "public_key": public_key, "address": f"{address}/24"}
+    return read_configuration(CONFIGURATION | changes)
+
+
+def test_made_changed_repaired_and_taken_away(pair: tuple[str, str, str], tmp_path: Path) -> None:
+    client, host, interface = pair
+    said: list[str] = []
+    tunnel = MachineTunnel(tmp_path / "lease.json", lambda name: [name], said.append)
+
+    def use(address: str, public_key: str) -> str:
+        key = PrivateKey.generate()
+        let_in(host, interface, key, address)
+        tunnel.up(configuration(public_key, address), key, use_dns=True, use_default_route=True)
+        sh("ping", "-c1", "-W15", "10.9.0.1")
+        shown = sh("wg", "show", tunnel.interface, "dump").splitlines()
+        assert len(shown) == 2, "exactly one peer"
+        assert shown[0].split()[1] == b64(bytes(key.public_key))
+        assert shown[0].split()[3] == "0x77677077"
+        assert shown[1].split()[0] == public_key
+        assert int(shown[1].split()[4]) > 0
+        return sh("ip", "-o", "-4", "addr", "show", tunnel.interface)
+
+    def work() -> None:
+        first = use("10.9.0.5", host_key(host, interface))
+        assert "10.9.0.5/24" in first
+        index = routing.index_of(tunnel.interface)
+        assert read_json(tunnel.lease)["index"] == index
+        second = use("10.9.0.6", host_key(host, interface))  # another key, another peer, another address
+        assert "10.9.0.6/24" in second
+        assert "10.9.0.5" not in second
+        assert routing.index_of(tunnel.interface) == index, "the same interface, so nothing leaked meanwhile"
+        sh("ip", "link", "del", tunnel.interface)  # somebody else did that
+        assert "10.9.0.7/24" in use("10.9.0.7", host_key(host, interface))
+        name = tunnel.interface
+        tunnel.down()
+        tunnel.down()
+        assert routing.index_of(name) == 0
+        assert "77" not in sh("ip", "rule").replace("32767", "").replace("32766", "")
+        assert not tunnel.lease.exists()
+
+    inside(client, work)
+
+
+def test_a_name_without_a_way_to_it_is_said_in_words(pair: tuple[str, str, str], tmp_path: Path) -> None:
+    client, _, _ = pair
+    tunnel = MachineTunnel(tmp_path / "lease.json", lambda _name: ["203.0.113.1"], lambda _words: None)
+    where = configuration(b64(bytes(32)), "10.9.0.5")
+
+    def work() -> None:
+        with pytest.raises(TunnelError, match="no way"):
+            tunnel.up(where, PrivateKey.generate(), use_dns=False, use_default_route=True)
+
+    inside(client, work)
+
+
+def test_the_first_endpoint_with_a_way_is_taken(pair: tuple[str, str, str], tmp_path: Path) -> None:
+    client, host, interface = pair
+    known = {"v4.example": ["203.0.113.1", "198.18.5.1"], "v6.example": ["2001:db8::1"]}
+    tunnel = MachineTunnel(tmp_path / "lease.json", known.__getitem__, lambda _words: None)
+    where = replace(configuration(host_key(host, interface), "10.9.0.5"), endpoints=("v6.example", "v4.example"))
+
+    def work() -> str:
+        try:
+            return tunnel.up(where, PrivateKey.generate(), use_dns=False, use_default_route=True)
+        finally:
+            tunnel.down()
+
+    assert inside(client, work) == f"198.18.5.1:{PORT}"
+
+
+def test_an_interface_that_has_become_anothers_is_left_alone(pair: tuple[str, str, str], tmp_path: Path) -> None:
+    client, host, interface = pair
+    tunnel = MachineTunnel(tmp_path / "lease.json", lambda name: [name], lambda _words: None)
+
+    def work() -> None:
+        where = configuration(host_key(host, interface), "10.9.0.5")
+        tunnel.up(where, PrivateKey.generate(), use_dns=False, use_default_route=True)
+        name = tunnel.interface
+        sh("ip", "link", "del", name)
+        sh("ip", "link", "add", name, "type", "veth")  # another program has taken the name
+        sweep(tunnel.lease)
+        assert routing.index_of(name) > 0
+        assert not tunnel.lease.exists()
+
+    inside(client, work)
+
+
+def test_ipv6_that_is_switched_off_is_left_out(pair: tuple[str, str, str], tmp_path: Path) -> None:
+    client, host, interface = pair
+    tunnel = MachineTunnel(tmp_path / "lease.json", lambda name: [name], lambda _words: None)
+    both = read_configuration(
+        CONFIGURATION
+        | {"hostname": "198.18.5.1", "address6": "fd09::5/64", "routes6": [{"network": "fd09::/64"}]}
+        | {"public_key": host_key(host, interface), "port": PORT}
+    )
+
+    def work() -> None:
+        for scope in ("all", "default"):
+            sh("ip", "netns", "exec", client, "sysctl", "-qw", f"net.ipv6.conf.{scope}.disable_ipv6=1")
+        tunnel.up(both, PrivateKey.generate(), use_dns=False, use_default_route=True)
+        assert "10.9.0.5/24" in sh("ip", "-o", "addr", "show", tunnel.interface)
+        assert "fd09" not in sh("ip", "-o", "addr", "show", tunnel.interface)
+        tunnel.down()
+
+    inside(client, work)

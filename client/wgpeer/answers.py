@@ -1,0 +1,203 @@
+"""What the server may answer, checked field by field. Everything here has passed the envelope and is still not trusted
+to be well formed: an address that is no address must not reach the kernel."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wgpeer.constants import DEFAULT_MTU, MAX_ROUTES, PING_INTERVAL_MIN
+from wgpeer.envelope import BadAnswer, Identity, same_mac, unb64
+from wgpeer.words import plain
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A network and whether it goes through the tunnel. ``outside`` networks are cut out of those that do."""
+
+    network: str
+    outside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A tunnel as the server describes it. Addresses carry their prefix length; times are seconds."""
+
+    addresses: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    port: int
+    public_key: str
+    gateway: str
+    web_port: int
+    web_no_ssl: bool
+    ping_interval: float
+    ping_timeout: float
+    mtu: int
+    routes: tuple[Route, ...]
+    dns_servers: tuple[str, ...]
+    search_domains: tuple[str, ...]
+    network_links: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    configuration: Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Final: a person must act. ``reg_key`` is what the administrator needs to confirm an unknown device."""
+
+    reason: str
+    reg_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """The user must open ``url``; then the request is repeated with ``token``."""
+
+    url: str
+    token: str
+
+
+def read_connect(answer: Mapping[str, Any]) -> Allowed | Refused:
+    """The opened answer to a connect. Raises ``BadAnswer``."""
+    if answer.get("allow") is True:
+        return Allowed(read_configuration(answer.get("configuration")))
+    if answer.get("allow") is not False:
+        raise BadAnswer("the answer neither allows nor refuses")
+    reg_key = plain(_text(answer, "reg_key"), 64)
+    reason = plain(_text(answer, "reason"))
+    if reg_key:
+        return Refused(reason or "this device is not registered", reg_key)
+    return Refused(reason or "the server gave no reason")
+
+
+def read_sign_in(identity: Identity, answer: Mapping[str, Any]) -> SignIn:
+    """The plain answer that asks for single sign-on. Its signature is required: an address that somebody on the way put
+    in would send the user to a false sign-in page. Raises ``BadAnswer``."""
+    url, token = _text(answer, "sso_url"), _text(answer, "sso_token")
+    if not same_mac(identity.sync_secret, f"{token}&{url}", answer.get("signature")):
+        raise BadAnswer("the sign-in address is not signed by the server")
+    if not url.startswith(("https://", "http://")) or not url.isprintable() or len(url) > 2000:
+        raise BadAnswer("the sign-in address is not a web address")
+    return SignIn(url, token)
+
+
+def read_ping(answer: Mapping[str, Any]) -> bool:
+    """Whether the server still knows this connection. Raises ``BadAnswer``."""
+    status = answer.get("status")
+    if not isinstance(status, bool):
+        raise BadAnswer("the ping's answer has no status")
+    return status
+
+
+def read_configuration(value: object) -> Configuration:
+    """Check a configuration as the server sent it. Raises ``BadAnswer``."""
+    if not isinstance(value, dict):
+        raise BadAnswer("allowed, but without a configuration")
+    public_key = _text(value, "public_key")
+    unb64(public_key, 32)
+    endpoints = tuple(_host(_text(value, key)) for key in ("hostname", "hostname6") if _text(value, key))
+    addresses = tuple(_interface(_text(value, key)) for key in ("address", "address6") if _text(value, key))
+    if not endpoints or not addresses:
+        raise BadAnswer("the configuration lacks an address or a host name")
+    return Configuration(
+        addresses=addresses,
+        endpoints=endpoints,
+        port=_number(value, "port", 1, 65535),
+        public_key=public_key,
+        gateway=_address(_text(value, "gateway")),
+        web_port=_number(value, "web_port", 1, 65535),
+        web_no_ssl=value.get("web_no_ssl") is True,
+        ping_interval=max(PING_INTERVAL_MIN, _number(value, "ping_interval", 0, 3600, 10)),
+        ping_timeout=_number(value, "ping_timeout", 1, 86400, 360),
+        mtu=_mtu(_number(value, "mtu", 0, 65535, 0)),
+        routes=_routes(value, "routes", 4) + _routes(value, "routes6", 6),
+        dns_servers=tuple(_address(item) for item in _texts(value, "dns_servers")),
+        search_domains=tuple(_domain(item) for item in _texts(value, "search_domains")),
+        network_links=tuple(
+            _network(item) for key in ("network_links", "network_links6") for item in _texts(value, key)
+        ),
+    )
+
+
+def _mtu(value: int) -> int:
+    if value and not 576 <= value <= 9000:
+        raise BadAnswer("mtu is out of range")
+    return value or DEFAULT_MTU
+
+
+def _routes(value: Mapping[str, Any], key: str, version: int) -> tuple[Route, ...]:
+    items = value.get(key) or []
+    if not isinstance(items, list) or len(items) > MAX_ROUTES:
+        raise BadAnswer(f"{key} is not a list of routes")
+    routes = []
+    for item in items:
+        if not isinstance(item, dict):
+            raise BadAnswer(f"{key} is not a list of routes")
+        network = _network(_text(item, "network"))
+        if ipaddress.ip_network(network).version != version:
+            raise BadAnswer(f"{key} holds a network of the other family")
+        routes.append(Route(network, item.get("net_gateway") is True))
+    return tuple(routes)
+
+
+def _text(value: Mapping[str, Any], key: str) -> str:
+    text = value.get(key)
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise BadAnswer(f"{key} is not a text")
+    return text
+
+
+def _texts(value: Mapping[str, Any], key: str) -> list[str]:
+    items = value.get(key) or []
+    if not isinstance(items, list) or len(items) > MAX_ROUTES or not all(isinstance(item, str) for item in items):
+        raise BadAnswer(f"{key} is not a list of texts")
+    return items
+
+
+def _number(value: Mapping[str, Any], key: str, low: int, high: int, default: int | None = None) -> int:
+    number = value.get(key, default)
+    if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
+        raise BadAnswer(f"{key} is not a number from {low} to {high}")
+    return number
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise BadAnswer("not an address where one belongs") from error
+
+
+def _interface(text: str) -> str:
+    try:
+        return str(ipaddress.ip_interface(text))
+    except ValueError as error:
+        raise BadAnswer("not an address with a prefix length") from error
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError as error:
+        raise BadAnswer("not a network where one belongs") from error
+
+
+def _host(text: str) -> str:
+    """A host name or address; an IPv6 address may stand in brackets."""
+    if text.startswith("[") and text.endswith("]"):
+        return _address(text[1:-1])
+    return text if ":" in text and _address(text) else _domain(text)
+
+
+def _domain(text: str) -> str:
+    allowed = all(c.isascii() and (c.isalnum() or c in "-._") for c in text)
+    if not text or len(text) > 253 or not allowed or text.startswith("-"):
+        raise BadAnswer("not a host or domain name where one belongs")
+    return text

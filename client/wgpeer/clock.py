@@ -1,0 +1,74 @@
+"""Time and the wish to stop, behind one small interface so that tests need no real waiting."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Protocol
+
+
+class Stopped(Exception):
+    """Somebody asked this process to end."""
+
+
+class Clock(Protocol):
+    """All times are seconds."""
+
+    def wall(self) -> float:
+        """Unix time; may jump."""
+
+    def boottime(self) -> float:
+        """Never jumps, and goes on while the machine is suspended."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait; the wait itself stands still while the machine is suspended. Raises ``Stopped``."""
+
+
+class SystemClock:
+    """The real clock. SIGTERM and SIGINT end a wait, or a request inside ``interruptible``, with ``Stopped``."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._stopping = False
+        self._interruptible = False
+
+    def install(self) -> None:
+        """Take over the signals that ask us to end."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        # No locks here: a handler may run in the middle of anything. The pipe wakes ``wait``.
+        if not self._stopping:
+            self._stopping = True
+            os.write(self._writer, b"x")
+        if self._interruptible:
+            raise Stopped
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Blocking work inside ends with ``Stopped`` at the signal. Only for work that needs no tidying up."""
+        self._interruptible = True
+        try:
+            if self._stopping:
+                raise Stopped
+            yield
+        finally:
+            self._interruptible = False
+
+    def wall(self) -> float:
+        return time.time()
+
+    def boottime(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def wait(self, seconds: float) -> None:
+        readable, _, _ = select.select([self._reader], [], [], max(0.0, seconds))
+        if readable or self._stopping:
+            raise Stopped

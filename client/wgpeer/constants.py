@@ -1,0 +1,53 @@
+"""Every time and size limit of the client, each with its reason. Times are seconds.
+
+From a host's death to the new tunnel, at worst: ``ping_interval`` (10 by default) until the next ping is due, plus
+``PING_SILENCE`` (3) until it counts as lost, plus one connect to a living host (well under 1): about 13 seconds.
+"""
+
+# --- connecting -------------------------------------------------------------------------------------------------------
+CONNECT_TIMEOUT = 3.0  # TCP and TLS to one address. A dead address costs this much of a failover, so it is short
+ANSWER_TIMEOUT = 10.0  # a connect is confirmed by a host, about a second each; several may be tried behind one request
+PUSH_ANSWER_TIMEOUT = 70.0  # a person must take the phone out of the pocket
+SIGN_IN_ANSWER_TIMEOUT = 30.0  # the server holds each wait for the sign-in up to about 20
+SIGN_IN_LIMIT = 90.0  # then nobody is there
+SIGN_IN_PAUSE = 1.0  # between two waits, should a server answer at once instead of holding the request
+RESOLVE_TIMEOUT = 2.0  # a resolver behind a dead tunnel must not stop a failover
+ADDRESS_AGE = 3600.0  # resolved addresses of API hosts are kept this long: DNS may be gone with the tunnel
+
+ROUND_PAUSE = 7.0  # all hosts failed: the whole round again
+ROUND_PAUSE_LATER = 30.0  # ... and when that lasted ROUND_PATIENCE, less often
+ROUND_PATIENCE = 300.0
+ROUND_JITTER = 0.2  # share of a pause that is random, so that a thousand clients do not come back at the same moment
+RETRY_AFTER_MAX = 300.0  # no answer can send us away for longer
+
+SHORT_LIFE = 30.0  # a connection that ended sooner did not help: wait before the next, doubling
+REPEAT_PAUSE = 1.0
+REPEAT_PAUSE_MAX = 60.0
+
+# --- pinging ----------------------------------------------------------------------------------------------------------
+PING_INTERVAL_MIN = 5.0  # whatever the server says
+PING_SILENCE = 3.0  # no answer at all for this long: the host is dead. Leaves room for two TCP retransmissions
+FIRST_PING_SILENCE = 8.0  # the first one waits for the WireGuard handshake, which is repeated after 5
+PING_RETRY_PAUSE = 1.0  # the host answers, but with a fault of its own (5xx, refused): it is alive, so be patient
+PING_RETRIES = 8
+PING_RETRY_LIMIT = 15.0
+SUSPEND_SLICE = 1.0  # the longest sleep in one piece; sleeping clocks stand still during suspend, so look again
+
+# --- configuration sync -----------------------------------------------------------------------------------------------
+SYNC_INTERVAL = 600.0
+SYNC_FIRST = 5.0  # after the connect, when traffic has settled
+SYNC_TIMEOUT = 5.0  # shorter than a ping interval: a sync never costs a ping
+
+# --- sizes ------------------------------------------------------------------------------------------------------------
+MAX_ANSWER = 1024 * 1024  # bytes of an API answer
+MAX_PROFILE = 256 * 1024  # bytes of one profile file
+MAX_ARCHIVE = 4 * 1024 * 1024  # bytes of an archive or an import answer
+MAX_PROFILES = 64  # profiles in one import
+MAX_ROUTES = 4096
+
+# --- network ----------------------------------------------------------------------------------------------------------
+DEFAULT_MTU = 1420
+SOCKET_MARK = 0x77677077  # on our packets that must stay outside every tunnel of ours
+TABLE_BASE = 77600  # routing tables: two for each interface
+RULE_PRIORITY = 30400  # three rules for each interface and family, before the main table (32766)
+MAX_INTERFACES = 100

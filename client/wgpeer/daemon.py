@@ -1,0 +1,258 @@
+"""The process that keeps one profile up: put the parts together, run, and leave nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from wgpeer import status as s
+from wgpeer.clock import Stopped, SystemClock
+from wgpeer.envelope import Identity
+from wgpeer.factors import FactorToken
+from wgpeer.profile import Profile
+from wgpeer.session import Final, Session, TunnelError
+from wgpeer.speaker import Facts, Speaker
+from wgpeer.status import Status
+from wgpeer.store import Store, StoreError, is_locked, locked
+from wgpeer.transport import HttpTransport
+from wgpeer.tunnel.machine import BACKENDS, MachineTunnel, sweep
+
+LOG_BYTES = 1024 * 1024
+LOG_FILES = 3
+SECRET_VARIABLES = ("WGPEER_PIN", "WGPEER_OTP", "WGPEER_PASSWORD")
+POLL = 0.1  # how often a person's progress display looks at the status file
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_PENDING, EXIT_MISSING, EXIT_RIGHTS = range(7)
+
+
+class PrivateLog(logging.handlers.RotatingFileHandler):
+    """A rotated log that only its owner can read."""
+
+    def _open(self) -> IO[str]:  # type: ignore[override]
+        handle = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return os.fdopen(handle, "a", encoding="utf-8")
+
+
+def run(store: Store, name: str, password: str, backend: str) -> int:
+    """Keep a profile up until a signal or a final refusal; the exit code. Errors are in the status and in the log."""
+    if backend not in BACKENDS:
+        raise StoreError(f"there is no backend {backend}; choose one of: {', '.join(BACKENDS)}")
+    with contextlib.ExitStack() as held:
+        with store.guard():
+            if not held.enter_context(locked(store.lock_path(name))):
+                raise StoreError(f"{name} is up already; see: wgpeer status")
+            _sweep_leftovers(store, name)
+        log = _open_log(store, name)
+        clock = SystemClock()
+        clock.install()
+        keeper = StatusKeeper(store.status_path(name), Status(profile=name, pid=os.getpid()))
+        try:
+            return _run(store, name, password, backend, clock, log, keeper)
+        finally:
+            log.handlers[0].close()
+
+
+def _run(
+    store: Store,
+    name: str,
+    password: str,
+    backend: str,
+    clock: SystemClock,
+    log: logging.Logger,
+    keeper: StatusKeeper,
+) -> int:
+    try:
+        session = _session(store, name, password, backend, clock, log, keeper)
+        session.run()
+    except Stopped:
+        log.info("stopped")
+        keeper.end(s.DOWN)
+        return EXIT_OK
+    except Final as error:
+        log.error("refused: %s%s", error, f" (registration key {error.reg_key})" if error.reg_key else "")
+        keeper.end(s.REFUSED, last_error=str(error), reg_key=error.reg_key)
+        return EXIT_REFUSED
+    except (TunnelError, StoreError) as error:
+        log.error("%s", error)
+        keeper.end(s.FAILED, last_error=str(error))
+        return EXIT_FAILED
+    except BaseException:
+        # A fault of ours: the tunnel is gone already (the session saw to that), and the trace belongs into the log.
+        log.exception("a fault in wgpeer")
+        keeper.end(s.FAILED, last_error="a fault in wgpeer; see: wgpeer logs")
+        raise
+    return EXIT_OK
+
+
+def _session(
+    store: Store,
+    name: str,
+    password: str,
+    backend: str,
+    clock: SystemClock,
+    log: logging.Logger,
+    keeper: StatusKeeper,
+) -> Session:
+    profile = store.load(name)
+    transport = HttpTransport(clock)
+    tunnel = MachineTunnel(store.lease_path(name), transport.addresses.lookup, log.info, backend)
+    return Session(
+        speaker=Speaker(profile, identity_of(profile, store), Facts.gather(), clock, transport),
+        clock=clock,
+        tunnel=tunnel,
+        token=FactorToken.load(store.token_path(name), profile),
+        password=password,
+        report=keeper.report,
+        save=lambda changed: store.save(name, changed),
+        say=log.info,
+        status=keeper.status,
+    )
+
+
+def identity_of(profile: Profile, store: Store) -> Identity:
+    """The proofs of a profile, with this machine's device key where the server wants one."""
+    device_key = store.device_key() if profile.flag("device_auth") else None
+    return Identity(
+        profile.text("sync_token"), profile.text("sync_secret"), profile.rsa_key(), profile.box_key, device_key
+    )
+
+
+class StatusKeeper:
+    """Writes each status to its file."""
+
+    def __init__(self, path: Path, status: Status) -> None:
+        self._path = path
+        self.status = status
+        self.report(status)
+
+    def report(self, status: Status) -> None:
+        self.status = status
+        s.save(self._path, status)
+
+    def end(self, state: str, *, last_error: str = "", reg_key: str = "") -> None:
+        """The last status of this process. The tunnel's facts go: there is no tunnel any more."""
+        self.report(
+            replace(
+                Status(profile=self.status.profile, reconnects=self.status.reconnects),
+                state=state,
+                last_error=last_error,
+                reg_key=reg_key,
+            )
+        )
+
+
+def _open_log(store: Store, name: str) -> logging.Logger:
+    """To the profile's log file, and to stderr as well (which the service manager, or a person, reads)."""
+    log = logging.Logger(f"wgpeer.{name}", logging.INFO)
+    file = PrivateLog(store.log_path(name), maxBytes=LOG_BYTES, backupCount=LOG_FILES)
+    for handler in (file, logging.StreamHandler(sys.stderr)):
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+    return log
+
+
+def _sweep_leftovers(store: Store, own: str) -> None:
+    """Take away what crashed processes left behind: ours, and those of profiles that nobody keeps up now."""
+    for lease in store.run.glob("*.lease.json"):
+        name = lease.name.removesuffix(".lease.json")
+        if name == own:
+            sweep(lease)
+            continue
+        with locked(store.lock_path(name)) as free:
+            if free:
+                sweep(lease)
+
+
+# --- from outside -----------------------------------------------------------------------------------------------------
+
+
+def is_up(store: Store, name: str) -> bool:
+    with store.guard():
+        return is_locked(store.lock_path(name))
+
+
+def current(store: Store, name: str) -> Status:
+    """The status of a profile. A process that died without a word shows as failed."""
+    seen = s.load(store.status_path(name)) or Status(profile=name, state=s.DOWN)
+    if is_up(store, name) or seen.state in s.ENDED:
+        return seen
+    return Status(profile=name, state=s.FAILED, last_error="its process died; start it again with: wgpeer up")
+
+
+def start(store: Store, name: str, password: str, backend: str) -> subprocess.Popen[bytes]:
+    """Start the process in the background. The password goes through a pipe: arguments are there for all to see."""
+    # -P: this runs as root, and must not import what lies in the current directory.
+    command = [sys.executable, "-P", "-m", "wgpeer", "--dir", str(store.root), "up", name]
+    process = subprocess.Popen(
+        [*command, "--foreground", "--password-stdin", "--backend", backend],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={key: value for key, value in os.environ.items() if key not in SECRET_VARIABLES},
+    )
+    if process.stdin is None:
+        raise RuntimeError("a pipe was asked for")
+    with contextlib.suppress(BrokenPipeError):  # it ended already; its exit code tells more
+        process.stdin.write(password.encode())
+        process.stdin.close()
+    return process
+
+
+def follow(store: Store, name: str, process: subprocess.Popen[bytes], seconds: float) -> Iterator[Status]:
+    """Statuses of a process just started, as they change, until it is connected, has ended or ``seconds`` are over."""
+    deadline, last = time.monotonic() + seconds, None
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None
+        seen = s.load(store.status_path(name))
+        if seen and seen != last and (seen.pid == process.pid or ended):
+            last = seen
+            yield seen
+            if seen.state == s.CONNECTED:
+                return
+        if ended:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(POLL)
+
+
+def stop(store: Store, name: str, seconds: float = 20.0) -> bool:
+    """End the process of a profile and wait for it; False when there is none. Raises ``StoreError``."""
+    seen = s.load(store.status_path(name))
+    if not is_up(store, name) or seen is None or not seen.pid:
+        sweep_if_free(store, name)
+        return False
+    try:
+        handle = os.pidfd_open(seen.pid)
+    except ProcessLookupError:
+        sweep_if_free(store, name)
+        return False
+    try:
+        # With the handle open the number cannot come to mean another process; the lock still held says it is ours.
+        if is_up(store, name):
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+        ended, _, _ = select.select([handle], [], [], seconds)
+        if not ended:
+            raise StoreError(f"process {seen.pid} of {name} does not end; see: wgpeer logs")
+    finally:
+        os.close(handle)
+    sweep_if_free(store, name)
+    return True
+
+
+def sweep_if_free(store: Store, name: str) -> None:
+    """Take away what a process that crashed left behind."""
+    with store.guard(), locked(store.lock_path(name)) as free:
+        if free and store.lease_path(name).exists():
+            sweep(store.lease_path(name))

@@ -1,0 +1,202 @@
+"""The three proofs: HMAC, box and signature. Build a request, open an answer. Pure: no network, no clock, no files.
+
+A request proves itself by an HMAC-SHA512 (who holds the sync secret), by a NaCl box (only the server can read it) and
+by an RSA-PSS signature (who holds the user's private key). TLS is never relied on.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import secrets
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from nacl.exceptions import CryptoError
+from nacl.public import Box, PrivateKey, PublicKey
+
+LETTERS = string.ascii_letters + string.digits
+
+
+class BadAnswer(Exception):
+    """An answer that nobody but an attacker or a broken server sends. Treated like no answer at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a client proves itself with. Nothing of it is ever shown."""
+
+    sync_token: str = field(repr=False)
+    sync_secret: str = field(repr=False)
+    rsa_key: rsa.RSAPrivateKey = field(repr=False)
+    server_box_key: PublicKey = field(repr=False)
+    device_key: ec.EllipticCurvePrivateKey | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What must be new for each request: the box key pair, the 24-byte box nonce and the 32-character header nonce."""
+
+    box_key: PrivateKey = field(repr=False)
+    box_nonce: bytes
+    auth_nonce: str
+
+    @classmethod
+    def make(cls) -> Fresh:
+        return cls(PrivateKey.generate(), secrets.token_bytes(24), random_letters(32))
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A request ready to be sent, and the key that alone opens its answer."""
+
+    method: str
+    path: str
+    headers: dict[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    box_key: PrivateKey | None = field(repr=False)
+
+
+def random_letters(count: int) -> str:
+    """``count`` random letters and digits."""
+    return "".join(secrets.choice(LETTERS) for _ in range(count))
+
+
+def b64(raw: bytes) -> str:
+    """Standard base64 with padding."""
+    return base64.b64encode(raw).decode()
+
+
+def b64raw(raw: bytes) -> str:
+    """Standard base64 without padding."""
+    return b64(raw).rstrip("=")
+
+
+def unb64(text: object, size: int | None = None) -> bytes:
+    """The bytes of padded base64, ``size`` of them where given. Raises ``BadAnswer``."""
+    if not isinstance(text, str):
+        raise BadAnswer("a base64 text is missing")
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadAnswer("not base64") from error
+    if size is not None and len(raw) != size:
+        raise BadAnswer(f"{len(raw)} bytes where {size} belong")
+    return raw
+
+
+def mac(secret: str, message: str) -> str:
+    """b64 of the HMAC-SHA512 of ``message``."""
+    return b64(hmac.digest(secret.encode(), message.encode(), "sha512"))
+
+
+def same_mac(secret: str, message: str, signature: object) -> bool:
+    """Whether ``signature`` is the HMAC of ``message``; takes the same time however much of it is right."""
+    try:
+        return isinstance(signature, str) and hmac.compare_digest(mac(secret, message).encode(), signature.encode())
+    except UnicodeEncodeError:  # JSON can carry half a character, which no honest text has
+        return False
+
+
+def body_digest(data: str, nonce: str, public_key: str) -> bytes:
+    """The 64-byte digest that the RSA key and the device key sign."""
+    return hashlib.sha512(f"{data}&{nonce}&{public_key}".encode()).digest()
+
+
+def signed_string(headers: Mapping[str, str], method: str, path: str, body: Mapping[str, str] | None = None) -> str:
+    """The message of the request's HMAC. ``body`` is None for a sync, which has none."""
+    parts = [headers["Auth-Token"], headers["Auth-Timestamp"], headers["Auth-Nonce"], method, path]
+    if body is not None:
+        parts += [body["data"], body["nonce"], body["public_key"], body["signature"]]
+        if body.get("device_signature"):
+            parts.append(body["device_signature"])
+    return "&".join(parts)
+
+
+def seal(
+    identity: Identity, fresh: Fresh, method: str, path: str, plaintext: Mapping[str, Any], now: int, *, device: bool
+) -> Sealed:
+    """Wrap ``plaintext`` in all three proofs (and the device's, where ``device``). ``now`` is Unix seconds."""
+    box = Box(fresh.box_key, identity.server_box_key)
+    message = json.dumps(plaintext, separators=(",", ":")).encode()
+    body = {
+        "data": b64(box.encrypt(message, fresh.box_nonce).ciphertext),
+        "nonce": b64(fresh.box_nonce),
+        "public_key": b64(bytes(fresh.box_key.public_key)),
+    }
+    digest = body_digest(body["data"], body["nonce"], body["public_key"])
+    body["signature"] = b64(sign_digest(identity.rsa_key, digest))
+    if device:
+        body["device_signature"] = b64raw(sign_device(identity.device_key, digest))
+    headers = _headers(identity, fresh.auth_nonce, now)
+    headers["Auth-Signature"] = mac(identity.sync_secret, signed_string(headers, method, path, body))
+    headers["Content-Type"] = "application/json"
+    return Sealed(method, path, headers, json.dumps(body).encode(), fresh.box_key)
+
+
+def sign_sync(identity: Identity, auth_nonce: str, path: str, now: int) -> Sealed:
+    """A sync request: proven by the HMAC alone. ``path`` is without the query string."""
+    headers = _headers(identity, auth_nonce, now)
+    headers["Auth-Signature"] = mac(identity.sync_secret, signed_string(headers, "GET", path))
+    return Sealed("GET", path, headers, b"", None)
+
+
+def _headers(identity: Identity, auth_nonce: str, now: int) -> dict[str, str]:
+    return {"Auth-Token": identity.sync_token, "Auth-Timestamp": str(now), "Auth-Nonce": auth_nonce}
+
+
+def sign_digest(key: rsa.RSAPrivateKey, digest: bytes) -> bytes:
+    """RSA-PSS with SHA-512 over a digest that is taken as already hashed."""
+    scheme = padding.PSS(mgf=padding.MGF1(hashes.SHA512()), salt_length=padding.PSS.MAX_LENGTH)
+    return key.sign(digest, scheme, Prehashed(hashes.SHA512()))
+
+
+def sign_device(key: ec.EllipticCurvePrivateKey | None, digest: bytes) -> bytes:
+    """ECDSA P-256 with SHA-256 whose message is the digest itself; ASN.1 DER."""
+    if key is None:
+        raise ValueError("this profile asks for a device key, and there is none")
+    return key.sign(digest, ec.ECDSA(hashes.SHA256()))
+
+
+def device_public(key: ec.EllipticCurvePrivateKey | None) -> str:
+    """The device's public key as requests carry it; empty without one."""
+    if key is None:
+        return ""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return b64raw(key.public_key().public_bytes(serialization.Encoding.DER, form))
+
+
+def open_answer(identity: Identity, box_key: PrivateKey, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the HMAC of a sealed answer, then open its box. Raises ``BadAnswer``.
+
+    The box is sealed to a key made for this one request, so an old answer never opens: no replay.
+    """
+    data, nonce = answer.get("data"), answer.get("nonce")
+    if not isinstance(data, str) or not isinstance(nonce, str):
+        raise BadAnswer("the answer is not sealed")
+    if not same_mac(identity.sync_secret, f"{data}&{nonce}", answer.get("signature")):
+        raise BadAnswer("the answer's signature is wrong")
+    try:
+        message = Box(box_key, identity.server_box_key).decrypt(unb64(data), unb64(nonce, Box.NONCE_SIZE))
+    except CryptoError as error:
+        raise BadAnswer("the answer's box does not open") from error
+    return json_object(message)
+
+
+def json_object(raw: bytes) -> dict[str, Any]:
+    """The JSON object in ``raw``. Raises ``BadAnswer``."""
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BadAnswer("the answer is not JSON") from error
+    if not isinstance(value, dict):
+        raise BadAnswer("the answer is not a JSON object")
+    return value

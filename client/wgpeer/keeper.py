@@ -1,0 +1,119 @@
+"""Keep one connection alive: ping, notice when it is lost, sync the profile now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nacl.public import PrivateKey
+
+from wgpeer import constants as c
+from wgpeer.answers import Configuration
+from wgpeer.clock import Clock
+from wgpeer.envelope import b64
+from wgpeer.profile import ApiHost
+from wgpeer.speaker import Failed, Speaker
+
+
+@dataclass(slots=True)
+class Connection:
+    """A connection the server allowed, and the WireGuard key made for it. ``started`` and ``last_good`` (the last good
+    ping, or the connect itself) are of the clock that goes on during suspend."""
+
+    configuration: Configuration
+    key: PrivateKey = field(repr=False)
+    host: ApiHost
+    started: float
+    last_good: float
+    pinged: bool = False
+
+    @property
+    def public_key(self) -> str:
+        return b64(bytes(self.key.public_key))
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why a connection is over. ``silent``: its host gave no sign of life."""
+
+    words: str
+    silent: bool = False
+
+
+class Keeper:
+    """Drives one connection. ``on_ping`` is called after each good ping, ``on_sync`` when a sync is due; it says
+    whether it worked."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        interface: str,
+        speaker: Speaker,
+        clock: Clock,
+        on_ping: Callable[[], None],
+        on_sync: Callable[[Connection], bool],
+    ) -> None:
+        self._connection = connection
+        self._interface = interface
+        self._speaker = speaker
+        self._clock = clock
+        self._on_ping = on_ping
+        self._on_sync = on_sync
+
+    def run(self) -> Loss:
+        """Ping until the connection is lost. Raises ``Stopped`` through the clock."""
+        sync_due = self._clock.boottime() + c.SYNC_FIRST
+        while True:
+            asked = self._clock.boottime()
+            if loss := self._overslept() or self.ping():
+                return loss
+            self._on_ping()
+            if asked >= sync_due:
+                good = self._on_sync(self._connection)
+                sync_due = asked + (c.SYNC_INTERVAL if good else c.SYNC_INTERVAL / 10)
+            self._wait_until(asked + self._connection.configuration.ping_interval)
+
+    def ping(self) -> Loss | None:
+        """One ping with its retries; None when it was good."""
+        started, tries = self._clock.boottime(), 0
+        silence = c.PING_SILENCE if self._connection.pinged else c.FIRST_PING_SILENCE
+        while True:
+            tries += 1
+            loss, final = self._try(silence)
+            if loss is None or final:
+                return loss
+            if tries >= c.PING_RETRIES or self._clock.boottime() - started >= c.PING_RETRY_LIMIT:
+                return loss
+            self._clock.wait(c.PING_RETRY_PAUSE)
+
+    def _try(self, silence: float) -> tuple[Loss | None, bool]:
+        """One request. What it means, and whether that is final or worth another try."""
+        connection = self._connection
+        reply = self._speaker.ping(connection.configuration, connection.public_key, self._interface, silence)
+        if reply is True:
+            connection.last_good, connection.pinged = self._clock.boottime(), True
+            return None, True
+        if reply is False:
+            return Loss("the server has ended this connection"), True
+        return self._judge(reply)
+
+    @staticmethod
+    def _judge(failed: Failed) -> tuple[Loss, bool]:
+        if 400 <= failed.status < 500:
+            return Loss(f"the server refused a ping ({failed.status})"), True
+        if failed.silent:
+            return Loss("the host is silent", silent=True), True
+        return Loss(f"pings fail: {failed.words}"), False
+
+    def _overslept(self) -> Loss | None:
+        """After so long without a good ping the server has revoked the key: do not even ask."""
+        asleep = self._clock.boottime() - self._connection.last_good
+        if asleep < self._connection.configuration.ping_timeout:
+            return None
+        return Loss(f"no ping for {asleep:.0f} s, probably asleep")
+
+    def _wait_until(self, due: float) -> None:
+        # In slices: a sleep stands still while the machine is suspended, this clock does not. So a wake-up is seen
+        # within one slice, whatever was left of the sleep.
+        while (left := due - self._clock.boottime()) > 0:
+            self._clock.wait(min(left, c.SUSPEND_SLICE))

@@ -1,0 +1,281 @@
+"""The life of a profile that is up: connect, keep, reconnect, for ever. Clock, transport and tunnel are arguments.
+
+One connection attempt has one WireGuard key, which is offered to host after host, round after round, until one allows
+it: that way an answer that was lost on the way is simply given again, and a one-time code stays good. Each new
+connection has a new key. While reconnecting, the old interface and its routes stay, so nothing leaks around the tunnel.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from nacl.public import PrivateKey
+
+from wgpeer import constants as c
+from wgpeer import status as s
+from wgpeer.answers import Allowed, Configuration, Refused, SignIn
+from wgpeer.clock import Clock
+from wgpeer.envelope import b64
+from wgpeer.factors import FactorToken
+from wgpeer.keeper import Connection, Keeper, Loss
+from wgpeer.profile import ApiHost, Profile, ProfileError, merge
+from wgpeer.speaker import Credentials, Failed, NotYet, Reply, Speaker, gateway_url
+from wgpeer.status import Status
+
+
+class Final(Exception):
+    """The session is over and a person must act. ``reg_key`` as in ``Refused``."""
+
+    def __init__(self, reason: str, reg_key: str = "") -> None:
+        super().__init__(reason)
+        self.reg_key = reg_key
+
+
+class TunnelError(Exception):
+    """The tunnel cannot be built; the message says why and what to do."""
+
+
+class Tunnel(Protocol):
+    """The machine's side of a connection."""
+
+    @property
+    def interface(self) -> str: ...
+
+    @property
+    def backend(self) -> str: ...
+
+    @property
+    def dns(self) -> str: ...
+
+    def up(self, configuration: Configuration, key: PrivateKey, *, use_dns: bool, use_default_route: bool) -> str:
+        """Make the machine so, whatever it was before; gives the endpoint's address. Raises ``TunnelError``."""
+
+    def down(self) -> None:
+        """Take away everything that ``up`` made; no error when there is nothing."""
+
+
+@dataclass(slots=True)
+class Round:
+    """What came of offering a key to every host once. ``wait`` is the least time (seconds) before the next round."""
+
+    connection: Connection | None = None
+    answered: bool = False
+    key_spent: bool = False
+    wait: float = 0.0
+
+
+@dataclass(slots=True)
+class Session:
+    """``report`` is called with each new status, ``save`` with each profile that a sync brought, ``say`` with words for
+    the log (never a secret)."""
+
+    speaker: Speaker
+    clock: Clock
+    tunnel: Tunnel
+    token: FactorToken
+    password: str = field(repr=False)
+    report: Callable[[Status], None]
+    save: Callable[[Profile], None]
+    say: Callable[[str], None]
+    random: random.Random = field(default_factory=random.SystemRandom)
+    status: Status = field(default_factory=Status)
+    _not_before: dict[ApiHost, float] = field(default_factory=dict)
+    _silent_hosts: set[ApiHost] = field(default_factory=set)
+    _dead: frozenset[str] = frozenset()
+    _syncs_failed: int = 0
+
+    @property
+    def profile(self) -> Profile:
+        return self.speaker.profile
+
+    def run(self) -> None:
+        """Until ``Stopped`` (from the clock), ``Final`` or, on the first connection only, ``TunnelError`` is raised.
+        The tunnel is gone afterwards in every case."""
+        previous, short_lives = None, 0
+        try:
+            while True:
+                connection = self._connect(previous)
+                loss = self._live(connection, fresh=connection is not previous)
+                self._lost(connection, loss)
+                previous = connection
+                short_lives = short_lives + 1 if self._was_short(connection) else 0
+                if short_lives > 1:
+                    self.clock.wait(min(c.REPEAT_PAUSE_MAX, c.REPEAT_PAUSE * 2 ** min(short_lives - 2, 10)))
+        finally:
+            self.tunnel.down()
+
+    # --- connecting ---------------------------------------------------------------------------------------------------
+
+    def _connect(self, previous: Connection | None) -> Connection:
+        key, started = PrivateKey.generate(), self.clock.boottime()
+        self._tell(state=s.RECONNECTING if previous else s.CONNECTING, message="")
+        while True:
+            outcome = self._round(key)
+            if outcome.connection:
+                return outcome.connection
+            if outcome.key_spent:
+                key = PrivateKey.generate()
+            if previous and not outcome.answered and self._still_alive(previous):
+                return previous
+            self.clock.wait(self._pause(outcome, started))
+
+    def _round(self, key: PrivateKey) -> Round:
+        """Offer the key to each host once. Raises ``Final`` when one refuses for good."""
+        outcome, waits = Round(), list[float]()
+        for host in self._order():
+            now = self.clock.boottime()
+            if self._not_before.get(host, 0.0) > now:
+                waits.append(self._not_before[host] - now)
+                continue
+            reply = self._offer(host, key)
+            if isinstance(reply, Allowed):
+                self.token.accepted(self.clock.wall())
+                now = self.clock.boottime()
+                return Round(Connection(reply.configuration, key, host, now, now), answered=True)
+            self._note_failure(host, reply, outcome)
+            waits.append(max(0.0, self._not_before.get(host, 0.0) - self.clock.boottime()))
+        outcome.wait = min(waits, default=0.0)
+        return outcome
+
+    def _offer(self, host: ApiHost, key: PrivateKey) -> Allowed | Failed:
+        credentials = Credentials(b64(bytes(key.public_key)), self.password, self.token.current(self.clock.wall()))
+        self._tell(host=host.url)
+        reply = self.speaker.connect(host, credentials)
+        if isinstance(reply, SignIn):
+            reply = self._sign_in(host, credentials, reply)
+        if isinstance(reply, Refused):
+            self.token.forget()
+            raise Final(reply.reason, reply.reg_key)
+        return reply if isinstance(reply, (Allowed, Failed)) else Failed(f"{host.url} gave an answer out of place")
+
+    def _sign_in(self, host: ApiHost, credentials: Credentials, asked: SignIn) -> Reply:
+        """Show the address, then ask until the user has signed in. A host that fails meanwhile gets more tries: the
+        sign-in belongs to it."""
+        limit = self.clock.boottime() + c.SIGN_IN_LIMIT
+        before = self.status.state
+        self._tell(state=s.SIGNING_IN, sign_in_url=asked.url)
+        self.say("waiting for a sign-in; its address is shown by: wgpeer status")
+        while self.clock.boottime() < limit:
+            reply = self.speaker.wait_for_sign_in(host, credentials, asked.token)
+            patient = isinstance(reply, NotYet) or (isinstance(reply, Failed) and not 400 <= reply.status < 500)
+            if not patient:
+                self._tell(state=before, sign_in_url="")
+                return reply
+            self.clock.wait(c.SIGN_IN_PAUSE)
+        raise Final("nobody signed in in time; start again with: wgpeer up")
+
+    def _note_failure(self, host: ApiHost, failed: Failed, outcome: Round) -> None:
+        self.say(f"{host.url}: {failed.words}")
+        self._tell(last_error=failed.words)
+        (self._silent_hosts.add if failed.silent else self._silent_hosts.discard)(host)
+        outcome.answered = outcome.answered or failed.status > 0
+        outcome.key_spent = outcome.key_spent or failed.status == 409
+        if failed.retry_after:
+            self._not_before[host] = self.clock.boottime() + failed.retry_after
+
+    def _order(self) -> list[ApiHost]:
+        """Sync hosts in random order, then the remotes; those that were silent a moment ago last of all."""
+        shuffled = list(self.profile.sync_hosts)
+        self.random.shuffle(shuffled)
+        hosts: Sequence[ApiHost] = list(dict.fromkeys([*shuffled, *self.profile.remotes]))
+        return sorted(hosts, key=lambda host: host in self._silent_hosts or host.name in self._dead)
+
+    def _pause(self, outcome: Round, started: float) -> float:
+        patient = self.clock.boottime() - started < c.ROUND_PATIENCE
+        pause = c.ROUND_PAUSE if patient else c.ROUND_PAUSE_LATER
+        return max(outcome.wait, pause * (1 + c.ROUND_JITTER * (self.random.random() - 0.5)))
+
+    def _still_alive(self, previous: Connection) -> bool:
+        """Nobody at all answered: perhaps it was our own network that was gone, and the old connection is as good as
+        ever. Asked only with the key it has, so this revives nothing that the server has ended."""
+        if not self.tunnel.interface:
+            return False
+        reply = self.speaker.ping(previous.configuration, previous.public_key, self.tunnel.interface, c.PING_SILENCE)
+        if reply is True:
+            self.say("the network is back and the connection still good")
+            previous.last_good = self.clock.boottime()
+        return reply is True
+
+    # --- connected ----------------------------------------------------------------------------------------------------
+
+    def _live(self, connection: Connection, *, fresh: bool) -> Loss:
+        if fresh:
+            try:
+                self._open(connection)
+            except TunnelError as error:
+                if self.status.since == 0:
+                    raise
+                return Loss(str(error))
+        keeper = Keeper(
+            connection, self.tunnel.interface, self.speaker, self.clock, lambda: self._good(connection), self._sync
+        )
+        return keeper.run()
+
+    def _open(self, connection: Connection) -> None:
+        where = connection.configuration
+        endpoint = self.tunnel.up(
+            where,
+            connection.key,
+            use_dns=not self.profile.flag("disable_dns"),
+            use_default_route=not self.profile.flag("disable_gateway"),
+        )
+        self._tell(
+            address=", ".join(where.addresses),
+            gateway=where.gateway,
+            host=connection.host.url,
+            endpoint=endpoint,
+            interface=self.tunnel.interface,
+            backend=self.tunnel.backend,
+            public_key=connection.public_key,
+            dns=self.tunnel.dns,
+            message="the tunnel is built, waiting for the first ping",
+        )
+
+    def _good(self, connection: Connection) -> None:
+        now = self.clock.wall()
+        if self.status.state != s.CONNECTED:
+            self._dead = frozenset()
+            self._tell(state=s.CONNECTED, since=now, message="", last_error="")
+            self.say(f"connected: {self.status.address} on {self.status.interface}, by {connection.host.url}")
+        self._tell(last_ping=now)
+
+    def _lost(self, connection: Connection, loss: Loss) -> None:
+        self.say(f"connection lost: {loss.words}")
+        self._dead = frozenset(connection.configuration.endpoints) if loss.silent else frozenset()
+        self._tell(last_error=loss.words, reconnects=self.status.reconnects + 1)
+        if self.profile.flag("disable_reconnect"):
+            raise Final(f"{loss.words}; this profile does not reconnect by itself")
+
+    def _was_short(self, connection: Connection) -> bool:
+        return self.clock.boottime() - connection.started < c.SHORT_LIFE
+
+    def _sync(self, connection: Connection) -> bool:
+        """Take in what changed: through the gateway, and every other try through the API that allowed us."""
+        inside = self._syncs_failed % 2 == 0
+        base = gateway_url(connection.configuration) if inside else connection.host.url
+        text = self.speaker.sync(base, self.tunnel.interface if inside else "")
+        if isinstance(text, Failed):
+            self._syncs_failed += 1
+            if text.status != 480:
+                self.say(f"sync failed: {text.words}")
+            return text.status == 480
+        self._syncs_failed = 0
+        try:
+            merged = merge(self.profile, text) if text else None
+        except ProfileError as error:
+            self.say(f"a synced profile was refused: {error}")
+            return True
+        if merged:
+            self.speaker.profile = merged
+            self.save(merged)
+            self.say("the profile has changed and was saved")
+        return True
+
+    def _tell(self, **changes: object) -> None:
+        changed = replace(self.status, **changes)  # type: ignore[arg-type]
+        if changed != self.status:
+            self.status = changed
+            self.report(changed)

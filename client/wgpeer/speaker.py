@@ -1,0 +1,200 @@
+"""One request and its answer, for each kind: connect, wait for sign-in, ping, sync. No retries, no decisions."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wgpeer import __version__
+from wgpeer.answers import Allowed, Configuration, Refused, SignIn, read_connect, read_ping, read_sign_in
+from wgpeer.clock import Clock
+from wgpeer.constants import ANSWER_TIMEOUT, PUSH_ANSWER_TIMEOUT, SIGN_IN_ANSWER_TIMEOUT, SYNC_TIMEOUT
+from wgpeer.envelope import (
+    BadAnswer,
+    Fresh,
+    Identity,
+    Sealed,
+    device_public,
+    json_object,
+    open_answer,
+    random_letters,
+    same_mac,
+    seal,
+    sign_sync,
+)
+from wgpeer.profile import ApiHost, Profile
+from wgpeer.transport import NoAnswer, Transport
+
+T = TypeVar("T")
+
+STATUS_WORDS = {
+    400: "says the request is malformed",
+    401: "does not accept this profile's keys; ask for a new import link if that goes on",
+    404: "does not know this address",
+    408: "says this machine's clock is wrong; set the time",
+    409: "has seen this request or key before",
+    413: "says the request is too large",
+    429: "has no room or has stopped this server",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a request says about this machine."""
+
+    hostname: str = ""
+    mac_addrs: tuple[str, ...] = ()
+
+    @classmethod
+    def gather(cls) -> Facts:
+        addresses = []
+        for _, name in socket.if_nameindex():
+            path = Path("/sys/class/net") / name / "address"
+            address = path.read_text().strip() if path.exists() else ""
+            if address.strip("0:"):
+                addresses.append(address[:17])
+        return cls(socket.gethostname()[:128], tuple(addresses))
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a connect offers besides the keys. ``password`` lives in memory only."""
+
+    wg_public_key: str
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """The user has not signed in yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No usable answer. ``status`` is 0 without an HTTP answer; ``silent``: nothing came at all within the time."""
+
+    words: str
+    status: int = 0
+    retry_after: float = 0.0
+    silent: bool = False
+
+
+Reply = Allowed | Refused | SignIn | NotYet | Failed
+
+
+class Speaker:
+    """Speaks for one profile."""
+
+    def __init__(self, profile: Profile, identity: Identity, facts: Facts, clock: Clock, transport: Transport) -> None:
+        self.profile = profile
+        self._identity = identity
+        self._facts = facts
+        self._clock = clock
+        self._transport = transport
+
+    def connect(self, host: ApiHost, credentials: Credentials) -> Reply:
+        seconds = PUSH_ANSWER_TIMEOUT if self.profile.flag("push_auth") else ANSWER_TIMEOUT
+        return self._ask(host, "wg", credentials, "", seconds)
+
+    def wait_for_sign_in(self, host: ApiHost, credentials: Credentials, sso_token: str) -> Reply:
+        return self._ask(host, "wg_wait", credentials, sso_token, SIGN_IN_ANSWER_TIMEOUT)
+
+    def ping(self, where: Configuration, wg_public_key: str, interface: str, seconds: float) -> bool | Failed:
+        """Whether the server still knows this connection."""
+        plaintext = self._plaintext(Credentials(wg_public_key), "")
+        sealed = self._seal("PUT", "wg", plaintext, device=False)
+        return self._exchange(
+            gateway_url(where), sealed, seconds, lambda raw: read_ping(self._open(sealed, raw)), interface=interface
+        )
+
+    def sync(self, base: str, interface: str) -> str | Failed:
+        """The new profile text, its signature verified; empty when nothing has changed."""
+        hash_ = self.profile.text("sync_hash") or "0"
+        path = f"/key/sync/{'/'.join(self.profile.ids)}/{hash_}"
+        sealed = sign_sync(self._identity, random_letters(32), path, int(self._clock.wall()))
+        return self._exchange(base, sealed, SYNC_TIMEOUT, self._read_sync, query="ver=2", interface=interface)
+
+    def _ask(self, host: ApiHost, kind: str, credentials: Credentials, sso_token: str, seconds: float) -> Reply:
+        plaintext = self._plaintext(credentials, sso_token)
+        sealed = self._seal("POST", kind, plaintext, device=self.profile.flag("device_auth"))
+
+        def read(raw: bytes) -> Reply:
+            answer = json_object(raw)
+            if "sso_url" in answer:
+                return read_sign_in(self._identity, answer)
+            return read_connect(self._open(sealed, raw))
+
+        reply = self._exchange(host.url, sealed, seconds, read)
+        if kind == "wg_wait" and isinstance(reply, Failed) and reply.status == 428:
+            return NotYet()
+        return reply
+
+    def _exchange(
+        self,
+        base: str,
+        sealed: Sealed,
+        seconds: float,
+        read: Callable[[bytes], T],
+        *,
+        query: str = "",
+        interface: str = "",
+    ) -> T | Failed:
+        try:
+            answer = self._transport.send(base, sealed, seconds, query=query, interface=interface)
+            if answer.status != 200:
+                words = STATUS_WORDS.get(answer.status, f"answered with status {answer.status}")
+                return Failed(f"{base} {words}", answer.status, answer.retry_after)
+            return read(answer.body)
+        except NoAnswer as error:
+            return Failed(str(error), silent=error.silent)
+        except BadAnswer as error:
+            return Failed(f"{base} gave an answer that cannot be trusted: {error}")
+
+    def _seal(self, method: str, kind: str, plaintext: dict[str, Any], *, device: bool) -> Sealed:
+        path = f"/key/{kind}/{'/'.join(self.profile.ids)}"
+        return seal(self._identity, Fresh.make(), method, path, plaintext, int(self._clock.wall()), device=device)
+
+    def _open(self, sealed: Sealed, raw: bytes) -> dict[str, Any]:
+        if sealed.box_key is None:
+            raise BadAnswer("there is no key to open this answer with")
+        return open_answer(self._identity, sealed.box_key, json_object(raw))
+
+    def _read_sync(self, raw: bytes) -> str:
+        answer = json_object(raw)
+        if not answer:
+            return ""
+        text = answer.get("conf")
+        if not isinstance(text, str) or not same_mac(self._identity.sync_secret, text, answer.get("signature")):
+            raise BadAnswer("the signature of the new profile is wrong")
+        return text
+
+    def _plaintext(self, credentials: Credentials, sso_token: str) -> dict[str, Any]:
+        device_key = self._identity.device_key if self.profile.flag("device_auth") else None
+        return {
+            "device_id": self.profile.device_id,
+            "device_name": self.profile.device_name,
+            "device_hostname": self._facts.hostname,
+            "device_key": device_public(device_key),
+            "platform": "linux",
+            "client_ver": __version__,
+            "mac_addr": self._facts.mac_addrs[0] if self._facts.mac_addrs else "",
+            "mac_addrs": list(self._facts.mac_addrs),
+            "token": credentials.token,
+            "nonce": random_letters(16),
+            "password": credentials.password,
+            "timestamp": int(self._clock.wall()),
+            "wg_public_key": credentials.wg_public_key,
+            "public_address": "",
+            "public_address6": "",
+            "sso_token": sso_token,
+        }
+
+
+def gateway_url(where: Configuration) -> str:
+    """Where pings go: the host's own address inside the tunnel."""
+    host = f"[{where.gateway}]" if ":" in where.gateway else where.gateway
+    return f"{'http' if where.web_no_ssl else 'https'}://{host}:{where.web_port}"

@@ -1,0 +1,212 @@
+"""All that is on disk: profiles, factor tokens, the device key, what runs now. A directory of 0700, files of 0600."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from wgpeer.importer import SUFFIX
+from wgpeer.profile import Profile, ProfileError, parse, render
+
+_UNFIT = re.compile(r"[^A-Za-z0-9._@+-]+")
+
+
+class StoreError(Exception):
+    """Something on disk is missing or in the way; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The directory that holds everything."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path) -> Store:
+        """Make the directories where they are missing; refuse one that others can read or that is another's."""
+        store = cls(root.absolute())
+        try:
+            for directory in (store.root, store.profiles, store.run, store.state, store.logs):
+                directory.mkdir(mode=0o700, parents=directory == store.root, exist_ok=True)
+            seen = store.root.stat()
+        except OSError as error:
+            raise StoreError(f"{store.root} cannot be used ({error.strerror}); use sudo, or --dir") from error
+        if seen.st_uid != os.geteuid():
+            raise StoreError(f"{store.root} belongs to another user")
+        if seen.st_mode & 0o077:
+            store.root.chmod(0o700)
+        return store
+
+    @property
+    def profiles(self) -> Path:
+        return self.root / "profiles"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def names(self) -> list[str]:
+        """Names of the profiles, sorted."""
+        return sorted(path.name.removesuffix(SUFFIX) for path in self.profiles.glob(f"*{SUFFIX}"))
+
+    def add(self, file_name: str, profile: Profile) -> str:
+        """Save a profile and return its name. One for the same organization, user and server is replaced."""
+        wanted = _UNFIT.sub("_", file_name.removesuffix(SUFFIX)).strip("._-")[:100] or "profile"
+        name, number = wanted, 1
+        taken = {other: self.load(other).ids for other in self.names()}
+        same = [other for other, ids in taken.items() if ids == profile.ids]
+        if same:
+            name = same[0]
+        while name in taken and taken[name] != profile.ids:
+            number += 1
+            name = f"{wanted}-{number}"
+        self.save(name, profile)
+        return name
+
+    def save(self, name: str, profile: Profile) -> None:
+        write(self.profiles / f"{name}{SUFFIX}", render(profile))
+
+    def load(self, name: str) -> Profile:
+        """Raises ``StoreError``."""
+        try:
+            return parse((self.profiles / f"{name}{SUFFIX}").read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreError(f"the profile {name} cannot be read") from error
+        except ProfileError as error:
+            raise StoreError(f"the profile {name} cannot be used: {error}") from error
+
+    def find(self, wanted: str | None) -> str:
+        """The one profile meant by a name or the beginning of one; None means the only one. Raises ``StoreError``."""
+        names = self.names()
+        if not names:
+            raise StoreError("there is no profile yet; add one with: wgpeer add LINK")
+        if wanted is None:
+            if len(names) > 1:
+                raise StoreError("there are several profiles, say which: " + ", ".join(names))
+            return names[0]
+        matches = [wanted] if wanted in names else [name for name in names if name.startswith(wanted)]
+        if len(matches) != 1:
+            problem = "no profile" if not matches else "more than one profile"
+            raise StoreError(f"{problem} of that name; there are: " + ", ".join(names))
+        return matches[0]
+
+    def remove(self, name: str) -> None:
+        """Forget a profile and all that belongs to it."""
+        (self.profiles / f"{name}{SUFFIX}").unlink(missing_ok=True)
+        for path in (self.token_path(name), self.status_path(name), self.lease_path(name)):
+            path.unlink(missing_ok=True)
+        for path in self.logs.glob(f"{name}.log*"):
+            path.unlink()
+
+    def token_path(self, name: str) -> Path:
+        return self.state / f"{name}.token.json"
+
+    def status_path(self, name: str) -> Path:
+        return self.run / f"{name}.status.json"
+
+    def lease_path(self, name: str) -> Path:
+        return self.run / f"{name}.lease.json"
+
+    def log_path(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    def lock_path(self, name: str) -> Path:
+        return self.run / f"{name}.lock"
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """Hold this while taking, or looking at, the lock of a profile. Looking means taking it for a moment: without
+        the guard, a start at that very moment would believe that the profile is up already."""
+        handle = os.open(self.run / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def device_key(self) -> ec.EllipticCurvePrivateKey:
+        """This machine's P-256 key, made at the first use. Raises ``StoreError``."""
+        path = self.root / "device.key"
+        if not path.exists():
+            key = ec.generate_private_key(ec.SECP256R1())
+            form = serialization.PrivateFormat.PKCS8
+            pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+            write(path, pem.decode())
+        try:
+            loaded = serialization.load_pem_private_key(path.read_bytes(), None)
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise StoreError(f"{path} cannot be read; remove it and register this device anew") from error
+        if not isinstance(loaded, ec.EllipticCurvePrivateKey) or not isinstance(loaded.curve, ec.SECP256R1):
+            raise StoreError(f"{path} is not a P-256 key; remove it and register this device anew")
+        return loaded
+
+
+def write(path: Path, text: str, *, lasting: bool = True) -> None:
+    """Write a file of mode 0600, whole or not at all; ``lasting``: also when the power fails."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            if lasting:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of ours; empty when it is missing or damaged."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds this lock."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold a lock; False where another process has it. The kernel lets go of it however this process ends."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(handle)

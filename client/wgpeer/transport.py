@@ -1,0 +1,218 @@
+"""HTTP as the protocol needs it: a new connection for each request, no redirects, bounded in time and size.
+
+Certificates are not verified, by design of the protocol: each request and answer proves itself. API requests carry the
+socket mark that keeps them outside our tunnels; requests to the gateway are bound to the tunnel's interface.
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import urllib3
+
+from wgpeer.clock import SystemClock
+from wgpeer.constants import ADDRESS_AGE, CONNECT_TIMEOUT, MAX_ANSWER, RESOLVE_TIMEOUT, RETRY_AFTER_MAX, SOCKET_MARK
+from wgpeer.envelope import Sealed
+
+SocketOptions = list[tuple[int, int, int | bytes]]
+
+
+class NoAnswer(Exception):
+    """Nothing usable came back. ``silent``: nothing at all within the time; else the other side refused or broke."""
+
+    def __init__(self, words: str, *, silent: bool = False) -> None:
+        super().__init__(words)
+        self.silent = silent
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``retry_after`` is seconds, 0 where the server did not say."""
+
+    status: int
+    body: bytes
+    retry_after: float = 0.0
+
+
+class Transport(Protocol):
+    """``base`` is ``http(s)://host[:port]``; ``seconds`` bounds the whole request."""
+
+    def send(self, base: str, request: Sealed, seconds: float, *, query: str = "", interface: str = "") -> Answer:
+        """Send inside the tunnel of ``interface``, or outside all tunnels when it is empty. Raises ``NoAnswer``."""
+
+
+class HttpTransport:
+    """The real one."""
+
+    def __init__(self, clock: SystemClock) -> None:
+        self._clock = clock
+        self.addresses = AddressBook(clock.boottime)
+
+    def send(self, base: str, request: Sealed, seconds: float, *, query: str = "", interface: str = "") -> Answer:
+        target = Target.parse(base)
+        options = _inside(interface) if interface else _outside()
+        # Through a tunnel, a slow connect is the WireGuard handshake: only the whole time counts there.
+        connect = seconds if interface else CONNECT_TIMEOUT
+        with self._clock.interruptible():
+            deadline = time.monotonic() + seconds
+            problem = NoAnswer(f"{target.host} has no address", silent=True)
+            for address in self.addresses.lookup(target.host):
+                try:
+                    return _request(target, address, request, query, options, deadline, connect)
+                except NoAnswer as error:
+                    problem = error
+            self.addresses.forget(target.host)
+            raise problem
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes. ``header`` is what the Host header says."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, base: str) -> Target:
+        parts = urlsplit(base)
+        return cls(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+
+    @property
+    def header(self) -> str:
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        usual = 443 if self.scheme == "https" else 80
+        return shown if self.port == usual else f"{shown}:{self.port}"
+
+
+def _outside() -> SocketOptions:
+    return [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_MARK, SOCKET_MARK)]
+
+
+def _inside(interface: str) -> SocketOptions:
+    name = interface.encode() + b"\0"
+    return [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)]
+
+
+def _request(
+    target: Target, address: str, request: Sealed, query: str, options: SocketOptions, deadline: float, connect: float
+) -> Answer:
+    left = deadline - time.monotonic()
+    host = target.host
+    if left <= 0:
+        raise NoAnswer(f"{host} does not answer", silent=True)
+    timeout = urllib3.Timeout(connect=min(connect, left), read=left)
+    pool = _pool(target, address, options)
+    path = request.path + (f"?{query}" if query else "")
+    headers = {**request.headers, "Host": target.header, "Connection": "close"}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+            answer = pool.urlopen(
+                request.method,
+                path,
+                body=request.body or None,
+                headers=headers,
+                timeout=timeout,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+        body = read_bounded(answer, MAX_ANSWER, deadline, host)
+        return Answer(answer.status, body, _retry_after(answer.headers.get("Retry-After")))
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        refused = _refused(error)
+        raise NoAnswer(f"{host} {'turns us away' if refused else 'does not answer'}", silent=not refused) from error
+    finally:
+        pool.close()
+
+
+def _pool(
+    target: Target, address: str, options: SocketOptions
+) -> urllib3.HTTPConnectionPool | urllib3.HTTPSConnectionPool:
+    if target.scheme == "http":
+        return urllib3.HTTPConnectionPool(address, target.port, socket_options=options)
+    return urllib3.HTTPSConnectionPool(
+        address,
+        target.port,
+        socket_options=options,
+        cert_reqs="CERT_NONE",
+        assert_hostname=False,
+        server_hostname=None if target.host == address else target.host,
+    )
+
+
+def read_bounded(answer: urllib3.BaseHTTPResponse, limit: int, deadline: float, host: str) -> bytes:
+    """The body, in pieces: a server that drips one byte a second must not hold us longer than the whole deadline (of
+    ``time.monotonic``), nor one that never ends. Raises ``NoAnswer``."""
+    body = b""
+    while piece := answer.read1(65536):
+        body += piece
+        if len(body) > limit:
+            raise NoAnswer(f"{host} sends too much")
+        if time.monotonic() > deadline:
+            raise NoAnswer(f"{host} answers too slowly", silent=True)
+    return body
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether a living machine turned us away, which is not the silence of a dead one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (ConnectionError, urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError)):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _retry_after(value: str | None) -> float:
+    return min(float(value), RETRY_AFTER_MAX) if value and value.isascii() and value.isdigit() else 0.0
+
+
+class AddressBook:
+    """Addresses of host names, remembered: when a tunnel dies, the resolver behind it dies too."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._known: dict[str, tuple[float, list[str]]] = {}
+
+    def lookup(self, host: str) -> list[str]:
+        """Addresses to try, in the system's order of preference; empty when there are none."""
+        since, addresses = self._known.get(host, (0.0, []))
+        if addresses and self._now() - since < ADDRESS_AGE:
+            return addresses
+        fresh = resolve(host, RESOLVE_TIMEOUT)
+        if fresh:
+            self._known[host] = (self._now(), fresh)
+        return fresh or addresses
+
+    def forget(self, host: str) -> None:
+        """None of the addresses answered: ask the resolver next time, and fall back to these if it is silent."""
+        if host in self._known:
+            self._known[host] = (float("-inf"), self._known[host][1])
+
+
+def resolve(host: str, seconds: float) -> list[str]:
+    """Addresses of a name within ``seconds``; the resolver itself knows no time limit that we could set."""
+    found: queue.Queue[list[str]] = queue.Queue()
+
+    def work() -> None:
+        try:
+            results = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            results = []
+        found.put(list(dict.fromkeys(str(result[4][0]) for result in results)))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        return found.get(timeout=seconds)
+    except queue.Empty:
+        return []

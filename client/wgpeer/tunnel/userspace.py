@@ -1,0 +1,90 @@
+"""WireGuard in a process of its own: ``wireguard-go``, spoken to over its UAPI socket."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+from wgpeer.tunnel.base import BackendError, Wanted
+
+SOCKETS = Path("/var/run/wireguard")
+PROGRAM = "wireguard-go"
+START_TIMEOUT = 10.0
+ANSWER_TIMEOUT = 5.0
+
+
+class UserspaceBackend:
+    name = "userspace"
+
+    def create(self, interface: str) -> None:
+        """Start the process. It leaves the foreground when interface and socket are there, so its end is the signal;
+        it ends by itself when the interface is deleted."""
+        if shutil.which(PROGRAM) is None:
+            raise BackendError(f"neither the kernel's WireGuard nor {PROGRAM} is here; install wireguard-go")
+        if socket_answers(interface):
+            raise BackendError(f"{interface} is in use by another process")
+        try:
+            done = subprocess.run(
+                [PROGRAM, interface],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=START_TIMEOUT,
+                check=False,
+                start_new_session=True,  # Ctrl-C on a terminal is for us alone: it must outlive our tidying up
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise BackendError(f"{PROGRAM} {interface} does not start") from error
+        if done.returncode != 0:
+            raise BackendError(f"{PROGRAM} cannot make {interface}; is /dev/net/tun there, and are you root?")
+
+    def configure(self, interface: str, wanted: Wanted) -> None:
+        host = f"[{wanted.endpoint}]" if ":" in wanted.endpoint else wanted.endpoint
+        lines = [
+            "set=1",
+            f"private_key={wanted.private_key.hex()}",
+            f"fwmark={wanted.mark}",
+            "replace_peers=true",
+            f"public_key={wanted.peer_key.hex()}",
+            f"endpoint={host}:{wanted.port}",
+            "replace_allowed_ips=true",
+            *(f"allowed_ip={network}" for network in wanted.allowed_ips),
+        ]
+        _ask(interface, lines)
+
+    def last_handshake(self, interface: str) -> int:
+        answer = _ask(interface, ["get=1"])
+        return max((int(value) for key, value in answer if key == "last_handshake_time_sec"), default=0)
+
+
+def socket_answers(interface: str) -> bool:
+    """Whether a process serves an interface of this name, in whatever network namespace."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(str(SOCKETS / f"{interface}.sock"))
+    except OSError:
+        return False
+    return True
+
+
+def _ask(interface: str, lines: list[str]) -> list[tuple[str, str]]:
+    """One UAPI exchange. Nothing of a request is ever quoted: it holds the private key."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(ANSWER_TIMEOUT)
+            connection.connect(str(SOCKETS / f"{interface}.sock"))
+            connection.sendall("\n".join([*lines, "", ""]).encode())
+            raw = b""
+            while not raw.endswith(b"\n\n"):
+                piece = connection.recv(65536)
+                if not piece:
+                    break
+                raw += piece
+    except OSError as error:
+        raise BackendError(f"the WireGuard process of {interface} does not answer") from error
+    answer = [(key, value) for key, _, value in (line.partition("=") for line in raw.decode().split("\n"))]
+    if ("errno", "0") not in answer:
+        raise BackendError(f"the WireGuard process of {interface} refused its configuration")
+    return answer
