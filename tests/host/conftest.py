@@ -1,0 +1,143 @@
+"""One host with two servers, clients, and networks behind it; a real host worker, Redis and WireGuard."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from servers.hostnet.state import HostState, Interface, Peer, Route
+from tests.host.control import Control
+from tests.lab import PYTHON, KeyPair, Lab, Machine, RedisServer, Tunnel, ended_afterwards, until
+
+HOST_ID = "h1"
+WEB_PORT = 9790
+# What a host may do in Redis: everything to its own keys, nothing to any other.
+HOST_USER = ("host1", "on", ">hostsecret", f"~host.{HOST_ID}*", "resetchannels", "+@all", "-@admin", "-@dangerous")
+
+ONE = Interface(
+    name="wgs1",
+    server="one",
+    port=51820,
+    addresses=("10.9.0.1/24", "fd01::1/64"),
+    mtu=0,
+    inter_client=False,
+    ping_timeout=360,
+    routes=(Route("10.50.0.0/24", True), Route("2001:db8:50::/64", True), Route("10.52.0.0/24", False)),
+    peers=(),
+)
+TWO = Interface("wgs2", "two", 51821, ("10.10.0.1/24",), 1380, False, 360, (Route("0.0.0.0/0", True),), ())
+
+
+@dataclass
+class World:
+    """The host ``host`` with its worker, and what this test's control side believes to be open on it."""
+
+    lab: Lab
+    host: Machine
+    redis: RedisServer
+    control: Control
+    directory: Path
+    interfaces: dict[str, Interface] = field(default_factory=lambda: {"one": ONE, "two": TWO})
+    peers: dict[str, tuple[str, Peer]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    version: int = 0
+    boot: str = ""
+    worker: subprocess.Popen[bytes] | None = None
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "HOST_ID": HOST_ID,
+            "HOST_REDIS_URL": self.redis.url.replace("unix://", "unix://host1:hostsecret@"),
+            "HOST_VAR": str(self.directory / "var"),
+            "HOSTNET_BACKEND": "userspace",
+            "VPN_GATEWAY_PORT": str(WEB_PORT),
+        }
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "worker.log"
+
+    def start_worker(self) -> None:
+        """Start it, take its hello, answer with a full state, and wait until that is applied."""
+        self.launch()
+        self.greet()
+
+    def launch(self) -> None:
+        start = (PYTHON, "-m", "servers.hostnet.worker")
+        self.worker = self.host.start(*start, env=self.environment(), log=self.log)
+
+    def greet(self) -> dict[str, object]:
+        """Answer the next hello; return the report of the full state."""
+        self.boot = self.control.report("hello")["boot"]
+        return self.send_full()
+
+    def kill_worker(self) -> None:
+        assert self.worker is not None
+        os.kill(self.worker.pid, signal.SIGKILL)
+        self.worker.wait(10)
+
+    def state(self) -> HostState:
+        interfaces = tuple(
+            dataclasses.replace(i, peers=tuple(peer for server, peer in self.peers.values() if server == i.server))
+            for i in self.interfaces.values()
+        )
+        return HostState(HOST_ID, self.version, self.boot, WEB_PORT, interfaces)
+
+    def send_full(self) -> dict[str, object]:
+        """Send a full state of a new version; return the report of its being applied, in which nothing failed."""
+        self.version += 1
+        self.control.send(self.state())
+        report = self.control.report("applied", version=self.version)
+        assert report["error"] == ""
+        self.keys = report["keys"]
+        return report
+
+    def make_peer(self, server: str, connection: str, *addresses: str, keys: KeyPair | None = None) -> Peer:
+        """A new open connection, in the database as it were; the host is not told."""
+        self.version += 1
+        peer = Peer(connection, self.version, (keys or KeyPair.make()).public, addresses)
+        self.peers[connection] = (server, peer)
+        return peer
+
+    def connect(self, client: Machine, server: str, connection: str, *addresses: str, routes: list[str]) -> Tunnel:
+        """A connect as a whole: row, confirmed message, and the client's tunnel (``addresses`` without length)."""
+        keys = KeyPair.make()
+        peer = self.make_peer(server, connection, *(f"{a}/{128 if ':' in a else 32}" for a in addresses), keys=keys)
+        answer, _ = self.control.add(server, peer)
+        assert answer == "ok", self.log.read_text()[-2000:]
+        tunnel = Tunnel(client, keys, [f"{a}/{64 if ':' in a else 24}" for a in addresses])
+        port = self.interfaces[server].port
+        tunnel.connect(self.keys[server], f"{self.host.address}:{port}", routes)
+        return tunnel
+
+    def shown(self, interface: str, what: str) -> dict[str, str]:
+        """``wg show``: by peer key, e.g. its ``latest-handshakes``."""
+        lines = self.host.run("wg", "show", interface, what).stdout.splitlines()
+        return {key: value for key, _, value in (line.partition("\t") for line in lines)}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """A host whose worker runs and has taken its first full state: two servers, no peers."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="host-test-")))
+        # What the worker said is shown with a test that fails.
+        stack.callback(lambda: print((directory / "worker.log").read_text()[-20_000:]))
+        redis = stack.enter_context(RedisServer(users=[HOST_USER]))
+        lab = stack.enter_context(Lab())
+        world = World(lab, lab.add_host(), redis, Control(redis, HOST_ID), directory)
+        world.start_worker()
+        assert world.worker is not None
+        yield world
+        assert until(world.control.alive) is not None, "the worker did not live to the end of its tests"
+        with ended_afterwards(world.worker):
+            pass

@@ -1,0 +1,104 @@
+"""What a host takes for a message, and what it drops."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from servers.hostnet.messages import ADD_PEER, FULL_STATE, REMOVE_PEERS, BadMessage, read
+from servers.hostnet.state import AddPeer, HostState, Interface, Peer, RemovePeers, Route, to_json
+
+KEY = base64.b64encode(bytes(32)).decode()
+PEER = Peer("c1", 7, KEY, ("10.9.0.5/32", "fd01::5/128"))
+RED = Interface("wgs1", "red", 51820, ("10.9.0.1/24",), 0, False, 360, (Route("10.0.0.0/8", True),), (PEER,))
+STATE = HostState("h1", 10, "boot", 9790, (RED,))
+ADD = AddPeer("red", PEER, ("c0",), "host.h1:confirm:c1")
+REMOVE = RemovePeers(11, ("c1",))
+
+
+def changed(value: Any, path: str, new: object) -> Any:
+    """``value`` with what is at ``path`` (dotted; numbers index lists) replaced."""
+    head, _, rest = path.partition(".")
+    key = int(head) if isinstance(value, (list, tuple)) else head
+    copy = list(value) if isinstance(value, (list, tuple)) else dict(value)
+    copy[key] = changed(copy[key], rest, new) if rest else new  # type: ignore[index]
+    return copy
+
+
+@pytest.mark.parametrize(("task", "message"), [(FULL_STATE, STATE), (ADD_PEER, ADD), (REMOVE_PEERS, REMOVE)])
+def test_message_survives_the_wire(task: str, message: HostState | AddPeer | RemovePeers) -> None:
+    assert read(task, to_json(message), "h1") == message
+
+
+def test_addresses_are_taken_in_the_form_in_which_they_are_read_back() -> None:
+    data = changed(to_json(STATE), "interfaces.0.peers.0.allowed_ips", ["10.9.0.5", "FD01:0::5/128"])
+    data = changed(data, "interfaces.0.addresses", ["FD01:0:0::1/64"])
+    state = read(FULL_STATE, data, "h1")
+    assert isinstance(state, HostState)
+    assert state.interfaces[0].peers[0].allowed_ips == ("10.9.0.5/32", "fd01::5/128")
+    assert state.interfaces[0].addresses == ("fd01::1/64",)
+
+
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [
+        ("host", "h2"),
+        ("web_port", 0),
+        ("web_port", 65536),
+        ("interfaces", None),
+        ("interfaces.0.name", "eth0"),
+        ("interfaces.0.name", "wgs1; drop"),
+        ("interfaces.0.server", "../../etc/passwd"),
+        ("interfaces.0.server", ""),
+        ("interfaces.0.port", 0),
+        ("interfaces.0.mtu", 100),
+        ("interfaces.0.ping_timeout", 0),
+        ("interfaces.0.addresses.0", "10.9.0.1/24; accept"),
+        ("interfaces.0.routes.0.network", "10.0.0.1/8"),
+        ("interfaces.0.routes.0.network", "everywhere"),
+        ("interfaces.0.peers.0.public_key", "short"),
+        ("interfaces.0.peers.0.public_key", KEY + "\nprivate_key=00"),
+        ("interfaces.0.peers.0.allowed_ips", []),
+        ("interfaces.0.peers.0.allowed_ips", ["10.9.0.5/33"]),
+        ("interfaces.0.peers.0.connection", ""),
+        ("interfaces", [to_json(STATE)["interfaces"][0]] * 2),
+    ],
+)
+def test_damaged_full_state_is_refused_whole(path: str, new: object) -> None:
+    with pytest.raises(BadMessage):
+        read(FULL_STATE, changed(to_json(STATE), path, new), "h1")
+
+
+@pytest.mark.parametrize("name", ["host.h1:reports", "host.h2:confirm:c1", "host.h1:confirm:c2", "celery", "host.h1"])
+def test_confirmation_goes_to_that_connections_list_only(name: str) -> None:
+    with pytest.raises(BadMessage):
+        read(ADD_PEER, changed(to_json(ADD), "confirm", name), "h1")
+    assert read(ADD_PEER, changed(to_json(ADD), "confirm", ""), "h1")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+paths = ["host", "version", "interfaces", "interfaces.0", "interfaces.0.peers", "interfaces.0.peers.0.version"]
+paths += ["interfaces.0.routes", "interfaces.0.addresses", "interfaces.0.peers.0.allowed_ips", "interfaces.0.port"]
+
+
+@given(st.sampled_from(paths), json_values)
+def test_no_value_raises_anything_but_bad_message(path: str, new: object) -> None:
+    try:
+        message = read(FULL_STATE, changed(to_json(STATE), path, new), "h1")
+    except BadMessage:
+        return
+    assert isinstance(message, HostState)
+
+
+@given(st.sampled_from([FULL_STATE, ADD_PEER, REMOVE_PEERS, "celery.chord", ""]), json_values)
+def test_nothing_at_all_is_refused(task: str, data: object) -> None:
+    with pytest.raises(BadMessage):
+        read(task, data, "h1")
