@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -69,7 +71,8 @@ def world(transactional_db: None, settings: LazySettings) -> Iterator[World]:
         machine = lab.add_host()
         with Stack(machine, server, environment()) as stack:
             yield build(lab, stack)
-            stack.worker and stack.worker.kill()
+            if stack.worker is not None:
+                stack.worker.kill()
 
 
 def environment() -> dict[str, str]:
@@ -220,19 +223,20 @@ def test_web_killed_in_the_middle_of_a_connect_leaves_nothing_half_made(world: W
     worker = world.stack.worker
     assert worker is not None
     # The worker is stopped, so that the connect is waiting for its word when the web dies.
-    worker.process and worker.process.send_signal(19)
+    assert worker.process is not None
+    worker.process.send_signal(signal.SIGSTOP)
     peer.up()
     world.wait(lambda: Connection.objects.filter(user=user, state=State.PENDING).exists())
     web = world.stack.web
     assert web is not None
     for pid in children(web.pid):
-        kill(pid)
+        os.kill(pid, signal.SIGKILL)
     web.kill()
     web.wait(10)
     peer.end()
     began = time.time()
     half_made = Connection.objects.filter(user=user).exclude(state=State.ENDED)
-    worker.process and worker.process.send_signal(18)
+    worker.process.send_signal(signal.SIGCONT)
     world.wait(lambda: not half_made.exists(), timeout=60)
     assert time.time() - began < 60
     # The port is free only once the last of the killed web's processes is gone.
@@ -247,10 +251,3 @@ def test_web_killed_in_the_middle_of_a_connect_leaves_nothing_half_made(world: W
 def children(pid: int) -> list[int]:
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [int(child) for child in file.read().split()]
-
-
-def kill(pid: int) -> None:
-    import os
-    import signal
-
-    os.kill(pid, signal.SIGKILL)
