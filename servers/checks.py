@@ -86,8 +86,12 @@ def server(server: Server) -> None:
 def _networks(server: Server, problems: dict[str, list[str]]) -> None:
     mine: dict[str, networks.Network] = {}
     for field in ("network", "wg_network"):
+        if not getattr(server, field):
+            continue  # missing, which the field says by itself
         try:
             mine[field] = networks.virtual_network(getattr(server, field))
+            # In one spelling (10.8.0.0/255.255.255.0 is another), because hosts and clients read it too.
+            setattr(server, field, str(mine[field]))
         except ValidationError as error:
             problems[field] = error.messages
     if len(mine) == 2:
@@ -98,12 +102,13 @@ def _networks(server: Server, problems: dict[str, list[str]]) -> None:
             problems["wg_network"] = [
                 f"It must be a /{length} like the virtual network: clients have the same host part in both."
             ]
-    if server.ipv6:
+    if server.ipv6 or server.network6:
         try:
             if not server.network6:
                 raise ValidationError("IPv6 is on: give it a network, for example fd09::/64.")
             if isinstance(four := mine.get("wg_network"), networks.IPv4):
                 mine["network6"] = networks.virtual_network6(server.network6, four)
+                server.network6 = str(mine["network6"])
         except ValidationError as error:
             problems["network6"] = error.messages
     for field, network in mine.items():
@@ -140,12 +145,16 @@ def _port_in_use(server: Server, host: int) -> Server | None:
 
 
 def attachment(attachment: ServerHost) -> None:
-    if attachment.server_id and attachment.host_id and (clash := _port_in_use(attachment.server, attachment.host_id)):
-        message = f"UDP port {attachment.server.port} is in use on host {attachment.host} by server {clash}."
+    # The object and not its id: a new server, in a form with its hosts, has no id yet but a port.
+    server: Server | None = getattr(attachment, "server", None)
+    if server is not None and attachment.host_id and (clash := _port_in_use(server, attachment.host_id)):
+        message = f"UDP port {server.port} is in use on host {attachment.host} by server {clash}."
         raise ValidationError({"host": f"{message} Give one of them another WireGuard port."})
 
 
 def route(route: Route) -> None:
+    if not route.network:
+        return  # missing, which the field says by itself
     try:
         network = networks.parse(route.network)
     except ValidationError as error:
@@ -155,6 +164,15 @@ def route(route: Route) -> None:
         raise ValidationError({"network": "This server has no IPv6; turn it on first."})
     if network.prefixlen and (network.is_loopback or network.is_multicast or network.is_link_local):
         raise ValidationError({"network": f"{network} cannot be routed."})
-    own = [route.server.wg_network, route.server.network6 if route.server.ipv6 else ""]
-    if str(network) in own:
-        raise ValidationError({"network": "The server's own tunnel network is always routed; it needs no route."})
+    for text in (route.server.wg_network, route.server.network6 if route.server.ipv6 else ""):
+        if _within(network, text):
+            raise ValidationError({"network": "The server's own tunnel network is always routed; it needs no route."})
+
+
+def _within(network: networks.Network, text: str) -> bool:
+    """Whether ``network`` is all or part of the one in ``text``, which may still be wrong in the same form."""
+    try:
+        whole = networks.parse(text)
+    except ValidationError:
+        return False
+    return whole.version == network.version and network.subnet_of(whole)  # type: ignore[arg-type]

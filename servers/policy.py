@@ -16,8 +16,8 @@ from .models import Server
 def policy_of(server: Server) -> Policy:
     return Policy(
         server=server.public_id,
-        organizations=frozenset(server.organizations.values_list("pk", flat=True)),
-        groups=frozenset(server.groups.values_list("pk", flat=True)),
+        organizations=frozenset(server.organizations.order_by().values_list("pk", flat=True)),
+        groups=frozenset(server.groups.order_by().values_list("pk", flat=True)),
         platforms=frozenset(listed(server.platforms)),
         pin=cast(PinMode, server.pin),
         totp=server.totp,

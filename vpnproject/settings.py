@@ -62,7 +62,7 @@ MIDDLEWARE = [
     "vpnproject.middleware.AdminHost",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "vpnproject.middleware.CommonForAdmin",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -98,16 +98,20 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+LOGIN_REDIRECT_URL = "admin:index"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = 12 * 3600
 SECURE_CONTENT_TYPE_NOSNIFF = True
+# A redirect ends a client's tunnel: should SECURE_SSL_REDIRECT ever be turned on, it is for people's pages alone.
+SECURE_REDIRECT_EXEMPT = [r"^key/", r"^ku/"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
+FORMAT_MODULE_PATH = "vpnproject.formats"
 STATIC_URL = "static/"
 STATIC_ROOT = VAR / "static"
 # A page must not be a failure because collectstatic has not run yet (tests, a first look by runserver).
@@ -116,7 +120,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 
-REDIS_URL = env.text("REDIS_URL", f"unix://{VAR / 'redis.sock'}?db=0")
+REDIS_URL = env.redis_url(f"unix://{VAR / 'redis.sock'}?db=0")
 CELERY_BROKER_URL = env.celery_broker(REDIS_URL)
 
 # The connect API authenticates by its own envelope, never by a session; see wgpeers.envelope.
@@ -127,6 +131,8 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "UNAUTHENTICATED_USER": None,
 }
+# A cell of an exported CSV must not be run as a formula by the spreadsheet that opens it.
+IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
 
 LOGGING = {

@@ -12,7 +12,7 @@ from users.store import StoreDown
 from wgpeers.views import client_address
 
 
-class SignInForm(AuthenticationForm):
+class SignInForm(AuthenticationForm):  # type: ignore[misc]  # unfold has no types
     """Counts each attempt before the password is looked at, and gives it back when it was right.
 
     By name and address together: a stranger's guesses must not lock the administrator out everywhere.

@@ -1,0 +1,132 @@
+"""A person sets up a VPN in a browser: organization, host, server, user; starts the server and opens the link page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from playwright.sync_api import Page, expect, sync_playwright
+
+from servers.models import Server
+from tests.admin_site import PASSWORD
+from users.models import VpnUser
+from users.tasks import make_user_key
+from wgpeers.models import Connection, State
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+PATIENCE = 15_000
+
+
+@pytest.fixture
+def page(live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+    """A browser that is logged in, at the dashboard. Playwright runs an event loop in this thread, which Django takes
+    for asynchronous code; here it is none."""
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = False
+    settings.API_URLS = []
+    User.objects.create_superuser("admin", password=PASSWORD)
+    with sync_playwright() as playwright:
+        options = {"executable_path": "/usr/bin/chromium", "args": ["--no-sandbox", "--headless=new"]}
+        browser = playwright.chromium.launch(**options)  # type: ignore[arg-type]
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(PATIENCE)
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.goto(f"{live_server.url}/admin/")
+        page.fill("[name=username]", "admin")
+        page.fill("[name=password]", PASSWORD)
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_text("Connected now")).to_be_visible()
+        yield page
+        browser.close()
+
+
+def add(page: Page, section: str) -> None:
+    """Go to a section of the side bar and press its plus."""
+    page.locator("#nav-sidebar a").filter(has=page.get_by_text(section, exact=True)).first.click()
+    page.locator("a[href$='/add/']").first.click()
+
+
+def choose(page: Page, field: str, text: str) -> None:
+    """Pick an entry of an autocomplete field."""
+    page.locator(f".related-widget-wrapper:has(#id_{field}) .select2-selection").click()
+    page.locator(".select2-results__option", has_text=text).click()
+    expect(page.locator(".select2-dropdown")).to_have_count(0)
+
+
+def save(page: Page) -> None:
+    page.get_by_role("button", name="Save", exact=True).click()
+
+
+def test_a_person_sets_up_a_vpn_and_opens_the_link(page: Page) -> None:
+    add(page, "Organizations")
+    page.fill("#id_name", "Acme")
+    save(page)
+    expect(page.get_by_text("was added successfully")).to_be_visible()
+
+    add(page, "Hosts")
+    page.fill("#id_name", "gate-1")
+    page.fill("#id_public_address", "192.0.2.1")
+    save(page)
+    expect(page.get_by_text("not seen yet")).to_be_visible()
+
+    add(page, "Servers")
+    page.fill("#id_name", "Office")
+    choose(page, "organizations", "Acme")
+    page.fill("#id_network", "10.8.0.0/24")
+    page.fill("#id_wg_network", "10.9.0.0/16")
+    page.locator("#attachments-group a.add-row").click()
+    choose(page, "attachments-0-host", "gate-1")
+    page.locator("#routes-group a.add-row").click()
+    page.fill("#id_routes-0-network", "192.168.1.0/24")
+    save(page)
+    expect(page.get_by_text("Did you mean 10.9.0.0/16").or_(page.get_by_text("It must be a /24"))).to_be_visible()
+    page.fill("#id_wg_network", "10.9.0.0/24")
+    save(page)
+    page.locator("#result_list").get_by_role("link", name="Office").click()
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#page-state")).to_contain_text("running")
+    assert Server.objects.get().hosts.get().name == "gate-1"
+    assert Server.objects.get().routes.get().network == "192.168.1.0/24"
+
+    add(page, "Users")
+    page.fill("#id_name", "alice")
+    choose(page, "organization", "Acme")
+    page.get_by_role("button", name="Save and continue editing").click()
+    expect(page.locator("#page-state")).to_contain_text("key being made")
+    make_user_key(VpnUser.objects.get().pk)
+    page.reload()
+    expect(page.locator("#page-state")).to_contain_text("ready")
+    page.get_by_role("button", name="Make a link", exact=True).click()
+    address = page.locator("[data-page]").inner_text()
+    expect(page.locator("[data-link] img")).to_be_visible()
+
+    # API_URLS is empty, so the link has this site's own name, with https.
+    page.goto(address.replace("https://", "http://"))
+    expect(page.get_by_role("heading", name="VPN profile of alice")).to_be_visible()
+    expect(page.locator("body")).to_contain_text(re.compile(r"pritunl://localhost:\d+/ku/"))
+    with page.expect_download() as download:
+        page.get_by_role("link", name="tar", exact=True).click()
+    assert download.value.suggested_filename == "alice.tar"
+
+
+def test_a_person_disconnects_somebody_and_stops_a_server(page: Page, live_server: Any) -> None:
+    from tests.company import found
+
+    company = found()
+    user, _ = company.hire("alice")
+    Connection.objects.create(
+        user=user, user_name="alice (Acme)", server=company.server, host=company.host, state=State.OPEN, part=2,
+        address="10.9.0.2", device_id="d", wg_public_key="k" * 44, created=user.created,
+    )  # fmt: skip
+    page.goto(f"{live_server.url}/admin/wgpeers/connection/")
+    page.get_by_role("button", name="Disconnect").click()
+    expect(page.get_by_text("Disconnected alice (Acme) at 10.9.0.2.")).to_be_visible()
+    assert Connection.objects.get().state == State.ENDED
+    page.goto(f"{live_server.url}/admin/servers/server/")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Stopped Office.")).to_be_visible()
+    expect(page.get_by_role("button", name="Start")).to_be_visible()
+    assert not Server.objects.get().started

@@ -1,0 +1,202 @@
+"""The forms refuse what cannot work, with a message at the field that must change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from servers.models import Host, Route, Server, ServerHost
+from tests.admin_site import errors, send, staff
+from users.models import Organization, VpnUser
+
+pytestmark = pytest.mark.django_db
+ADD = "/admin/servers/server/add/"
+GOOD = {"name": "new", "network": "10.100.0.0/24", "wg_network": "10.101.0.0/24", "port": 52000}
+
+
+@pytest.fixture
+def admin(client: Client) -> Client:
+    staff(client, superuser=True)
+    return client
+
+
+@pytest.fixture
+def office() -> Server:
+    server = Server.objects.create(name="office", network="10.8.0.0/24", wg_network="10.9.0.0/24", port=51820)
+    ServerHost.objects.create(server=server, host=Host.objects.create(name="h1", public_address="192.0.2.1"))
+    return server
+
+
+def url_of(obj: Any) -> str:
+    return f"/admin/{obj._meta.app_label}/{obj._meta.model_name}/{obj.pk}/change/"
+
+
+def test_a_server_with_a_host_and_a_route_is_created_in_one_form(admin: Client) -> None:
+    host = Host.objects.create(name="h1", public_address="192.0.2.1")
+    rows = {"attachments": [{"host": host.pk}], "routes": [{"network": "192.168.1.0/24", "nat": "on"}]}
+    assert errors(send(admin, ADD, **GOOD, _inline=rows)) == {}
+    server = Server.objects.get(name="new")
+    assert (list(server.hosts.all()), server.routes.get().network) == ([host], "192.168.1.0/24")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"network": "10.8.0.0/16", "wg_network": "10.101.0.0/16"}, "network", "overlaps 10.8.0.0/24 of server office"),
+        ({"network": "10.9.0.0/25", "wg_network": "10.101.0.0/25"}, "network", "overlaps 10.9.0.0/24 of server office"),
+        ({"wg_network": "10.9.0.0/24"}, "wg_network", "overlaps 10.9.0.0/24 of server office"),
+        ({"wg_network": "10.100.0.0/24"}, "wg_network", "overlaps the virtual network"),
+        ({"wg_network": "10.101.0.0/25"}, "wg_network", "must be a /24"),
+        ({"network": "10.100.0.0/29"}, "network", "too small"),
+        ({"wg_network": "10.101.0.0/29"}, "wg_network", "too small"),
+        ({"network": "10.100.0.0", "wg_network": "10.101.0.0/24"}, "network", "too small"),
+        ({"network": "10.100.0.5/24"}, "network", "host bits set. Did you mean 10.100.0.0/24?"),
+        ({"network": "10.100.0.0/33"}, "network", "not a network"),
+        ({"network": "ten"}, "network", "not a network"),
+        ({"network": ""}, "network", "required"),
+        ({"network": "fd00::/64"}, "network", "an IPv4 one is needed"),
+        ({"network": "127.0.0.0/24"}, "network", "cannot be used"),
+        ({"network": "224.0.0.0/24"}, "network", "cannot be used"),
+        ({"network": "0.0.0.0/8", "wg_network": "11.0.0.0/8"}, "network", "cannot be used"),
+        ({"ipv6": "on"}, "network6", "give it a network"),
+        ({"ipv6": "on", "network6": "fd09::/96"}, "network6", "too small"),
+        ({"network6": "nonsense"}, "network6", "not a network"),
+        ({"port": 0}, "port", "greater than or equal to 1"),
+        ({"port": 70000}, "port", "less than or equal to 65535"),
+        ({"mtu": 100}, "mtu", "1280"),
+        ({"dns_servers": "1.1.1.1, nine"}, "dns_servers", "not an IP address"),
+        ({"search_domains": "exa mple"}, "search_domains", "not a domain name"),
+        ({"platforms": "linux, beos"}, "platforms", "not a platform"),
+        ({"ping_timeout": 15}, "ping_timeout", "One lost ping"),
+        ({"max_devices": 3}, "max_devices", "Turn multi-device on"),
+        ({"name": "office"}, "name", "already exists"),
+        ({"name": "../etc"}, "name", "Use letters"),
+    ],
+)
+def test_a_server_that_cannot_work_is_refused(
+    admin: Client, office: Server, changes: dict[str, Any], field: str, words: str
+) -> None:
+    found = errors(send(admin, ADD, **(GOOD | changes)))
+    assert list(found) == [field]
+    assert len(found[field]) == 1
+    assert words in found[field][0]
+    assert Server.objects.count() == 1
+
+
+def test_a_network_is_kept_in_one_spelling(admin: Client) -> None:
+    changes = {"network": "10.100.0.0/255.255.255.0"[:18], "ipv6": "on", "network6": "FD09:0::/64"}
+    assert (
+        errors(send(admin, ADD, **(GOOD | changes | {"network": "10.0.0.0/255.0.0.0", "wg_network": "11.0.0.0/8"})))
+        == {}
+    )
+    server = Server.objects.get(name="new")
+    assert (server.network, server.network6) == ("10.0.0.0/8", "fd09::/64")
+
+
+def test_a_new_server_cannot_take_a_port_that_its_host_uses(admin: Client, office: Server) -> None:
+    rows = {"attachments": [{"host": Host.objects.get().pk}]}
+    found = errors(send(admin, ADD, **(GOOD | {"port": 51820}), _inline=rows))
+    assert found == {
+        "attachments-0-host": [
+            "UDP port 51820 is in use on host h1 by server office. Give one of them another WireGuard port."
+        ]
+    }
+    assert not Server.objects.filter(name="new").exists()
+
+
+def test_a_port_changed_together_with_a_new_host_is_checked_as_changed(admin: Client, office: Server) -> None:
+    other = Server.objects.create(name="lab", network="10.18.0.0/24", wg_network="10.19.0.0/24", port=51821)
+    rows = {"attachments": [{"host": Host.objects.get().pk}]}
+    assert list(errors(send(admin, url_of(other), port=51820, _inline=rows))) == ["attachments-0-host"]
+    assert errors(send(admin, url_of(other), port=51822, _inline=rows)) == {}
+    # And now that it is attached, at the port itself.
+    found = errors(send(admin, url_of(other), port=51820))
+    assert found["port"] == ["UDP port 51820 is in use on host h1 by server office."]
+
+
+def test_the_same_host_cannot_be_attached_twice(admin: Client, office: Server) -> None:
+    host = Host.objects.get().pk
+    found = errors(send(admin, ADD, **GOOD, _inline={"attachments": [{"host": host}, {"host": host}]}))
+    assert "duplicate" in " ".join(" ".join(said) for said in found.values())
+    found = errors(send(admin, url_of(office), _inline={"attachments": [{"host": host}]}))
+    assert "duplicate" in " ".join(" ".join(said) for said in found.values())
+    assert ServerHost.objects.count() == 1
+
+
+def test_attaching_from_the_hosts_page_is_checked_too(admin: Client, office: Server) -> None:
+    clash = Server.objects.create(name="lab", network="10.18.0.0/24", wg_network="10.19.0.0/24", port=51820)
+    found = errors(send(admin, url_of(Host.objects.get()), _inline={"attachments": [{"server": clash.pk}]}))
+    assert list(found) == ["attachments-1-server"]
+    assert "UDP port 51820" in found["attachments-1-server"][0]
+
+
+def test_two_servers_of_one_port_cannot_be_attached_to_a_new_host_at_once(admin: Client, office: Server) -> None:
+    clash = Server.objects.create(name="lab", network="10.18.0.0/24", wg_network="10.19.0.0/24", port=51820)
+    rows = {"attachments": [{"server": office.pk}, {"server": clash.pk}]}
+    found = errors(send(admin, "/admin/servers/host/add/", name="h2", public_address="192.0.2.2", _inline=rows))
+    assert list(found) == ["attachments-1-server"]
+    assert "server office as well" in found["attachments-1-server"][0]
+    assert not Host.objects.filter(name="h2").exists()
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("192.168.1.1/24", "Did you mean 192.168.1.0/24?"),
+        ("10.9.0.0/24", "always routed"),
+        ("10.9.0.128/25", "always routed"),
+        ("fd00::/64", "has no IPv6"),
+        ("127.0.0.0/8", "cannot be routed"),
+        ("everything", "not a network"),
+        ("", "required"),
+    ],
+)
+def test_a_route_that_cannot_work_is_refused(admin: Client, office: Server, network: str, words: str) -> None:
+    found = errors(send(admin, url_of(office), _inline={"routes": [{"network": network, "comment": "x"}]}))
+    assert list(found) == ["routes-0-network"]
+    assert len(found["routes-0-network"]) == 1
+    assert words in found["routes-0-network"][0]
+
+
+@pytest.mark.parametrize("again", ["fd0a::/64", "FD0A:0::/64"])
+def test_the_same_route_in_another_spelling_is_found_out(admin: Client, office: Server, again: str) -> None:
+    rows = [{"network": "fd0a::/64"}, {"network": again}]
+    changes = {"ipv6": "on", "network6": "fd09::/64"}
+    found = errors(send(admin, url_of(office), **changes, _inline={"routes": rows}))
+    assert "duplicate" in " ".join(" ".join(said) for said in found.values())
+    assert not Route.objects.exists()
+
+
+def test_ipv6_cannot_go_while_a_route_needs_it(admin: Client, office: Server) -> None:
+    rows = {"routes": [{"network": "fd0a::/64"}]}
+    assert errors(send(admin, url_of(office), ipv6="on", network6="fd09::/64", _inline=rows)) == {}
+    found = errors(send(admin, url_of(office), ipv6=None))
+    assert found == {"routes-0-network": ["This server has no IPv6; turn it on first."]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"public_address": "", "public_address6": ""}, "public_address"),
+        ({"public_address": "300.1.1.1"}, "public_address"),
+        ({"public_address": "not a name"}, "public_address"),
+        ({"public_address6": "192.0.2.1"}, "public_address6"),
+        ({"name": "h1"}, "name"),
+    ],
+)
+def test_a_host_that_cannot_be_reached_is_refused(
+    admin: Client, office: Server, changes: dict[str, str], field: str
+) -> None:
+    found = errors(send(admin, "/admin/servers/host/add/", **({"name": "h2", "public_address": "192.0.2.2"} | changes)))
+    assert list(found) == [field]
+
+
+def test_a_users_name_is_unique_in_the_organization_whatever_its_case(admin: Client) -> None:
+    one, two = Organization.objects.create(name="One"), Organization.objects.create(name="Two")
+    VpnUser.objects.create(organization=one, name="alice")
+    add = "/admin/users/vpnuser/add/"
+    found = errors(send(admin, add, organization=one.pk, name="Alice"))
+    assert found == {"__all__": ["This organization has a user of this name already."]}
+    assert errors(send(admin, add, organization=two.pk, name="Alice")) == {}

@@ -1,0 +1,182 @@
+"""An administrator sees and does what they were given the right to, and nothing changes by a GET."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.admin import site
+from django.test import Client
+
+from servers.models import Host, Server, ServerHost
+from tests.admin_site import staff
+from tests.conftest import Clock
+from users import clock
+from users.models import Organization, VpnUser
+from wgpeers import links
+from wgpeers.models import Connection, Decision, State
+
+VIEW = [
+    "users.view_vpnuser",
+    "users.view_organization",
+    "users.view_group",
+    "servers.view_server",
+    "servers.view_serverhost",
+    "servers.view_host",
+    "servers.view_route",
+    "wgpeers.view_connection",
+    "wgpeers.view_decision",
+]
+BUTTONS = [
+    ("users.vpnuser", "set_pin", {"pin": "123456"}),
+    ("users.vpnuser", "remove_pin", {}),
+    ("users.vpnuser", "set_up_totp", {}),
+    ("users.vpnuser", "remove_totp", {}),
+    ("users.vpnuser", "create_link", {"kind": "normal"}),
+    ("users.vpnuser", "revoke_link", {"link": 1}),
+    ("users.vpnuser", "set_address", {"server": 1, "address": "10.9.0.50"}),
+    ("servers.server", "start", {}),
+    ("servers.server", "stop", {}),
+    ("wgpeers.connection", "disconnect", {}),
+]
+ACTIONS = [
+    ("users.vpnuser", "disable_users"),
+    ("users.vpnuser", "enable_users"),
+    ("users.vpnuser", "delete_selected"),
+    ("servers.server", "start_servers"),
+    ("servers.server", "stop_servers"),
+    ("servers.server", "delete_selected"),
+    ("servers.host", "delete_selected"),
+    ("wgpeers.connection", "disconnect_them"),
+]
+
+
+@pytest.fixture(autouse=True)
+def world(db: None, fixed_clock: Clock) -> None:
+    """One row of everything, each with the primary key 1."""
+    organization = Organization.objects.create(pk=1, name="Org")
+    user = VpnUser.objects.create(pk=1, organization=organization, name="alice", pin_hash="a-pin-hash")
+    host = Host.objects.create(pk=1, name="gate-7", public_address="192.0.2.1")
+    server = Server.objects.create(pk=1, name="office", network="10.8.0.0/24", wg_network="10.9.0.0/24", started=True)
+    server.organizations.add(organization)
+    ServerHost.objects.create(server=server, host=host)
+    now = clock.moment(clock.now())
+    Connection.objects.create(
+        pk=1, user=user, user_name="alice (Org)", server=server, host=host, state=State.OPEN, part=2,
+        address="10.9.0.2", device_id="d", wg_public_key="k" * 44, created=now,
+    )  # fmt: skip
+    Decision.objects.create(
+        pk=1, time=now, user_name="alice (Org)", server_name="office", layer="connect", code="allowed"
+    )
+    links.create(user, clock.now())
+
+
+def snapshot() -> list[Any]:
+    """Everything that a button could change."""
+    user = VpnUser.objects.get()
+    return [
+        (user.enabled, user.pin_hash, user.totp_secret.stored, user.email),
+        list(Server.objects.values_list("started", "name")),
+        list(Connection.objects.values_list("state", flat=True)),
+        list(user.links.values_list("revoked", flat=True)),
+        list(user.addresses.values_list("part", flat=True)),
+        Host.objects.count(),
+    ]
+
+
+def url(model: str, rest: str = "") -> str:
+    return f"/admin/{model.replace('.', '/')}/{rest}"
+
+
+def test_every_button_of_every_page_is_in_this_test() -> None:
+    found = {
+        (page.opts.label_lower, name)
+        for page in site._registry.values()
+        for name in dir(type(page))
+        if hasattr(getattr(type(page), name, None), "post_permission")
+    }
+    assert found == {(model, name) for model, name, _ in BUTTONS}
+
+
+@pytest.mark.parametrize(("model", "name", "data"), BUTTONS)
+def test_only_who_may_change_can_press(client: Client, model: str, name: str, data: dict[str, Any]) -> None:
+    before = snapshot()
+    address = url(model, f"1/do/{name}/")
+    assert client.post(address, data).status_code == 302  # to the login page
+    staff(client, *VIEW)
+    assert client.post(address, data).status_code == 403
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize(("model", "name", "data"), BUTTONS)
+def test_a_get_changes_nothing(client: Client, model: str, name: str, data: dict[str, Any]) -> None:
+    staff(client, superuser=True)
+    before = snapshot()
+    response = client.get(url(model, f"1/do/{name}/"), data)
+    assert (response.status_code, response.headers["Location"]) == (302, url(model, "1/change/"))
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize(("model", "name", "data"), BUTTONS)
+def test_a_post_from_another_site_changes_nothing(model: str, name: str, data: dict[str, Any]) -> None:
+    careful = Client(enforce_csrf_checks=True)
+    staff(careful, superuser=True)
+    before = snapshot()
+    assert careful.post(url(model, f"1/do/{name}/"), data).status_code == 403
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("name", ["delete_model", "get_queryset", "nothing", "save_model"])
+def test_nothing_else_of_a_page_can_be_called(client: Client, name: str) -> None:
+    staff(client, superuser=True)
+    assert client.post(url("users.vpnuser", f"1/do/{name}/")).status_code == 404
+    assert client.post(url("users.vpnuser", "999/do/set_pin/")).status_code == 404
+
+
+@pytest.mark.parametrize(("model", "name"), ACTIONS)
+def test_who_only_views_has_no_actions(client: Client, model: str, name: str) -> None:
+    staff(client, *VIEW)
+    before = snapshot()
+    client.post(url(model), {"action": name, "_selected_action": ["1"], "post": "yes"})
+    assert snapshot() == before
+
+
+def test_who_only_views_sees_neither_links_nor_buttons(client: Client) -> None:
+    staff(client, *VIEW)
+    link = VpnUser.objects.get().links.get()
+    user = client.get(url("users.vpnuser", "1/change/")).content.decode()
+    assert "alice" in user
+    for hidden in (link.short_id.reveal(), link.key_id.reveal(), "Profile link", "/do/", "a-pin-hash"):
+        assert hidden not in user
+    for page in (url("servers.server"), url("servers.server", "1/change/"), url("wgpeers.connection")):
+        assert "/do/" not in client.get(page).content.decode()
+    for page in (url("users.vpnuser", "import/"), url("users.vpnuser", "add/"), url("servers.server", "1/delete/")):
+        assert client.get(page).status_code == 403
+    assert client.post(url("users.vpnuser", "1/change/"), {"name": "mallory"}).status_code == 403
+
+
+def test_a_stranger_on_the_staff_sees_nothing(client: Client) -> None:
+    staff(client)
+    for model in ("users.vpnuser", "users.organization", "users.group", "servers.server", "servers.host"):
+        for rest in ("", "add/", "1/change/", "1/delete/"):
+            assert client.get(url(model, rest)).status_code == 403, (model, rest)
+    for model in ("wgpeers.connection", "wgpeers.decision"):
+        assert client.get(url(model)).status_code == 403
+    assert client.get(url("users.vpnuser", "export/")).status_code == 403
+    page = client.get("/admin/")
+    assert page.context["cards"] == []
+    for hidden in ("alice", "office", "gate-7", "Decisions"):
+        assert hidden not in page.content.decode()
+
+
+def test_nobody_gets_in_without_logging_in() -> None:
+    for page in ("/admin/", url("users.vpnuser"), url("users.vpnuser", "1/change/"), url("wgpeers.connection")):
+        response = Client().get(page)
+        assert response.status_code == 302
+        assert "/admin/login/" in response.headers["Location"]
+
+
+def test_deleting_an_organization_needs_the_right_to_delete_its_users(client: Client) -> None:
+    staff(client, *VIEW, "users.delete_organization")
+    assert client.post(url("users.organization", "1/delete/"), {"post": "yes"}).status_code == 403
+    assert Organization.objects.exists()

@@ -1,0 +1,1 @@
+"""How dates are written: in an order that sorts, and with seconds, as one reads a log."""
