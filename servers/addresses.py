@@ -12,6 +12,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
 
 from users.models import VpnUser
+from users.queueing import after_commit
 
 from . import networks
 from .models import Address, Server
@@ -27,7 +28,7 @@ class NoAddressLeft(Exception):
 def static_address(server: Server, user: VpnUser) -> Address:
     """The user's own address on this server, allotted now if they have none."""
     for _ in range(ROUNDS):
-        if mine := Address.objects.filter(server=server, user=user, dynamic=False).first():
+        if mine := Address.objects.filter(server=server, user=user, dynamic=False).order_by().first():
             return mine
         try:
             # A savepoint: the constraint may say that another request of this user was faster.
@@ -63,13 +64,25 @@ def retake(server: Server, user: VpnUser, part: int) -> bool:
 def assign(server: Server, user: VpnUser, text: str) -> Address:
     """Give ``user`` the static address ``text`` of the WG network; raise ``ValidationError`` if it is not to be had."""
     part = networks.part_of(server.wg_network, text)
-    with transaction.atomic():
-        holder = Address.objects.filter(server=server, part=part).exclude(user=None).select_related("user").first()
-        if holder is not None and (holder.user_id != user.pk or holder.dynamic):
-            raise ValidationError(f"{text} belongs to {holder.user}.")
-        Address.objects.filter(server=server, user=user, dynamic=False).exclude(part=part).update(user=None)
-        mine, _ = Address.objects.update_or_create(server=server, part=part, defaults={"user": user, "dynamic": False})
-        return mine
+    try:
+        with transaction.atomic():
+            return _assign(server, user, part, text)
+    except IntegrityError:
+        # The user's first connect allotted them another one between our look and our write.
+        raise ValidationError(f"{user} was given another address at this moment; try again.") from None
+
+
+def _assign(server: Server, user: VpnUser, part: int, text: str) -> Address:
+    # Locked before it is judged (where the database locks rows): a connect may be reaching for the same free row.
+    wanted, _ = Address.objects.select_for_update().get_or_create(server=server, part=part)
+    if wanted.user is not None and (wanted.user != user or wanted.dynamic):
+        raise ValidationError(f"{text} belongs to {wanted.user}.")
+    Address.objects.filter(server=server, user=user, dynamic=False).exclude(pk=wanted.pk).update(user=None)
+    wanted.user, wanted.dynamic = user, False
+    wanted.save(update_fields=["user", "dynamic"])
+    # Whoever is connected with the address that was theirs until now must connect again.
+    after_commit("wgpeers.enforce")
+    return wanted
 
 
 def _allot(server: Server, user: VpnUser, *, dynamic: bool) -> Address:

@@ -32,3 +32,6 @@ def of_hosts() -> Iterator[set[int]]:
         raise_versions(hosts)
         for host in sorted(hosts):
             after_commit("wgpeers.converge", host)
+        if hosts:
+            # A server stopped, a host detached: whoever is connected there no longer is.
+            after_commit("wgpeers.enforce")

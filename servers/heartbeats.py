@@ -32,6 +32,6 @@ def _parsed(value: str) -> dict[str, Any]:
     # A host is not trusted to write well: whatever is there, the key itself says that it lives.
     try:
         data = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}

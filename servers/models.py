@@ -6,10 +6,11 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 
 from users.crypto import SecretField
 from users.models import Group, Organization, VpnUser, name_validator, new_id
+from users.queueing import after_commit
 from users.rows import SharedRow
 
 from . import boxkeys, changes, checks, networks
@@ -63,6 +64,14 @@ class Host(SharedRow):
         with changes.of_hosts() as changed:
             super().save(*args, **kwargs)
             changed.add(self.pk)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            changes.raise_versions([self.pk])
+            self.refresh_from_db(fields=["version", "boot"])
+            # Without a row nobody can work out its state any more: this is the last word that it gets from us.
+            after_commit("wgpeers.dismiss", self.public_id, self.version, self.boot)
+            return super().delete(*args, **kwargs)
 
     @property
     def queue(self) -> str:

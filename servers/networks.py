@@ -54,7 +54,8 @@ def virtual_network(text: str) -> IPv4:
         raise ValidationError(f"{network} is too small: a /{LONGEST_PREFIX} is the least, for {2**4 - 3} clients.")
     if network.prefixlen < SHORTEST_PREFIX:
         raise ValidationError(f"{network} is too large: a /{SHORTEST_PREFIX} is the most.")
-    if network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified:
+    unusable = network.is_loopback or network.is_multicast or network.is_link_local or network.is_reserved
+    if unusable or network.network_address.packed[0] == 0:
         raise ValidationError(f"{network} cannot be used for clients.")
     return network
 

@@ -116,7 +116,8 @@ def _judge(
         if wrong is None:
             _remember_pass(user, policy, attempt, now)
             return Allowed((*layers, *((factor.name, "ok") for factor, _ in parts)))
-        failed = wrong
+        if wrong != parts[0][0].name:
+            failed = wrong  # the passcode was right, so this was the right place to cut
     return Refused((*layers, (failed, "wrong")), f"{failed}_wrong", WRONG)
 
 
@@ -148,9 +149,11 @@ def _ways_apart(password: str, factors: list[Factor]) -> Iterator[list[tuple[Fac
         yield [(coded, code), *([(rest, remainder)] if rest else [])]
 
 
-def _digest(user: VpnUser, policy: Policy, attempt: Attempt, kind: str, secret: str) -> str:
+def _digest(user: VpnUser, policy: Policy, kind: str, secret: str) -> str:
     totp = user.totp_secret.reveal() if user.totp_secret else ""
-    return keyed_hash(f"remembered {kind}", user.public_id, policy.server, user.pin_hash, totp, secret)
+    # Which factors it stands for: where the server asks for one more since, a pass without it counts no longer.
+    asked = " ".join(factor.name for factor in all_factors() if factor.wanted(policy, user))
+    return keyed_hash(f"remembered {kind}", user.public_id, policy.server, asked, user.pin_hash, totp, secret)
 
 
 def _remembers(user: VpnUser, policy: Policy, attempt: Attempt, kind: str, secret: str, now: float) -> bool:
@@ -162,7 +165,7 @@ def _remembers(user: VpnUser, policy: Policy, attempt: Attempt, kind: str, secre
         device_name=attempt.device_name,
         expires__gt=clock.moment(now),
     ).first()
-    return row is not None and hmac.compare_digest(row.digest, _digest(user, policy, attempt, kind, secret))
+    return row is not None and hmac.compare_digest(row.digest, _digest(user, policy, kind, secret))
 
 
 def _remember_pass(user: VpnUser, policy: Policy, attempt: Attempt, now: float) -> None:
@@ -175,7 +178,7 @@ def _remember_pass(user: VpnUser, policy: Policy, attempt: Attempt, now: float) 
                 device_id=attempt.device_id,
                 device_name=attempt.device_name,
                 defaults={
-                    "digest": _digest(user, policy, attempt, kind, secret),
+                    "digest": _digest(user, policy, kind, secret),
                     "expires": clock.moment(now) + timedelta(seconds=ttl),
                 },
             )

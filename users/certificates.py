@@ -47,13 +47,17 @@ def load_private(pem: str) -> rsa.RSAPrivateKey:
 
 
 def _name(organization: str, common_name: str) -> x509.Name:
-    # X.520 limits both to 64 characters.
     return x509.Name(
         [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization[:64]),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64]),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, _cut(organization)),
+            x509.NameAttribute(NameOID.COMMON_NAME, _cut(common_name)),
         ]
     )
+
+
+def _cut(name: str) -> str:
+    # X.520 limits both to 64 characters; the library counts bytes.
+    return name.encode()[:64].decode(errors="ignore")
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: rsa.RSAPublicKey, now: datetime) -> x509.CertificateBuilder:

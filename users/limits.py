@@ -17,9 +17,13 @@ from .store import StoreDown, store
 # One script, so that the check and the count are one step. A budget that is used up is not counted further: its
 # pause ends ATTEMPTS_WINDOW after the first attempt, whatever is tried meanwhile.
 _RESERVE = """
+local pause = -1
 for i, key in ipairs(KEYS) do
-  if tonumber(redis.call('GET', key) or '0') >= tonumber(ARGV[i]) then return redis.call('PTTL', key) end
+  if tonumber(redis.call('GET', key) or '0') >= tonumber(ARGV[i]) then
+    pause = math.max(pause, redis.call('PTTL', key), 0)
+  end
 end
+if pause >= 0 then return pause end
 for _, key in ipairs(KEYS) do
   if redis.call('INCR', key) == 1 then redis.call('EXPIRE', key, ARGV[#KEYS + 1]) end
 end

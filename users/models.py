@@ -15,7 +15,7 @@ from .rows import SharedRow
 
 # Names become part of file names, certificates and (later) DNS names.
 name_validator = RegexValidator(
-    r"^[\w][\w .@+-]*$", "Use letters, digits, spaces and . _ - + @; begin with a letter or a digit."
+    r"\A[\w][\w .@+-]*\Z", "Use letters, digits, spaces and . _ - + @; begin with a letter or a digit."
 )
 
 

@@ -3,6 +3,7 @@ with a hint where a value cannot work."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 _env = environ.Env()
+_FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 def load_file(path: Path) -> None:
@@ -25,7 +27,10 @@ def text(name: str, default: str) -> str:
 
 
 def flag(name: str, default: bool) -> bool:
-    return bool(_env.bool(name, default=default))
+    given = str(_env.str(name, default=str(default))).strip().lower()
+    if given not in _FLAGS:
+        raise ImproperlyConfigured(f"{name}={given!r}: give true or false.")
+    return _FLAGS[given]
 
 
 def words(name: str, default: list[str]) -> list[str]:
@@ -54,14 +59,16 @@ def _ranged(name: str, default: float, low: float, high: float, kind: type, what
 
 def secret(name: str, default_file: Path) -> str:
     """``NAME``, or the content of the file ``NAME_FILE`` names, or of ``default_file``."""
-    if given := _env.str(name, default=""):
-        return str(given)
+    # Not through django-environ, which takes a value that begins with "$" for the name of another variable.
+    if given := os.environ.get(name, ""):
+        return given
     path = Path(_env.str(f"{name}_FILE", default=str(default_file)))
     try:
         value = path.read_text().strip()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         hint = f"Set {name}, or {name}_FILE to a readable file; bin/run makes {default_file}."
-        raise ImproperlyConfigured(f"{name} is not set and {path} cannot be read ({error.strerror}). {hint}") from None
+        what = getattr(error, "strerror", None) or "it is not text"
+        raise ImproperlyConfigured(f"{name} is not set and {path} cannot be read ({what}). {hint}") from None
     if not value:
         raise ImproperlyConfigured(f"{path} is empty; it must hold {name}.")
     return value
@@ -76,6 +83,8 @@ def field_keys(default_file: Path) -> list[bytes]:
         except ValueError:
             hint = "Fernet.generate_key() of the library cryptography makes one."
             raise ImproperlyConfigured(f"FIELD_KEYS: key {number} is not a Fernet key. {hint}") from None
+    if not keys:
+        raise ImproperlyConfigured("FIELD_KEYS holds no key.")
     return keys
 
 
@@ -83,18 +92,39 @@ def api_urls(default: list[str]) -> list[str]:
     """Addresses at which clients reach the API, as ``https://host[:port]``."""
     urls = [url.rstrip("/") for url in words("API_URLS", default)]
     for url in urls:
-        parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname or parts.path or parts.query:
+        if not _is_api_url(url):
             raise ImproperlyConfigured(
                 f"API_URLS: {url!r} must look like https://vpn.example.com or https://host:8443."
             )
     return urls
 
 
+def _is_api_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # a port that is no port, a bracket that does not close
+        return False
+    more = parts.path or parts.query or parts.fragment or parts.username is not None
+    return parts.scheme == "https" and bool(parts.hostname) and port != 0 and not more
+
+
+def redis_url(default: str) -> str:
+    url = text("REDIS_URL", default)
+    if not url.startswith(("unix://", "redis://", "rediss://")):
+        hint = "Write it like unix:///path/redis.sock?db=0 or redis://host:6379/0."
+        raise ImproperlyConfigured(f"REDIS_URL begins with none of unix://, redis:// and rediss://. {hint}")
+    return url
+
+
 def database(default_file: Path) -> dict[str, Any]:
     """SQLite in WAL mode unless ``DATABASE_URL`` names a PostgreSQL."""
-    config = dict(_env.db_url("DATABASE_URL", default=f"sqlite:///{default_file}"))
-    if config["ENGINE"] == "django.db.backends.sqlite3":
+    try:
+        config = dict(_env.db_url("DATABASE_URL", default=f"sqlite:///{default_file}"))
+    except ValueError:  # of a port; its words would show the password
+        config = {}
+    engine = config.get("ENGINE")
+    if engine == "django.db.backends.sqlite3":
         config["OPTIONS"] = {
             # IMMEDIATE takes the write lock at BEGIN: a transaction that reads and then writes waits for its turn
             # instead of failing with "database is locked" when another one wrote in between.
@@ -102,7 +132,7 @@ def database(default_file: Path) -> dict[str, Any]:
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000;",
         }
-    elif config["ENGINE"] == "django.db.backends.postgresql":
+    elif engine == "django.db.backends.postgresql":
         config["CONN_HEALTH_CHECKS"] = True
     else:
         raise ImproperlyConfigured("DATABASE_URL: use sqlite:///path or postgres://user@host/name.")

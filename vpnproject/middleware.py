@@ -7,6 +7,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.request import split_domain_port, validate_host
+from django.middleware.common import CommonMiddleware
 
 # Paths that clients use. A host-name check here would answer a ping through the tunnel (Host: the gateway's
 # address) with 400, and to a client any 4xx on a ping is final.
@@ -26,3 +27,10 @@ class AdminHost:
         if not validate_host(name, settings.ADMIN_HOSTS):
             return HttpResponseBadRequest("This host name is not in ALLOWED_HOSTS.", content_type="text/plain")
         return self.get_response(request)
+
+
+class CommonForAdmin(CommonMiddleware):
+    """Django's, which refuses a Host that no DNS name can be (``gate_1``) with 400: not on clients' paths."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
+        return None if request.path_info.startswith(CLIENT_PATHS) else super().process_request(request)

@@ -12,10 +12,12 @@ os.environ["FIELD_KEYS"] = Fernet.generate_key().decode()
 
 from .settings import *  # noqa: F403
 
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # noqa: F405
 API_URLS = ["https://192.0.2.10", "https://vpn.example.com:8443"]
 DATABASES["default"]["CONN_MAX_AGE"] = 0  # noqa: F405
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":  # noqa: F405
     # A file, not memory: threads of a test must meet in one database, with the locking that users have.
     DATABASES["default"]["TEST"] = {"NAME": VAR / "test.sqlite3"}  # noqa: F405
 # Argon2 as in earnest; the cheap parameters are for its speed alone.
+PASSWORD_HASHERS = ["tests.hashers.QuickArgon2"]
 LINK_VIEWS_PER_MINUTE = 10_000

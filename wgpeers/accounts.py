@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.db import connection
+
 from servers.models import Server
 from users.crypto import Secret
 from users.models import VpnUser
 
 from .envelope import Credentials, nobody
-from .models import Connection, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def _credentials(user: VpnUser, server: Server) -> Credentials:
 def find(organization: str, user: str, server: str) -> Account | None:
     """The account behind three public ids, or None. Both queries run for strangers too."""
     found = VpnUser.objects.select_related("organization").filter(public_id=user, organization__public_id=organization)
-    who, where = found.first(), Server.objects.filter(public_id=server).first()
+    who, where = found.order_by().first(), Server.objects.filter(public_id=server).order_by().first()
     if who is None or where is None:
         return None
     return Account(who, where, _credentials(who, where))
@@ -53,31 +54,28 @@ def credentials_of(account: Account | None) -> Credentials:
     return nobody() if account is None else account.credentials
 
 
-_PING_FIELDS = (
-    "public_id",
-    "wg_public_key",
-    "server__ping_timeout",
-    "user__sync_token",
-    "user__sync_secret",
-    "user__public_key",
-    "server__box_private_key",
-)
+# As SQL, because the ORM would take longer to write this down for each ping than a ping takes in all. That a connection
+# has not ended is said twice: this way it is found by the index of live ones, however many the user has had.
+_FOR_PING = """
+SELECT c.public_id, c.wg_public_key, s.ping_timeout, u.sync_token, u.sync_secret, u.public_key, s.box_private_key
+FROM wgpeers_connection c
+    JOIN users_vpnuser u ON u.id = c.user_id
+    JOIN users_organization o ON o.id = u.organization_id
+    JOIN servers_server s ON s.id = c.server_id
+WHERE o.public_id = %s AND u.public_id = %s AND s.public_id = %s AND c.state = 'open' AND NOT (c.state = 'ended')
+"""
 
 
 def for_ping(organization: str, user: str, server: str) -> PingAccount:
     """One indexed read gives the user's open connections on the server and all that verifies the ping. Only who has
     none costs more: their ping must still be told apart from a stranger's."""
-    rows = Connection.objects.filter(
-        user__public_id=user, user__organization__public_id=organization, server__public_id=server, state=State.OPEN
-    ).values_list(*_PING_FIELDS)
+    with connection.cursor() as cursor:
+        cursor.execute(_FOR_PING, [organization, user, server])
+        rows = cursor.fetchall()
     live, credentials = [], None
-    for connection, key, timeout, token, secret, rsa, box in rows:
-        live.append(LiveConnection(connection, key, timeout))
-        credentials = Credentials(_secret(token), _secret(secret), rsa, _secret(box))
+    for public_id, key, timeout, token, secret, rsa, box in rows:
+        live.append(LiveConnection(public_id, key, timeout))
+        credentials = Credentials(Secret(token), Secret(secret), rsa, Secret(box))
     if credentials is None:
         credentials = credentials_of(find(organization, user, server))
     return PingAccount(credentials, tuple(live))
-
-
-def _secret(value: object) -> Secret:
-    return value if isinstance(value, Secret) else Secret(str(value))

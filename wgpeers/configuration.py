@@ -16,7 +16,7 @@ from .models import Connection
 def build(connection: Connection, server: Server, host: Host, host_public_key: str) -> dict[str, Any]:
     gateway = networks.address(server.wg_network, networks.GATEWAY_PART)
     gateway6 = networks.address(server.network6, networks.GATEWAY_PART) if server.ipv6 else ""
-    routes = list(server.routes.values_list("network", flat=True))
+    routes = list(server.routes.order_by("network").values_list("network", flat=True))
     return {
         "address": networks.with_length(server.wg_network, connection.part),
         "address6": networks.with_length(server.network6, connection.part) if server.ipv6 else "",

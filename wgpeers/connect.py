@@ -89,7 +89,7 @@ def _confirm(
 def _given_before(account: Account, offer: Offer, digest: bytes) -> dict[str, Any] | None:
     """A lost answer is given again: to the same user and device, as long as its connection is open and has not
     pinged. Anyone else with a spent key is refused."""
-    spent = SpentKey.objects.select_related("connection__host").filter(digest=digest).first()
+    spent = SpentKey.objects.filter(digest=digest).first()
     if spent is None:
         return None
     mine = spent.connection
@@ -135,8 +135,9 @@ def _begin(
     try:
         with transaction.atomic():
             # The user's row is locked first (where the database locks rows): two connects of one user go one
-            # after the other, so that each sees what the other one made.
-            VpnUser.objects.select_for_update().filter(pk=account.user.pk).values_list("pk").first()
+            # after the other, so that each sees what the other one made. Rows that only point at the user are let
+            # through (no_key), and nothing is joined: an order by the organization would lock that too.
+            VpnUser.objects.select_for_update(no_key=True).filter(pk=account.user.pk).order_by().values_list("pk").get()
             replaced, keep = _replace(account, offer, now)
             part = keep if keep is not None else _part(account.server, account.user)
             raise_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id)])
@@ -155,11 +156,12 @@ def _begin(
 def _replace(account: Account, offer: Offer, now: float) -> tuple[list[Connection], int | None]:
     """End what the new connection takes the place of; also the host part that it takes over, if any."""
     user, server = account.user, account.server
-    live = Connection.objects.select_related("server").filter(user=user, server=server).exclude(state=State.ENDED)
+    live = Connection.objects.filter(user=user, server=server).exclude(state=State.ENDED).order_by()
     replaced: list[Connection] = []
     keep = None
     others = 0
     for connection in live:
+        connection.server = server
         same_device = connection.device_id == offer.device_id
         if not same_device and server.multi_device:
             others += 1
@@ -238,11 +240,13 @@ def _move(connection: Connection, host: Host, replaced: list[Connection]) -> boo
     """Put a connection that is still pending onto the next host, and off the one that did not answer."""
     before = connection.host
     with transaction.atomic():
+        # The connection's row before the hosts', as whoever ends it does: the other way round the two could wait for
+        # each other.
+        if not Connection.objects.filter(pk=connection.pk, state=State.PENDING).update(host=host):
+            return False
         raise_versions([host.pk, *([before.pk] if before else [])])
         version = Host.objects.values_list("version", flat=True).get(pk=host.pk)
-        waiting = Connection.objects.filter(pk=connection.pk, state=State.PENDING)
-        if not waiting.update(host=host, version=version):
-            return False
+        Connection.objects.filter(pk=connection.pk).update(version=version)
     connection.host, connection.version = host, version
     if before is not None:
         before.refresh_from_db(fields=["version"])
@@ -271,8 +275,9 @@ def _note_device(user: VpnUser, offer: Offer, now: float) -> None:
         "last_seen": moment(now),
         "last_address": offer.address,
     }
-    Device.objects.update_or_create(
-        user=user, device_id=offer.device_id, defaults=seen, create_defaults={**seen, "first_seen": moment(now)}
+    device = Device(user=user, device_id=offer.device_id, first_seen=moment(now), **seen)
+    Device.objects.bulk_create(
+        [device], update_conflicts=True, unique_fields=["user", "device_id"], update_fields=list(seen)
     )
 
 

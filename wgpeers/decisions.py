@@ -5,8 +5,10 @@ from __future__ import annotations
 from servers.models import Server
 from users.authorize import Layers
 from users.clock import moment
+from users.limits import count_view
 from users.models import VpnUser
 
+from .errors import Refusal
 from .models import Connection, Decision
 
 ENVELOPE_OK: Layers = (("envelope", "ok"),)
@@ -37,6 +39,21 @@ def record(
         code=code or layers[-1][1],
         layers=[list(layer) for layer in layers],
     )
+
+
+ENVELOPE_CODES = {"malformed", "unauthorized", "clock", "replayed", "too_large"}
+# Refused envelopes written down for one address and minute. Who recorded a request can send it again without holding
+# any key, and must not be able to fill the database with it.
+ENVELOPES_PER_MINUTE = 30
+
+
+def record_refusal(user: VpnUser, server: Server, now: float, refusal: Refusal, address: str | None) -> None:
+    """Store that a request of a known account got no answer but an error."""
+    envelope = refusal.code in ENVELOPE_CODES
+    if envelope and not count_view("refused", address or "", ENVELOPES_PER_MINUTE):
+        return
+    layers = refusal.layers or (("envelope" if envelope else "connect", refusal.code),)
+    record(user, server, now, layers=layers, code=refusal.code, address=address)
 
 
 def record_end(connection: Connection, layer: str, now: float) -> None:

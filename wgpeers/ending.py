@@ -76,6 +76,8 @@ def tell(ended: Sequence[Connection], except_on: int | None = None) -> None:
     What fails here is made up for: a deadline without a live row is dropped by the sweep, a peer without one is
     removed by the host's next full state.
     """
+    if not ended:
+        return
     try:
         liveness.forget(connection.public_id for connection in ended)
     except redis.RedisError as error:

@@ -13,12 +13,12 @@ import hashlib
 import hmac
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import redis
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from nacl.exceptions import CryptoError
@@ -57,7 +57,7 @@ class Signed:
 
     method: str
     path: str
-    token: str
+    token: str = field(repr=False)
     timestamp: int
     nonce: str
     signature: str
@@ -121,7 +121,7 @@ def parse(method: str, path: str, headers: dict[str, str], body: bytes) -> Signe
 
     Raise ``Refusal`` malformed or too_large; it looks at nothing but form.
     """
-    if not (headers.get("token") and headers.get("signature")):
+    if not all(headers.get(name, "") and headers[name].isascii() for name in ("token", "signature")):
         raise Refusal("unauthorized", "not authorized")
     if not _TIMESTAMP.fullmatch(headers.get("timestamp", "")):
         raise Refusal("malformed", "Auth-Timestamp must be Unix seconds")
@@ -209,9 +209,15 @@ def open_box(request: Signed, credentials: Credentials) -> Plaintext:
 
 
 def _box(credentials: Credentials, request: Signed) -> Box:
-    theirs = PublicKey(_base64(request.body["public_key"], "public_key", PublicKey.SIZE))
+    return _agreed(credentials.box_private_key.stored, request.body["public_key"])
+
+
+# A request is opened and its answer sealed with one key agreement; kept no longer than until a few others came.
+@lru_cache(maxsize=64)
+def _agreed(box_private_key: str, their_public_key: str) -> Box:
+    theirs = PublicKey(_base64(their_public_key, "public_key", PublicKey.SIZE))
     try:
-        return Box(_box_key(credentials.box_private_key.stored), theirs)
+        return Box(_box_key(box_private_key), theirs)
     except CryptoError:  # a point of low order: whoever sends it could read the box without any key
         raise Refusal("unauthorized", "not authorized") from None
 
@@ -234,6 +240,9 @@ TEXT_FIELDS = {
     "sso_token": 128,
 }
 
+# Only ever shown to people: what cannot be printed is left out, since a machine's name is no reason to refuse it.
+SHOWN_FIELDS = {"device_name", "device_hostname", "client_ver"}
+
 
 def _plaintext(opened: bytes) -> Plaintext:
     data = _json_object(opened, "the plaintext")
@@ -241,6 +250,8 @@ def _plaintext(opened: bytes) -> Plaintext:
     for name, longest in TEXT_FIELDS.items():
         value = data.get(name)
         value = "" if value is None else value
+        if name in SHOWN_FIELDS and isinstance(value, str):
+            value = "".join(filter(str.isprintable, value))[:longest]
         if not isinstance(value, str) or len(value) > longest or not value.isprintable():
             raise Refusal("malformed", f"{name} must be text of at most {longest} printable characters")
         fields[name] = value
@@ -262,7 +273,7 @@ def check_device(request: Signed, plaintext: Plaintext) -> None:
             raise Refusal("malformed", "device_key must be a P-256 public key")
         signature = _raw_base64(request.body["device_signature"], "device_signature")
         key.verify(signature, request.digest(), ec.ECDSA(hashes.SHA256()))
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise Refusal("malformed", "device_key must be a P-256 public key") from None
     except InvalidSignature:
         raise Refusal("unauthorized", "not authorized") from None

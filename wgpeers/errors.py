@@ -7,6 +7,8 @@ STATUS = {
     "malformed": 400,
     "invalid_key": 400,
     "unauthorized": 401,
+    "not_found": 404,
+    "no_profile": 404,
     "clock": 408,
     "replayed": 409,
     "key_spent": 409,
@@ -27,13 +29,15 @@ STATUS = {
 
 class Refusal(Exception):
     """A request that gets no sealed answer. ``detail`` is for the client's log and holds no secret and nothing
-    about the account; ``retry_after`` is in seconds, 0 for none."""
+    about the account; ``retry_after`` is in seconds, 0 for none. ``layers``: what each layer said until then, where
+    the one that refused is not plain from the code."""
 
-    def __init__(self, code: str, detail: str, retry_after: int = 0) -> None:
+    def __init__(self, code: str, detail: str, retry_after: int = 0, layers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
         self.retry_after = retry_after
+        self.layers = layers
 
     @property
     def status(self) -> int:

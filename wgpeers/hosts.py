@@ -10,8 +10,9 @@ from servers.models import Host
 from users.queueing import enqueue
 from users.store import StoreDown, store
 
-# A message that a host has not read by then is out of date: its next full state says the same and more.
-EXPIRES = 120
+# Seconds. A message that a host has not read by then is out of date: its next full state says the same and more. The
+# host judges by its own clock, so this is also how far that may run ahead before it hears nothing any more.
+EXPIRES = 600
 
 
 def confirm_key(host: Host, connection: str) -> str:

@@ -41,15 +41,24 @@ def link_view(view: View[P]) -> View[P]:
                 raise Refusal("too_many_requests", "too many requests; wait a minute", 60)
             return view(request, *args, **kwargs)
         except Refusal as refusal:
-            return _refused(refusal)
+            return _refused(request, refusal)
+        except Http404:
+            # Answered here, so that this too is never cached.
+            gone = Refusal("not_found", "this link is unknown, expired or used up; ask for a new one")
+            return _refused(request, gone)
         except (StoreDown, redis.RedisError, DatabaseError):
-            return _refused(Refusal("store_down", "try again in a moment", 2))
+            return _refused(request, Refusal("store_down", "try again in a moment", 2))
 
     return limited
 
 
-def _refused(refusal: Refusal) -> HttpResponse:
-    response = JsonResponse({"error": refusal.code, "detail": refusal.detail}, status=refusal.status)
+def _refused(request: HttpRequest, refusal: Refusal) -> HttpResponse:
+    """In JSON for programs, as a page for whoever opens the link in a browser."""
+    if "text/html" in request.headers.get("Accept", ""):
+        response = render(request, "wgpeers/no_link.html", {"refusal": refusal}, status=refusal.status)
+        _secure(response)
+    else:
+        response = JsonResponse({"error": refusal.code, "detail": refusal.detail}, status=refusal.status)
     if refusal.retry_after:
         response["Retry-After"] = str(refusal.retry_after)
     return response
@@ -118,8 +127,11 @@ def page(request: HttpRequest, short_id: str) -> HttpResponse:
         "import_address": address,
         "qr": segno.make(address, error="m").svg_data_uri(scale=5, border=2),
     }
-    response = render(request, "wgpeers/link.html", context)
-    # The page holds the way to private keys: no other site may frame it, and its address goes nowhere.
+    return _secure(render(request, "wgpeers/link.html", context))
+
+
+def _secure(response: HttpResponse) -> HttpResponse:
+    """The page holds the way to private keys: no other site may frame it, and its address goes nowhere."""
     response["Referrer-Policy"] = "no-referrer"
     response["Content-Security-Policy"] = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
@@ -129,7 +141,8 @@ def page(request: HttpRequest, short_id: str) -> HttpResponse:
 
 def import_address(request: HttpRequest, short_id: str) -> str:
     """What a client imports: by the address at which the person is looking at the page."""
-    return f"pritunl://{request.META.get('HTTP_HOST', '')}/ku/{short_id}"
+    # A longer name is none, and would not fit into a QR code.
+    return f"pritunl://{request.META.get('HTTP_HOST', '')[:255]}/ku/{short_id}"
 
 
 def _download(data: bytes, name: str, mime: str) -> HttpResponse:

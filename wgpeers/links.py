@@ -17,6 +17,7 @@ from users.crypto import Secret, random_text
 from users.models import VpnUser
 
 from . import profile
+from .errors import Refusal
 from .models import ProfileLink
 
 LIFETIME = timedelta(hours=24)
@@ -71,7 +72,9 @@ def by_short(short_id: str, now: float) -> ProfileLink | None:
 
 def use(link: ProfileLink, now: float) -> bool:
     """Mark a download; False if a one-time link was used up by another one first."""
-    unused = ProfileLink.objects.filter(_good(now), pk=link.pk)
+    # On the link's own columns alone: through a join PostgreSQL would wait for the row's lock and then not look
+    # at ``used`` again, and both of two downloads at the same moment would win.
+    unused = ProfileLink.objects.filter(Q(one_time=False) | Q(used=None), pk=link.pk, revoked=None)
     return bool(unused.update(used=moment(now)))
 
 
@@ -80,13 +83,16 @@ def servers(link: ProfileLink) -> list[Server]:
 
 
 def profiles(link: ProfileLink) -> dict[str, str]:
-    """File name to text, one for each server that the user may use. Raise ``Refusal`` key_not_ready."""
+    """File name to text, one for each server that the user may use. Raise ``Refusal`` key_not_ready, or no_profile
+    where there is none: an empty download would use a one-time link up for nothing."""
     texts: dict[str, str] = {}
     for server in servers(link):
         name = profile.file_name(link.user, server)
         if name in texts:  # two servers whose names differ only in characters that file names do not have
             name = f"{name.removesuffix('.ovpn')}-{server.pk}.ovpn"
         texts[name] = profile.full(link.user, server)
+    if not texts:
+        raise Refusal("no_profile", "there is no server yet that this user may use")
     return texts
 
 

@@ -8,11 +8,13 @@ is swept.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import redis
+from redis.commands.core import Script
 
-from users.store import StoreDown, store
+from users.store import StoreDown, own_store, store
 
 DEADLINES = "liveness:deadlines"
 PINGS = "liveness:pings"
@@ -26,9 +28,16 @@ redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 return 1
 """
+
 # After a loss of memory nobody knows when a client last pinged, but it must count as having done so: its lost
 # connect answer is not given again.
 PINGED_UNKNOWN = 1
+
+
+@lru_cache(maxsize=4)
+def _ping_script(client: redis.Redis) -> Script:
+    """Sent to Redis by its hash, and whole only where Redis does not have it yet."""
+    return client.register_script(_PING)
 
 
 def start(connection: str, deadline: float) -> None:
@@ -42,7 +51,7 @@ def start(connection: str, deadline: float) -> None:
 def ping(connection: str, deadline: float, timestamp: int) -> bool:
     """Move the deadline; False where ``timestamp`` is not newer than that of the last ping."""
     try:
-        return bool(store().eval(_PING, 2, DEADLINES, PINGS, connection, repr(deadline), timestamp))
+        return bool(_ping_script(store())([DEADLINES, PINGS], [connection, repr(deadline), timestamp], own_store()))
     except redis.RedisError as error:
         raise StoreDown from error
 

@@ -9,6 +9,7 @@ import secrets
 from typing import Any
 from urllib.parse import urlsplit
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from django.conf import settings
 from django.db import transaction
@@ -16,7 +17,6 @@ from django.db import transaction
 from servers.models import Host, Server
 from servers.policy import policy_of
 from users.authorize import password_mode
-from users.certificates import load_private
 from users.crypto import keyed_hash
 from users.models import VpnUser
 
@@ -41,8 +41,8 @@ _OPENVPN_LINES = (
 
 
 def ascii_name(name: str) -> str:
-    """``name`` with everything replaced that a file name or a header cannot carry."""
-    return _NOT_IN_FILE_NAMES.sub("-", name)
+    """``name`` with everything replaced that a file name or a header cannot carry; neither hidden nor an option."""
+    return _NOT_IN_FILE_NAMES.sub("-", name).lstrip(".-") or "vpn"
 
 
 def file_name(user: VpnUser, server: Server) -> str:
@@ -77,7 +77,8 @@ def synced(user: VpnUser, server: Server) -> tuple[str, str]:
 def _header(user: VpnUser, server: Server) -> tuple[dict[str, Any], str, int]:
     """What a change must bring to clients, its hash, and the number of that change."""
     header = _content(user, server)
-    sync_hash = hashlib.sha256(json.dumps([header, _remotes()], sort_keys=True).encode()).hexdigest()[:32]
+    content = [header, _remotes(), user.organization.ca_certificate, user.certificate]
+    sync_hash = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
     return header, sync_hash, _revision(user, server, sync_hash)
 
 
@@ -127,9 +128,9 @@ def _hosts(server: Server) -> list[list[object]]:
 
 def _old_public_key(user: VpnUser) -> list[str]:
     """Lines of an RSA public key, which older clients want to find; nothing is sealed for it."""
-    if not user.organization.ca_private_key:
+    if not user.organization.ca_certificate:
         return []
-    public = load_private(user.organization.ca_private_key.reveal()).public_key()
+    public = x509.load_pem_x509_certificate(user.organization.ca_certificate.encode()).public_key()
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return pem.decode().splitlines()
 
@@ -140,6 +141,10 @@ def _remotes() -> list[str]:
 
 
 def _revision(user: VpnUser, server: Server, sync_hash: str) -> int:
+    # Most syncs find nothing changed and are only read: a transaction would take SQLite's one write lock.
+    known = ProfileRevision.objects.filter(user=user, server=server, sync_hash=sync_hash).first()
+    if known is not None:
+        return known.revision
     with transaction.atomic():
         row, _ = ProfileRevision.objects.select_for_update().get_or_create(
             user=user, server=server, defaults={"sync_hash": sync_hash}

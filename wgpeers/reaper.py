@@ -54,7 +54,9 @@ def sweep_silent(now: float) -> int | None:
         # A ping may have come since the batch was read.
         until = liveness.deadline(name)
         if until is None or until <= now:
-            ended += end([row], EndReason.SILENT, now, due=due[name])
+            # Never confirmed: then its key was not spent either.
+            reason = EndReason.UNCONFIRMED if row.state == State.PENDING else EndReason.SILENT
+            ended += end([row], reason, now, due=due[name])
     # Nothing of a whole batch could be ended: stop here rather than try the same rows for ever.
     return ended if ended or len(live) < len(due) else None
 
@@ -118,13 +120,15 @@ def _moved() -> list[Connection]:
     moved = {row.pk: row for row in live.filter(~Exists(holds))}
     for server in Server.objects.filter(connections__in=live).distinct():
         for row in live.filter(server=server):
-            if (
-                _address6(server, row.part) != row.address6
-                or networks.address(server.wg_network, row.part) != row.address
-            ):
+            if _addresses(server, row.part) != (row.address, row.address6):
                 moved[row.pk] = row
     return list(moved.values())
 
 
-def _address6(server: Server, part: int) -> str | None:
-    return networks.address(server.network6, part) if server.ipv6 else None
+def _addresses(server: Server, part: int) -> tuple[str, str | None] | None:
+    """What host part ``part`` has on the server now; None where its networks no longer reach that far."""
+    try:
+        address6 = networks.address(server.network6, part) if server.ipv6 else None
+        return networks.address(server.wg_network, part), address6
+    except IndexError:
+        return None

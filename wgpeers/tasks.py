@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db.models import Q
 
 from servers import heartbeats
+from servers.hostnet.state import HostState
 from servers.models import Host
 from users import clock
 from users.models import RememberedPass
@@ -31,6 +32,13 @@ def converge(host_id: int) -> None:
         hosts.send_full_state(host, state)
 
 
+@task("wgpeers.dismiss")
+def dismiss(public_id: str, version: int, boot: str) -> None:
+    """Have a host whose row was deleted take all its tunnels down."""
+    nothing = HostState(public_id, version, boot, settings.GATEWAY_PORT, ())
+    hosts.send_full_state(Host(public_id=public_id), nothing)
+
+
 @task("wgpeers.converge_all")
 def converge_all() -> None:
     """The slow beat: what no longer fits is ended, and every living host is told its whole state again."""
@@ -45,7 +53,7 @@ def converge_all() -> None:
             continue
         # Its hello may have been lost with Redis.
         boot = str(alive[host.pk].get("boot", ""))[:64]
-        if boot and boot != host.boot:
+        if boot and boot.isprintable() and boot != host.boot:
             Host.objects.filter(pk=host.pk).update(boot=boot)
         enqueue("wgpeers.converge", host.pk, expires=60)
 

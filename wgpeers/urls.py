@@ -17,5 +17,10 @@ api_patterns = [
     re_path(rf"^key/(?P<key_id>{ID})/(?P<server_id>{ID})\.key$", link_views.one_profile),
     re_path(rf"^ku/(?P<short_id>{ID})$", link_views.import_profiles),
     re_path(rf"^k/(?P<short_id>{ID})$", link_views.page),
+    re_path(r"^(?:key|ku|k)/", views.not_found),
 ]
-gateway_patterns = [re_path(rf"^key/wg/{THREE_IDS}$", views.PingView.as_view()), sync]
+gateway_patterns = [
+    re_path(rf"^key/wg/{THREE_IDS}$", views.PingView.as_view()),
+    sync,
+    re_path(r"", views.not_found),
+]

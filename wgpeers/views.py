@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import logging
 from typing import Any
 
 import redis
 from django.conf import settings
 from django.db import DatabaseError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from servers.policy import policy_of
@@ -31,7 +33,16 @@ class ClientView(APIView):
     """What all of them share: a refusal becomes its status and a short JSON error; a fault of ours a 5xx, because to
     a client that pings any 4xx is final."""
 
-    def handle_exception(self, exc: Exception) -> Response:
+    metadata_class = None  # no OPTIONS
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        return Request(request)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """None of the framework's own checks. Whatever ``Accept`` or ``?format=`` say, the answer is JSON: negotiation
+        could only turn a good request into a failed one. The envelope is the authentication."""
+
+    def handle_exception(self, exc: Exception) -> HttpResponse:  # type: ignore[override]
         if isinstance(exc, Refusal):
             return refusal_response(exc)
         if isinstance(exc, StoreDown | redis.RedisError | DatabaseError):
@@ -39,31 +50,44 @@ class ClientView(APIView):
             return refusal_response(Refusal("store_down", "try again", 1))
         if isinstance(exc, CannotDecrypt):
             log.error("%s", exc)
-            return Response({"error": "internal"}, 500)
-        if self.request.method in self._refused_methods():
-            return Response({"error": "method_not_allowed"}, 405)
+            return json_response({"error": "internal"}, 500)
+        if isinstance(exc, MethodNotAllowed):
+            return json_response({"error": "method_not_allowed"}, 405)
         log.exception("a request failed")
-        return Response({"error": "internal"}, 500)
-
-    def _refused_methods(self) -> set[str]:
-        return {method.upper() for method in self.http_method_names} - set(self.allowed_methods)
+        return json_response({"error": "internal"}, 500)
 
 
-def refusal_response(refusal: Refusal) -> Response:
+def json_response(data: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> HttpResponse:
+    text = json.dumps(data, separators=(",", ":"))
+    return HttpResponse(text, content_type="application/json", status=status, headers=headers)
+
+
+def refusal_response(refusal: Refusal) -> HttpResponse:
     headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else None
-    return Response({"error": refusal.code, "detail": refusal.detail}, refusal.status, headers=headers)
+    return json_response({"error": refusal.code, "detail": refusal.detail}, refusal.status, headers)
+
+
+@csrf_exempt
+def not_found(request: HttpRequest) -> HttpResponse:
+    """Any other path below the clients' own: for programs, so in JSON too."""
+    return json_response({"error": "not_found"}, 404)
 
 
 def client_address(request: HttpRequest | Request) -> str | None:
     """Where the request came from: the last address that no proxy of ours put there."""
-    chain = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
-    address = request.META.get("REMOTE_ADDR", "")
+    chain = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    address = _plain_address(request.META.get("REMOTE_ADDR", ""))
     while chain and address in settings.TRUSTED_PROXIES:
-        address = chain.pop()
+        address = _plain_address(chain.pop())
+    return address
+
+
+def _plain_address(text: str) -> str | None:
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(text.strip())
     except ValueError:
         return None
+    # A socket that serves both families shows an IPv4 client as ::ffff:192.0.2.1.
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
@@ -86,7 +110,7 @@ class ConnectView(ClientView):
     """``POST /key/wg/…`` and ``POST /key/wg_wait/…``. The latter is the second half of a sign-in; as no factor here
     asks for one, a client that comes by it is answered as on the former."""
 
-    def post(self, request: Request, organization: str, user: str, server: str) -> Response:
+    def post(self, request: Request, organization: str, user: str, server: str) -> HttpResponse:
         now = clock.now()
         signed = signed_request(request)
         account = accounts.find(organization, user, server)
@@ -97,11 +121,9 @@ class ConnectView(ClientView):
         try:
             answer = self._answer(request, signed, account, now)
         except Refusal as refusal:
-            layer = "envelope" if refusal.code in ENVELOPE_CODES else "connect"
-            layers = ((layer, refusal.code),)
-            decisions.record(account.user, account.server, now, layers=layers, address=client_address(request))
+            decisions.record_refusal(account.user, account.server, now, refusal, client_address(request))
             raise
-        return Response(envelope.seal(answer, signed, credentials))
+        return json_response(envelope.seal(answer, signed, credentials))
 
     @staticmethod
     def _answer(request: Request, signed: envelope.Signed, account: accounts.Account, now: float) -> dict[str, Any]:
@@ -127,16 +149,13 @@ def _carry_out(
         return dict(verdict.answer)
     if isinstance(verdict, Refused):
         if verdict.retry_after:
-            raise Refusal(verdict.code, verdict.reason, verdict.retry_after)
+            raise Refusal(verdict.code, verdict.reason, verdict.retry_after, layers)
         decisions.record(account.user, account.server, now, layers=layers, code=verdict.code, **where)
         return {"allow": False, "reason": verdict.reason, "configuration": None}
     configuration = connect.connect(account, _offer(plaintext, attempt), now)
     layers = (*layers, ("connect", "ok"))
     decisions.record(account.user, account.server, now, layers=layers, allowed=True, code="allowed", **where)
     return {"allow": True, "reason": None, "configuration": configuration}
-
-
-ENVELOPE_CODES = {"malformed", "unauthorized", "clock", "replayed", "too_large"}
 
 
 def _attempt(plaintext: envelope.Plaintext, address: str | None) -> Attempt:
@@ -166,14 +185,14 @@ def _offer(plaintext: envelope.Plaintext, attempt: Attempt) -> connect.Offer:
 class WireGuardView(ConnectView):
     """``/key/wg/…``: POST connects, PUT is the ping."""
 
-    def put(self, request: Request, organization: str, user: str, server: str) -> Response:
+    def put(self, request: Request, organization: str, user: str, server: str) -> HttpResponse:
         now = clock.now()
         signed = signed_request(request)
         account = accounts.for_ping(organization, user, server)
         window = settings.CLOCK_WINDOW
         plaintext = envelope.open_request(signed, account.credentials, now, window, remember_nonce=False)
         status = connect.ping(account, plaintext.text("wg_public_key"), plaintext.timestamp, now)
-        return Response(envelope.seal({"status": status, "timestamp": int(now)}, signed, account.credentials))
+        return json_response(envelope.seal({"status": status, "timestamp": int(now)}, signed, account.credentials))
 
 
 class PingView(WireGuardView):
@@ -185,11 +204,11 @@ class PingView(WireGuardView):
 class SyncView(ClientView):
     """``GET /key/sync/…``: what changed in the profile."""
 
-    def get(self, request: Request, organization: str, user: str, server: str, sync_hash: str) -> Response:
+    def get(self, request: Request, organization: str, user: str, server: str, sync_hash: str) -> HttpResponse:
         now = clock.now()
         signed = signed_request(request)
         account = accounts.find(organization, user, server)
         envelope.open_get(signed, accounts.credentials_of(account), now, settings.CLOCK_WINDOW)
         if account is None:
             raise Refusal("unauthorized", "not authorized")
-        return Response(configsync.sync(account, sync_hash))
+        return json_response(configsync.sync(account, sync_hash))

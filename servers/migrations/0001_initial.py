@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('public_id', models.CharField(default=users.models.new_id, editable=False, max_length=24, unique=True)),
-                ('name', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('^[\\w][\\w .@+-]*$', 'Use letters, digits, spaces and . _ - + @; begin with a letter or a digit.')])),
+                ('name', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[\\w][\\w .@+-]*\\Z', 'Use letters, digits, spaces and . _ - + @; begin with a letter or a digit.')])),
                 ('public_address', models.CharField(blank=True, help_text='IPv4 address or name where clients send their WireGuard packets.', max_length=253, validators=[servers.checks.host_address4])),
                 ('public_address6', models.CharField(blank=True, help_text='IPv6 address, if it has one.', max_length=253, validators=[servers.checks.host_address6], verbose_name='public IPv6 address')),
                 ('enabled', models.BooleanField(default=True, help_text='Off: its tunnels are taken down and it gets no new clients.')),
@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('public_id', models.CharField(default=users.models.new_id, editable=False, max_length=24, unique=True)),
-                ('name', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('^[\\w][\\w .@+-]*$', 'Use letters, digits, spaces and . _ - + @; begin with a letter or a digit.')])),
+                ('name', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[\\w][\\w .@+-]*\\Z', 'Use letters, digits, spaces and . _ - + @; begin with a letter or a digit.')])),
                 ('wireguard', models.BooleanField(default=True, help_text='Clients can connect only where it is on.', verbose_name='WireGuard')),
                 ('started', models.BooleanField(default=False, help_text='Stopped: no tunnels, and clients are told to go elsewhere.')),
                 ('network', models.CharField(help_text='For example 10.8.0.0/24.', max_length=18, verbose_name='virtual network')),

@@ -13,10 +13,11 @@ from django.conf import LazySettings, settings
 from django.db import connections
 
 from servers.models import Host, Route, Server, ServerHost
-from tests.company import VECTORS
+from tests.company import VECTORS, another_rsa_key
 from tests.conftest import send_celery_to
 from tests.lab import Echo, Lab, Machine, Pinger, RedisServer, until
 from tests.stack import Stack, WgPeer
+from users import certificates, clock
 from users.crypto import Secret
 from users.models import Organization, VpnUser
 from wgpeers import links, liveness
@@ -81,13 +82,14 @@ def environment() -> dict[str, str]:
     if database["ENGINE"].endswith("sqlite3"):
         url = f"sqlite:///{database['NAME']}"
     else:
-        url = f"postgres://{database['USER']}@{str(database['HOST']).replace('/', '%2F')}/{database['NAME']}"
+        url = f"postgres://{database['USER']}@/{database['HOST']}/{database['NAME']}"
     keys = "\n".join(key.decode() for key in settings.FIELD_KEYS)
     return {"DATABASE_URL": url, "FIELD_KEYS": keys, "SECRET_KEY": settings.SECRET_KEY}
 
 
 def build(lab: Lab, stack: Stack) -> World:
-    organization = Organization.objects.create(name="Acme", ca_certificate=CERTIFICATE)
+    ca = certificates.make_ca("Acme", another_rsa_key(), clock.moment(time.time()))
+    organization = Organization.objects.create(name="Acme", ca_certificate=ca)
     server = Server.objects.create(
         name="Office",
         network="10.8.0.0/24",

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
             name='Group',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('^[\\w][\\w .@+-]*$', 'Use letters, digits, spaces and . _ - + @; begin with a letter or a digit.')])),
+                ('name', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[\\w][\\w .@+-]*\\Z', 'Use letters, digits, spaces and . _ - + @; begin with a letter or a digit.')])),
             ],
             options={
                 'ordering': ['name'],
@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('public_id', models.CharField(default=users.models.new_id, editable=False, max_length=24, unique=True)),
-                ('name', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('^[\\w][\\w .@+-]*$', 'Use letters, digits, spaces and . _ - + @; begin with a letter or a digit.')])),
+                ('name', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[\\w][\\w .@+-]*\\Z', 'Use letters, digits, spaces and . _ - + @; begin with a letter or a digit.')])),
                 ('enabled', models.BooleanField(default=True, help_text='Off: nobody of this organization can connect.')),
                 ('ca_private_key', users.crypto.SecretField(blank=True, editable=False)),
                 ('ca_certificate', models.TextField(blank=True, editable=False)),
@@ -46,7 +46,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('public_id', models.CharField(default=users.models.new_id, editable=False, max_length=24, unique=True)),
-                ('name', models.CharField(max_length=64, validators=[django.core.validators.RegexValidator('^[\\w][\\w .@+-]*$', 'Use letters, digits, spaces and . _ - + @; begin with a letter or a digit.')])),
+                ('name', models.CharField(max_length=64, validators=[django.core.validators.RegexValidator('\\A[\\w][\\w .@+-]*\\Z', 'Use letters, digits, spaces and . _ - + @; begin with a letter or a digit.')])),
                 ('email', models.EmailField(blank=True, max_length=254)),
                 ('enabled', models.BooleanField(default=True, help_text='Off: disconnected at once, and cannot connect.')),
                 ('sync_token', users.crypto.SecretField(blank=True, editable=False)),

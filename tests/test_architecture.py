@@ -1,0 +1,145 @@
+"""The house stays as it was built: imports run one way, hosts need no Django, and no file grows out of hand."""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("vpnproject", "users", "servers", "wgpeers", "client", "tests", "bench")
+LONGEST = 400
+
+# What each part may import of ours. Only vpnproject and the tests know all of them.
+MAY_IMPORT = {
+    "users": {"users"},
+    "servers/hostnet": {"servers.hostnet"},
+    "servers": {"servers", "users"},
+    "wgpeers": {"wgpeers", "servers", "users"},
+    "client": {"wgpeer"},
+}
+OURS = ("vpnproject", "users", "servers", "wgpeers", "wgpeer", "client", "tests", "bench")
+
+
+def sources(part: str) -> list[Path]:
+    skip = {"migrations", "tests", "build", "__pycache__"}
+    return [
+        path
+        for path in sorted((ROOT / part).rglob("*.py"))
+        if not skip & set(path.relative_to(ROOT).parts[1:]) and not path.name.endswith(".egg-info")
+    ]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The dotted names that a file imports, relative ones made absolute."""
+    package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
+    if package[:1] == ["client"]:
+        package = package[1:]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            # "from . import x" names the module x.
+            yield from (f"{module}.{name.name}" for name in node.names)
+
+
+def within(name: str, parts: set[str]) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
+
+
+def part_of(path: Path) -> str:
+    text = path.relative_to(ROOT).as_posix()
+    return max((part for part in MAY_IMPORT if text.startswith(f"{part}/")), key=len)
+
+
+@pytest.mark.parametrize("part", [*MAY_IMPORT])
+def test_imports_run_one_way(part: str) -> None:
+    files = [path for path in sources(part) if part_of(path) == part]
+    assert files
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in files
+        for name in imported(path)
+        if within(name, set(OURS)) and not within(name, MAY_IMPORT[part])
+    ]
+    assert wrong == []
+
+
+def test_from_above_hostnet_only_its_messages_are_used() -> None:
+    """The control side speaks to hosts through the wanted state and nothing else of theirs."""
+    used = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for part in ("users", "servers", "wgpeers")
+        for path in sources(part)
+        if part_of(path) != "servers/hostnet"
+        for name in imported(path)
+        if name.startswith("servers.hostnet")
+    }
+    assert used
+    assert [(path, name) for path, name in used if not name.startswith("servers.hostnet.state.")] == []
+
+
+@pytest.mark.parametrize("part", ["servers/hostnet", "client"])
+def test_no_django_is_imported_by(part: str) -> None:
+    names = {"django", "rest_framework", "environ"}
+    assert [f"{path}: {name}" for path in sources(part) for name in imported(path) if within(name, names)] == []
+
+
+LOADED = "print(sorted({name.split('.')[0] for name in sys.modules} & {'users', 'wgpeers', 'vpnproject'}))"
+WORKER = {
+    "without Django": f"import sys; sys.modules['django'] = None; import servers.hostnet.worker; {LOADED}",
+    # Kombu looks whether Django's lazy texts are there; settings, models and a database are what must not be.
+    "beside Django": "import sys, servers.hostnet.worker; print(sorted({'django.conf', 'django.db'} & {*sys.modules}))",
+}
+
+
+@pytest.mark.parametrize("where", [*WORKER])
+def test_the_host_worker_really_loads(where: str, tmp_path: Path) -> None:
+    """Also where the environment names a Django project, as a careless unit file might."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DJANGO_SETTINGS_MODULE": "vpnproject.settings",
+        "HOST_ID": "a1b2c3",
+        "HOST_REDIS_URL": f"unix://{tmp_path}/redis.sock?db=0",
+        "HOST_VAR": str(tmp_path),
+    }
+    command = [sys.executable, "-c", WORKER[where]]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_no_file_is_longer_than_can_be_read_in_one_sitting() -> None:
+    files = [path for part in PACKAGES for path in sources(part) if part != "tests"]
+    assert len(files) > 50
+    long = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in files}
+    assert {name: lines for name, lines in long.items() if lines > LONGEST} == {}
+
+
+def test_every_migration_is_made(db: None) -> None:
+    out = io.StringIO()
+    try:
+        call_command("makemigrations", check=True, dry_run=True, stdout=out)
+    except SystemExit:
+        pytest.fail(out.getvalue())
+
+
+def test_requirements_are_pinned_to_one_version_each() -> None:
+    lines = [
+        line.split("#")[0].strip()
+        for name in ("requirements.txt", "requirements-dev.txt")
+        for line in (ROOT / name).read_text().splitlines()
+    ]
+    named = [line for line in lines if line and not line.startswith("-")]
+    assert named
+    assert [line for line in named if line.count("==") != 1] == []
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"] == ">=3.11"
