@@ -7,6 +7,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
 
+from users.models import OneTimePassword
+
 pytestmark = pytest.mark.django_db
 PASSWORD = "a long enough password"
 
@@ -50,3 +52,36 @@ def test_no_sign_in_where_attempts_cannot_be_counted(admin: User, settings: Sett
     status, page = sign_in(PASSWORD)
     assert status == 200
     assert "Redis is down" in page
+
+
+NEW_PASSWORD = "one that nobody else has seen"
+
+
+def test_a_one_time_password_opens_nothing_but_the_page_to_choose_another(admin: User) -> None:
+    OneTimePassword.objects.create(user=admin, password=admin.password)
+    client = Client()
+    client.force_login(admin)
+    for path in ("/admin/", "/admin/users/vpnuser/", "/admin/users/vpnuser/add/"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/password_change/")
+    assert client.get("/admin/password_change/").status_code == 200
+    fields = {"old_password": PASSWORD, "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
+    assert client.post("/admin/password_change/", fields).status_code == 302
+    assert client.get("/admin/").status_code == 200
+
+
+def test_the_same_password_cannot_be_chosen_again(admin: User) -> None:
+    OneTimePassword.objects.create(user=admin, password=admin.password)
+    client = Client()
+    client.force_login(admin)
+    fields = {"old_password": PASSWORD, "new_password1": PASSWORD, "new_password2": PASSWORD}
+    answer = client.post("/admin/password_change/", fields)
+    assert answer.status_code == 200
+    assert "different from the one-time password" in answer.content.decode()
+    assert client.get("/admin/").status_code == 302
+
+
+def test_who_has_a_password_of_their_own_notices_nothing(admin: User) -> None:
+    client = Client()
+    client.force_login(admin)
+    assert client.get("/admin/").status_code == 200

@@ -95,7 +95,7 @@ def test_plain_text_cannot_be_stored(alice: VpnUser, wrong: Any) -> None:
     assert VpnUser.objects.get(pk=alice.pk).sync_secret.reveal() == "the-sync-secret"
 
 
-@pytest.mark.parametrize("key", [NEW, None])
+@pytest.mark.parametrize("key", [NEW, None], ids=["wrong key", "broken row"])
 def test_with_a_wrong_key_or_a_broken_row_it_is_cannot_decrypt(
     alice: VpnUser, settings: Any, key: bytes | None
 ) -> None:

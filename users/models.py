@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.functions import Lower
@@ -143,6 +144,19 @@ class Device(models.Model):
 
     def __str__(self) -> str:
         return self.name or self.hostname or self.device_id
+
+
+class OneTimePassword(models.Model):
+    """An administrator's first password, which somebody else has seen: good for signing in and choosing another one.
+
+    ``password`` is the hash as the account has it; once that differs, the account has a password of its own.
+    """
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="one_time_password")
+    password = models.CharField(max_length=128)
+
+    def __str__(self) -> str:
+        return f"one-time password of {self.user}"
 
 
 class RememberedPass(models.Model):

@@ -1,0 +1,363 @@
+"""bin/run's runner for real: on a machine of its own, with a client that connects by the link it prints."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from http.client import HTTPSConnection
+from pathlib import Path
+
+import pytest
+
+from tests.lab import PROJECT, PYTHON, Lab, Machine, Pinger, until
+from tests.stack import WgPeer
+from vpnproject.runner import files, processes
+from vpnproject.runner.processes import Process
+
+pytestmark = pytest.mark.host
+
+START_WITHIN = 90.0
+PROGRAMS = {"redis", "web", "gateway", "control", "keys", "beat", "host"}
+# How each program is known in the list of processes: its own main process, not one of its workers.
+KNOWN_BY = {
+    "redis": "redis-server",
+    "web": "vpnproject.wsgi:application",
+    "gateway": "vpnproject.wsgi_gateway:application",
+    "control": "control@",
+    "keys": "keys@",
+    "beat": "--schedule",
+    "host": "servers.hostnet.worker",
+}
+
+
+class Installation:
+    """One ``var`` on one machine, and the runs on it."""
+
+    def __init__(self, machine: Machine, directory: Path) -> None:
+        self.machine = machine
+        self.before = set(machine.processes())
+        self.var = directory / "var"
+        self.log = directory / "terminal"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str) -> None:
+        """Start it, as bin/run does after installing."""
+        self.log.write_bytes(b"")
+        self.process = self.machine.start(
+            PYTHON,
+            "-m",
+            "runner",
+            "--var",
+            self.var,
+            *arguments,
+            env={"PYTHONPATH": str(PROJECT / "vpnproject"), "DJANGO_SETTINGS_MODULE": "nobody.reads_this"},
+            log=self.log,
+        )
+
+    def started(self) -> float:
+        """Wait until it says that all is up; the seconds it says that took."""
+        self.wait_for("Ctrl-C stops everything")
+        found = re.search(r"Up after ([0-9.]+) s", self.said())
+        assert found
+        return float(found[1])
+
+    def wait_for(self, words: str) -> None:
+        def there() -> bool:
+            assert self.process is not None
+            return words in self.said() or self.process.poll() is not None
+
+        until(there, timeout=START_WITHIN, every=0.1)
+        assert words in self.said(), self.said()
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def printed(self, pattern: str) -> str:
+        found = re.search(pattern, self.said())
+        assert found, self.said()
+        return found[1]
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        assert self.process.wait(60) == 0, self.said()
+
+    def instance(self) -> str:
+        return (self.var / "instance").read_text().strip()
+
+    def ours(self) -> list[Process]:
+        return processes.marked(self.instance()) if (self.var / "instance").exists() else []
+
+    def program(self, name: str) -> Process | None:
+        """The main process of a program of ours: supervisor's own child."""
+        supervisor = int((self.var / "supervisord.pid").read_text())
+        found = [p for p in self.ours() if p.parent == supervisor and any(KNOWN_BY[name] in w for w in p.command)]
+        return found[0] if found else None
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """GET from web; whoever answers must hold the certificate that bin/run made for this machine's address."""
+        context = ssl.create_default_context(cafile=str(self.var / "certificate.pem"))
+        connection = HTTPSConnection(self.machine.address, 443, timeout=10, context=context)
+        self.machine.call(connection.connect)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def assert_nothing_left(self) -> None:
+        assert self.ours() == []
+        assert set(self.machine.processes()) <= self.before
+        assert "wgs" not in self.machine.ip("-brief", "link")
+        assert "wgvpn" not in self.machine.run("nft", "list", "tables").stdout
+        assert self.forwarding() == "0"
+
+    def forwarding(self) -> str:
+        return self.machine.run("cat", "/proc/sys/net/ipv4/ip_forward").stdout.strip()
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab() as made:
+        yield made
+
+
+@pytest.fixture
+def installation(lab: Lab) -> Iterator[Installation]:
+    # Not pytest's own directory: sockets are in there, whose paths may not be long.
+    directory = Path(tempfile.mkdtemp(prefix="vpn-run-"))
+    made = Installation(lab.add_host(), directory)
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.kill()
+    processes.end(made.ours(), made.instance() if made.ours() else "", grace=0)
+    shutil.rmtree(directory)
+
+
+def test_from_nothing_to_a_connected_client_and_back_to_nothing(installation: Installation, lab: Lab) -> None:
+    machine = installation.machine
+    assert installation.forwarding() == "0"
+    installation.start()
+    installation.started()
+
+    # What it printed works: the page, the admin's sign-in with the one-time password, the link.
+    assert f"Public address: {machine.address}" in installation.said()
+    assert installation.get("/admin/login/")[0] == 200
+    short = installation.printed(r"/ku/(\w+)")
+    assert installation.get(f"/k/{short}")[0] == 200
+    assert sign_in(installation, installation.printed(r"one-time password (\w+)"))
+    assert installation.printed(r"Import link\s+(\S+)") == f"pritunl://{machine.address}/ku/{short}"
+    assert files.open_to_others(installation.var) == []
+
+    client = WgPeer(lab.add_client(), installation.var.parent)
+    client.add(f"pritunl://{machine.address}/ku/{short}")
+    client.up()
+    try:
+        until(client.connected, timeout=30, every=0.2)
+        gateway = installation_gateway(machine)
+        assert client.machine.pings(gateway)
+        only_tunnels_reach_gateway_web(client.machine, machine.address, gateway)
+        a_second_one_refuses(installation)
+
+        # Every program that dies is started again.
+        for name in sorted(PROGRAMS):
+            dies_and_comes_back(installation, name)
+
+        # Killed itself, and started again: quick, and no tunnel so much as blinked.
+        with Pinger(client.machine, gateway) as pinger:
+            installation.kill()
+            installation.start()
+            took = installation.started()
+        assert "still running; they go on" in installation.said()
+        assert "one-time password" not in installation.said()
+        assert took < 15
+        assert (pinger.sent > 20, pinger.lost) == (True, 0)
+        assert client.connected()
+    finally:
+        client.end()
+
+    installation.stop()
+    installation.assert_nothing_left()
+
+    # A second start from rest keeps everything and is quick.
+    kept = secrets_of(installation.var)
+    installation.start()
+    assert installation.started() < 15
+    assert "one-time password" not in installation.said()
+    assert secrets_of(installation.var) == kept
+    installation.stop(signal.SIGTERM)
+    installation.assert_nothing_left()
+
+
+def secrets_of(var: Path) -> dict[str, bytes]:
+    names = ("secret_key", "field_keys", "instance", "certificate.pem", "certificate_key.pem", "settings.env")
+    return {name: (var / name).read_bytes() for name in names}
+
+
+def sign_in(installation: Installation, password: str) -> bool:
+    """Sign in to the admin as a browser does."""
+    login = f"https://{installation.machine.address}/admin/login/"
+    context = ssl.create_default_context(cafile=str(installation.var / "certificate.pem"))
+
+    def browse() -> bool:
+        opener = urllib.request.build_opener(
+            urllib.request.HTTPSHandler(context=context), urllib.request.HTTPCookieProcessor()
+        )
+        page = opener.open(login, timeout=10).read().decode()
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+        assert token
+        form = f"csrfmiddlewaretoken={token[1]}&username=admin&password={password}&next=/admin/"
+        request = urllib.request.Request(login, form.encode(), {"Referer": login})
+        with opener.open(request, timeout=10) as answer:
+            return answer.status == 200 and not answer.url.startswith(login)
+
+    return installation.machine.call(browse)
+
+
+def installation_gateway(machine: Machine) -> str:
+    """The tunnel's gateway address on the host."""
+    found = re.search(r"inet ([0-9.]+)/", machine.ip("-4", "addr", "show", "dev", "wgs1"))
+    assert found
+    return found[1]
+
+
+def only_tunnels_reach_gateway_web(client: Machine, outside: str, gateway: str) -> None:
+    request = b"GET / HTTP/1.0\r\n\r\n"
+    inside = client.ask_tcp(gateway, 9790, request, timeout=5)
+    assert inside is not None
+    assert b"404" in inside.split(b"\r\n")[0]
+    assert client.ask_tcp(outside, 9790, request) is None
+
+
+def a_second_one_refuses(installation: Installation) -> None:
+    second = installation.machine.run(
+        *("env", f"PYTHONPATH={PROJECT / 'vpnproject'}", PYTHON, "-m", "runner", "--var", installation.var),
+        check=False,
+    )
+    assert second.returncode == 1
+    assert installation.process is not None
+    assert f"running already (process {installation.process.pid})" in second.stdout
+
+
+def dies_and_comes_back(installation: Installation, name: str) -> None:
+    before = installation.program(name)
+    assert before is not None, name
+    workers = [process for process in installation.ours() if process.parent == before.pid]
+    os.kill(before.pid, signal.SIGKILL)
+
+    def replaced() -> bool:
+        now = installation.program(name)
+        return now is not None and now.pid != before.pid
+
+    until(replaced, timeout=20, every=0.1)
+    # What it left behind must go too: an old worker would go on answering.
+    until(lambda: not set(workers) & set(installation.ours()), timeout=20, every=0.1)
+    if name == "web":
+        until(lambda: answers(installation), timeout=20, every=0.2)
+
+
+def answers(installation: Installation) -> bool:
+    try:
+        return installation.get("/admin/login/")[0] == 200
+    except OSError:
+        return False
+
+
+def test_when_supervisor_dies_all_is_started_anew(installation: Installation) -> None:
+    installation.start()
+    installation.started()
+    supervisor = int((installation.var / "supervisord.pid").read_text())
+    first = installation.ours()
+    os.kill(supervisor, signal.SIGKILL)
+    installation.wait_for("supervisor died")
+    until(lambda: not set(first) & set(installation.ours()), timeout=40, every=0.1)
+    until(lambda: all(installation.program(name) for name in PROGRAMS), timeout=20, every=0.1)
+    until(lambda: answers(installation), timeout=20, every=0.2)
+
+    # Both killed: what they left holds the ports, and is ended by the next start.
+    os.kill(int((installation.var / "supervisord.pid").read_text()), signal.SIGKILL)
+    installation.kill()
+    left = installation.ours()
+    assert left
+    installation.start("--public-address", "vpn.example.com")
+    installation.started()
+    assert not set(left) & set(installation.ours())
+    assert "Certificate made anew: the public address changed" in installation.said()
+    assert "API_URLS=https://vpn.example.com\n" in (installation.var / "settings.env").read_text()
+    installation.stop()
+    installation.assert_nothing_left()
+
+
+def test_a_start_that_fails_leaves_running_what_ran(installation: Installation) -> None:
+    installation.start()
+    installation.started()
+    installation.kill()
+    running = {name: installation.program(name) for name in PROGRAMS}
+    settings = installation.var / "settings.env"
+    good = settings.read_text()
+    settings.write_text(good + "CLOCK_WINDOW=soon\n")
+    installation.start()
+    assert installation.process is not None
+    assert installation.process.wait(60) == 1
+    assert "CLOCK_WINDOW" in installation.said()
+    assert "The programs of the earlier start go on" in installation.said()
+    assert {name: installation.program(name) for name in PROGRAMS} == running
+    assert answers(installation)
+
+    settings.write_text(good)
+    installation.start()
+    installation.started()
+    assert {name: installation.program(name) for name in PROGRAMS} == running
+    installation.stop(signal.SIGHUP)
+    installation.assert_nothing_left()
+
+
+def test_stopped_in_the_middle_of_a_start_nothing_is_left(installation: Installation) -> None:
+    installation.start()
+    installation.wait_for("Redis answers")
+    installation.stop()
+    installation.assert_nothing_left()
+    assert "Stopped." in installation.said()
+
+
+def test_without_an_address_to_tell_clients_nothing_is_started(installation: Installation) -> None:
+    installation.machine.ip("route", "del", "default")
+    installation.start()
+    assert installation.process is not None
+    assert installation.process.wait(30) == 1
+    assert "--public-address" in installation.said()
+    installation.assert_nothing_left()
+
+
+def test_a_port_in_use_is_explained_with_its_holder(installation: Installation) -> None:
+    holder = installation.machine.start("python3", "-m", "http.server", "443")
+    try:
+        until(lambda: installation.machine.ask_tcp("127.0.0.1", 443, b"GET / HTTP/1.0\r\n\r\n"), timeout=20)
+        installation.start("--port", "443")
+        assert installation.process is not None
+        assert installation.process.wait(30) == 1
+        assert f"held by python3 (pid {holder.pid})" in installation.said()
+        began = time.monotonic()
+        installation.start()
+        installation.wait_for("sync_hosts")
+        assert f"Port 443 is held by python3 (pid {holder.pid})" in installation.said()
+        assert time.monotonic() - began < 10
+        installation.stop()
+    finally:
+        holder.kill()
+        holder.wait(10)
+    installation.assert_nothing_left()

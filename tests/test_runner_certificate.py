@@ -1,0 +1,97 @@
+"""The self-signed certificate of web."""
+
+from __future__ import annotations
+
+import datetime
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from vpnproject.runner.certificate import ensure_certificate, fingerprint, make_certificate
+
+NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    return tmp_path / "certificate.pem", tmp_path / "certificate_key.pem"
+
+
+def names(path: Path) -> list[str]:
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in found]
+
+
+@pytest.mark.parametrize("address", ["198.51.100.7", "2001:db8::7", "vpn.example.com", "x" * 60 + ".example.com"])
+def test_the_address_is_its_alternative_name(pair: tuple[Path, Path], address: str) -> None:
+    assert ensure_certificate(*pair, address, NOW) == "made"
+    assert names(pair[0]) == [address]
+
+
+def test_the_key_is_p256_in_pkcs8_and_private(pair: tuple[Path, Path]) -> None:
+    ensure_certificate(*pair, "198.51.100.7", NOW)
+    data = pair[1].read_bytes()
+    assert data.startswith(b"-----BEGIN PRIVATE KEY-----")
+    key = serialization.load_pem_private_key(data, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    assert isinstance(key.curve, ec.SECP256R1)
+    assert stat.S_IMODE(pair[1].stat().st_mode) == 0o600
+
+
+def test_a_good_one_is_kept(pair: tuple[Path, Path]) -> None:
+    ensure_certificate(*pair, "198.51.100.7", NOW)
+    before = fingerprint(pair[0])
+    assert ensure_certificate(*pair, "198.51.100.7", NOW + datetime.timedelta(days=790)) == ""
+    assert fingerprint(pair[0]) == before
+
+
+def test_it_is_renewed_when_the_address_changes(pair: tuple[Path, Path]) -> None:
+    ensure_certificate(*pair, "198.51.100.7", NOW)
+    assert "address changed" in ensure_certificate(*pair, "vpn.example.com", NOW)
+    assert names(pair[0]) == ["vpn.example.com"]
+
+
+def test_it_is_renewed_before_it_expires(pair: tuple[Path, Path]) -> None:
+    ensure_certificate(*pair, "198.51.100.7", NOW)
+    later = NOW + datetime.timedelta(days=800)
+    assert "expire" in ensure_certificate(*pair, "198.51.100.7", later)
+    assert x509.load_pem_x509_certificate(pair[0].read_bytes()).not_valid_after_utc > later
+
+
+def test_a_pair_that_does_not_match_is_replaced(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    ensure_certificate(*pair, "198.51.100.7", NOW)
+    other = (tmp_path / "other.pem", tmp_path / "other_key.pem")
+    ensure_certificate(*other, "198.51.100.7", NOW)
+    pair[1].write_bytes(other[1].read_bytes())
+    assert "did not match" in ensure_certificate(*pair, "198.51.100.7", NOW)
+    assert ensure_certificate(*pair, "198.51.100.7", NOW) == ""
+
+
+def test_a_damaged_one_is_replaced(pair: tuple[Path, Path]) -> None:
+    ensure_certificate(*pair, "198.51.100.7", NOW)
+    pair[0].write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    assert "could not be read" in ensure_certificate(*pair, "198.51.100.7", NOW)
+
+
+def test_somebody_elses_certificate_is_left_alone(pair: tuple[Path, Path]) -> None:
+    """An administrator may have put one from a real authority there, for a name that bin/run does not know."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    ours = make_certificate(key, "vpn.example.com", NOW)
+    authority = ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "Some CA")])
+    signed = (
+        x509.CertificateBuilder(issuer, ours.subject, ours.public_key(), 5, NOW, NOW + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("vpn.example.com")]), critical=False)
+        .sign(authority, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    pair[0].write_bytes(signed.public_bytes(pem))
+    none = serialization.NoEncryption()
+    pair[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, none))
+    assert ensure_certificate(*pair, "198.51.100.7", NOW) == ""
+    assert names(pair[0]) == ["vpn.example.com"]

@@ -1,0 +1,151 @@
+"""Command line of ``bin/run``."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from . import checks, network
+from .files import check_path
+from .words import Progress, RunError
+
+PROJECT = Path(__file__).resolve().parents[2]
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(BaseException):
+    """A person asked for the end: Ctrl-C, a signal, or the terminal closed."""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bin/run",
+        description="Run the VPN server on this machine until Ctrl-C: installs what is missing, keeps what is there.",
+    )
+    parser.add_argument("--check", action="store_true", help="say what is missing or wrong, and change nothing")
+    parser.add_argument(
+        "--public-address",
+        metavar="ADDRESS",
+        type=_address,
+        help="IP address or DNS name at which clients reach this machine (default: found, and kept when given once)",
+    )
+    parser.add_argument(
+        "--port",
+        type=_port,
+        help="TCP port of the admin site and the API (default: 443, or 8443 if that is in use). Clients learn another "
+        "port from the profile's sync_hosts only",
+    )
+    parser.add_argument(
+        "--var",
+        type=Path,
+        default=Path(os.environ.get("VPN_VAR", PROJECT / "var")),
+        help="directory of the database, secrets, sockets and logs (default: var, or VPN_VAR)",
+    )
+    return parser.parse_args(arguments)
+
+
+def _address(text: str) -> str:
+    try:
+        return network.parse_address(text)
+    except RunError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number")
+    return int(text)
+
+
+@contextmanager
+def alone(var: Path) -> Iterator[None]:
+    """Hold the lock of ``var``. The kernel gives it back when this process ends, however it ends."""
+    var.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (var / "run.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RunError(
+                f"bin/run is running already (process {file.read().strip() or 'unknown'}) with {var}. "
+                "End that one with Ctrl-C, or give another directory with --var."
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def stop_on_signals() -> None:
+    """Turn the first stopping signal into ``Stopped``; later ones do not interrupt the stopping."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        raise Stopped
+
+    for number in STOPPING:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP on purpose
+            signal.signal(number, stop)
+
+
+def run(wanted: checks.Wanted, progress: Progress) -> int:
+    """Start, watch, stop. Returns the exit code."""
+    from .start import Start  # needs what --check must do without
+
+    start = Start(wanted, progress)
+    stopped = keep = False
+    try:
+        start.begin()
+        progress.plain(f"  Up after {progress.elapsed():.1f} s. Logs: {wanted.var / 'log'}. Ctrl-C stops everything.")
+        assert start.watch is not None  # noqa: S101 (begin made it)
+        start.watch.forever()
+    except Stopped:
+        stopped = True
+        progress.plain()
+    except RunError as error:
+        progress.fail(str(error))
+        keep = start.untouched
+    finally:
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        if keep:
+            # Better a server without its bin/run than no server: clients keep their tunnels while this is mended.
+            progress.warn("The programs of the earlier start go on. Start bin/run again once this is put right.")
+        else:
+            start.end()
+    if stopped:
+        progress.plain("  Stopped.")
+    return 0 if stopped else 1
+
+
+def main(arguments: list[str]) -> int:
+    given = parse(arguments)
+    wanted = checks.Wanted(PROJECT, given.var.resolve(), given.port, given.public_address)
+    progress = Progress()
+    try:
+        if given.check:
+            return checks.report(wanted, progress)
+        check_path(wanted.var)
+        check_path(wanted.project)
+        for finding in checks.blocking(wanted):
+            progress.fail(finding.words)
+            return 1
+        os.umask(0o077)  # here and in all that is started from here
+        with alone(wanted.var):
+            stop_on_signals()
+            return run(wanted, progress)
+    except RunError as error:
+        progress.fail(str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

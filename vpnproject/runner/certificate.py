@@ -1,0 +1,100 @@
+"""The self-signed certificate of web. Clients do not depend on it: every request carries proofs of its own."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from .files import write_private
+
+# Browsers refuse certificates that live longer than this.
+LIFETIME = datetime.timedelta(days=825)
+RENEW_BEFORE = datetime.timedelta(days=30)
+
+
+def ensure_certificate(certificate: Path, key: Path, address: str, now: datetime.datetime) -> str:
+    """Make or renew the certificate for ``address`` (an IP address or DNS name) where it is needed.
+
+    Returns words about what was done, empty when it was good as it was. A certificate that is not self-signed is
+    somebody's own and left alone.
+    """
+    reason = _why_new(certificate, key, address, now)
+    if not reason:
+        return ""
+    private = ec.generate_private_key(ec.SECP256R1())
+    # The key first: a crash between the two leaves a pair that does not match, which the next start sees and renews.
+    pem = serialization.Encoding.PEM
+    plain = serialization.NoEncryption()
+    write_private(key, private.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    write_private(certificate, make_certificate(private, address, now).public_bytes(pem))
+    return reason
+
+
+def make_certificate(key: ec.EllipticCurvePrivateKey, address: str, now: datetime.datetime) -> x509.Certificate:
+    """A self-signed server certificate with ``address`` as its one subject alternative name."""
+    # A common name has at most 64 characters; nothing reads it where there is an alternative name.
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address[:64])])
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    builder = x509.CertificateBuilder(
+        issuer_name=name,
+        subject_name=name,
+        public_key=key.public_key(),
+        serial_number=x509.random_serial_number(),
+        # An hour back, for a browser whose clock is behind.
+        not_valid_before=now - datetime.timedelta(hours=1),
+        not_valid_after=now + LIFETIME,
+    )
+    return (
+        builder.add_extension(x509.SubjectAlternativeName([_alternative(address)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _alternative(address: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)
+
+
+def _why_new(certificate: Path, key: Path, address: str, now: datetime.datetime) -> str:
+    try:
+        old = x509.load_pem_x509_certificate(certificate.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+    except FileNotFoundError:
+        return "made"
+    except ValueError:
+        return "made anew: the old one could not be read"
+    if old.issuer != old.subject:
+        return ""
+    if old.public_key() != private.public_key():
+        return "made anew: the old one and its key did not match"
+    if old.not_valid_after_utc - now < RENEW_BEFORE:
+        return "renewed: the old one was about to expire"
+    if _alternative(address) not in old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value:
+        return "made anew: the public address changed"
+    return ""
+
+
+def fingerprint(certificate: Path) -> str:
+    """SHA-256 of the certificate as browsers show it: ``AB:CD:…``."""
+    return x509.load_pem_x509_certificate(certificate.read_bytes()).fingerprint(hashes.SHA256()).hex(":").upper()

@@ -1,0 +1,116 @@
+# Sourced by bin/run and bin/test: Debian packages and the virtual environment.
+# shellcheck shell=bash
+
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+project=$(readlink -f "$here/../..")
+venv=$project/.venv
+policy=/usr/sbin/policy-rc.d
+
+say() { printf '  %-4s %s\n' "$1" "$2"; }
+
+fail() {
+    printf '  %-4s %s\n' '!!' "$1" >&2
+    exit 1
+}
+
+# finished NAME START: one line for a step that began at START (a copy of $EPOCHREALTIME).
+finished() {
+    local took=$(((${EPOCHREALTIME/[.,]/} - ${2/[.,]/}) / 10000))
+    printf '  %-4s %-46s %4d.%02d s\n' ok "$1" $((took / 100)) $((took % 100))
+}
+
+missing_packages() {
+    local wanted
+    mapfile -t wanted <"$1"
+    # dpkg-query fails when it knows nothing of a name; what it does not report as installed is missing.
+    comm -23 <(printf '%s\n' "${wanted[@]}" | sort -u) \
+        <(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' "${wanted[@]}" 2>/dev/null | sed -n 's/^ii *//p' | sort -u)
+}
+
+restore_policy() {
+    [[ -f $policy ]] && grep -qs 'VPN server installer' "$policy" && rm -f "$policy"
+    [[ -e $policy.before-vpn ]] && mv "$policy.before-vpn" "$policy"
+    return 0
+}
+
+# While this policy is in place, no package starts a service. It denies only while process $$ lives: were we killed in
+# the middle, it would not keep the machine's services down.
+deny_service_starts() {
+    restore_policy
+    [[ -e $policy ]] && mv "$policy" "$policy.before-vpn"
+    cat >"$policy" <<POLICY
+#!/bin/sh
+# VPN server installer: there for the time of one apt-get.
+[ -d /proc/$$ ] && exit 101
+[ -x $policy.before-vpn ] && exec $policy.before-vpn "\$@"
+exit 0
+POLICY
+    chmod 0755 "$policy"
+}
+
+# Services that came with packages which we installed stay off at the next boot as well: we start our own Redis, on a
+# socket of its own. A service that was on the machine before is not in this list, and is not touched.
+disable_services_of() {
+    local unit
+    for unit in $(dpkg -L "$@" 2>/dev/null | sed -n 's|^\(/usr\)\?/lib/systemd/system/\([^/@]*\.service\)$|\2|p' | sort -u); do
+        deb-systemd-helper disable "$unit" >/dev/null 2>&1 || true
+        [[ -x /etc/init.d/${unit%.service} ]] && update-rc.d "${unit%.service}" disable >/dev/null 2>&1
+    done
+    return 0
+}
+
+# install_packages LIST: the Debian packages named in the file, without recommends, without starting anything.
+install_packages() {
+    local began=$EPOCHREALTIME missing
+    command -v dpkg-query >/dev/null || fail "This is neither Debian nor Ubuntu; install by hand: $(tr '\n' ' ' <"$1")"
+    missing=$(missing_packages "$1")
+    [[ -z $missing ]] && return
+    say '..' "installing Debian packages: ${missing//$'\n'/ }"
+    trap restore_policy EXIT
+    deny_service_starts
+    (
+        # needrestart would restart services of the machine that use a library we upgraded.
+        export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+        log=$(mktemp)
+        # An update that fails for somebody's repository need not keep these from being found. A machine that has just
+        # booted may be installing its own updates: wait for it.
+        options=(-o DPkg::Lock::Timeout=300 -y --no-install-recommends)
+        # shellcheck disable=SC2086
+        if ! { apt-get update || true; apt-get install "${options[@]}" $missing; } </dev/null >"$log" 2>&1; then
+            tail -n 20 "$log" >&2
+            fail "apt-get could not install them; its words are above."
+        fi
+        rm -f "$log"
+    )
+    # shellcheck disable=SC2086
+    disable_services_of $missing
+    restore_policy
+    trap - EXIT
+    finished "Debian packages installed" "$began"
+}
+
+need_python() {
+    command -v "$1" >/dev/null || fail "Python 3.11 or newer is missing: apt-get install python3 python3-venv"
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "Python 3.11 or newer is needed (Debian 12, Ubuntu 24.04); this is $("$1" --version)."
+}
+
+# fingerprint FILE...: what the virtual environment depends on, in one line.
+fingerprint() { { python3 --version; cat "$@"; } | sha256sum | cut -d ' ' -f 1; }
+
+# make_venv NAME FILE...: .venv with the requirements in the first FILE. All FILEs are part of the fingerprint, by which
+# nothing is done when nothing changed. Further steps may follow in a function install_NAME.
+make_venv() {
+    local began=$EPOCHREALTIME name=$1 wanted
+    shift
+    wanted=$(fingerprint "$@")
+    [[ -x $venv/bin/python && $(cat "$venv/.$name" 2>/dev/null) == "$wanted" ]] && return
+    say '..' "installing Python packages from PyPI (a minute or two the first time)"
+    need_python python3
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$1" </dev/null ||
+        fail "pip could not install $1; its words are above."
+    if declare -F "install_$name" >/dev/null; then "install_$name"; fi
+    echo "$wanted" >"$venv/.$name"
+    finished "Python packages installed" "$began"
+}

@@ -1,0 +1,244 @@
+"""The programs that make up a running server, and the configuration files that supervisor and Redis read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .processes import MARK
+from .words import RunError
+
+# A view that waits (for a host's confirmation, a second at most) holds a thread, not the process: with this many, 16
+# connects that wait at once leave the admin site and the profile links answering. Threads cost little memory; processes
+# cost 80 MB each, hence two of each, one for each core of a small machine. In gateway web nothing waits for long: there
+# more threads would only take turns with each other.
+WEB_PROCESSES, WEB_THREADS = 2, 8
+GATEWAY_PROCESSES, GATEWAY_THREADS = 2, 2
+GROUP = "vpn"
+REDIS_LEAST = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Everything that the programs' command lines and environments depend on."""
+
+    project: Path
+    var: Path
+    port: int
+    gateway_port: int
+    ipv6: bool
+    host_id: str
+    backend: str
+    # Changes with the code and the certificate, so that programs are started anew exactly when these changed.
+    stamp: str
+    # redis-py's form; our own Redis unless another one is named.
+    redis_url: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.redis_url:
+            object.__setattr__(self, "redis_url", f"unix://{self.var / 'redis.sock'}?db=0")
+
+    @property
+    def python(self) -> Path:
+        return self.project / ".venv" / "bin" / "python"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stop_seconds: int = 10
+
+
+def base_environment(instance: str) -> dict[str, str]:
+    """What every process gets, whatever the shell had: settings come from var/settings.env, where a second start finds
+    them again, and a variable of the shell that means something to Django, Celery or Redis must not leak in."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "HOME": "/root", MARK: instance}
+
+
+def django_environment(var: Path) -> dict[str, str]:
+    return {"DJANGO_SETTINGS_MODULE": "vpnproject.settings", "VPN_VAR": str(var)}
+
+
+def host_environment(site: Site) -> dict[str, str]:
+    """The host worker's whole configuration. Nothing of Django, of the database or of the secrets is in it."""
+    return {
+        "HOST_ID": site.host_id,
+        "HOST_REDIS_URL": site.redis_url,
+        "HOST_VAR": str(site.var / "host"),
+        "HOSTNET_BACKEND": site.backend,
+        "VPN_GATEWAY_PORT": str(site.gateway_port),
+    }
+
+
+def redis_program(var: Path) -> Program:
+    configuration = var / "redis.conf"
+    digest = hashlib.sha256(configuration.read_bytes()).hexdigest()[:16]
+    return Program("redis", ("redis-server", str(configuration)), {"CONFIGURATION": digest})
+
+
+def server_programs(site: Site) -> list[Program]:
+    """All programs but Redis, in one group: supervisor stops a group's programs at the same time."""
+    celery = (str(site.python), "-m", "celery", "--app", "vpnproject")
+    worker = (*celery, "worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING")
+    schedule = str(site.var / "beat" / "schedule")
+    django = {**django_environment(site.var), "STAMP": site.stamp}
+    # Keys are half a second of pure computing each; the machine's other cores stay free for connects.
+    key_makers = max(1, min(4, (os.cpu_count() or 1) // 2))
+    return [
+        Program("web", _web(site), django),
+        Program("gateway", _gateway(site), django),
+        Program("control", (*worker, *_queue("control", "threads", 2)), django),
+        Program("keys", ("nice", "-n", "19", *worker, *_queue("keys", "prefork", key_makers)), django),
+        Program("beat", (*celery, "beat", "--schedule", schedule, "--pidfile=", "--loglevel", "WARNING"), django),
+        Program(
+            "host",
+            (str(site.python), "-m", "servers.hostnet.worker"),
+            {**host_environment(site), "STAMP": site.stamp},
+        ),
+    ]
+
+
+def _queue(name: str, pool: str, concurrency: int) -> tuple[str, ...]:
+    # %%h is the machine's name to Celery; supervisor reads the doubled sign as one.
+    return ("--queues", name, "--pool", pool, "--concurrency", str(concurrency), "--hostname", f"{name}@%%h")
+
+
+def _granian(site: Site, host: str, port: int, processes: int, threads: int) -> tuple[str, ...]:
+    return (
+        str(site.project / ".venv" / "bin" / "granian"),
+        *("--interface", "wsgi", "--http", "1", "--no-ws", "--host", host, "--port", str(port)),
+        *("--workers", str(processes), "--blocking-threads", str(threads), "--log-level", "warning"),
+        # A worker takes about two seconds to load Django: one that dies is not to be replaced faster than that.
+        *("--respawn-failed-workers", "--respawn-interval", "5", "--workers-kill-timeout", "5"),
+    )
+
+
+def _web(site: Site) -> tuple[str, ...]:
+    # One socket on :: serves IPv4 as well; its clients' addresses then read ::ffff:192.0.2.1.
+    host = "::" if site.ipv6 else "0.0.0.0"  # noqa: S104 (people and clients come from everywhere)
+    return (
+        *_granian(site, host, site.port, WEB_PROCESSES, WEB_THREADS),
+        *(
+            "--ssl-certificate",
+            str(site.var / "certificate.pem"),
+            "--ssl-keyfile",
+            str(site.var / "certificate_key.pem"),
+        ),
+        "vpnproject.wsgi:application",
+    )
+
+
+def _gateway(site: Site) -> tuple[str, ...]:
+    # Tunnels come and go, so it cannot listen on their addresses alone; our firewall lets nobody else reach this port.
+    return (
+        *_granian(site, "0.0.0.0", site.gateway_port, GATEWAY_PROCESSES, GATEWAY_THREADS),  # noqa: S104
+        "vpnproject.wsgi_gateway:application",
+    )
+
+
+def supervisor_configuration(var: Path, project: Path, redis: Program, servers: list[Program]) -> str:
+    """Supervisor's file. Without ``servers`` it runs Redis alone, which setting up the database needs."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    parts = [
+        f"""; Written by bin/run at every start.
+[supervisord]
+nodaemon=true
+silent=true
+umask=077
+minfds={files}
+directory={project}
+logfile={var}/log/supervisord.log
+logfile_maxbytes=5MB
+logfile_backups=2
+pidfile={var}/supervisord.pid
+childlogdir={var}/log
+
+[unix_http_server]
+file={var}/supervisor.sock
+chmod=0700
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+""",
+        _section(redis, var, priority=1),
+    ]
+    if servers:
+        names = ",".join(program.name for program in servers)
+        # The higher number stops first: Redis outlives those that use it.
+        parts.append(f"[group:{GROUP}]\nprograms={names}\npriority=10\n")
+        parts += [_section(program, var, priority=10) for program in servers]
+    return "\n".join(parts)
+
+
+def _section(program: Program, var: Path, priority: int) -> str:
+    # A program that cannot run fails while it imports, which may take seconds: only then it counts as started.
+    values = sorted(program.environment.items())
+    if any(character in value for _key, value in values for character in '"\\\n'):
+        raise RunError(f"A setting of {program.name} has a quote, a backslash or a line break in it.")
+    # Supervisor expands what follows a percent sign, and a URL may have one.
+    environment = ",".join(f'{key}="{value.replace("%", "%%")}"' for key, value in values)
+    return f"""[program:{program.name}]
+command={" ".join(program.command)}
+environment={environment}
+priority={priority}
+autorestart=true
+startsecs=5
+startretries=3
+stopwaitsecs={program.stop_seconds}
+killasgroup=true
+redirect_stderr=true
+stdout_logfile={var}/log/{program.name}.log
+stdout_logfile_maxbytes=10MB
+stdout_logfile_backups=3
+"""
+
+
+def redis_configuration(var: Path, memory_bytes: int) -> str:
+    """Redis on a unix socket that root alone can use, and on no port.
+
+    Nothing in it is beyond repair (deadlines are refilled from the database), but nonces and the count of wrong
+    attempts are worth more when they survive a restart: a replay, or a new round of guesses, must not profit from
+    one. So each change is appended to a log, at most a second behind; the alternative, whole snapshots, forgets
+    minutes and takes a fork of all memory each time.
+    """
+    return f"""# Written by bin/run at every start.
+port 0
+unixsocket {var}/redis.sock
+unixsocketperm 700
+dir {var}/redis
+daemonize no
+set-proc-title no
+loglevel notice
+save ""
+appendonly yes
+appendfsync everysec
+auto-aof-rewrite-min-size 16mb
+maxmemory {max(REDIS_LEAST, memory_bytes // 4)}
+# Full means an error that is seen, never a nonce or a deadline that silently went.
+maxmemory-policy noeviction
+"""
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def stamp(project: Path, extra: str) -> str:
+    """A short fingerprint of the server's code (names, sizes and times of its files) and of ``extra``."""
+    digest = hashlib.sha256(f"{extra}\n{sys.version}\n".encode())
+    for package in ("vpnproject", "users", "servers", "wgpeers"):
+        for path in sorted((project / package).rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                status = path.stat()
+                digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    digest.update((project / "requirements.txt").read_bytes())
+    return digest.hexdigest()[:16]

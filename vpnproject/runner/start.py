@@ -1,0 +1,253 @@
+"""A start from nothing, or from what an earlier start left, to a server that answers; and its end."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import checks, files, network, probes, processes, programs, sysctls
+from .certificate import ensure_certificate, fingerprint
+from .django_side import Setup, cleanup_host
+from .supervise import Supervisor, until
+from .watch import Watch
+from .words import Progress, RunError
+
+# Settings that may be given in the environment of the first start. They are kept in var/settings.env, so that the next
+# start, perhaps from another shell, does not quietly use another database.
+KEPT_SETTINGS = ("DATABASE_URL",)
+ANSWER_WITHIN = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What this machine tells clients, and what it told them before."""
+
+    address: network.Address
+    old_address: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.address.in_url}" + ("" if self.port == network.HTTPS else f":{self.port}")
+
+
+class Start:
+    """One ``bin/run``. ``begin`` brings everything up; ``end`` takes it down, whatever ``begin`` got to."""
+
+    def __init__(self, wanted: checks.Wanted, progress: Progress) -> None:
+        self._wanted = wanted
+        self._progress = progress
+        self._var = wanted.var
+        self._choices_file = self._var / "choices.json"
+        self._sysctl_file = self._var / "sysctls_before.json"
+        self._owns_processes = False
+        # True while all that runs was running before, and nothing of it has been changed.
+        self.untouched = False
+        self.instance = ""
+        self.site: programs.Site | None = None
+        self.supervisor: Supervisor | None = None
+        self.watch: Watch | None = None
+
+    def begin(self) -> None:
+        """Bring everything up and say where it is. ``RunError`` where a person must help."""
+        self._prepare_files()
+        self.supervisor = self._supervisor()
+        adopted = self.untouched = self.supervisor.find()
+        if not adopted:
+            self._end_left_behind()
+        chosen = self._choose(adopted)
+        site = self.site = self._configure(chosen)
+        sysctls.remember(self._sysctl_file)
+        self._owns_processes = True
+        if adopted:
+            self._progress.good("Found the programs of an earlier start still running; they go on")
+        else:
+            self._start_supervisor()
+        with self._progress.step("Redis answers"):
+            until(lambda: probes.redis_answers(self._var / "redis.sock"), ANSWER_WITHIN, self._see("Redis", "redis"))
+        setup = Setup(site, self.instance, self._setup_arguments(chosen, site, adopted))
+        try:
+            self._set_up(setup, chosen, site)
+        finally:
+            setup.close()
+
+    def _set_up(self, setup: Setup, chosen: Chosen, site: programs.Site) -> None:
+        with self._progress.step("Database is up to date"):
+            setup.expect("database")
+        with self._progress.step("Admin, host, organization, server and user"):
+            rows = setup.expect("rows")
+        try:
+            self._keep_host(rows["host_id"])
+            self._start_servers(replace(site, host_id=rows["host_id"]), setup)
+        finally:
+            # Whatever happens from here on, the one-time password is shown: it is stored nowhere.
+            self._say_where(chosen, rows)
+
+    # -- before anything runs ------------------------------------------------------------------------------------
+
+    def _prepare_files(self) -> None:
+        for path in files.make_directories(self._var):
+            self._progress.warn(f"{path} could be used by others on this machine; it is private now.")
+        files.make_secrets(self._var)
+        self.instance = (self._var / "instance").read_text().strip()
+
+    def _end_left_behind(self) -> None:
+        """End what a supervisor that was killed left: it would hold our ports. Tunnels go on."""
+        left = self._programs()
+        if left:
+            with self._progress.step("Programs left by an earlier start are ended"):
+                processes.end(left, self.instance, grace=10)
+
+    def _programs(self) -> list[processes.Process]:
+        """Every process of this installation but the tunnels. We ourselves do not carry the mark."""
+        return processes.strays(processes.marked(self.instance), roots=[])
+
+    def _supervisor(self) -> Supervisor:
+        return Supervisor(self._var, self._wanted.project, programs.base_environment(self.instance), self.instance)
+
+    def _choose(self, adopted: bool) -> Chosen:
+        """Settle address and port, and write them down for the next start."""
+        choices = files.read_json(self._choices_file)
+        address = network.choose_address(self._wanted.public_address, choices.get("public_address"))
+        ours = {choices.get("port")} if adopted else set()
+        port, words = network.choose_port(
+            self._wanted.port, choices.get("port"), lambda port: port in ours or network.port_free(port)
+        )
+        gateway = checks.gateway_port(self._var)
+        if not adopted and not network.port_free(gateway):
+            raise RunError(checks.gateway_taken(gateway))
+        doubt = address.doubt()
+        self._progress.good(f"Public address: {address.text}" + (f", port {port}" if port != network.HTTPS else ""))
+        if doubt:
+            self._progress.warn(f"{address.text}: {doubt}. Another one: --public-address.")
+        if words:
+            self._progress.note(words)
+        chosen = Chosen(address, choices.get("address", ""), port)
+        self._keep(chosen, choices)
+        return chosen
+
+    def _keep(self, chosen: Chosen, choices: dict[str, Any]) -> None:
+        settings = self._var / "settings.env"
+        values = {name: value for name in KEPT_SETTINGS if (value := os.environ.get(name))}
+        present = files.read_settings(settings).get("API_URLS")
+        if present in (None, choices.get("api_urls")):
+            values["API_URLS"] = chosen.url
+        elif chosen.url not in str(present):
+            self._progress.warn(f"API_URLS in {settings} was set by hand and lacks {chosen.url}; it stays as it is.")
+        files.set_settings(settings, values)
+        new = {**choices, "address": chosen.address.text, "port": chosen.port, "api_urls": chosen.url}
+        if chosen.address.given:
+            new["public_address"] = chosen.address.text
+        files.write_json(self._choices_file, new)
+
+    def _configure(self, chosen: Chosen) -> programs.Site:
+        certificate, key = self._var / "certificate.pem", self._var / "certificate_key.pem"
+        now = datetime.datetime.now(datetime.UTC)
+        if done := ensure_certificate(certificate, key, chosen.address.text, now):
+            self._progress.good(f"Certificate {done}")
+        redis = programs.redis_configuration(self._var, programs.machine_memory())
+        files.write_private(self._var / "redis.conf", redis.encode())
+        settings = files.read_settings(self._var / "settings.env")
+        return programs.Site(
+            project=self._wanted.project,
+            var=self._var,
+            port=chosen.port,
+            gateway_port=checks.gateway_port(self._var),
+            ipv6=network.has_ipv6(),
+            host_id="",
+            backend=os.environ.get("HOSTNET_BACKEND", "auto"),
+            # Whoever names another Redis in the settings means all of the server, this machine's host included.
+            redis_url=settings.get("REDIS_URL", ""),
+            stamp=programs.stamp(
+                self._wanted.project, fingerprint(certificate) + (self._var / "settings.env").read_text()
+            ),
+        )
+
+    # -- bringing up ---------------------------------------------------------------------------------------------
+
+    def _start_supervisor(self) -> None:
+        assert self.supervisor is not None  # noqa: S101 (begin made it)
+        self._write_configuration([])
+        with self._progress.step("Supervisor started"):
+            self.supervisor.start()
+
+    def _setup_arguments(self, chosen: Chosen, site: programs.Site, adopted: bool) -> list[str]:
+        return [
+            *("--public-address", chosen.address.text, "--old-address", chosen.old_address),
+            *("--wireguard-port", str(network.choose_wireguard_port()), "--stamp", site.stamp),
+            *("--host-id", str(files.read_json(self._choices_file).get("host_id", ""))),
+            *([] if adopted else ["--fresh"]),
+        ]
+
+    def _keep_host(self, host_id: str) -> None:
+        files.write_json(self._choices_file, {**files.read_json(self._choices_file), "host_id": host_id})
+
+    def _start_servers(self, site: programs.Site, setup: Setup) -> None:
+        assert self.supervisor is not None  # noqa: S101
+        watch = self.watch = Watch(self.supervisor, self.instance, self._progress)
+        self.site = site
+        self.untouched = False
+        self._write_configuration(programs.server_programs(site))
+        with self._progress.step("Programs started"):
+            self.supervisor.update()
+        with self._progress.step("Web answers"):
+            until(lambda: probes.web_answers(site.port), ANSWER_WITHIN, self._see("web", "web"))
+        with self._progress.step("Gateway web answers"):
+            until(lambda: probes.gateway_answers(site.gateway_port), ANSWER_WITHIN, self._see("gateway web", "gateway"))
+        with self._progress.step("This host has put up its tunnels"):
+            host = setup.expect("host", lambda: watch.look([setup.pid]))
+        if error := host.get("error"):
+            self._progress.warn(f"The host reports: {error}. More in {self._var / 'log' / 'host.log'}.")
+        with self._progress.step("The user's key is made"):
+            user = setup.expect("user_key", lambda: watch.look([setup.pid]))
+        if error := user.get("error"):
+            self._progress.warn(f"{error} See {self._var / 'log' / 'keys.log'}.")
+
+    def _write_configuration(self, servers: list[programs.Program]) -> None:
+        text = programs.supervisor_configuration(
+            self._var, self._wanted.project, programs.redis_program(self._var), servers
+        )
+        files.write_private(self._var / "supervisord.conf", text.encode())
+
+    def _see(self, name: str, log: str) -> str:
+        return f"{name} does not answer (see {self._var / 'log' / log}.log); waited"
+
+    def _say_where(self, chosen: Chosen, rows: dict[str, Any]) -> None:
+        say = self._progress.plain
+        say()
+        say(f"  Admin         {chosen.url}/admin/")
+        if rows.get("password"):
+            say(f"                name {rows['admin']}, one-time password {rows['password']} (shown only now)")
+        elif rows.get("never_signed_in"):
+            say(f"                password lost? VPN_VAR={self._var} .venv/bin/python manage.py changepassword admin")
+        if rows.get("short"):
+            say(f"  First user    {rows['user']} on {rows['server']}")
+            say(f"  Import link   pritunl://{chosen.url.removeprefix('https://')}/ku/{rows['short']}")
+            say(f"  Page          {chosen.url}/k/{rows['short']}")
+            say("                Through the tunnel: this host and its clients. More: Servers, Routes in the admin.")
+        say()
+        say("  The certificate is self-signed: a browser asks once. Its SHA-256 fingerprint:")
+        say(f"  {fingerprint(self._var / 'certificate.pem')}")
+        say()
+
+    # -- taking down ---------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Stop all programs, take down tunnels and rules, and put forwarding back."""
+        if not self._owns_processes or self.supervisor is None or self.site is None:
+            return
+        with self._progress.step("Programs stopped"):
+            self.supervisor.stop()
+            processes.end(self._programs(), self.instance, grace=10)
+        with self._progress.step("Tunnels and firewall rules removed"):
+            environment = {**programs.base_environment(self.instance), **programs.host_environment(self.site)}
+            error = cleanup_host(self.site, environment)
+        if error:
+            self._progress.fail(f"Not everything could be taken down: {error}")
+        with suppress(OSError):  # /proc/sys is read-only in some containers, and then nothing was changed either
+            for words in sysctls.put_back(self._sysctl_file):
+                self._progress.note(words)
+        processes.end(self._programs(), self.instance, grace=5)
