@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from servers.models import Host, Server, ServerHost
-from users.models import Organization, VpnUser
+from users.models import OneTimePassword, Organization, VpnUser
 from wgpeers import links
 from wgpeers.models import ProfileLink
 
@@ -44,7 +44,8 @@ def make_admin() -> str:
         return ""
     alphabet = string.ascii_letters + string.digits
     password = "".join(secrets.choice(alphabet) for _ in range(PASSWORD_LENGTH))
-    User.objects.create_superuser(ADMIN, password=password)
+    admin = User.objects.create_superuser(ADMIN, password=password)
+    OneTimePassword.objects.create(user=admin, password=admin.password)
     return password
 
 

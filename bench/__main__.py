@@ -1,0 +1,61 @@
+"""``python -m bench [--json] NAME...``: run these benchmarks one after the other and print what they found.
+
+bench/ping, bench/connect, bench/apply, bench/sweep and bin/bench call this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+
+from bench.figures import Figure, table
+from bench.sandbox import BenchFailed, run
+
+NAMES = ("ping", "connect", "apply", "sweep")
+PROGRAMS = ("unshare", "ip", "redis-server", "nft", "wg")
+
+
+def main() -> int:
+    """0 when everything was measured, whatever was found; 1 when something could not be; 2 for a wrong call."""
+    parser = argparse.ArgumentParser(prog="bench", description="Measure, each figure against something.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all of them")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    options = parser.parse_args()
+    names = options.names or NAMES
+    if unknown := set(names) - set(NAMES):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if hint := _missing():
+        print(hint, file=sys.stderr)
+        return 1
+    figures: list[Figure] = []
+    failed = []
+    for name in names:
+        try:
+            found = run(name)
+        except BenchFailed:
+            failed.append(name)
+            continue
+        figures += found
+        if options.json:
+            print("\n".join(figure.line() for figure in found), flush=True)
+    if figures and not options.json:
+        print(table(figures))
+    if failed:
+        print(f"failed: {', '.join(failed)}; see above", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _missing() -> str:
+    lacking = [program for program in PROGRAMS if shutil.which(program) is None]
+    return f"Not installed: {', '.join(lacking)}. bin/run and bin/test install what they need." if lacking else ""
+
+
+if __name__ == "__main__":
+    # Being ended by another program is like Ctrl-C: directories are to be removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("stopped")

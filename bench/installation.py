@@ -1,0 +1,108 @@
+"""An installation for one benchmark: the programs of bin/run with bin/run's settings, in a directory of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import redis
+from django.core.management import call_command
+
+from bench.load import Target, client_tls
+from tests.lab import until
+from users.store import store
+from vpnproject.runner import certificate, files, programs
+
+WEB_PORT, GATEWAY_PORT = 8443, 9790
+STARTED_WITHIN = 60.0
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+class Installation:
+    """``directory`` is its var. Nothing here ends what it starts: that ends with the process namespace."""
+
+    def __init__(self, directory: Path) -> None:
+        files.make_directories(directory)
+        self.site = programs.Site(
+            project=Path(__file__).resolve().parent.parent,
+            var=directory,
+            port=WEB_PORT,
+            gateway_port=GATEWAY_PORT,
+            ipv6=False,
+            host_id="bench",
+            backend="auto",
+            stamp="bench",
+        )
+
+    def start_redis(self) -> None:
+        """Redis as bin/run configures it; the caller's own ``store()`` is this one."""
+        text = programs.redis_configuration(self.site.var, programs.machine_memory())
+        files.write_private(self.site.var / "redis.conf", text.encode())
+        self.start(programs.redis_program(self.site.var))
+        until(_answers, STARTED_WITHIN)
+
+    def make_database(self) -> None:
+        call_command("migrate", verbosity=0)
+
+    def start_web(self, **settings: str) -> Target:
+        """web over TLS, with the empty view; ``settings`` are environment variables."""
+        var = self.site.var
+        certificate.ensure_certificate(
+            var / "certificate.pem", var / "certificate_key.pem", "127.0.0.1", datetime.now(UTC)
+        )
+        self._serve("web", {"DJANGO_SETTINGS_MODULE": "bench.settings_web", **settings})
+        return self._answering(Target(WEB_PORT, client_tls()))
+
+    def start_gateway(self) -> Target:
+        """Gateway web over plain HTTP, with the empty view."""
+        self._serve("gateway", {"DJANGO_SETTINGS_MODULE": "bench.settings_gateway"})
+        return self._answering(Target(GATEWAY_PORT))
+
+    def _serve(self, name: str, environment: Mapping[str, str]) -> None:
+        program = self.program(name)
+        command = (*program.command[:-1], "bench.wsgi:application")
+        self.start(programs.Program(name, command, {**program.environment, **environment}))
+
+    def _answering(self, target: Target) -> Target:
+        def answers() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", target.port), 1).close()
+            except OSError:
+                return False
+            return True
+
+        until(answers, STARTED_WITHIN)
+        return target
+
+    def program(self, name: str) -> programs.Program:
+        """One of bin/run's programs. Supervisor reads a doubled % as one; here there is no supervisor."""
+        found = next(each for each in programs.server_programs(self.site) if each.name == name)
+        command = tuple(word.replace("%%", "%") for word in found.command)
+        return programs.Program(name, command, found.environment)
+
+    def start(self, program: programs.Program) -> subprocess.Popen[bytes]:
+        with (self.site.var / "log" / f"{program.name}.log").open("ab") as log:
+            return subprocess.Popen(
+                program.command,
+                cwd=self.site.project,
+                env={**os.environ, **program.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+
+def _answers() -> bool:
+    try:
+        return bool(store().ping())
+    except redis.ConnectionError:
+        return False
