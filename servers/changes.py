@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from django.db import transaction
-from django.db.models import F
+from django.db import connection, transaction
 
 from users.queueing import after_commit
 
+# As SQL, because only so does the raised version come back with the same statement.
+_RAISE = "UPDATE servers_host SET version = version + 1 WHERE id = %s RETURNING version"
 
-def raise_versions(hosts: Iterable[int]) -> None:
-    """Raise ``version`` of each host by one. Must run inside the change's transaction: on PostgreSQL the row's
-    lock then puts changes of one host in the order of their versions.
+
+def raise_versions(hosts: Iterable[int]) -> dict[int, int]:
+    """Raise ``version`` of each host by one; the new versions by primary key, without hosts that are gone. Must run
+    inside the change's transaction: on PostgreSQL the row's lock then puts changes of one host in the order of their
+    versions.
 
     In order of id, so that two changes of the same hosts cannot wait for each other.
     """
-    from .models import Host
-
-    for host in sorted(set(hosts)):
-        Host.objects.filter(pk=host).update(version=F("version") + 1)
+    versions = {}
+    with connection.cursor() as cursor:
+        for host in sorted(set(hosts)):
+            cursor.execute(_RAISE, [host])
+            if row := cursor.fetchone():
+                versions[host] = int(row[0])
+    return versions
 
 
 @contextmanager

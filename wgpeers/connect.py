@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db import connection as db
 from django.db.models import Count, Q
 
 from servers import addresses, heartbeats, networks
 from servers.changes import raise_versions
 from servers.hostnet.state import AddPeer, Peer, RemovePeers
 from servers.models import Host, Server, ServerHost
+from users.authorize import Layers
 from users.clock import moment
 from users.models import Device, VpnUser
 from users.store import StoreDown
@@ -46,16 +48,20 @@ class Offer:
     address: str | None
 
 
-def connect(account: Account, offer: Offer, now: float) -> dict[str, Any]:
-    """The configuration for an allowed client; raise ``Refusal`` where there is none to give."""
+def connect(account: Account, offer: Offer, layers: Layers, now: float) -> dict[str, Any]:
+    """The configuration for an allowed client; raise ``Refusal`` where there is none to give. ``layers`` is what let
+    the client come this far, for the decision that is written down."""
     raw_key = envelope.wireguard_key(offer.wg_public_key)
     digest = hashlib.sha256(raw_key).digest()
-    if again := _given_before(account, offer, digest):
-        return again
     suitable = _suitable_hosts(account.server, offer.wg_public_key)
-    connection, replaced = _begin(account, offer, digest, suitable[0].host, now)
     try:
-        answer = _confirm(account, offer, connection, replaced, suitable, now)
+        connection, replaced = _begin(account, offer, digest, suitable[0].host, now)
+    except KeyWasUsed:
+        again = _given_before(account, offer, digest)
+        _record(account, offer, (*layers, ("connect", "given_again")), now)
+        return again
+    try:
+        answer = _confirm(account, offer, layers, connection, replaced, suitable, now)
     except StoreDown:
         _give_up(connection, replaced, now)
         raise
@@ -68,6 +74,7 @@ def connect(account: Account, offer: Offer, now: float) -> dict[str, Any]:
 def _confirm(
     account: Account,
     offer: Offer,
+    layers: Layers,
     connection: Connection,
     replaced: list[Connection],
     suitable: list[ServerHost],
@@ -79,19 +86,24 @@ def _confirm(
         if number and not _move(connection, attachment.host, replaced):
             return None
         if hosts.add_and_wait(attachment.host, _add_message(connection, attachment.host, account.server, replaced)):
-            if _open(connection, account.user, offer, now):
+            if _open(connection, account, offer, layers, now):
                 return configuration.build(connection, account.server, attachment.host, attachment.public_key)
             return None
         log.warning("host %s did not confirm connection %s", attachment.host, connection.public_id)
     return None
 
 
-def _given_before(account: Account, offer: Offer, digest: bytes) -> dict[str, Any] | None:
+class KeyWasUsed(Exception):
+    """There is a row of this key in SpentKey already; nothing was changed."""
+
+
+def _given_before(account: Account, offer: Offer, digest: bytes) -> dict[str, Any]:
     """A lost answer is given again: to the same user and device, as long as its connection is open and has not
     pinged. Anyone else with a spent key is refused."""
     spent = SpentKey.objects.filter(digest=digest).first()
+    # Gone again: the attempt that it was of has failed at this moment, so the key is not spent.
     if spent is None:
-        return None
+        raise Refusal("in_progress", "another attempt with this key is ending; try again")
     mine = spent.connection
     same = mine is not None and (mine.user_id, mine.server_id, mine.device_id) == (
         account.user.pk,
@@ -134,67 +146,64 @@ def _begin(
     """One transaction; the pending connection and those that it replaced."""
     try:
         with transaction.atomic():
-            # The user's row is locked first (where the database locks rows): two connects of one user go one
-            # after the other, so that each sees what the other one made. Rows that only point at the user are let
-            # through (no_key), and nothing is joined: an order by the organization would lock that too.
-            VpnUser.objects.select_for_update(no_key=True).filter(pk=account.user.pk).order_by().values_list("pk").get()
-            replaced, keep = _replace(account, offer, now)
-            part = keep if keep is not None else _part(account.server, account.user)
-            raise_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id)])
-            connection = _write(account, offer, host, part, now)
+            _lock(account.user)
+            replaced, part = _replace(account, offer, now)
+            versions = raise_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id)])
+            connection = _write(account, offer, host, versions.get(host.pk, 0), part, now)
             SpentKey.objects.create(digest=digest, connection=connection, created=moment(now))
     except addresses.NoAddressLeft:
         raise Refusal("no_address_left", "every address of this server is taken") from None
     except IntegrityError:
-        # Somebody was faster with this key or (after an admin's edit in between) with this address.
         if SpentKey.objects.filter(digest=digest).exists():
-            raise Refusal("key_spent", "this WireGuard key was used before") from None
+            raise KeyWasUsed from None
+        # Somebody was faster with this address, after an admin's edit.
         raise Refusal("in_progress", "the address was taken at the same moment; try again") from None
     return connection, replaced
 
 
-def _replace(account: Account, offer: Offer, now: float) -> tuple[list[Connection], int | None]:
-    """End what the new connection takes the place of; also the host part that it takes over, if any."""
+def _lock(user: VpnUser) -> None:
+    """Two connects of one user go one after the other, so that each sees what the other one made.
+
+    SQLite locks the whole database when the transaction begins. Elsewhere the user's row is locked, so that rows
+    that only point at the user are let through (no_key), and with nothing joined: an order by the organization would
+    lock that too.
+    """
+    if db.features.has_select_for_update:
+        VpnUser.objects.select_for_update(no_key=True).filter(pk=user.pk).order_by().values_list("pk").get()
+
+
+def _replace(account: Account, offer: Offer, now: float) -> tuple[list[Connection], int]:
+    """End what the new connection takes the place of; also the host part for the new one."""
     user, server = account.user, account.server
     live = Connection.objects.filter(user=user, server=server).exclude(state=State.ENDED).order_by()
     replaced: list[Connection] = []
     keep = None
-    others = 0
+    others: set[int] = set()
     for connection in live:
         connection.server = server
         same_device = connection.device_id == offer.device_id
         if not same_device and server.multi_device:
-            others += 1
+            others.add(connection.part)
             continue
         if claim(connection, EndReason.REPLACED if same_device else EndReason.ELSEWHERE, now):
             replaced.append(connection)
             keep = connection.part if same_device else keep
-    if server.multi_device and server.max_devices and others >= server.max_devices:
+    if server.multi_device and server.max_devices and len(others) >= server.max_devices:
         raise Refusal("too_many_devices", f"this server allows {server.max_devices} devices at the same time")
-    return replaced, _still_mine(server, user, keep)
+    return replaced, _part(server, user, keep, others)
 
 
-def _still_mine(server: Server, user: VpnUser, part: int | None) -> int | None:
-    """Take a replaced connection's address over, unless it is no longer this user's.
-
-    Ending it has released a dynamic address; in the same transaction nobody else has seen that.
-    """
-    if part is None:
-        return None
-    static = addresses.static_address(server, user)
-    if part == static.part:
-        return part
-    return part if addresses.retake(server, user, part) else None
+def _part(server: Server, user: VpnUser, keep: int | None, others: set[int]) -> int:
+    """The address that the same device had; else the user's static one, unless one of their other devices (whose
+    parts are ``others``) has it; else one from the pool."""
+    static = addresses.static_address(server, user).part
+    # Ending the replaced connection has released a dynamic address; in this transaction nobody else has seen that.
+    if keep is not None and (keep == static or addresses.retake(server, user, keep)):
+        return keep
+    return addresses.dynamic_address(server, user).part if static in others else static
 
 
-def _part(server: Server, user: VpnUser) -> int:
-    """The static address if it is free, else one from the pool for a further device."""
-    static = addresses.static_address(server, user)
-    taken = Connection.objects.filter(server=server, part=static.part).exclude(state=State.ENDED).exists()
-    return addresses.dynamic_address(server, user).part if taken else static.part
-
-
-def _write(account: Account, offer: Offer, host: Host, part: int, now: float) -> Connection:
+def _write(account: Account, offer: Offer, host: Host, version: int, part: int, now: float) -> Connection:
     server = account.server
     timeout = server.session_timeout
     return Connection.objects.create(
@@ -211,7 +220,7 @@ def _write(account: Account, offer: Offer, host: Host, part: int, now: float) ->
         part=part,
         address=networks.address(server.wg_network, part),
         address6=networks.address(server.network6, part) if server.ipv6 else None,
-        version=Host.objects.values_list("version", flat=True).get(pk=host.pk),
+        version=version,
         created=moment(now),
         session_ends=moment(now + timeout) if timeout else None,
     )
@@ -244,26 +253,39 @@ def _move(connection: Connection, host: Host, replaced: list[Connection]) -> boo
         # each other.
         if not Connection.objects.filter(pk=connection.pk, state=State.PENDING).update(host=host):
             return False
-        raise_versions([host.pk, *([before.pk] if before else [])])
-        version = Host.objects.values_list("version", flat=True).get(pk=host.pk)
-        Connection.objects.filter(pk=connection.pk).update(version=version)
-    connection.host, connection.version = host, version
+        versions = raise_versions([host.pk, *([before.pk] if before else [])])
+        connection.host, connection.version = host, versions.get(host.pk, 0)
+        Connection.objects.filter(pk=connection.pk).update(version=connection.version)
     if before is not None:
-        before.refresh_from_db(fields=["version"])
         gone = (connection.public_id, *(old.public_id for old in replaced if old.host_id == before.pk))
-        hosts.send_removal(before, RemovePeers(before.version, gone))
+        hosts.send_removal(before, RemovePeers(versions.get(before.pk, 0), gone))
     return True
 
 
-def _open(connection: Connection, user: VpnUser, offer: Offer, now: float) -> bool:
-    """Pending to open, unless the sweep or an admin ended it meanwhile; and note the device."""
+def _open(connection: Connection, account: Account, offer: Offer, layers: Layers, now: float) -> bool:
+    """Pending to open, unless the sweep or an admin ended it meanwhile; note the device and the decision."""
     with transaction.atomic():
         pending = Connection.objects.filter(pk=connection.pk, state=State.PENDING)
         if not pending.update(state=State.OPEN, opened=moment(now)):
             return False
-        _note_device(user, offer, now)
+        _note_device(account.user, offer, now)
+        _record(account, offer, (*layers, ("connect", "ok")), now)
     connection.state = State.OPEN
     return True
+
+
+def _record(account: Account, offer: Offer, layers: Layers, now: float) -> None:
+    """Write down that the client was allowed."""
+    decisions.record(
+        account.user,
+        account.server,
+        now,
+        layers=layers,
+        allowed=True,
+        code="allowed",
+        address=offer.address,
+        device_name=offer.device_name,
+    )
 
 
 def _note_device(user: VpnUser, offer: Offer, now: float) -> None:

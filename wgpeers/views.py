@@ -152,9 +152,7 @@ def _carry_out(
             raise Refusal(verdict.code, verdict.reason, verdict.retry_after, layers)
         decisions.record(account.user, account.server, now, layers=layers, code=verdict.code, **where)
         return {"allow": False, "reason": verdict.reason, "configuration": None}
-    configuration = connect.connect(account, _offer(plaintext, attempt), now)
-    layers = (*layers, ("connect", "ok"))
-    decisions.record(account.user, account.server, now, layers=layers, allowed=True, code="allowed", **where)
+    configuration = connect.connect(account, _offer(plaintext, attempt), layers, now)
     return {"allow": True, "reason": None, "configuration": configuration}
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from .processes import MARK
 from .words import RunError
 
-# A view that waits (for a host's confirmation, a second at most) holds a thread, not the process: with this many, 16
-# connects that wait at once leave the admin site and the profile links answering. Threads cost little memory; processes
-# cost 80 MB each, hence two of each, one for each core of a small machine. In gateway web nothing waits for long: there
-# more threads would only take turns with each other.
-WEB_PROCESSES, WEB_THREADS = 2, 8
+# Threads of one process take turns: a connect that holds the database's write lock then waits for the others' Python.
+# So web has few of them in several processes (80 MB each), two for each core; measured against 2 processes with 8
+# threads that is a third more connects a second. A connect that waits for its host, a second at most, holds one of
+# these threads. In gateway web nothing waits for long.
+WEB_PROCESSES, WEB_THREADS = max(2, min(8, 2 * (os.cpu_count() or 1))), 2
 GATEWAY_PROCESSES, GATEWAY_THREADS = 2, 2
 GROUP = "vpn"
 REDIS_LEAST = 256 * 2**20
