@@ -13,6 +13,7 @@ from django.db.models import F, QuerySet
 
 from users.models import VpnUser
 from users.queueing import after_commit
+from users.rows import lock
 
 from . import networks
 from .models import Address, Server
@@ -66,6 +67,7 @@ def assign(server: Server, user: VpnUser, text: str) -> Address:
     part = networks.part_of(server.wg_network, text)
     try:
         with transaction.atomic():
+            lock(user)
             return _assign(server, user, part, text)
     except IntegrityError:
         # The user's first connect allotted them another one between our look and our write.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.db import models
+from django.db import connection, models
 
 
 class SharedRow(models.Model):
@@ -21,3 +21,15 @@ class SharedRow(models.Model):
             fields = [field for field in self._meta.concrete_fields if not field.primary_key]
             kwargs["update_fields"] = [field.name for field in fields if field.name not in self.machine_fields]
         super().save(*args, **kwargs)
+
+
+def lock(row: models.Model) -> None:
+    """What two transactions do for one user (connecting, getting an address) goes one after the other, so that each
+    sees what the other one made, and neither waits for the other's second step.
+
+    SQLite locks the whole database when the transaction begins. Elsewhere the row is locked, so that rows that only
+    point at it are let through (no_key), and with nothing joined: an order by another table would lock that too.
+    """
+    if connection.features.has_select_for_update:
+        rows = type(row)._default_manager.select_for_update(no_key=True).filter(pk=row.pk)
+        rows.order_by().values_list("pk").get()

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db import connection as db
 from django.db.models import Count, Q
 
 from servers import addresses, heartbeats, networks
@@ -24,6 +23,7 @@ from servers.models import Host, Server, ServerHost
 from users.authorize import Layers
 from users.clock import moment
 from users.models import Device, VpnUser
+from users.rows import lock
 from users.store import StoreDown
 
 from . import configuration, decisions, envelope, hosts, liveness
@@ -146,11 +146,15 @@ def _begin(
     """One transaction; the pending connection and those that it replaced."""
     try:
         with transaction.atomic():
-            _lock(account.user)
+            lock(account.user)
             replaced, part = _replace(account, offer, now)
-            versions = raise_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id)])
-            connection = _write(account, offer, host, versions.get(host.pk, 0), part, now)
+            connection = _write(account, offer, host, part, now)
             SpentKey.objects.create(digest=digest, connection=connection, created=moment(now))
+            # Connections before hosts, as whoever ends one does: the other way round, the address that we wait for
+            # (its connection is being ended) could wait for the host's row that we hold.
+            versions = raise_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id)])
+            connection.version = versions.get(host.pk, 0)
+            Connection.objects.filter(pk=connection.pk).update(version=connection.version)
     except addresses.NoAddressLeft:
         raise Refusal("no_address_left", "every address of this server is taken") from None
     except IntegrityError:
@@ -159,17 +163,6 @@ def _begin(
         # Somebody was faster with this address, after an admin's edit.
         raise Refusal("in_progress", "the address was taken at the same moment; try again") from None
     return connection, replaced
-
-
-def _lock(user: VpnUser) -> None:
-    """Two connects of one user go one after the other, so that each sees what the other one made.
-
-    SQLite locks the whole database when the transaction begins. Elsewhere the user's row is locked, so that rows
-    that only point at the user are let through (no_key), and with nothing joined: an order by the organization would
-    lock that too.
-    """
-    if db.features.has_select_for_update:
-        VpnUser.objects.select_for_update(no_key=True).filter(pk=user.pk).order_by().values_list("pk").get()
 
 
 def _replace(account: Account, offer: Offer, now: float) -> tuple[list[Connection], int]:
@@ -203,7 +196,7 @@ def _part(server: Server, user: VpnUser, keep: int | None, others: set[int]) -> 
     return addresses.dynamic_address(server, user).part if static in others else static
 
 
-def _write(account: Account, offer: Offer, host: Host, version: int, part: int, now: float) -> Connection:
+def _write(account: Account, offer: Offer, host: Host, part: int, now: float) -> Connection:
     server = account.server
     timeout = server.session_timeout
     return Connection.objects.create(
@@ -220,7 +213,6 @@ def _write(account: Account, offer: Offer, host: Host, version: int, part: int, 
         part=part,
         address=networks.address(server.wg_network, part),
         address6=networks.address(server.network6, part) if server.ipv6 else None,
-        version=version,
         created=moment(now),
         session_ends=moment(now + timeout) if timeout else None,
     )
