@@ -102,8 +102,10 @@ class MachineTunnel:
         raise problem
 
     def _is_whole(self) -> bool:
+        if self._backend is None:
+            return False
         try:
-            return bool(self._backend) and self._backend.last_handshake(self.interface) >= 0  # type: ignore[union-attr]
+            return self._backend.last_handshake(self.interface) >= 0
         except BackendError:
             return False
 
