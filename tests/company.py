@@ -236,17 +236,18 @@ class HostStandIn:
         self.answer = answer
         self.messages: list[tuple[str, dict[str, Any]]] = []
         self._stop = threading.Event()
+        self._store = store()  # the one it began with: a test may name another in the settings
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            popped = store().brpop([self.host.queue], timeout=0.05)
+            popped = self._store.brpop([self.host.queue], timeout=0.05)
             if popped is None:
                 continue
             envelope = json.loads(popped[1])
             (message,), _, _ = json.loads(base64.b64decode(envelope["body"]))
             self.messages.append((envelope["headers"]["task"], message))
             if message.get("confirm") and self.answer is not None:
-                store().rpush(message["confirm"], self.answer)
+                self._store.rpush(message["confirm"], self.answer)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[HostStandIn]:

@@ -103,10 +103,21 @@ def test_a_ping_costs_one_query_and_one_round_trip(
     _, alice = company.hire("alice")
     key = make_request(alice).body["public_key"]
     connect(alice, wg_public_key=key)
-    assert ping(alice, key).status_code == 200
     with django_assert_num_queries(1) as queries, round_trips(monkeypatch) as sent:
         assert ping(alice, key).status_code == 200
     assert queries.captured_queries[0]["sql"].lstrip().startswith("SELECT")
+    assert len([command for command in sent if b"EVAL" in command]) == len(sent) <= 2  # one more teaches it the script
+
+
+def test_a_further_ping_costs_one_round_trip_and_no_query(
+    company: Company, host: HostStandIn, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    _, alice = company.hire("alice")
+    key = make_request(alice).body["public_key"]
+    connect(alice, wg_public_key=key)
+    assert ping(alice, key).status_code == 200
+    with django_assert_num_queries(0), round_trips(monkeypatch) as sent:
+        assert ping(alice, key).status_code == 200
     assert len(sent) == 1
 
 

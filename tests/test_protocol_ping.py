@@ -14,10 +14,12 @@ from django.db import connection as database
 from tests.attack import at_server, connect, ping, pinged, second_server, unchanged
 from tests.company import NOW, Company, HostStandIn, Identity, make_request, make_sync, new_wg_key, plaintext
 from tests.conftest import Clock
+from users.crypto import Secret
 from users.models import Organization, VpnUser
 from users.store import store
 from wgpeers import connect as connecting
 from wgpeers import liveness
+from wgpeers import ping as pings
 from wgpeers.models import Connection, Decision
 
 
@@ -65,6 +67,57 @@ def test_a_ping_of_an_ended_connection_is_told_so_at_once(
     connecting.disconnect(Connection.objects.get(), NOW)
     with unchanged():
         assert not pinged(alice, key)
+
+
+def test_what_is_remembered_of_a_user_lasts_a_minute_and_refuses_nothing_new(
+    alice: Identity, key: str, fixed_clock: Clock
+) -> None:
+    assert pinged(alice, key)
+    VpnUser.objects.update(sync_secret=Secret.of("n" * 32))
+    changed = dataclasses.replace(alice, secret="n" * 32)
+    now = int(fixed_clock.advance(30))
+    assert pinged(alice, key, now=now)  # the old secret still extends the open connection, which proves it
+    assert pinged(changed, key, now=now)  # the new one counts at once, and the old one not any more
+    assert ping(alice, key, now=now).status_code == 401
+
+
+def test_what_is_remembered_is_read_again_after_a_minute(alice: Identity, key: str, fixed_clock: Clock) -> None:
+    assert pinged(alice, key)
+    Connection.objects.update(state="ended")  # and Redis is not told
+    assert pinged(alice, key, now=int(fixed_clock.advance(59)))
+    assert not pinged(alice, key, now=int(fixed_clock.advance(1)))
+
+
+def test_a_clock_that_is_set_back_makes_nothing_remembered_for_longer(
+    alice: Identity, key: str, fixed_clock: Clock
+) -> None:
+    assert pinged(alice, key)
+    Connection.objects.update(state="ended")
+    assert not pinged(alice, key, now=int(fixed_clock.advance(-100)))
+
+
+def test_a_remembered_connection_that_redis_forgot_is_looked_up(
+    alice: Identity, key: str, fixed_clock: Clock, django_assert_num_queries: Any
+) -> None:
+    assert pinged(alice, key)
+    store().flushdb()
+    now = int(fixed_clock.advance(10))
+    with django_assert_num_queries(1):
+        assert pinged(alice, key, now=now)
+    assert deadline() == now + 360
+
+
+def test_no_more_is_remembered_than_fits(
+    company: Company, alice: Identity, key: str, host: HostStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pings, "MOST_REMEMBERED", 1)
+    _, bob = company.hire("bob")
+    bobs = new_wg_key()
+    connect(bob, wg_public_key=bobs)
+    for _ in range(2):
+        assert pinged(alice, key)
+        assert pinged(bob, bobs)
+        assert len(pings._remembered) == 1
 
 
 def test_a_pending_connection_has_no_pings(alice: Identity, key: str) -> None:

@@ -12,6 +12,8 @@ from users.models import VpnUser
 
 from .envelope import Credentials, nobody
 
+Ids = tuple[str, str, str]  # of organization, user and server, as in a request's path
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -27,14 +29,15 @@ class LiveConnection:
     """As much of an open connection as a ping needs."""
 
     connection: str
-    wg_public_key: str
     ping_timeout: int
 
 
 @dataclass(frozen=True, slots=True)
 class PingAccount:
+    """``live`` has the user's open connections on the server, by WireGuard public key."""
+
     credentials: Credentials
-    live: tuple[LiveConnection, ...]
+    live: dict[str, LiveConnection]
 
 
 def _credentials(user: VpnUser, server: Server) -> Credentials:
@@ -72,10 +75,10 @@ def for_ping(organization: str, user: str, server: str) -> PingAccount:
     with connection.cursor() as cursor:
         cursor.execute(_FOR_PING, [organization, user, server])
         rows = cursor.fetchall()
-    live, credentials = [], None
+    live, credentials = {}, None
     for public_id, key, timeout, token, secret, rsa, box in rows:
-        live.append(LiveConnection(public_id, key, timeout))
+        live[key] = LiveConnection(public_id, timeout)
         credentials = Credentials(Secret(token), Secret(secret), rsa, Secret(box))
     if credentials is None:
         credentials = credentials_of(find(organization, user, server))
-    return PingAccount(credentials, tuple(live))
+    return PingAccount(credentials, live)

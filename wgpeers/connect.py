@@ -1,4 +1,4 @@
-"""The way of a connect, from allowed to confirmed, and of a ping. Read top to bottom.
+"""The way of a connect, from allowed to confirmed. Read top to bottom.
 
 In one transaction: what the new connection replaces is ended, its address is taken, its row is written and its key
 spent. After commit one message goes to the host, which confirms that WireGuard has the peer; else the next host is
@@ -27,7 +27,7 @@ from users.rows import lock
 from users.store import StoreDown
 
 from . import configuration, decisions, envelope, hosts, liveness
-from .accounts import Account, PingAccount
+from .accounts import Account
 from .ending import claim, end, tell
 from .errors import Refusal
 from .models import Connection, EndReason, SpentKey, State
@@ -299,15 +299,6 @@ def _give_up(connection: Connection, replaced: list[Connection], now: float) -> 
     """No host confirmed: end the row (the key is then not spent) and have the peer removed, should it arrive late."""
     end([connection], EndReason.UNCONFIRMED, now)
     tell(replaced)
-
-
-def ping(account: PingAccount, wg_public_key: str, timestamp: int, now: float) -> bool:
-    """Is this key open for this user on this server? Then its deadline moves. False: the peer is gone."""
-    for live in account.live:
-        if live.wg_public_key == wg_public_key:
-            liveness.ping(live.connection, now + live.ping_timeout, timestamp)
-            return True
-    return False
 
 
 def disconnect(connection: Connection, now: float) -> bool:

@@ -7,14 +7,13 @@ is swept.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any
 
 import redis
-from redis.commands.core import Script
 
-from users.store import StoreDown, own_store, store
+from users.store import StoreDown, own_connection, store
 
 DEADLINES = "liveness:deadlines"
 PINGS = "liveness:pings"
@@ -23,21 +22,18 @@ MARKER = "liveness:marker"
 # The plaintext timestamp of the last accepted ping is kept beside the deadline. One that is not newer (a replay, a
 # straggler) extends nothing, so nobody can keep a silent client alive with copies of its pings.
 _PING = """
+if ARGV[4] == 'again' and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return -1 end
 if tonumber(ARGV[3]) <= tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0') then return 0 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 return 1
 """
+# Sent to Redis by its hash, and whole only where Redis does not have it yet.
+_PING_HASH = hashlib.sha1(_PING.encode(), usedforsecurity=False).hexdigest()
 
 # After a loss of memory nobody knows when a client last pinged, but it must count as having done so: its lost
 # connect answer is not given again.
 PINGED_UNKNOWN = 1
-
-
-@lru_cache(maxsize=4)
-def _ping_script(client: redis.Redis) -> Script:
-    """Sent to Redis by its hash, and whole only where Redis does not have it yet."""
-    return client.register_script(_PING)
 
 
 def start(connection: str, deadline: float) -> None:
@@ -50,8 +46,22 @@ def start(connection: str, deadline: float) -> None:
 
 def ping(connection: str, deadline: float, timestamp: int) -> bool:
     """Move the deadline; False where ``timestamp`` is not newer than that of the last ping."""
+    return _ping(connection, deadline, timestamp, "first") == 1
+
+
+def ping_again(connection: str, deadline: float, timestamp: int) -> bool:
+    """The same for a connection that must still have a deadline; False where it has none, and nothing was done."""
+    return _ping(connection, deadline, timestamp, "again") != -1
+
+
+def _ping(connection: str, deadline: float, timestamp: int, which: str) -> int:
+    words = ("2", DEADLINES, PINGS, connection, repr(deadline), str(timestamp), which)
+    own = own_connection()
     try:
-        return bool(_ping_script(store())([DEADLINES, PINGS], [connection, repr(deadline), timestamp], own_store()))
+        try:
+            return int(own.call("EVALSHA", _PING_HASH, *words))
+        except redis.exceptions.NoScriptError:
+            return int(own.call("EVAL", _PING, *words))
     except redis.RedisError as error:
         raise StoreDown from error
 
