@@ -11,12 +11,13 @@ from django.core.exceptions import ValidationError
 from . import networks
 
 if TYPE_CHECKING:
-    from .models import Route, Server, ServerHost
+    from .models import Route, Server, ServerHost, SplitDomain
 
 PLATFORMS = ("linux", "win", "mac", "ios", "android", "chrome", "unknown")
 _NAME = re.compile(
     r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
 )
+_INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
 _DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
 
 
@@ -59,6 +60,19 @@ def domains(text: str) -> None:
     for item in listed(text):
         if not _NAME.fullmatch(item):
             raise ValidationError(f"{item!r} is not a domain name.")
+
+
+def zone(text: str) -> None:
+    if not _NAME.fullmatch(text):
+        raise ValidationError(f"{text!r} is not a zone. Write it like vpn or vpn.example.com.")
+
+
+def interface_name(text: str) -> None:
+    """A name that the kernel takes for an interface, and that is safe in a ruleset."""
+    if not _INTERFACE.fullmatch(text):
+        raise ValidationError(f"{text!r} is not the name of an interface such as eth1.")
+    if text.startswith("wgs"):
+        raise ValidationError("The wgs interfaces are tunnels of ours.")
 
 
 def platforms(text: str) -> None:
@@ -167,6 +181,10 @@ def route(route: Route) -> None:
     for text in (route.server.wg_network, route.server.network6 if route.server.ipv6 else ""):
         if _within(network, text):
             raise ValidationError({"network": "The server's own tunnel network is always routed; it needs no route."})
+
+
+def split_domain(split: SplitDomain) -> None:
+    """Raise ``ValidationError`` with a message at the field that must change."""
 
 
 def _within(network: networks.Network, text: str) -> bool:

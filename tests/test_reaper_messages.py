@@ -185,14 +185,14 @@ def test_a_host_that_is_deleted_is_told_to_take_everything_down(company: Company
 def test_the_version_of_a_state_is_read_before_its_rows(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connect that commits in between is newer than the state that has it, never older."""
     user, _ = company.hire("alice")
-    rows = desired._peers
+    rows = desired._connections
 
     def connect_in_between(host: Host) -> Any:
         changes.raise_versions([host.pk])
         live(company, user, version=version(host))
         return rows(host)
 
-    monkeypatch.setattr(desired, "_peers", connect_in_between)
+    monkeypatch.setattr(desired, "_connections", connect_in_between)
     wanted = desired.state_of(company.host.pk)
     assert wanted is not None
     (peer,) = wanted.interfaces[0].peers

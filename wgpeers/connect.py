@@ -18,7 +18,7 @@ from django.db.models import Count, Q
 
 from servers import addresses, heartbeats, networks
 from servers.changes import raise_versions
-from servers.hostnet.state import AddPeer, Peer, RemovePeers
+from servers.hostnet.state import AddPeer, RemovePeers
 from servers.models import Host, Server, ServerHost
 from users.authorize import Layers
 from users.clock import moment
@@ -26,7 +26,7 @@ from users.models import Device, VpnUser
 from users.rows import lock
 from users.store import StoreDown
 
-from . import configuration, decisions, envelope, hosts, liveness
+from . import configuration, decisions, envelope, hosts, liveness, peers
 from .accounts import Account
 from .ending import claim, end, tell
 from .errors import Refusal
@@ -218,17 +218,12 @@ def _write(account: Account, offer: Offer, host: Host, part: int, now: float) ->
     )
 
 
-def peer_of(connection: Connection) -> Peer:
-    """The connection as its host knows it."""
-    allowed = [f"{connection.address}/32", *([f"{connection.address6}/128"] if connection.address6 else [])]
-    return Peer(connection.public_id, connection.version, connection.wg_public_key, tuple(allowed))
-
-
 def _add_message(connection: Connection, host: Host, server: Server, replaced: list[Connection]) -> AddPeer:
     """What is replaced on this very host goes in the same message: its address is never without a peer, so flows
     through it survive."""
     here = tuple(gone.public_id for gone in replaced if gone.host_id == host.pk)
-    return AddPeer(server.public_id, peer_of(connection), here, hosts.confirm_key(host, connection.public_id))
+    peer = peers.peer_of(connection, server)
+    return AddPeer(server.public_id, peer, here, hosts.confirm_key(host, connection.public_id))
 
 
 def _start_counting(connection: Connection, replaced: list[Connection], server: Server, now: float) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from django.conf import settings
 
 from servers import networks
-from servers.hostnet.state import HostState, Interface, Peer, Route
+from servers.checks import listed
+from servers.hostnet.state import Dns, HostState, Interface, Peer, Route, Split
 from servers.models import Host, Server
 
-from .connect import peer_of
 from .models import Connection, State
+from .peers import peers_of
 
 
 def state_of(host_id: int) -> HostState | None:
@@ -23,24 +26,28 @@ def state_of(host_id: int) -> HostState | None:
     if host is None:
         return None
     servers = _running_servers(host)
-    peers = _peers(host)
-    interfaces = tuple(_interface(server, tuple(peers.get(server.pk, ()))) for server in servers)
-    return HostState(host.public_id, host.version, host.boot, settings.GATEWAY_PORT, interfaces)
+    connections = _connections(host)
+    interfaces = tuple(
+        _interface(server, tuple(peers_of(server, connections.get(server.pk, [])))) for server in servers
+    )
+    return HostState(
+        host.public_id, host.version, host.boot, settings.GATEWAY_PORT, interfaces, pass_foreign=host.pass_foreign
+    )
 
 
 def _running_servers(host: Host) -> list[Server]:
     if not host.enabled:
         return []
     running = Server.objects.filter(attachments__host=host, started=True, wireguard=True)
-    return list(running.prefetch_related("routes").order_by("pk"))
+    return list(running.prefetch_related("routes", "split_domains").order_by("pk"))
 
 
-def _peers(host: Host) -> dict[int, list[Peer]]:
-    """Peers by server, connections still waiting for their confirmation included."""
-    peers: dict[int, list[Peer]] = {}
+def _connections(host: Host) -> dict[int, list[Connection]]:
+    """Connections by server, those still waiting for their confirmation included."""
+    found: dict[int, list[Connection]] = {}
     for connection in Connection.objects.filter(host=host).exclude(state=State.ENDED).order_by("pk"):
-        peers.setdefault(connection.server_id, []).append(peer_of(connection))
-    return peers
+        found.setdefault(connection.server_id, []).append(connection)
+    return found
 
 
 def _interface(server: Server, peers: tuple[Peer, ...]) -> Interface:
@@ -55,6 +62,20 @@ def _interface(server: Server, peers: tuple[Peer, ...]) -> Interface:
         mtu=server.mtu,
         inter_client=server.inter_client,
         ping_timeout=server.ping_timeout,
-        routes=tuple(Route(route.network, route.nat) for route in server.routes.all()),
+        routes=tuple(_routes(server)),
         peers=peers,
+        restrict=server.restrict_routes,
+        dns=_dns(server),
     )
+
+
+def _routes(server: Server) -> Iterator[Route]:
+    for route in server.routes.all():
+        yield Route(route.network, route.nat, route.nat_interface, route.netmap)
+
+
+def _dns(server: Server) -> Dns | None:
+    if not server.dns_mapping:
+        return None
+    splits = tuple(Split(split.domain, tuple(listed(split.dns_servers))) for split in server.split_domains.all())
+    return Dns(server.dns_zone, tuple(listed(server.dns_servers)), server.dns_tls_name, splits)

@@ -18,11 +18,14 @@ from typing import Any
 
 from servers.hostnet.state import (
     AddPeer,
+    Dns,
     HostState,
     Interface,
     Peer,
+    Probe,
     RemovePeers,
     Route,
+    Split,
     add_peer_from_json,
     host_state_from_json,
     remove_peers_from_json,
@@ -31,6 +34,11 @@ from servers.hostnet.state import (
 Message = HostState | AddPeer | RemovePeers
 
 OUR_INTERFACE = re.compile(r"wgs[0-9]{1,12}")  # the kernel takes 15 characters
+# Names that are safe in a ruleset and in unbound's configuration.
+FOREIGN_INTERFACE = re.compile(r"(?!wgs)[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
+DNS_NAME = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*"
+)
 OPAQUE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 FULL_STATE, ADD_PEER, REMOVE_PEERS = "hostnet.full_state", "hostnet.add_peer", "hostnet.remove_peers"
 
@@ -71,8 +79,30 @@ def _interface(interface: Interface) -> Interface:
     return dataclasses.replace(
         interface,
         addresses=tuple(str(ipaddress.ip_interface(address)) for address in interface.addresses),
-        routes=tuple(Route(str(ipaddress.ip_network(route.network)), route.nat) for route in interface.routes),
+        routes=tuple(_route(route) for route in interface.routes),
         peers=tuple(_peer(peer) for peer in interface.peers),
+        dns=_dns(interface.dns) if interface.dns is not None else None,
+    )
+
+
+def _route(route: Route) -> Route:
+    network = ipaddress.ip_network(route.network)
+    netmap = ipaddress.ip_network(route.netmap) if route.netmap else None
+    if netmap is not None:
+        _require((netmap.version, netmap.prefixlen) == (network.version, network.prefixlen), "netmap of another length")
+    # It is written into a ruleset.
+    _require(not route.nat_interface or FOREIGN_INTERFACE.fullmatch(route.nat_interface) is not None, "NAT interface")
+    return dataclasses.replace(route, network=str(network), netmap=str(netmap) if netmap is not None else "")
+
+
+def _dns(dns: Dns) -> Dns:
+    _require(DNS_NAME.fullmatch(dns.zone) is not None, "zone")
+    _require(not dns.tls_name or DNS_NAME.fullmatch(dns.tls_name) is not None, "TLS name")
+    _require(all(DNS_NAME.fullmatch(split.domain) is not None for split in dns.splits), "split domain")
+    return dataclasses.replace(
+        dns,
+        servers=tuple(str(ipaddress.ip_address(server)) for server in dns.servers),
+        splits=tuple(Split(s.domain, tuple(str(ipaddress.ip_address(each)) for each in s.servers)) for s in dns.splits),
     )
 
 
@@ -81,7 +111,26 @@ def _peer(peer: Peer) -> Peer:
     _require(len(base64.b64decode(peer.public_key, validate=True)) == 32, "WireGuard key")
     _require(len(peer.allowed_ips) > 0, "a peer without allowed IPs")
     allowed = tuple(_normal(ip) for ip in peer.allowed_ips)
-    return peer if allowed == peer.allowed_ips else dataclasses.replace(peer, allowed_ips=allowed)
+    if allowed != peer.allowed_ips:
+        peer = dataclasses.replace(peer, allowed_ips=allowed)
+    return _with_extras(peer) if peer.networks or peer.probes or peer.forwards or peer.names else peer
+
+
+def _with_extras(peer: Peer) -> Peer:
+    for forward in peer.forwards:
+        _require(forward.protocol in {"tcp", "udp"}, "protocol of a forward")
+        _require(0 < forward.port <= forward.last < 65536, "port of a forward")
+        _require(0 < forward.to_port <= 65535 - (forward.last - forward.port), "client's port of a forward")
+    _require(all(0 <= probe.port < 65536 for probe in peer.probes), "port of a probe")
+    _require(all(DNS_NAME.fullmatch(name) is not None for name in peer.names), "DNS name")
+    return dataclasses.replace(
+        peer,
+        networks=tuple(str(ipaddress.ip_network(network)) for network in peer.networks),
+        probes=tuple(
+            Probe(str(ipaddress.ip_network(p.network)), str(ipaddress.ip_address(p.address)), p.port)
+            for p in peer.probes
+        ),
+    )
 
 
 def _normal(ip: str) -> str:

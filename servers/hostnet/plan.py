@@ -132,7 +132,7 @@ def peer_changes(interface: Interface, device: Device) -> tuple[PeerChange, ...]
     WireGuard moves an allowed IP to the peer that is set last, so peers that trade addresses need no order among
     themselves: each of them differs, hence each is set, and no two wanted peers share an address.
     """
-    wanted = {peer.public_key: peer.allowed_ips for peer in interface.peers}
+    wanted = {peer.public_key: peer.routed for peer in interface.peers}
     add = [
         PeerChange(key, allowed_ips)
         for key, allowed_ips in wanted.items()

@@ -13,26 +13,86 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class Forward:
+    """Ports of the host's public addresses that lead to a peer: ``port`` to ``last`` (both included) to as many from
+    ``to_port`` on. ``protocol`` is ``tcp`` or ``udp``."""
+
+    protocol: str
+    port: int
+    last: int
+    to_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask whether ``address`` behind a peer answers: by ICMP where ``port`` is 0, else by a TCP connection.
+    ``network`` is the network that it speaks for."""
+
+    network: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
-    """One open connection as the host sees it.
+    """One open connection as the host sees it, with all that follows it to whichever host it is on.
 
     ``connection`` is the connection's opaque id: a host knows peers by it, never by key. ``version`` is the host
-    version of the change that made it. ``public_key`` is standard base64 of 32 bytes. ``allowed_ips`` are single
-    addresses in prefix notation (``10.9.0.5/32``), sorted v4 before v6.
+    version of the change that made it. ``public_key`` is standard base64 of 32 bytes. ``allowed_ips`` are its own
+    addresses, each alone in prefix notation (``10.9.0.5/32``), sorted v4 before v6. ``networks`` are what is routed
+    to it besides: the networks that it serves now, and the probe addresses (alone) of all that it could serve. They
+    may move from one peer to another. ``names`` are full DNS names of its addresses, without a dot at the end.
     """
 
     connection: str
     version: int
     public_key: str
     allowed_ips: tuple[str, ...]
+    networks: tuple[str, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    forwards: tuple[Forward, ...] = ()
+    names: tuple[str, ...] = ()
+
+    @property
+    def routed(self) -> tuple[str, ...]:
+        """Everything that WireGuard sends to the peer and takes from it."""
+        return self.allowed_ips + self.networks if self.networks else self.allowed_ips
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A network that clients reach through this host; ``nat`` says whether they appear there as the host itself."""
+    """A network that clients reach through this host.
+
+    ``nat``: clients appear there as the host itself, but only where packets leave by ``nat_interface`` if that is not
+    empty. Without ``nat`` they keep their address, and the network may open connections to them. ``netmap`` is the
+    real network, as long as ``network``, that stands behind it one to one in both directions; empty: ``network`` is
+    the real one.
+    """
 
     network: str
     nat: bool
+    nat_interface: str = ""
+    netmap: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Names of ``domain`` and below are looked up at ``servers`` (addresses), plainly."""
+
+    domain: str
+    servers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """The resolver on a server's gateway addresses: names of clients are in ``zone``; everything else is asked of
+    ``servers`` (addresses), over TLS (port 853) where ``tls_name`` is their certificate's name, plainly where it is
+    empty."""
+
+    zone: str
+    servers: tuple[str, ...]
+    tls_name: str
+    splits: tuple[Split, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +100,8 @@ class Interface:
     """One server on this host: a WireGuard interface with its peers.
 
     ``addresses`` are the gateway's own, with the prefix length of the tunnel network (``10.9.0.1/24``).
-    ``mtu`` 0 leaves the choice to the host. ``ping_timeout`` is in seconds.
+    ``mtu`` 0 leaves the choice to the host. ``ping_timeout`` is in seconds. Without ``restrict`` clients reach
+    whatever this host reaches, not only ``routes``. ``dns`` None: no resolver.
     """
 
     name: str
@@ -52,6 +113,8 @@ class Interface:
     ping_timeout: int
     routes: tuple[Route, ...]
     peers: tuple[Peer, ...]
+    restrict: bool = True
+    dns: Dns | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +123,7 @@ class HostState:
 
     ``boot`` is the boot id of the worker run this state was made for: a worker takes as its first state only one
     that answers its own hello. ``web_port`` is the TCP port of gateway web on the gateways' addresses.
+    ``pass_foreign``: put a rule for our packets into other firewalls that would drop them.
     """
 
     host: str
@@ -67,6 +131,7 @@ class HostState:
     boot: str
     web_port: int
     interfaces: tuple[Interface, ...]
+    pass_foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +158,13 @@ class RemovePeers:
 
 def to_json(value: HostState | AddPeer | RemovePeers) -> dict[str, Any]:
     """A plain JSON object; tuples become lists on the wire."""
-    return dataclasses.asdict(value)
+    data = dataclasses.asdict(value)
+    peers = [data["peer"]] if "peer" in data else [p for i in data.get("interfaces", ()) for p in i["peers"]]
+    for peer in peers:
+        for name in ("networks", "probes", "forwards", "names"):
+            if not peer[name]:
+                del peer[name]
+    return data
 
 
 def peer_from_json(data: Mapping[str, Any]) -> Peer:
@@ -102,6 +173,30 @@ def peer_from_json(data: Mapping[str, Any]) -> Peer:
         version=int(data["version"]),
         public_key=str(data["public_key"]),
         allowed_ips=tuple(str(ip) for ip in data["allowed_ips"]),
+        # Left out where empty, as with most peers: a state may have ten thousand of them.
+        networks=tuple(str(network) for network in data.get("networks", ())),
+        probes=tuple(
+            Probe(str(probe["network"]), str(probe["address"]), int(probe["port"])) for probe in data.get("probes", ())
+        ),
+        forwards=tuple(_forward_from_json(forward) for forward in data.get("forwards", ())),
+        names=tuple(str(name) for name in data.get("names", ())),
+    )
+
+
+def _forward_from_json(data: Mapping[str, Any]) -> Forward:
+    return Forward(str(data["protocol"]), int(data["port"]), int(data["last"]), int(data["to_port"]))
+
+
+def _route_from_json(data: Mapping[str, Any]) -> Route:
+    return Route(str(data["network"]), bool(data["nat"]), str(data["nat_interface"]), str(data["netmap"]))
+
+
+def _dns_from_json(data: Mapping[str, Any]) -> Dns:
+    return Dns(
+        zone=str(data["zone"]),
+        servers=tuple(str(server) for server in data["servers"]),
+        tls_name=str(data["tls_name"]),
+        splits=tuple(Split(str(s["domain"]), tuple(str(server) for server in s["servers"])) for s in data["splits"]),
     )
 
 
@@ -114,8 +209,10 @@ def interface_from_json(data: Mapping[str, Any]) -> Interface:
         mtu=int(data["mtu"]),
         inter_client=bool(data["inter_client"]),
         ping_timeout=int(data["ping_timeout"]),
-        routes=tuple(Route(str(route["network"]), bool(route["nat"])) for route in data["routes"]),
+        routes=tuple(_route_from_json(route) for route in data["routes"]),
         peers=tuple(peer_from_json(peer) for peer in data["peers"]),
+        restrict=bool(data["restrict"]),
+        dns=_dns_from_json(data["dns"]) if data["dns"] is not None else None,
     )
 
 
@@ -127,6 +224,7 @@ def host_state_from_json(data: Mapping[str, Any]) -> HostState:
         boot=str(data["boot"]),
         web_port=int(data["web_port"]),
         interfaces=tuple(interface_from_json(interface) for interface in data["interfaces"]),
+        pass_foreign=bool(data["pass_foreign"]),
     )
 
 

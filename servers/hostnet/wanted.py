@@ -200,7 +200,7 @@ class Wanted:
     def changes(self, server: str) -> list[PeerChange]:
         """What WireGuard must be told about the changed peers of ``server``, additions first."""
         wanted = {key: self._by_key.get((server, key)) for key in self._changed[server]}
-        add = [PeerChange(key, self._held[c].peer.allowed_ips) for key, c in wanted.items() if c is not None]
+        add = [PeerChange(key, self._held[c].peer.routed) for key, c in wanted.items() if c is not None]
         return add + [PeerChange(key, remove=True) for key, c in wanted.items() if c is None]
 
     def settle(self, server: str) -> None:

@@ -1,81 +1,18 @@
-"""WHERE: hosts, the servers that run on them, what they route, and who has which tunnel address."""
+"""Servers, and which hosts they run on."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models, transaction
+from django.db import models
 
 from users.crypto import SecretField
-from users.models import Group, Organization, VpnUser, name_validator, new_id
-from users.queueing import after_commit
+from users.models import Group, Organization, name_validator, new_id
 from users.rows import SharedRow
 
-from . import boxkeys, changes, checks, networks
-
-
-class Host(SharedRow):
-    """A machine that clients' tunnels end on. Its worker reports in over Redis; see ``hostnet``."""
-
-    public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
-    name = models.CharField(max_length=64, unique=True, validators=[name_validator])
-    public_address = models.CharField(
-        max_length=253,
-        blank=True,
-        validators=[checks.host_address4],
-        help_text="IPv4 address or name where clients send their WireGuard packets.",
-    )
-    public_address6 = models.CharField(
-        max_length=253,
-        blank=True,
-        validators=[checks.host_address6],
-        verbose_name="public IPv6 address",
-        help_text="IPv6 address, if it has one.",
-    )
-    enabled = models.BooleanField(default=True, help_text="Off: its tunnels are taken down and it gets no new clients.")
-
-    # Raised by every change that concerns this host, in the change's own transaction. An old message never wins.
-    version = models.BigIntegerField(default=1, editable=False)
-    boot = models.CharField(max_length=64, blank=True, editable=False)
-    backend = models.CharField(max_length=16, blank=True, editable=False)
-    applied_at = models.DateTimeField(null=True, blank=True, editable=False)
-    applied_version = models.BigIntegerField(default=0, editable=False)
-    drift = models.TextField(blank=True, editable=False)
-    drift_at = models.DateTimeField(null=True, blank=True, editable=False)
-    last_error = models.TextField(blank=True, editable=False)
-
-    machine_fields = frozenset(
-        {"version", "boot", "backend", "applied_at", "applied_version", "drift", "drift_at", "last_error"}
-    )
-
-    class Meta:
-        ordering = ["name"]
-
-    def __str__(self) -> str:
-        return self.name
-
-    def clean(self) -> None:
-        if not self.public_address and not self.public_address6:
-            raise ValidationError({"public_address": "Give an IPv4 address, a name or an IPv6 address."})
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        with changes.of_hosts() as changed:
-            super().save(*args, **kwargs)
-            changed.add(self.pk)
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        with transaction.atomic():
-            changes.raise_versions([self.pk])
-            self.refresh_from_db(fields=["version", "boot"])
-            # Without a row nobody can work out its state any more: this is the last word that it gets from us.
-            after_commit("wgpeers.dismiss", self.public_id, self.version, self.boot)
-            return super().delete(*args, **kwargs)
-
-    @property
-    def queue(self) -> str:
-        return f"host.{self.public_id}"
+from .. import boxkeys, changes, checks, networks
+from .host import Host
 
 
 class PinMode(models.TextChoices):
@@ -102,7 +39,12 @@ class Server(SharedRow):
         "virtual WG network", max_length=18, help_text="Tunnel addresses; as long a prefix as the virtual network."
     )
     ipv6 = models.BooleanField("IPv6", default=False)
-    network6 = models.CharField("IPv6 network", max_length=43, blank=True, help_text="For example fd09::/64.")
+    network6 = models.CharField(
+        "IPv6 network",
+        max_length=43,
+        blank=True,
+        help_text="For example fd09::/64; empty: a private one, derived from the virtual WG network.",
+    )
     port = models.PositiveIntegerField(
         "WireGuard port", default=51820, validators=[MinValueValidator(1), MaxValueValidator(65535)], help_text="UDP."
     )
@@ -110,8 +52,30 @@ class Server(SharedRow):
     dns_servers = models.CharField(
         "DNS servers", max_length=400, blank=True, validators=[checks.addresses], help_text="Separated by commas."
     )
+    dns_tls_name = models.CharField(
+        "DNS over TLS",
+        max_length=253,
+        blank=True,
+        validators=[checks.domains],
+        help_text="The name in those servers' certificate: hosts then ask them over TLS. Empty: plain.",
+    )
     search_domains = models.CharField(
-        max_length=400, blank=True, validators=[checks.domains], help_text="Separated by commas."
+        max_length=400, blank=True, validators=[checks.domains], help_text="Tried behind short names; by commas."
+    )
+    routing_domains = models.CharField(
+        max_length=400,
+        blank=True,
+        validators=[checks.domains],
+        help_text="Looked up through the tunnel and nowhere else, without being tried behind short names; by commas.",
+    )
+    dns_mapping = models.BooleanField(
+        "names for clients",
+        default=False,
+        help_text="Clients have names such as laptop.alice.acme.vpn, and ask the host's own DNS server.",
+    )
+    dns_zone = models.CharField("zone of those names", max_length=100, default="vpn", validators=[checks.zone])
+    restrict_routes = models.BooleanField(
+        "restrict to routes", default=True, help_text="Clients reach what is a route of this server, and nothing else."
     )
     inter_client = models.BooleanField("clients reach each other", default=True)
 
@@ -223,75 +187,3 @@ class ServerHost(SharedRow):
         with changes.of_hosts() as changed:
             changed.add(self.host_id)
             return super().delete(*args, **kwargs)
-
-
-class Route(models.Model):
-    """A network that a server's clients reach through its hosts."""
-
-    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="routes")
-    network = models.CharField(max_length=43, help_text="For example 192.168.1.0/24; 0.0.0.0/0 sends everything.")
-    nat = models.BooleanField(
-        "NAT",
-        default=True,
-        help_text="Clients appear there with the host's own address; off: with their tunnel address.",
-    )
-    comment = models.CharField(max_length=200, blank=True)
-
-    class Meta:
-        ordering = ["server", "network"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["server", "network"],
-                name="route_unique_of_server",
-                violation_error_message="This server has a route to this network already.",
-            )
-        ]
-
-    def __str__(self) -> str:
-        return self.network
-
-    def clean(self) -> None:
-        checks.route(self)
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        with changes.of_hosts() as changed:
-            super().save(*args, **kwargs)
-            changed.update(self.server.attachments.values_list("host_id", flat=True))
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        with changes.of_hosts() as changed:
-            changed.update(self.server.attachments.values_list("host_id", flat=True))
-            return super().delete(*args, **kwargs)
-
-
-class Address(models.Model):
-    """One host part of a server's networks that has been allotted at least once.
-
-    A row with a user and ``dynamic`` off is that user's static address; with a user and ``dynamic`` on it is in
-    use by one of the user's further devices; without a user it is free to be allotted again.
-    """
-
-    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="addresses")
-    part = models.BigIntegerField(editable=False)
-    user = models.ForeignKey(VpnUser, on_delete=models.SET_NULL, null=True, blank=True, related_name="addresses")
-    dynamic = models.BooleanField(default=False, editable=False)
-
-    class Meta:
-        ordering = ["server", "part"]
-        verbose_name_plural = "addresses"
-        constraints = [
-            models.UniqueConstraint(fields=["server", "part"], name="address_given_once"),
-            models.UniqueConstraint(
-                fields=["server", "user"], condition=models.Q(dynamic=False), name="one_static_address_of_user"
-            ),
-        ]
-        indexes = [
-            models.Index(fields=["server", "part"], condition=models.Q(user=None), name="free_addresses"),
-        ]
-
-    def __str__(self) -> str:
-        return self.address
-
-    @property
-    def address(self) -> str:
-        return networks.address(self.server.wg_network, self.part)

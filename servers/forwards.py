@@ -1,0 +1,12 @@
+"""Forwarded ports: what cannot work is refused here, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .models import PortForward
+
+
+def check(forward: PortForward) -> None:
+    """Raise ``ValidationError`` with a message at the field that must change."""

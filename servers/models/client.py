@@ -1,0 +1,103 @@
+"""What the host does for single users: ports forwarded to them, and networks behind them."""
+
+from __future__ import annotations
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+from users.models import VpnUser
+from users.rows import SharedRow
+
+from .. import client_networks, forwards
+from .route import OfServer
+from .server import Server
+
+PORT = (MinValueValidator(1), MaxValueValidator(65535))
+
+
+class Protocol(models.TextChoices):
+    TCP = "tcp", "TCP"
+    UDP = "udp", "UDP"
+    BOTH = "both", "TCP and UDP"
+
+
+class PortForward(OfServer):
+    """A port, or a range of them, of the hosts' public addresses that leads to a user's client while it is connected
+    there. With several devices, to the one that has the user's static address."""
+
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="forwards")
+    user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="forwards")
+    protocol = models.CharField(max_length=4, choices=Protocol, default=Protocol.TCP)
+    port = models.PositiveIntegerField("external port", validators=PORT)
+    last_port = models.PositiveIntegerField(
+        null=True, blank=True, validators=PORT, help_text="Of a range; empty: this one port."
+    )
+    to_port = models.PositiveIntegerField(
+        "client's port", null=True, blank=True, validators=PORT, help_text="The first of them; empty: the same."
+    )
+    comment = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["server", "port", "protocol"]
+
+    def __str__(self) -> str:
+        return f"{self.get_protocol_display()} {self.port}" + (f"-{self.last_port}" if self.last_port else "")
+
+    def clean(self) -> None:
+        forwards.check(self)
+
+
+class ClientNetwork(SharedRow, OfServer):
+    """A network behind a user's client that the server routes to it.
+
+    Several users may serve the same network; ``active`` says who does now. ``probe_ok`` is what the host last said
+    about the probe address (None: nothing yet), ``probe_changed`` since when.
+    """
+
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="client_networks")
+    user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="client_networks")
+    network = models.CharField(max_length=43, help_text="Behind this user's client, for example 192.168.77.0/24.")
+    priority = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text="Who serves the same network: 1 is the primary, greater ones stand by.",
+    )
+    probe_address = models.GenericIPAddressField(
+        null=True,
+        blank=True,
+        help_text="An address in the network, behind this very gateway: where it falls silent, another one takes over.",
+    )
+    probe_port = models.PositiveIntegerField(
+        null=True, blank=True, validators=PORT, help_text="TCP; empty: ping it (ICMP)."
+    )
+    comment = models.CharField(max_length=200, blank=True)
+
+    active = models.BooleanField(default=False, editable=False)
+    probe_ok = models.BooleanField(null=True, editable=False)
+    probe_changed = models.DateTimeField(null=True, editable=False)
+
+    machine_fields = frozenset({"active", "probe_ok", "probe_changed"})
+
+    class Meta:
+        ordering = ["server", "network", "priority"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["server", "network", "user"],
+                name="client_network_once_of_user",
+                violation_error_message="This user serves this network already.",
+            ),
+            models.UniqueConstraint(
+                fields=["server", "network", "priority"],
+                name="client_network_priority_unique",
+                violation_error_message="Another user serves this network with this priority.",
+            ),
+            models.UniqueConstraint(
+                fields=["server", "network"], condition=models.Q(active=True), name="client_network_active_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.network} behind {self.user}"
+
+    def clean(self) -> None:
+        client_networks.check(self)

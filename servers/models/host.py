@@ -1,0 +1,84 @@
+"""The machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+
+from users.models import name_validator, new_id
+from users.queueing import after_commit
+from users.rows import SharedRow
+
+from .. import changes, checks
+
+
+class Host(SharedRow):
+    """A machine that clients' tunnels end on. Its worker reports in over Redis; see ``hostnet``."""
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
+    name = models.CharField(max_length=64, unique=True, validators=[name_validator])
+    public_address = models.CharField(
+        max_length=253,
+        blank=True,
+        validators=[checks.host_address4],
+        help_text="IPv4 address or name where clients send their WireGuard packets.",
+    )
+    public_address6 = models.CharField(
+        max_length=253,
+        blank=True,
+        validators=[checks.host_address6],
+        verbose_name="public IPv6 address",
+        help_text="IPv6 address, if it has one.",
+    )
+    pass_foreign = models.BooleanField(
+        "open other firewalls for us",
+        default=False,
+        help_text="Put a rule for our packets into other firewalls of this host (docker's, ufw's, firewalld's) that "
+        "would drop them. Off: the host's page only says which.",
+    )
+    enabled = models.BooleanField(default=True, help_text="Off: its tunnels are taken down and it gets no new clients.")
+
+    # Raised by every change that concerns this host, in the change's own transaction. An old message never wins.
+    version = models.BigIntegerField(default=1, editable=False)
+    boot = models.CharField(max_length=64, blank=True, editable=False)
+    backend = models.CharField(max_length=16, blank=True, editable=False)
+    applied_at = models.DateTimeField(null=True, blank=True, editable=False)
+    applied_version = models.BigIntegerField(default=0, editable=False)
+    drift = models.TextField(blank=True, editable=False)
+    drift_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_error = models.TextField(blank=True, editable=False)
+    # In words, other firewalls of the host that would drop our packets, each with the rule that lets them pass.
+    foreign = models.TextField(blank=True, editable=False)
+
+    machine_fields = frozenset(
+        {"version", "boot", "backend", "applied_at", "applied_version", "drift", "drift_at", "last_error", "foreign"}
+    )
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        if not self.public_address and not self.public_address6:
+            raise ValidationError({"public_address": "Give an IPv4 address, a name or an IPv6 address."})
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with changes.of_hosts() as changed:
+            super().save(*args, **kwargs)
+            changed.add(self.pk)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            changes.raise_versions([self.pk])
+            self.refresh_from_db(fields=["version", "boot"])
+            # Without a row nobody can work out its state any more: this is the last word that it gets from us.
+            after_commit("wgpeers.dismiss", self.public_id, self.version, self.boot)
+            return super().delete(*args, **kwargs)
+
+    @property
+    def queue(self) -> str:
+        return f"host.{self.public_id}"

@@ -1,0 +1,107 @@
+"""What a server's clients reach through its hosts, and where their names are looked up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.validators import MaxValueValidator
+from django.db import models
+
+from .. import changes, checks
+from .server import Server
+
+
+class OfServer(models.Model):
+    """A row that belongs to a server: whatever becomes of it, the server's hosts are told."""
+
+    server: models.ForeignKey[Server, Server]
+    server_id: int
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with changes.of_hosts() as changed:
+            super().save(*args, **kwargs)
+            changed.update(self.server.attachments.values_list("host_id", flat=True))
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with changes.of_hosts() as changed:
+            changed.update(self.server.attachments.values_list("host_id", flat=True))
+            return super().delete(*args, **kwargs)
+
+
+class Route(OfServer):
+    """A network that a server's clients reach through its hosts, or that they must not send through them."""
+
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="routes")
+    network = models.CharField(
+        max_length=43, help_text="For example 192.168.1.0/24; 0.0.0.0/0 or ::/0 sends everything."
+    )
+    nat = models.BooleanField(
+        "NAT",
+        default=True,
+        help_text="Clients appear there with the host's own address; off: with their tunnel address, and the network "
+        "reaches them too.",
+    )
+    nat_interface = models.CharField(
+        "NAT only out of",
+        max_length=15,
+        blank=True,
+        validators=[checks.interface_name],
+        help_text="An interface of the host, for example eth1; empty: whichever the packets leave by.",
+    )
+    netmap = models.CharField(
+        max_length=43,
+        blank=True,
+        help_text="The real network, equally long, where clients know it by the one above (1:1, both directions).",
+    )
+    metric = models.PositiveIntegerField(
+        default=0, validators=[MaxValueValidator(9999)], help_text="For clients; the lowest wins. 0: theirs to choose."
+    )
+    net_gateway = models.BooleanField(
+        "not through the tunnel", default=False, help_text="Left out of every other route, such as 0.0.0.0/0."
+    )
+    comment = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["server", "network"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["server", "network"],
+                name="route_unique_of_server",
+                violation_error_message="This server has a route to this network already.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.network
+
+    def clean(self) -> None:
+        checks.route(self)
+
+
+class SplitDomain(OfServer):
+    """A domain whose names are looked up at servers of its own (split DNS)."""
+
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="split_domains")
+    domain = models.CharField(max_length=253, validators=[checks.domains], help_text="For example corp.example.")
+    dns_servers = models.CharField(
+        "DNS servers", max_length=400, validators=[checks.addresses], help_text="Separated by commas."
+    )
+
+    class Meta:
+        ordering = ["server", "domain"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["server", "domain"],
+                name="split_domain_unique_of_server",
+                violation_error_message="This server sends this domain elsewhere already.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.domain
+
+    def clean(self) -> None:
+        checks.split_domain(self)

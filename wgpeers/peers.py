@@ -1,0 +1,79 @@
+"""Connections as their hosts know them: with the ports, networks and names that follow them from host to host."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import QuerySet
+
+from servers.hostnet.state import Forward, Peer, Probe
+from servers.models import Address, ClientNetwork, PortForward, Protocol, Server
+
+from .models import Connection
+
+
+def peer_of(connection: Connection, server: Server) -> Peer:
+    return peers_of(server, [connection])[0]
+
+
+def peers_of(server: Server, connections: Sequence[Connection]) -> list[Peer]:
+    """In the order of ``connections``, all of ``server``. What a server does not have costs one query each, however
+    many connections there are."""
+    forwards = _by_user(PortForward.objects.filter(server=server), connections)
+    networks = _by_user(ClientNetwork.objects.filter(server=server).order_by("network", "priority"), connections)
+    holders = _holders(server, connections) if forwards or networks else set()
+    peers = []
+    for connection in connections:
+        user = connection.user_id if connection.pk in holders else None
+        mine = networks.get(user, [])
+        peers.append(
+            Peer(
+                connection.public_id,
+                connection.version,
+                connection.wg_public_key,
+                allowed_ips=_own_addresses(connection),
+                networks=_networks(mine),
+                probes=tuple(Probe(n.network, n.probe_address, n.probe_port or 0) for n in mine if n.probe_address),
+                forwards=tuple(each for forward in forwards.get(user, []) for each in forwards_of(forward)),
+            )
+        )
+    return peers
+
+
+def _own_addresses(connection: Connection) -> tuple[str, ...]:
+    return (f"{connection.address}/32", *((f"{connection.address6}/128",) if connection.address6 else ()))
+
+
+def _networks(rows: Sequence[ClientNetwork]) -> tuple[str, ...]:
+    """What is routed to the user: the networks that it serves now, and every probe address, so that one that has
+    failed is seen to be well again."""
+    probed = [f"{row.probe_address}/{128 if ':' in row.probe_address else 32}" for row in rows if row.probe_address]
+    return tuple(dict.fromkeys([*(row.network for row in rows if row.active), *probed]))
+
+
+def forwards_of(forward: PortForward) -> list[Forward]:
+    protocols = ["tcp", "udp"] if forward.protocol == Protocol.BOTH else [forward.protocol]
+    last, to_port = forward.last_port or forward.port, forward.to_port or forward.port
+    return [Forward(protocol, forward.port, last, to_port) for protocol in protocols]
+
+
+def _by_user(rows: QuerySet[Any], connections: Sequence[Connection]) -> dict[int | None, list[Any]]:
+    """The rows by the user they are for; of one connection only its own user's are read."""
+    if len(connections) == 1:
+        rows = rows.filter(user=connections[0].user_id)
+    found: defaultdict[int | None, list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row.user_id].append(row)
+    return dict(found)
+
+
+def _holders(server: Server, connections: Sequence[Connection]) -> set[int]:
+    """Which of the connections (primary keys) have their user's static address: of a user's several devices, it is
+    the one that ports and networks are for."""
+    if not server.multi_device:
+        return {connection.pk for connection in connections}
+    static = Address.objects.filter(server=server, dynamic=False, part__in=[each.part for each in connections])
+    parts = set(static.values_list("part", "user_id"))
+    return {each.pk for each in connections if (each.part, each.user_id) in parts}
