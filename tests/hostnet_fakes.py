@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from servers.hostnet.firewall import FirewallError, ruleset
-from servers.hostnet.plan import SeenLink
-from servers.hostnet.state import Interface
+from servers.hostnet.links import LinkError
+from servers.hostnet.plan import USUAL_MTU, Seen, SeenLink
+from servers.hostnet.routing import HostRoute
+from servers.hostnet.state import Interface, Peer
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Device, PeerChange, SeenPeer, WireGuardError
 
@@ -58,6 +60,8 @@ class FakeWireGuard:
         if private_key is not None:
             device = dataclasses.replace(device, public_key=keys.public_of(private_key))
         if port is not None:
+            if port and any(other.port == port for name, other in self.devices.items() if name != interface):
+                raise WireGuardError(f"{interface}: the port is in use")
             device = dataclasses.replace(device, port=port)
         self.devices[interface] = device
         changes = [*peers]
@@ -86,12 +90,21 @@ class FakeWireGuard:
 
 
 class FakeLinks:
+    """``host_routes`` and ``outer_mtu`` are the world around. As in the kernel, a network has one route, and only a
+    link that is up has any."""
+
     def __init__(self) -> None:
         self.links: dict[str, SeenLink] = {}
+        self.host_routes: tuple[HostRoute, ...] = ()
+        self.outer_mtu = USUAL_MTU
         self.forwarding = False
+        self.changes = 0
 
     def read(self) -> dict[str, SeenLink]:
         return dict(self.links)
+
+    def look(self, devices: Mapping[str, Device]) -> Seen:
+        return Seen(devices, dict(self.links), self.host_routes, self.outer_mtu)
 
     def bring_up(self, name: str, mtu: int) -> None:
         self.links[name] = dataclasses.replace(self.links[name], up=True, mtu=mtu)
@@ -104,6 +117,21 @@ class FakeLinks:
         link = self.links[name]
         self.links[name] = dataclasses.replace(link, addresses=link.addresses - {address})
 
+    def add_route(self, name: str, network: str) -> None:
+        self.changes += 1
+        link = self.links[name]
+        if not link.up:
+            raise LinkError(f"{name}: the link is down")
+        taken = any(network in other.routes for other in self.links.values() if other is not link)
+        if taken or any(route.network == network for route in self.host_routes):
+            raise LinkError(f"{name}: the host has another route to {network}")
+        self.links[name] = dataclasses.replace(link, routes=link.routes | {network})
+
+    def remove_route(self, name: str, network: str) -> None:
+        self.changes += 1
+        link = self.links[name]
+        self.links[name] = dataclasses.replace(link, routes=link.routes - {network})
+
     def delete(self, name: str) -> None:
         self.links.pop(name, None)
 
@@ -112,16 +140,41 @@ class FakeLinks:
 
 
 class FakeFirewall:
+    """Refuses all changes where ``broken``; ``asked`` are the single changes: interface, gone and new connections."""
+
     def __init__(self) -> None:
         self.text = ""
         self.changed_by_others = False
         self.broken = False
+        self.asked: list[tuple[str, list[str], list[str]]] = []
 
     def drifted(self) -> bool:
         return self.changed_by_others
+
+    def differs(self, interfaces: Sequence[Interface], web_port: int) -> bool:
+        return self.changed_by_others or self.text != ruleset(interfaces, web_port)
 
     def apply(self, interfaces: Sequence[Interface], web_port: int) -> None:
         if self.broken:
             raise FirewallError("nft: refused")
         self.text = ruleset(interfaces, web_port)
         self.changed_by_others = False
+
+    def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
+        assert interface.peers == ()
+        if self.broken:
+            raise FirewallError("nft: refused")
+        self.asked.append((interface.name, [peer.connection for peer in gone], [peer.connection for peer in new]))
+
+
+class FakeFollower:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, list[str], list[str]]] = []
+
+    def follow(self, interfaces: Sequence[Interface]) -> None:
+        self.told.append(("follow", [], [peer.connection for i in interfaces for peer in i.peers]))
+
+    def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
+        self.told.append((interface.name, [peer.connection for peer in gone], [peer.connection for peer in new]))

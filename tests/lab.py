@@ -8,7 +8,8 @@
 
 A namespace here is a process that holds a network and a mount namespace, not a file. Whatever dies, be it the test
 itself by SIGKILL, nothing stays behind: the processes in a namespace are found by it and ended. Each has a
-``/run/wireguard`` of its own, because WireGuard's sockets are files, which network namespaces would share.
+``/run/wireguard`` of its own, because WireGuard's sockets are files, which network namespaces would share; so it
+has unbound's directories.
 """
 
 from __future__ import annotations
@@ -37,12 +38,15 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 T = TypeVar("T")
 
 PROJECT = Path(__file__).resolve().parent.parent
-COMMAND_TIMEOUT = 20.0  # seconds for a command that should end by itself
+# Time limits are this many times as long where the whole machine is emulated (tests/kernel).
+PATIENCE = float(os.environ.get("LAB_PATIENCE", "1"))
+COMMAND_TIMEOUT = 20.0 * PATIENCE  # seconds for a command that should end by itself
 CLONE_NEWNET = 0x40000000
 # Holds a namespace until its input ends, which it also does when we are killed; then it ends all else in there.
 HOLDER = """
-mount -t sysfs sysfs /sys && mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard && ip link set lo up &&
-echo ready && cat
+mount -t sysfs sysfs /sys && mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard &&
+mkdir -p /etc/unbound /var/lib/unbound && mount -t tmpfs -o mode=755 tmpfs /etc/unbound &&
+mount -t tmpfs -o mode=755 tmpfs /var/lib/unbound && ip link set lo up && echo ready && cat
 network=$(readlink /proc/self/ns/net)
 for process in /proc/[0-9]*; do
     pid=${process#/proc/}
@@ -54,7 +58,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def until(condition: Callable[[], T], timeout: float = 10.0, every: float = 0.02) -> T:
     """Ask ``condition`` until its answer is true, and return that; raise ``TimeoutError`` after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while True:
         answer = condition()
         if answer:
@@ -148,7 +152,7 @@ class Namespace:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         return self.call(lambda: socket.socket(family, kind))
 
-    def ask_tcp(self, address: str, port: int, data: bytes = b"hello", timeout: float = 1.0) -> bytes | None:
+    def ask_tcp(self, address: str, port: int, data: bytes = b"hello", timeout: float = 1.0 * PATIENCE) -> bytes | None:
         """What a TCP server answers to ``data``; None when it cannot be reached within ``timeout`` seconds."""
         with self.socket(address, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
@@ -159,7 +163,7 @@ class Namespace:
             except OSError:
                 return None
 
-    def ask_udp(self, address: str, port: int, data: bytes = b"hello", timeout: float = 1.0) -> bytes | None:
+    def ask_udp(self, address: str, port: int, data: bytes = b"hello", timeout: float = 1.0 * PATIENCE) -> bytes | None:
         """What a UDP server answers to ``data``; None when nothing comes within ``timeout`` seconds."""
         with self.socket(address, socket.SOCK_DGRAM) as connection:
             connection.settimeout(timeout)
@@ -170,7 +174,7 @@ class Namespace:
             except OSError:
                 return None
 
-    def pings(self, address: str, timeout: float = 1.0) -> bool:
+    def pings(self, address: str, timeout: float = 1.0 * PATIENCE) -> bool:
         """Whether one ICMP echo request is answered within ``timeout`` seconds."""
         return self.run("ping", "-n", "-c1", f"-W{timeout:g}", address, check=False).returncode == 0
 
@@ -273,6 +277,18 @@ class Lab:
             machine.ip("route", "add", "default", "via", f"2001:db8:{number}::1")
         return machine
 
+    def add_behind(self, client: Machine, number: int) -> Machine:
+        """A machine on a network behind ``client``, which routes for it; addresses are those of ``add_lan``."""
+        machine = self.add_lan(client, number, routed=True)
+        client.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        return machine
+
+    def add_far_address(self, *addresses: str) -> None:
+        """Give the machine ``internet`` further addresses, in no network that anybody else is on: (``203.0.113.9``)."""
+        for address in addresses:
+            length = 128 if ":" in address else 32
+            self.internet.ip("addr", "add", f"{address}/{length}", "dev", "br0", *(["nodad"] if length == 128 else []))
+
     def _on_internet(self, kind: str, interface: str, number: int) -> Machine:
         name = f"{kind}{number}-{self._tag}"
         machine = Machine(name, interface, f"198.51.100.{number}", f"2001:db8:1::{number}")
@@ -283,6 +299,7 @@ class Lab:
         self.internet.ip("link", "set", port, "master", "br0", "up")
         _configure(machine, 24)
         machine.ip("route", "add", "default", "via", self.internet.address)
+        machine.ip("route", "add", "default", "via", self.internet.address6)
         return machine
 
 
@@ -394,7 +411,10 @@ class KeyPair:
 
 
 class Tunnel:
-    """A client's WireGuard interface, by ``wireguard-go`` and ``wg``; no part of the project is used for it."""
+    """A client's WireGuard interface, by ``wireguard-go`` and ``wg``; no part of the project is used for it.
+
+    With ``WG_BACKEND=kernel`` in the environment it is the kernel's own, beside which ``wireguard-go`` refuses to run.
+    """
 
     def __init__(
         self, where: Namespace, keys: KeyPair, addresses: Sequence[str], name: str = "wgp0", mtu: int = 1420
@@ -402,8 +422,11 @@ class Tunnel:
         self._where = where
         self.name = name
         self.keys = keys
-        where.run("wireguard-go", name)
-        where.run("wg", "set", name, "private-key", "/dev/stdin", text=keys.private)
+        if os.environ.get("WG_BACKEND") == "kernel":
+            where.ip("link", "add", name, "type", "wireguard")
+        else:
+            where.run("wireguard-go", name)
+        where.run("wg", "set", name, "private-key", "/proc/self/fd/0", text=keys.private)
         for address in addresses:
             where.ip("addr", "add", address, "dev", name, *(["nodad"] if ":" in address else []))
         where.ip("link", "set", name, "up", "mtu", str(mtu))
@@ -481,7 +504,9 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def ended_afterwards(process: subprocess.Popen[Any], timeout: float = 10.0) -> Iterator[subprocess.Popen[Any]]:
+def ended_afterwards(
+    process: subprocess.Popen[Any], timeout: float = 10.0 * PATIENCE
+) -> Iterator[subprocess.Popen[Any]]:
     """Ask ``process`` to end (SIGTERM) on the way out; kill it when it does not within ``timeout`` seconds."""
     try:
         yield process

@@ -1,4 +1,4 @@
-"""The text of our nftables table. What it does to packets is in tests/host."""
+"""The text of our nftables table, and what it is made of. What it does to packets is in tests/host."""
 
 from __future__ import annotations
 
@@ -10,31 +10,54 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servers.hostnet.firewall import FirewallError, route_spans, ruleset
-from servers.hostnet.state import Interface, Route
+from servers.hostnet.firewall import Firewall, FirewallError, ruleset
+from servers.hostnet.forwards import Forwards
+from servers.hostnet.reach import Reach
+from servers.hostnet.spans import Network, mapped, most_specific
+from servers.hostnet.state import Forward, Interface, Peer, Route
 
 RED = Interface("wgs1", "red", 51820, ("10.9.0.1/24",), 0, False, 360, (Route("10.0.0.0/8", False),), ())
+EVERYTHING = (0, (1 << 32) - 1)
 
 
 def number(address: str) -> int:
     return int(ipaddress.ip_address(address))
 
 
-def test_more_specific_route_decides_about_nat() -> None:
-    routes = (Route("0.0.0.0/0", True), Route("10.0.0.0/8", False), Route("10.20.0.0/16", True), Route("::/0", True))
-    assert route_spans(routes, 4) == [
-        (0, number("9.255.255.255"), True),
-        (number("10.0.0.0"), number("10.19.255.255"), False),
-        (number("10.20.0.0"), number("10.20.255.255"), True),
-        (number("10.21.0.0"), number("10.255.255.255"), False),
-        (number("11.0.0.0"), number("255.255.255.255"), True),
+def network(text: str) -> Network:
+    return ipaddress.ip_network(text)
+
+
+def span(text: str) -> tuple[int, int]:
+    return int(network(text).network_address), int(network(text).broadcast_address)
+
+
+def reach(*routes: Route, version: int = 4, restrict: bool = True) -> Reach:
+    return Reach.of(dataclasses.replace(RED, routes=routes, restrict=restrict), version)
+
+
+def pairs(*texts: str) -> list[tuple[Network, Network]]:
+    return [(network(here), network(there)) for here, there in (text.split() for text in texts)]
+
+
+# Networks that overlap
+
+
+def test_more_specific_network_decides() -> None:
+    networks = {"0.0.0.0/0": 1, "10.0.0.0/8": 2, "10.20.0.0/16": 1}
+    assert most_specific({network(text): label for text, label in networks.items()}) == [
+        (0, number("9.255.255.255"), 1),
+        (number("10.0.0.0"), number("10.19.255.255"), 2),
+        (number("10.20.0.0"), number("10.20.255.255"), 1),
+        (number("10.21.0.0"), number("10.255.255.255"), 2),
+        (number("11.0.0.0"), number("255.255.255.255"), 1),
     ]
-    assert route_spans(routes, 6) == [(0, (1 << 128) - 1, True)]
+    assert most_specific({network("::/0"): 1}) == [(0, (1 << 128) - 1, 1)]
 
 
 def test_neighbours_alike_are_joined() -> None:
-    halves = (Route("10.0.0.0/9", True), Route("10.128.0.0/9", True))
-    assert route_spans(halves, 4) == [(number("10.0.0.0"), number("10.255.255.255"), True)]
+    halves = {network("10.0.0.0/9"): 1, network("10.128.0.0/9"): 1}
+    assert most_specific(halves) == [(*span("10.0.0.0/8"), 1)]
 
 
 # Few addresses, so that networks overlap: 10.0.0.0 to 10.0.0.255.
@@ -46,15 +69,145 @@ networks = st.builds(
 
 
 @given(st.dictionaries(networks, st.booleans(), max_size=12), st.integers(0, 255))
-def test_spans_say_of_each_address_what_the_longest_prefix_says(
-    routes: dict[ipaddress.IPv4Network, bool], last: int
-) -> None:
+def test_spans_say_of_each_address_what_the_longest_prefix_says(said: dict[Network, bool], last: int) -> None:
     address = ipaddress.IPv4Address(f"10.0.0.{last}")
-    spans = route_spans([Route(str(network), nat) for network, nat in routes.items()], 4)
+    spans = most_specific(said)
     assert all(left[1] < right[0] for left, right in itertools.pairwise(spans))
-    around = sorted((network for network in routes if address in network), key=lambda network: network.prefixlen)
-    expected = [routes[around[-1]]] if around else []
-    assert [nat for first, end, nat in spans if first <= int(address) <= end] == expected
+    around = sorted((each for each in said if address in each), key=lambda each: each.prefixlen)
+    expected = [said[around[-1]]] if around else []
+    assert [label for first, end, label in spans if first <= int(address) <= end] == expected
+
+
+@given(networks, st.integers(0, 255), st.integers(0, 255))
+def test_pieces_of_a_netmap_keep_the_distance_from_its_beginning(here: Network, first: int, last: int) -> None:
+    there = ipaddress.ip_network((f"192.168.{first}.{last}", here.prefixlen), strict=False)
+    base = int(here.network_address)
+    begin, end = base + first % here.num_addresses, base + last % here.num_addresses
+    begin, end = min(begin, end), max(begin, end)
+    covered: dict[int, int] = {}
+    for piece, real in mapped([(begin, end, (here, there))]):
+        covered |= dict(zip(map(int, piece), map(int, real), strict=True))
+    assert covered == {n: n - base + int(there.network_address) for n in range(begin, end + 1)}
+
+
+# What routes say
+
+
+def test_routes_with_and_without_nat() -> None:
+    it = reach(Route("10.1.0.0/16", True), Route("10.2.0.0/16", False), Route("10.3.0.0/16", True, "eth1"))
+    assert it.routes == [span("10.1.0.0/16"), span("10.2.0.0/16"), span("10.3.0.0/16")]
+    assert it.plain == [span("10.2.0.0/16")]
+    assert it.nat == {"": [span("10.1.0.0/16")], "eth1": [span("10.3.0.0/16")]}
+    assert it.given == [(number("10.1.0.0"), number("10.3.255.255"))]
+    assert (it.netmap, it.unmap) == ([], [])
+    assert reach(Route("10.1.0.0/16", True), version=6).routes == []
+
+
+def test_without_restriction_everything_is_reached_where_no_route_says_otherwise() -> None:
+    assert reach(restrict=False).nat == {"": [EVERYTHING]}
+    assert reach(restrict=False).given == []  # clients were given no such route
+    assert reach(restrict=False, version=6).routes == [(0, (1 << 128) - 1)]
+    it = reach(Route("10.0.0.0/8", False), restrict=False)
+    assert it.plain == [span("10.0.0.0/8")]
+    assert it.nat[""] == [(0, number("9.255.255.255")), (number("11.0.0.0"), EVERYTHING[1])]
+    assert reach(Route("0.0.0.0/0", False), restrict=False).plain == [EVERYTHING]
+
+
+def test_netmap_leads_there_and_without_nat_back() -> None:
+    it = reach(Route("10.60.0.0/24", False, "", "10.50.0.0/24"), Route("10.61.0.0/24", True, "", "10.51.0.0/24"))
+    assert it.netmap == pairs("10.60.0.0/24 10.50.0.0/24", "10.61.0.0/24 10.51.0.0/24")
+    assert it.unmap == pairs("10.50.0.0/24 10.60.0.0/24")
+    assert (it.routes, it.nat) == ([], {"": [span("10.61.0.0/24")]})
+    assert it.real == [span("10.50.0.0/24"), span("10.51.0.0/24")]
+    assert it.open == [span("10.50.0.0/24")]
+
+
+def test_more_specific_route_cuts_a_hole_into_a_netmap() -> None:
+    it = reach(Route("10.60.0.0/24", False, "", "10.50.0.0/24"), Route("10.60.0.128/25", True))
+    assert it.netmap == pairs("10.60.0.0/25 10.50.0.0/25")
+    assert it.unmap == pairs("10.50.0.0/25 10.60.0.0/25")
+    assert it.routes == [span("10.60.0.128/25")]
+
+
+def test_real_network_is_known_by_one_name_only() -> None:
+    it = reach(Route("10.60.0.0/24", False, "", "10.50.0.0/24"), Route("10.61.0.0/24", False, "", "10.50.0.0/24"))
+    assert it.netmap == pairs("10.60.0.0/24 10.50.0.0/24", "10.61.0.0/24 10.50.0.0/24")
+    assert it.unmap == pairs("10.50.0.0/24 10.60.0.0/24")
+
+
+def test_real_network_is_hidden_from_wider_routes_but_not_from_its_own() -> None:
+    netmap = Route("10.60.0.0/24", False, "", "10.50.0.0/24")
+    assert reach(netmap, Route("10.48.0.0/14", True)).routes == [
+        (number("10.48.0.0"), number("10.49.255.255")),
+        (number("10.50.1.0"), number("10.51.255.255")),
+    ]
+    assert reach(netmap, Route("10.50.0.0/24", True)).routes == [span("10.50.0.0/24")]
+    assert reach(netmap, Route("10.50.0.7/32", True)).routes == [span("10.50.0.7/32")]
+
+
+# Which port leads to whom
+
+
+def peer(name: str, version: int, *forwards: Forward, addresses: tuple[str, ...] = ()) -> Peer:
+    return Peer(name, version, "key", addresses or (f"10.9.0.{version}/32",), forwards=forwards)
+
+
+def test_ranges_become_single_ports_in_every_family_of_the_peer() -> None:
+    both = peer("a", 1, Forward("tcp", 80, 81, 8080), addresses=("10.9.0.1/32", "fd01::1/128"))
+    assert Forwards([both]).elements() == {
+        ("forwards4", "tcp . 80 : 10.9.0.1 . 8080"),
+        ("forwards4", "tcp . 81 : 10.9.0.1 . 8081"),
+        ("forwards6", "tcp . 80 : fd01::1 . 8080"),
+        ("forwards6", "tcp . 81 : fd01::1 . 8081"),
+        *((f"targets{v}", f"{a} . tcp . {p}") for v, a in ((4, "10.9.0.1"), (6, "fd01::1")) for p in (8080, 8081)),
+    }
+
+
+def test_newest_peer_has_a_port_that_two_want() -> None:
+    old, new = peer("old", 5, Forward("tcp", 80, 80, 80)), peer("new", 6, Forward("tcp", 80, 80, 80))
+    granted = {("forwards4", "tcp . 80 : 10.9.0.6 . 80"), ("targets4", "10.9.0.6 . tcp . 80")}
+    assert Forwards([old, new]).elements() == Forwards([new, old]).elements() == granted
+    forwards = Forwards([old, new])
+    delete, add = forwards.change([new], [])
+    assert (set(delete), set(add)) == (granted, Forwards([old]).elements())
+    assert forwards.change([new], []) == ([], [])
+
+
+def test_peer_that_reconnects_with_its_address_changes_nothing() -> None:
+    before = peer("before", 5, Forward("udp", 53, 53, 53), addresses=("10.9.0.9/32",))
+    after = dataclasses.replace(before, connection="after", version=6)
+    assert Forwards([before]).change([before], [after]) == ([], [])
+
+
+ports = st.builds(
+    lambda protocol, port, more, to: Forward(protocol, port, port + more, to),
+    st.sampled_from(("tcp", "udp")),
+    st.integers(1, 6),
+    st.integers(0, 3),
+    st.integers(1, 4),
+)
+peers = st.builds(lambda name, version, each: peer(name, version, *each), st.sampled_from("abc"), st.integers(1, 9),
+                  st.lists(ports, max_size=3))  # fmt: skip
+
+
+@given(st.lists(st.tuples(peers, st.booleans()), max_size=12))
+def test_changes_add_up_to_what_a_full_state_gives(steps: list[tuple[Peer, bool]]) -> None:
+    forwards, here, table = Forwards(), dict[str, Peer](), set[tuple[str, str]]()
+    for new, stays in steps:
+        old = here.pop(new.connection, None)
+        delete, add = forwards.change([old] if old else [], [new] if stays else [])
+        # nftables refuses to delete what is not there, and to add a key twice.
+        assert set(delete) <= table
+        assert not set(add) & table
+        table = table - set(delete) | set(add)
+        if stays:
+            here[new.connection] = new
+        assert table == forwards.elements() == Forwards(here.values()).elements()
+        keys = [element.partition(" : ")[0] for name, element in table if name == "forwards4"]
+        assert len(keys) == len(set(keys))
+
+
+# The text
 
 
 def test_table_is_replaced_in_one_transaction() -> None:
@@ -65,21 +218,35 @@ def test_table_is_replaced_in_one_transaction() -> None:
 def test_everything_not_allowed_is_dropped_also_without_servers() -> None:
     text = ruleset((), 9790)
     assert 'iifname != "lo" iifname != "wgs*" tcp dport 9790 drop' in text
-    assert text.count('iifname "wgs*" drop') == 2  # input and forward
-    assert text.count('oifname "wgs*" drop') == 1
-    assert text.count("accept") == 4  # the chains' policies, and replies to the host's own connections
+    assert text.count('\t\tiifname "wgs*" drop') == 2  # input and forward
+    assert text.count('\t\toifname "wgs*" drop') == 1
+    accepts = [line.strip() for line in text.splitlines() if line.endswith(" accept") and "policy" not in line]
+    # Replies to the host's own connections, and errors about others that are let through; there are none.
+    assert len(accepts) == 3
+    assert all("ct state" in accept for accept in accepts)
     assert "masquerade" not in text
+    assert "dnat" not in text
 
 
 def test_ipv6_has_no_rule_where_the_server_has_no_ipv6() -> None:
-    text = ruleset((dataclasses.replace(RED, routes=(Route("::/0", True),)),), 9790)
+    text = ruleset((dataclasses.replace(RED, routes=(Route("::/0", True),), restrict=False),), 9790)
     assert "ip6" not in text
     assert "icmpv6" not in text
 
 
-def test_size_of_rules_does_not_grow_with_routes() -> None:
+def test_peer_may_have_an_address_of_a_version_that_its_server_has_no_more() -> None:
+    both = peer("a", 1, Forward("tcp", 80, 80, 8080), addresses=("10.9.0.1/32", "fd01::1/128"))
+    text = ruleset((dataclasses.replace(RED, peers=(both,)),), 9790)
+    assert "elements = { tcp . 80 : fd01::1 . 8080 }" in text  # as it is remembered: else it would seem to be gone
+    assert "@forwards6" not in text
+
+
+def test_size_of_rules_does_not_grow_with_routes_or_forwards() -> None:
     routes = tuple(Route(f"10.{number // 250}.{number % 250}.0/25", True) for number in range(5000))
     few, many = (ruleset((dataclasses.replace(RED, routes=each),), 9790).count("\n") for each in (routes[:1], routes))
+    assert few == many
+    one, thousand = (peer("a", 1, Forward("tcp", 1, last, 1)) for last in (1, 1000))
+    few, many = (ruleset((dataclasses.replace(RED, peers=(each,)),), 9790).count("\n") for each in (one, thousand))
     assert few == many
 
 
@@ -87,3 +254,37 @@ def test_size_of_rules_does_not_grow_with_routes() -> None:
 def test_nothing_but_our_names_gets_into_the_text(name: str) -> None:
     with pytest.raises(FirewallError):
         ruleset((dataclasses.replace(RED, name=name),), 9790)
+
+
+@pytest.mark.parametrize("name", ['eth0"', "eth0 accept", "wgs2", "eth*", "a b", "-x", "x" * 16, "eth0\n"])
+def test_nothing_but_names_of_interfaces_gets_into_the_text(name: str) -> None:
+    with pytest.raises(FirewallError, match="NAT interface"):
+        ruleset((dataclasses.replace(RED, routes=(Route("10.0.0.0/8", True, name),)),), 9790)
+
+
+BAD_PEERS = [
+    peer("a", 1, Forward("tcp . 1 : 1.1.1.1 . 1 }; flush ruleset", 1, 1, 1)),
+    peer("a", 1, Forward("icmp", 1, 1, 1)),
+    peer("a", 1, Forward("tcp", 1, 1, "1 }"), addresses=("10.9.0.5/32",)),  # type: ignore[arg-type]
+    peer("a", 1, Forward("tcp", 1, 1, 1), addresses=("10.9.0.5 }; flush ruleset",)),
+]
+
+
+@pytest.mark.parametrize("bad", BAD_PEERS)
+def test_nothing_but_addresses_and_ports_of_peers_gets_into_the_text(bad: Peer) -> None:
+    with pytest.raises(FirewallError):
+        ruleset((dataclasses.replace(RED, peers=(bad,)),), 9790)
+
+
+@pytest.mark.parametrize(
+    "route", [Route("10.0.0.0/8 }", True), Route("10.0.0.1/8", True), Route("10.0.0.0/8", True, "", "x")]
+)
+def test_nothing_but_networks_gets_into_the_text(route: Route) -> None:
+    with pytest.raises(FirewallError):
+        ruleset((dataclasses.replace(RED, routes=(route,)),), 9790)
+
+
+def test_single_changes_wait_for_the_first_table() -> None:
+    with pytest.raises(FirewallError, match="no table yet"):
+        Firewall().change(RED, [], [peer("a", 1, Forward("tcp", 1, 1, 1))])
+    Firewall().change(RED, [], [peer("a", 1)])  # nothing to do, so nothing is asked of nftables

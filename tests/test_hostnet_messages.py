@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servers.hostnet.messages import ADD_PEER, FULL_STATE, REMOVE_PEERS, BadMessage, read
-from servers.hostnet.state import AddPeer, HostState, Interface, Peer, RemovePeers, Route, to_json
+from servers.hostnet.messages import ADD_PEER, FULL_STATE, REMOVE_PEERS, SHOW_PLAN, BadMessage, Message, read
+from servers.hostnet.state import (
+    AddPeer,
+    Dns,
+    Forward,
+    HostState,
+    Interface,
+    Peer,
+    Probe,
+    RemovePeers,
+    Route,
+    ShowPlan,
+    Split,
+    to_json,
+)
 
 KEY = base64.b64encode(bytes(32)).decode()
 PEER = Peer("c1", 7, KEY, ("10.9.0.5/32", "fd01::5/128"))
@@ -18,6 +32,33 @@ RED = Interface("wgs1", "red", 51820, ("10.9.0.1/24",), 0, False, 360, (Route("1
 STATE = HostState("h1", 10, "boot", 9790, (RED,))
 ADD = AddPeer("red", PEER, ("c0",), "host.h1:confirm:c1")
 REMOVE = RemovePeers(11, ("c1",))
+# Everything that a state may have.
+GATEWAY = Peer(
+    "c2",
+    8,
+    KEY,
+    ("10.9.0.6/32",),
+    networks=("192.168.7.0/24", "fd77::/48"),
+    probes=(Probe("192.168.7.0/24", "192.168.7.1", 0), Probe("fd77::/48", "fd77::1", 443)),
+    forwards=(Forward("tcp", 8000, 8010, 80), Forward("udp", 53, 53, 53)),
+    names=("laptop.bob.acme.vpn",),
+)
+DNS = Dns("vpn", ("9.9.9.9", "2620:fe::fe"), "dns.quad9.net", (Split("corp.example", ("10.0.0.53",)),))
+BLUE = Interface(
+    "wgs2",
+    "blue",
+    51821,
+    ("10.9.0.1/24",),
+    1400,
+    True,
+    360,
+    (Route("10.1.0.0/16", True, "eth1"), Route("10.2.0.0/16", False, "", "10.3.0.0/16")),
+    (GATEWAY,),
+    restrict=False,
+    dns=DNS,
+)
+WHOLE = HostState("h1", 11, "boot", 9790, (RED, BLUE), pass_foreign=True)
+SHOW = ShowPlan(WHOLE, "host.h1:plan:0123abc")
 
 
 def changed(value: Any, path: str, new: object) -> Any:
@@ -29,9 +70,19 @@ def changed(value: Any, path: str, new: object) -> Any:
     return copy
 
 
-@pytest.mark.parametrize(("task", "message"), [(FULL_STATE, STATE), (ADD_PEER, ADD), (REMOVE_PEERS, REMOVE)])
-def test_message_survives_the_wire(task: str, message: HostState | AddPeer | RemovePeers) -> None:
-    assert read(task, to_json(message), "h1") == message
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (FULL_STATE, STATE),
+        (FULL_STATE, WHOLE),
+        (ADD_PEER, ADD),
+        (ADD_PEER, AddPeer("blue", GATEWAY)),
+        (REMOVE_PEERS, REMOVE),
+        (SHOW_PLAN, SHOW),
+    ],
+)
+def test_message_survives_the_wire(task: str, message: Message) -> None:
+    assert read(task, json.loads(json.dumps(to_json(message))), "h1") == message
 
 
 def test_addresses_are_taken_in_the_form_in_which_they_are_read_back() -> None:
@@ -80,6 +131,58 @@ def test_confirmation_goes_to_that_connections_list_only(name: str) -> None:
     assert read(ADD_PEER, changed(to_json(ADD), "confirm", ""), "h1")
 
 
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [
+        ("networks.0", "192.168.7.1/24"),
+        ("networks.0", "0.0.0.0/0"),
+        ("networks.1", "::/0"),
+        ("networks.0", "10.0.0.0/8; accept"),
+        ("probes.0.address", "gateway"),
+        ("probes.0.network", "192.168.7.1/24"),
+        ("probes.0.port", 65536),
+        ("probes.0.port", -1),
+        ("forwards.0.protocol", "tcp drop"),
+        ("forwards.0.port", 0),
+        ("forwards.0.last", 7999),
+        ("forwards.0.last", 65536),
+        ("forwards.0.to_port", 0),
+        ("forwards.0.to_port", 65530),
+        ("names.0", "laptop.bob\nserver:"),
+        ("names.0", 'x"'),
+        ("names.0", "-x.vpn"),
+    ],
+)
+def test_damaged_peer_is_refused(path: str, new: object) -> None:
+    data = to_json(AddPeer("blue", GATEWAY))
+    with pytest.raises(BadMessage):
+        read(ADD_PEER, changed(data, f"peer.{path}", new), "h1")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "host.h1:reports",
+        "host.h2:plan:1",
+        "host.h1:plan:",
+        "host.h1:plan:a:b",
+        "host.h1:plan",
+        "host.h1:alive",
+        "x",
+    ],
+)
+def test_plan_is_told_to_a_list_of_its_own_only(name: str) -> None:
+    with pytest.raises(BadMessage):
+        read(SHOW_PLAN, changed(to_json(SHOW), "confirm", name), "h1")
+
+
+@pytest.mark.parametrize(("path", "new"), [("state.host", "h2"), ("state", None), ("state.interfaces.0.name", "eth0")])
+def test_plan_of_a_damaged_state_is_refused(path: str, new: object) -> None:
+    with pytest.raises(BadMessage):
+        read(SHOW_PLAN, changed(to_json(SHOW), path, new), "h1")
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -98,7 +201,7 @@ def test_no_value_raises_anything_but_bad_message(path: str, new: object) -> Non
     assert isinstance(message, HostState)
 
 
-@given(st.sampled_from([FULL_STATE, ADD_PEER, REMOVE_PEERS, "celery.chord", ""]), json_values)
+@given(st.sampled_from([FULL_STATE, ADD_PEER, REMOVE_PEERS, SHOW_PLAN, "celery.chord", ""]), json_values)
 def test_nothing_at_all_is_refused(task: str, data: object) -> None:
     with pytest.raises(BadMessage):
         read(task, data, "h1")

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from servers.hostnet.state import AddPeer, HostState, Interface, Peer, RemovePeers
 from servers.hostnet.wanted import Wanted
 from servers.hostnet.wireguard.base import PeerChange
+from tests.hostnet_fakes import FakeLinks, FakeWireGuard
 
 SERVERS = ("red", "blue")
 ADDRESSES = tuple(f"10.9.0.{number}/32" for number in (2, 3))
@@ -405,3 +406,125 @@ def test_memory_of_ended_connections_is_bounded() -> None:
     wanted = ready(remember=3)
     wanted.remove(["a", "b", "c", "d"])
     assert [wanted.ended(connection) for connection in "abcd"] == [False, True, True, True]
+
+
+# Networks behind clients
+
+SITE, OTHER = "192.168.7.0/24", "192.168.8.0/24"
+
+
+def behind(name: str, version: int, *networks: str) -> Peer:
+    return Peer(name, version, f"{name}-key", (f"10.9.0.{version}/32",), networks=networks)
+
+
+def networks(wanted: Wanted) -> dict[str, tuple[str, ...]]:
+    return {peer.connection: peer.networks for interface in wanted.interfaces() for peer in interface.peers}
+
+
+def test_network_is_the_newest_ones_and_nobody_ends_because_of_it() -> None:
+    wanted = ready(behind("first", 5, SITE, OTHER))
+    assert wanted.add(AddPeer("red", behind("second", 11, SITE)), now=0.0) == ""
+    assert networks(wanted) == {"first": (OTHER,), "second": (SITE,)}
+    difference = wanted.difference("red")
+    assert difference.gone == (behind("first", 5, SITE, OTHER),)
+    assert {*difference.new} == {behind("second", 11, SITE), behind("first", 5, OTHER)}
+    # The winner comes first: WireGuard takes the network off the other one in the same moment.
+    assert [change.public_key for change in wanted.changes("red")] == ["second-key", "first-key"]
+    wanted.settle("red")
+    wanted.remove(["second"])
+    assert networks(wanted) == {"first": (SITE, OTHER)}
+    expected = [
+        PeerChange("first-key", ("10.9.0.5/32", SITE, OTHER)),
+        PeerChange("second-key", remove=True),
+    ]
+    assert wanted.changes("red") == expected
+    assert wanted.uses(SITE)
+    assert wanted.routes("red", SITE)
+    wanted.remove(["first"])
+    assert not wanted.uses(SITE)
+    assert not wanted.routes("red", SITE)
+    assert [gone.allowed_ips for gone in wanted.take_gone()] == [
+        ("10.9.0.11/32", SITE),
+        ("10.9.0.5/32", SITE, OTHER),
+    ]
+
+
+def test_own_address_of_a_peer_is_never_anothers_network() -> None:
+    wanted = ready(behind("first", 5))
+    assert wanted.add(AddPeer("red", behind("thief", 11, "10.9.0.5/32")), now=0.0) == ""
+    assert networks(wanted) == {"first": (), "thief": ()}
+    assert not wanted.routes("red", "10.9.0.5/32")
+    wanted.settle("red")
+    wanted.remove(["first"])
+    assert networks(wanted) == {"thief": ("10.9.0.5/32",)}
+    assert wanted.routes("red", "10.9.0.5/32")
+    assert [peer.connection for peer in wanted.difference("red").new] == ["thief"]
+    wanted.settle("red")
+    assert (
+        wanted.add(AddPeer("red", dataclasses.replace(behind("first", 5), connection="again", version=12)), 0.0) == ""
+    )
+    assert networks(wanted) == {"thief": (), "again": ()}
+    assert {peer.connection for peer in wanted.difference("red").new} == {"again", "thief"}
+
+
+def test_preview_is_what_a_full_state_would_make_and_leaves_no_trace() -> None:
+    wanted = ready(behind("first", 5, SITE), behind("late", 11))
+    interface = Interface("wgs1", "red", 1000, (), 0, False, 360, (), (behind("second", 6, SITE),))
+    state = HostState("h", 10, "boot", 9790, (interface,))
+    before = wanted.interfaces()
+    preview = wanted.preview(state, now=0.0)
+    assert preview is not None
+    assert {peer.connection for peer in preview[0].peers} == {"late", "second"}
+    assert wanted.preview(dataclasses.replace(state, version=9), now=0.0) is None
+    assert wanted.interfaces() == before
+    assert wanted.changed() == []
+    assert wanted.take_gone() == []
+    assert not wanted.ended("first")
+    assert networks(wanted)["first"] == (SITE,)
+
+
+peers = st.builds(
+    lambda number, mine: (f"c{number}", mine),
+    st.integers(2, 4),
+    st.sampled_from(((), (SITE,), ("10.9.0.3/32",), (SITE, OTHER), (SITE, "10.9.0.3/32"))),
+)
+steps = st.lists(
+    st.tuples(st.just("add"), peers)
+    | st.tuples(st.just("remove"), peers)
+    | st.tuples(st.just("full"), st.lists(peers, unique_by=lambda each: each[0], max_size=4))
+    | st.tuples(st.sampled_from(("push", "push", "push that fails")), st.none()),
+    max_size=15,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(steps)
+def test_what_is_handed_out_makes_wireguard_what_is_wanted(steps: list[tuple[str, Any]]) -> None:
+    """Whatever comes in between, also pushes of which WireGuard took all and something else then failed."""
+    wireguard, told = FakeWireGuard(FakeLinks()), dict[str, Peer]()
+    wireguard.create("wgs1")
+    wanted = Wanted("boot")
+    version = 1
+    for step, what in [("full", []), *steps, ("push", None)]:
+        version += 1
+        if step == "add":
+            connection, mine = what
+            wanted.add(AddPeer("red", Peer(connection, version, connection, (f"10.9.0.{connection[1:]}/32",), mine)), 0)
+        elif step == "remove":
+            wanted.remove([what[0]])
+        elif step == "full":
+            some = tuple(Peer(c, version, c, (f"10.9.0.{c[1:]}/32",), mine) for c, mine in what)
+            interface = Interface("wgs1", "red", 1000, (), 0, False, 360, (), some)
+            wanted.take_full(HostState("h", version, "boot", 9790, (interface,)), 0)
+        else:
+            wireguard.set("wgs1", peers=wanted.changes("red"))
+            if step == "push":
+                difference = wanted.difference("red")
+                for peer in difference.gone:
+                    assert told.pop(peer.connection) == peer
+                told |= {peer.connection: peer for peer in difference.new}
+                wanted.settle("red")
+    (interface,) = wanted.interfaces()
+    assert told == {peer.connection: peer for peer in interface.peers}
+    there = {peer.public_key: peer.allowed_ips for peer in wireguard.devices["wgs1"].peers.values()}
+    assert there == {peer.public_key: {*peer.routed} for peer in interface.peers}

@@ -52,32 +52,6 @@ def test_without_kernel_wireguard_the_tun_device_decides(tmp_path: Path) -> None
     assert grades(checks.wireguard(False, tmp_path / "tun")) == ["note"]
 
 
-CHAINS = """table ip filter {
-	chain INPUT {
-		type filter hook input priority filter; policy accept;
-	}
-	chain FORWARD {
-		type filter hook forward priority filter; policy drop;
-	}
-}
-table inet wgvpn {
-	chain input {
-		type filter hook input priority filter; policy drop;
-	}
-}
-table inet filter {
-	chain own {
-	}
-}
-"""
-
-
-def test_foreign_chains_that_drop_are_noticed_and_ours_are_not() -> None:
-    assert checks.dropping_hooks(CHAINS) == ["forward"]
-    assert checks.dropping_hooks(CHAINS.replace("inet wgvpn", "inet other")) == ["forward", "input"]
-    assert checks.dropping_hooks("") == []
-
-
 def test_forwarding_that_is_off_is_only_noted(tmp_path: Path) -> None:
     path = tmp_path / "ip_forward"
     path.write_text("0\n")

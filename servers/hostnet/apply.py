@@ -5,61 +5,31 @@ Every apply may be repeated. What fails is reported and left for the next one; w
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+from servers.hostnet.carry import HOST_ERRORS, Carrier, Failures, FirewallTools, LinkTools
 from servers.hostnet.conntrack import ConntrackError
 from servers.hostnet.firewall import FirewallError
-from servers.hostnet.links import LinkError
-from servers.hostnet.messages import OUR_INTERFACE
-from servers.hostnet.plan import (
-    AddAddress,
-    CreateInterface,
-    DeleteInterface,
-    RemoveAddress,
-    Seen,
-    SeenLink,
-    SetDevice,
-    SetLink,
-    SetPeers,
-    Step,
-    describe,
-    plan,
-)
-from servers.hostnet.state import AddPeer, HostState, Interface, RemovePeers
-from servers.hostnet.wanted import Gone, Held, Wanted
-from servers.hostnet.wireguard import keys
-from servers.hostnet.wireguard.base import Backend, Device, SeenPeer, WireGuardError
+from servers.hostnet.follow import Follower
+from servers.hostnet.plan import Seen, plan
+from servers.hostnet.routing import conflicts
+from servers.hostnet.state import AddPeer, HostState, Interface, Peer, RemovePeers
+from servers.hostnet.wanted import Difference, Gone, Held, Wanted
+from servers.hostnet.wireguard.base import Backend, SeenPeer, WireGuardError
+from servers.hostnet.words import describe, intend
 
 log = logging.getLogger("hostnet.apply")
 
 # A WireGuard session that carries packets renews its handshake at least this often (seconds). An older handshake
 # means silence; a younger one proves nothing, whatever shorter ping timeout a server has.
 HANDSHAKE_LIFE = 180
-HOST_ERRORS = (WireGuardError, LinkError, FirewallError)
-
-
-class LinkTools(Protocol):
-    """What apply needs of ``links.Links``."""
-
-    def read(self) -> dict[str, SeenLink]: ...
-    def bring_up(self, name: str, mtu: int) -> None: ...
-    def add_address(self, name: str, address: str) -> None: ...
-    def remove_address(self, name: str, address: str) -> None: ...
-    def delete(self, name: str) -> None: ...
-    def forward(self, *, ipv6: bool) -> None: ...
-
-
-class FirewallTools(Protocol):
-    """What apply needs of ``firewall.Firewall``."""
-
-    def drifted(self) -> bool: ...
-    def apply(self, interfaces: Sequence[Interface], web_port: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +51,6 @@ class BatchReport:
     gone: list[Gone]
 
 
-@dataclass(slots=True)
-class _Failures:
-    """Errors of one apply, by interface; steps on an interface that failed are left out."""
-
-    errors: dict[str, str] = field(default_factory=dict)
-
-    def note(self, interface: str, error: Exception) -> None:
-        self.errors.setdefault(interface, str(error))
-
-    def __str__(self) -> str:
-        return "; ".join(self.errors.values())
-
-
 class Applier:
     """Everything that changes this host. Its methods lock each other out, so that threads may share it."""
 
@@ -106,17 +63,18 @@ class Applier:
         key_dir: Path,
         flush: Callable[[Collection[str]], int],
         clock: Callable[[], float] = time.time,
+        followers: Iterable[Follower] = (),
     ) -> None:
         self._lock = threading.Lock()
         self._wanted = wanted
         self._backend = backend
-        self._links = links
         self._firewall = firewall
-        self._key_dir = key_dir
+        self._carrier = Carrier(backend, links, firewall, key_dir)
         self._flush = flush
         self._clock = clock
-        self._private_keys: dict[str, bytes] = {}
+        self._followers = tuple(followers)
         self._names: dict[str, str] = {}  # of interfaces by server, those included that are still to be removed
+        self._seen = Seen({}, {})  # the last time the host was read, without devices and links
         self._settled = False  # whether the last full apply succeeded: only then is a difference somebody else's doing
 
     # A full state
@@ -128,22 +86,24 @@ class Applier:
             unfinished = set(self._wanted.changed())
             if not self._wanted.take_full(state, self._clock()):
                 return None
-            failures = _Failures()
+            failures, interfaces = Failures(), self._wanted.interfaces()
             try:
-                seen = self._read()
+                seen = self._carrier.look()
                 drift = self._drift(before, unfinished, seen) if self._settled else []
                 self._settled = False
-                interfaces = self._wanted.interfaces()
-                public_keys = self._public_keys(interfaces, failures)
-                released = self._carry_out(interfaces, state.web_port, public_keys, seen, failures)
+                public_keys = self._carrier.load_keys(interfaces, failures)
+                released = self._carrier.carry_out(interfaces, state.web_port, seen, failures)
             except HOST_ERRORS as error:  # the host could not even be read
                 log.error("full state %d: %s", state.version, error)
                 return FullReport(state.version, {}, [], str(error), [])
+            self._seen = dataclasses.replace(seen, devices={}, links={})
             self._settled = not failures.errors
             gone = self._finish(self._settle(interfaces, failures), released)
+            for follower in self._followers:
+                follower.follow(interfaces)
             return FullReport(state.version, public_keys, drift, str(failures), gone)
 
-    def _settle(self, interfaces: Sequence[Interface], failures: _Failures) -> set[str]:
+    def _settle(self, interfaces: Sequence[Interface], failures: Failures) -> set[str]:
         """Note what needs no further work; return the servers where something failed.
 
         Servers that are wanted no more count as well: their peers are gone only when their interface is.
@@ -157,81 +117,29 @@ class Applier:
                 self._wanted.settle(server)
         return failed
 
-    def _read(self) -> Seen:
-        devices: dict[str, Device] = {}
-        for name in self._backend.list():
-            if OUR_INTERFACE.fullmatch(name):
-                try:
-                    devices[name] = self._backend.get(name)
-                except WireGuardError as error:  # as good as gone: the plan makes it anew
-                    log.warning("reading %s: %s", name, error)
-        return Seen(devices, self._links.read())
-
     def _drift(self, before: tuple[Interface, ...], unfinished: set[str], seen: Seen) -> list[str]:
-        """In words, how the host differs from what the last apply left there."""
-        keys_before = {server: keys.public_of(private) for server, private in self._private_keys.items()}
+        """In words, how the host differs from what the last apply left there.
+
+        By what the last apply knew of the world around: another way out, or a network that the host now has itself,
+        is not what somebody did to us.
+        """
+        as_it_was = dataclasses.replace(seen, host_routes=self._seen.host_routes, outer_mtu=self._seen.outer_mtu)
         busy = {interface.name for interface in before if interface.server in unfinished}
-        steps = [step for step in plan(before, keys_before, seen) if step.interface not in busy]
+        steps = [s for s in plan(before, self._carrier.public_keys(), as_it_was) if s.interface not in busy]
         table = ["the nftables table was changed or removed"] if self._firewall.drifted() else []
         return table + [describe(step, seen) for step in steps]
 
-    def _public_keys(self, interfaces: Sequence[Interface], failures: _Failures) -> dict[str, str]:
-        for interface in interfaces:
-            try:
-                self._private_keys[interface.server] = keys.load_or_make(self._key_dir / interface.server)
-            except WireGuardError as error:
-                failures.note(interface.name, error)
-        servers = {interface.server for interface in interfaces}
-        self._private_keys = {server: key for server, key in self._private_keys.items() if server in servers}
-        return {server: keys.public_of(private) for server, private in self._private_keys.items()}
-
-    def _carry_out(
-        self,
-        interfaces: Sequence[Interface],
-        web_port: int,
-        public_keys: dict[str, str],
-        seen: Seen,
-        failures: _Failures,
-    ) -> set[str]:
-        """Do every step that can be done; return the allowed IPs of peers taken off."""
-        try:
-            self._firewall.apply(interfaces, web_port)
-            self._links.forward(ipv6=any(":" in address for i in interfaces for address in i.addresses))
-        except (FirewallError, LinkError) as error:
-            failures.note("", error)
-        released: set[str] = set()
-        for step in plan(interfaces, public_keys, seen):
-            if step.interface in failures.errors:
-                continue
-            # Without our firewall a new tunnel would open the whole host. Those that run keep what rules they have.
-            if isinstance(step, CreateInterface) and "" in failures.errors:
-                failures.note(step.interface, FirewallError(f"{step.interface}: not made without the firewall"))
-                continue
-            try:
-                self._do(step)
-                released |= _released(step, seen)
-            except HOST_ERRORS as error:
-                log.error("%s: %s", type(step).__name__, error)
-                failures.note(step.interface, error)
-        return released
-
-    def _do(self, step: Step) -> None:
-        match step:
-            case DeleteInterface(name):
-                self._backend.delete(name)
-                self._links.delete(name)  # a link of that name which is no WireGuard interface
-            case CreateInterface(name):
-                self._backend.create(name)
-            case SetDevice(name, server, port):
-                self._backend.set(name, private_key=self._private_keys[server] if server else None, port=port)
-            case AddAddress(name, address):
-                self._links.add_address(name, address)
-            case RemoveAddress(name, address):
-                self._links.remove_address(name, address)
-            case SetLink(name, mtu):
-                self._links.bring_up(name, mtu)
-            case SetPeers(name, changes):
-                self._backend.set(name, peers=changes)
+    def preview(self, state: HostState) -> list[str] | None:
+        """What ``full`` would do with ``state``, line by line, with nothing done and nothing remembered; ``None`` where
+        it would ignore it. Raise one of ``HOST_ERRORS`` when the host cannot be read."""
+        with self._lock:
+            interfaces = self._wanted.preview(state, self._clock())
+            if interfaces is None:
+                return None
+            seen, keys = self._carrier.look(), self._carrier.known_keys(interfaces)
+            table = ["the nftables table: write it anew"] if self._firewall.differs(interfaces, state.web_port) else []
+            refused = conflicts(interfaces, seen.host_routes)
+            return table + [intend(step, seen) for step in plan(interfaces, keys, seen)] + [*refused.values()]
 
     # Single changes
 
@@ -260,20 +168,55 @@ class Applier:
         return ""
 
     def _push(self) -> dict[str, str]:
-        """Tell WireGuard what changed; return the errors by server. What failed stays to be done."""
+        """Tell the host what changed; return the errors by server. What failed stays to be done."""
         failed: dict[str, str] = {}
         for server in self._wanted.changed():
             interface = self._wanted.interface(server)
             if interface is None:
                 continue
             try:
-                self._backend.set(interface.name, peers=self._wanted.changes(server))
-            except WireGuardError as error:
+                self._push_to(interface, self._wanted.difference(server))
+            except HOST_ERRORS as error:
                 log.error("changing peers of %s: %s", interface.name, error)
                 failed[server] = str(error)
             else:
                 self._wanted.settle(server)
         return failed
+
+    def _push_to(self, interface: Interface, difference: Difference) -> None:
+        """The firewall comes last: all else may be repeated when this fails, and it does all or nothing."""
+        gone, new = difference.gone, difference.new
+        self._backend.set(interface.name, peers=self._wanted.changes(interface.server))
+        self._route(interface, {network for peer in (*gone, *new) for network in peer.networks})
+        # Most peers have neither, and cost no nft process.
+        if any(peer.forwards or peer.networks for peer in (*gone, *new)):
+            self._change_firewall(interface, gone, new)
+        if gone or new:
+            for follower in self._followers:
+                follower.change(interface, gone, new)
+
+    def _change_firewall(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
+        try:
+            self._firewall.change(interface, gone, new)
+        except FirewallError:
+            # Else what it could not do now would come with whatever it does next, also when these peers have ended.
+            with contextlib.suppress(FirewallError):
+                self._firewall.change(interface, new, gone)
+            raise
+
+    def _route(self, interface: Interface, networks: Collection[str]) -> None:
+        """Route those of ``networks`` that lie behind a peer now, and the others no longer. One that cannot be routed
+        keeps nobody from connecting: the next full state says why on the host's page."""
+        if not networks:
+            return
+        behind = {network for network in networks if self._wanted.routes(interface.server, network)}
+        someone = Peer("", 0, "", (), networks=tuple(behind))
+        refused = conflicts([dataclasses.replace(interface, peers=(someone,))], self._seen.host_routes)
+        behind_and_free = {network for network in behind if (interface.name, network) not in refused}
+        errors = self._carrier.route(interface.name, sorted(behind_and_free), sorted({*networks} - behind_and_free))
+        if errors:
+            log.warning("routes of %s: %s", interface.name, "; ".join(errors))
+            self._settled = False  # what is missing there now is nobody else's doing
 
     # Silence
 
@@ -315,24 +258,10 @@ class Applier:
         gone = self._wanted.take_gone(unsettled)
         for each in gone:
             released.update(each.allowed_ips)
-        free = {ip.partition("/")[0] for ip in released if not self._wanted.uses(ip)}
+        free = {ip for ip in released if not self._wanted.uses(ip)}
         if free:
             try:
                 self._flush(free)
             except ConntrackError as error:
                 log.warning("%s", error)
         return gone
-
-
-def _released(step: Step, seen: Seen) -> set[str]:
-    """Allowed IPs of the peers that ``step`` takes off."""
-    device = seen.devices.get(step.interface)
-    if device is None:
-        return set()
-    if isinstance(step, DeleteInterface):
-        off = list(device.peers.values())
-    elif isinstance(step, SetPeers):
-        off = [device.peers[change.public_key] for change in step.changes if change.remove]
-    else:
-        return set()
-    return {ip for peer in off for ip in peer.allowed_ips}

@@ -1,9 +1,10 @@
-"""Forget the kernel's tracked connections of addresses that were released.
+"""Forget the kernel's tracked connections of addresses and networks that were released.
 
 A tunnel address soon belongs to somebody else. Were its old entries left, replies to the old client's connections
 would be let through to the new one. The kernel's table is dumped once per IP version and entries that name a released
-address on either side are deleted, so the cost does not grow with the number of addresses. Spoken in raw netlink:
-only two attributes of each entry matter, and the table may have hundreds of thousands.
+address on either side are deleted, so the cost does not grow with the number of addresses. That covers
+what a forward led to a client (the reply comes from its tunnel address) and what went to networks behind it. Spoken in
+raw netlink: only two attributes of each entry matter, and the table may have hundreds of thousands.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 NFNL_SUBSYS_CTNETLINK = 1
 CT_GET, CT_DELETE = (NFNL_SUBSYS_CTNETLINK << 8) | 1, (NFNL_SUBSYS_CTNETLINK << 8) | 2
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_TUPLE_IP, CTA_ID, CTA_ZONE = 1, 2, 1, 12, 18
+CTA_TUPLE_PROTO, CTA_PROTO_NUM, CTA_PROTO_DST_PORT = 2, 1, 3
+CTA_FILTER, CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS, NESTED = 25, 1, 2, 0x8000
+FILTER_PROTO_NUM, FILTER_DST_PORT = 1 << 3, 1 << 5
+FEW_PORTS = 8  # that the kernel is asked for one by one, rather than for everything of UDP
 TYPE_MASK = 0x3FFF  # without the "nested" and "byte order" flags
 SOURCE_OR_DESTINATION: dict[int, tuple[int, int]] = {socket.AF_INET: (1, 2), socket.AF_INET6: (3, 4)}
 NETLINK_NETFILTER = 12
@@ -31,23 +37,91 @@ class ConntrackError(Exception):
     """The table could not be read or changed, or not within ``TIMEOUT``."""
 
 
-def flush(addresses: Collection[str]) -> int:
-    """Delete every entry whose source or destination, original or reply, is one of ``addresses``; return how many."""
-    found = [ipaddress.ip_address(address) for address in addresses]
+def flush(networks: Collection[str]) -> int:
+    """Delete every entry whose source or destination, original or reply, is in one of ``networks`` (addresses, or
+    networks in prefix notation); return how many."""
+    found = [ipaddress.ip_network(network) for network in networks]
     deadline = time.monotonic() + TIMEOUT
     count = 0
     try:
         for version, kind in ((4, socket.AF_INET), (6, socket.AF_INET6)):
-            packed = frozenset(address.packed for address in found if address.version == version)
-            if packed:
+            released = Released(network for network in found if network.version == version)
+            if released:
                 with _Socket(deadline) as netlink:
                     # Read all of it before deleting: a dump that is changed under way may skip entries.
-                    doomed = list(_matching(netlink.dump(kind), packed, kind))
+                    doomed = list(_matching(netlink.dump(kind), released, kind))
                     netlink.delete(kind, doomed)
                     count += len(doomed)
     except (OSError, struct.error) as error:
         raise ConntrackError(f"conntrack: {error}") from error
     return count
+
+
+def flush_udp(version: int, ports: Collection[int], targets: Collection[str]) -> int:
+    """Delete UDP entries to one of ``ports`` that lead nowhere else or to one of ``targets``; return how many.
+
+    For ports that are forwarded from now on, no more, or to others: the translation is decided with the first packet,
+    and a sender that never pauses keeps that alive for ever. What the host masqueraded to such a port elsewhere stays.
+    """
+    kind = socket.AF_INET if version == 4 else socket.AF_INET6
+    led = {socket.inet_pton(kind, target) for target in targets}
+    dumps = [_udp(port) for port in ports] if len(ports) <= FEW_PORTS else [_udp()]
+    try:
+        with _Socket(time.monotonic() + TIMEOUT) as netlink:
+            doomed = [
+                _found_by(attributes)
+                for only in dumps
+                for attributes in map(dict, map(_attributes, netlink.dump(kind, only)))
+                if _udp_port(attributes[CTA_TUPLE_ORIG]) in ports and _leads_to(attributes, kind, led)
+            ]
+            netlink.delete(kind, doomed)
+    except (OSError, struct.error, KeyError) as error:
+        raise ConntrackError(f"conntrack: {error}") from error
+    return len(doomed)
+
+
+def _udp(port: int = 0) -> bytes:
+    """Attributes of a dump of UDP entries alone, or of those to one port."""
+    parts = _attribute(CTA_PROTO_NUM, bytes([socket.IPPROTO_UDP]))
+    parts += _attribute(CTA_PROTO_DST_PORT, port.to_bytes(2, "big")) if port else b""
+    matched = FILTER_PROTO_NUM | (FILTER_DST_PORT if port else 0)
+    flags = {CTA_FILTER_ORIG_FLAGS: matched, CTA_FILTER_REPLY_FLAGS: 0}
+    packed = b"".join(_attribute(type_, struct.pack("I", value)) for type_, value in flags.items())
+    original = _attribute(NESTED | CTA_TUPLE_ORIG, _attribute(NESTED | CTA_TUPLE_PROTO, parts))
+    return original + _attribute(NESTED | CTA_FILTER, packed)
+
+
+def _udp_port(data: bytes) -> int:
+    """The destination port of a tuple of UDP; 0 of any other. A kernel before 5.8 does not know what we ask for, and
+    hands out everything."""
+    parts = dict(_attributes(dict(_attributes(data))[CTA_TUPLE_PROTO]))
+    udp = parts[CTA_PROTO_NUM] == bytes([socket.IPPROTO_UDP])
+    return int.from_bytes(parts[CTA_PROTO_DST_PORT], "big") if udp else 0
+
+
+def _leads_to(attributes: dict[int, bytes], kind: int, targets: Collection[bytes]) -> bool:
+    """Whether the replies come from one of ``targets``, or nothing was translated at all."""
+    source, destination = _tuple_addresses(attributes[CTA_TUPLE_ORIG], kind)
+    answers_from, answers_to = _tuple_addresses(attributes[CTA_TUPLE_REPLY], kind)
+    return answers_from in targets or (answers_from, answers_to) == (destination, source)
+
+
+class Released:
+    """Networks of one IP version. A look-up costs as many steps as there are different lengths of them."""
+
+    def __init__(self, networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> None:
+        by_length: defaultdict[int, set[int]] = defaultdict(set)  # by the number of bits that do not matter
+        for network in networks:
+            shift = network.max_prefixlen - network.prefixlen
+            by_length[shift].add(int(network.network_address) >> shift)
+        self._by_length = list(by_length.items())
+
+    def __bool__(self) -> bool:
+        return bool(self._by_length)
+
+    def __contains__(self, packed: bytes) -> bool:
+        address = int.from_bytes(packed, "big")
+        return any(address >> shift in heads for shift, heads in self._by_length)
 
 
 class _Socket:
@@ -64,9 +138,9 @@ class _Socket:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def dump(self, kind: int) -> Iterator[bytes]:
-        """The attributes of every entry of one address family."""
-        self._socket.send(_message(CT_GET, NLM_F_REQUEST | NLM_F_DUMP, kind, b""))
+    def dump(self, kind: int, only: bytes = b"") -> Iterator[bytes]:
+        """The attributes of every entry of one address family, or of those that the attributes ``only`` let pass."""
+        self._socket.send(_message(CT_GET, NLM_F_REQUEST | NLM_F_DUMP, kind, only))
         while True:
             for type_, body in _messages(self._receive()):
                 if type_ == NLMSG_DONE:
@@ -92,18 +166,22 @@ class _Socket:
         return self._socket.recv(1 << 18)
 
 
-def _matching(entries: Iterable[bytes], addresses: frozenset[bytes], kind: int) -> Iterator[bytes]:
-    """For each entry that names one of ``addresses``: the attributes by which the kernel finds it again."""
+def _matching(entries: Iterable[bytes], released: Released, kind: int) -> Iterator[bytes]:
+    """For each entry that names a released address: the attributes by which the kernel finds it again."""
     for entry in entries:
         attributes = dict(_attributes(entry))
         original, reply = attributes.get(CTA_TUPLE_ORIG, b""), attributes.get(CTA_TUPLE_REPLY, b"")
-        if addresses & {*_tuple_addresses(original, kind), *_tuple_addresses(reply, kind)}:
-            # With its id, so that a new entry that took the same tuple since is not hit.
-            yield b"".join(
-                _attribute(type_ | (0x8000 if type_ == CTA_TUPLE_ORIG else 0), attributes[type_])
-                for type_ in (CTA_TUPLE_ORIG, CTA_ID, CTA_ZONE)
-                if type_ in attributes
-            )
+        if any(each in released for each in {*_tuple_addresses(original, kind), *_tuple_addresses(reply, kind)}):
+            yield _found_by(attributes)
+
+
+def _found_by(attributes: Mapping[int, bytes]) -> bytes:
+    """With its id, so that a new entry that took the same tuple since is not hit."""
+    return b"".join(
+        _attribute(type_ | (NESTED if type_ == CTA_TUPLE_ORIG else 0), attributes[type_])
+        for type_ in (CTA_TUPLE_ORIG, CTA_ID, CTA_ZONE)
+        if type_ in attributes
+    )
 
 
 def _tuple_addresses(data: bytes, kind: int) -> Iterator[bytes]:

@@ -1,12 +1,14 @@
-"""Links and addresses of our interfaces by netlink, and forwarding by sysctl. WireGuard itself is not here."""
+"""Links, addresses and routes of our interfaces by netlink, and forwarding by sysctl. WireGuard itself is not here."""
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,20 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from servers.hostnet.messages import OUR_INTERFACE
-from servers.hostnet.plan import SeenLink
+from servers.hostnet.plan import USUAL_MTU, Seen, SeenLink
+from servers.hostnet.routing import HostRoute
+from servers.hostnet.wireguard.base import Device
 
 SYSCTL = Path("/proc/sys/net")
 IFF_UP = 0x1
 IFA_F_NODAD = 0x02  # a tunnel has no neighbours to collide with, and an address on probation cannot be used
 RT_SCOPE_LINK = 253
+RT_TABLE_MAIN = 254
+RTN_UNICAST = 1
+NO_WAYS = {2, 3, 4, 5}  # kinds of routes that are no way anywhere: local, broadcast, anycast, multicast
+PROTOCOL = 158  # marks our routes, so that all others are left alone; nothing in rt_protos has it
+FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
+EVERYWHERE = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
 
 
 class LinkError(Exception):
@@ -31,19 +41,36 @@ class Links:
 
     def read(self) -> dict[str, SeenLink]:
         """Every link of ours by name, with its addresses (IPv6 link-local ones, which the kernel adds, left out)."""
+        return dict(self.look({}).links)
+
+    def look(self, devices: Mapping[str, Device]) -> Seen:
+        """All that the kernel has of links, addresses and routes, to ``devices`` as WireGuard has them."""
         with _netlink() as netlink:
-            links = {link["index"]: link for link in netlink.get_links() if _is_ours(link)}
-            addresses: defaultdict[int, set[str]] = defaultdict(set)
-            for message in netlink.get_addr() if links else ():
-                if message["index"] in links and message["scope"] != RT_SCOPE_LINK:
-                    address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-                    addresses[message["index"]].add(str(ipaddress.ip_interface(f"{address}/{message['prefixlen']}")))
-        return {
-            link.get_attr("IFLA_IFNAME"): SeenLink(
-                bool(link["flags"] & IFF_UP), int(link.get_attr("IFLA_MTU") or 0), frozenset(addresses[index])
+            links = {int(link["index"]): link for link in netlink.get_links()}
+            names = {index: _name(link) for index, link in links.items()}
+            mine = {index for index, name in names.items() if OUR_INTERFACE.fullmatch(name)}
+            addresses = _addresses(netlink, mine)
+            routes = _routes(netlink)
+        ours: defaultdict[int, set[str]] = defaultdict(set)
+        others = []
+        for route in routes:
+            if route.protocol == PROTOCOL and route.ways[0] in mine:
+                ours[route.ways[0]].add(route.network)
+            else:
+                others.append(route)
+        seen = {
+            names[index]: SeenLink(
+                bool(links[index]["flags"] & IFF_UP),
+                _mtu(links[index]),
+                frozenset(addresses[index]),
+                frozenset(ours[index]),
             )
-            for index, link in links.items()
+            for index in mine
         }
+        host_routes = tuple(HostRoute(r.network, names.get(way, ""), r.attached) for r in others for way in r.ways)
+        ways_out = {way for r in others if r.passes and r.network in EVERYWHERE.values() for way in r.ways} - mine
+        outer_mtu = min((_mtu(links[way]) for way in ways_out if way in links), default=USUAL_MTU)
+        return Seen(devices, seen, host_routes, outer_mtu)
 
     def bring_up(self, name: str, mtu: int) -> None:
         with _netlink() as netlink:
@@ -66,6 +93,27 @@ class Links:
             index = _index(netlink, name)
             netlink.addr(verb, index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **kind)
 
+    def add_route(self, name: str, network: str) -> None:
+        """Route ``network`` to the link; no error where it is so. Never in the place of another route."""
+        with _netlink() as netlink:
+            index = _index(netlink, name)
+            try:
+                netlink.route("add", **_route(network), oif=index)
+            except NetlinkError as error:
+                if error.code != errno.EEXIST:
+                    raise
+                if not any(r.network == network and r.ways[0] == index for r in _routes(netlink)):
+                    raise LinkError(f"{name}: the host has another route to {network}") from None
+
+    def remove_route(self, name: str, network: str) -> None:
+        """Take back what ``add_route`` made; no error where it is gone already."""
+        with _netlink() as netlink:
+            try:
+                netlink.route("del", **_route(network), oif=_index(netlink, name))
+            except NetlinkError as error:
+                if error.code != errno.ESRCH:
+                    raise
+
     def delete(self, name: str) -> None:
         """Remove the link, whatever kind it is; no error if it is gone already."""
         with _netlink() as netlink:
@@ -85,8 +133,56 @@ class Links:
         _write(SYSCTL / "ipv6/conf/all/forwarding", "1")
 
 
-def _is_ours(link: Any) -> bool:
-    return OUR_INTERFACE.fullmatch(link.get_attr("IFLA_IFNAME") or "") is not None
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """A route of the main table. ``ways`` are indices of links, several where it is spread; 0: none. Without
+    ``passes`` it lets nothing through: a blackhole and the like."""
+
+    network: str
+    protocol: int
+    ways: tuple[int, ...]
+    attached: bool
+    passes: bool
+
+
+def _routes(netlink: IPRoute) -> list[_Route]:
+    found = []
+    for family, everywhere in EVERYWHERE.items():
+        for message in netlink.get_routes(family=family, table=RT_TABLE_MAIN):
+            if message["type"] in NO_WAYS:
+                continue
+            network = f"{message.get_attr('RTA_DST')}/{message['dst_len']}" if message["dst_len"] else everywhere
+            several = message.get_attr("RTA_MULTIPATH") or []
+            ways = tuple(int(way["oif"]) for way in several) or (int(message.get_attr("RTA_OIF") or 0),)
+            router = several or message.get_attr("RTA_GATEWAY") or message.get_attr("RTA_VIA")
+            passes = message["type"] == RTN_UNICAST
+            attached = passes and message["dst_len"] > 0 and not router
+            found.append(_Route(network, int(message["proto"]), ways, attached, passes))
+    return found
+
+
+def _addresses(netlink: IPRoute, links: Set[int]) -> defaultdict[int, set[str]]:
+    found: defaultdict[int, set[str]] = defaultdict(set)
+    for message in netlink.get_addr() if links else ():
+        if message["index"] in links and message["scope"] != RT_SCOPE_LINK:
+            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            found[message["index"]].add(str(ipaddress.ip_interface(f"{address}/{message['prefixlen']}")))
+    return found
+
+
+def _mtu(link: Any) -> int:
+    return int(link.get_attr("IFLA_MTU") or USUAL_MTU)
+
+
+def _route(network: str) -> dict[str, Any]:
+    family = FAMILIES[ipaddress.ip_network(network).version]
+    # Scope "link": there is no router in between. IPv6 has no scopes of routes.
+    scope = {"scope": RT_SCOPE_LINK} if family == socket.AF_INET else {}
+    return {"dst": network, "family": family, "proto": PROTOCOL, "table": RT_TABLE_MAIN, **scope}
+
+
+def _name(link: Any) -> str:
+    return str(link.get_attr("IFLA_IFNAME") or "")
 
 
 def _index(netlink: IPRoute, name: str) -> int:

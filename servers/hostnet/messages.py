@@ -25,13 +25,14 @@ from servers.hostnet.state import (
     Probe,
     RemovePeers,
     Route,
+    ShowPlan,
     Split,
     add_peer_from_json,
     host_state_from_json,
     remove_peers_from_json,
 )
 
-Message = HostState | AddPeer | RemovePeers
+Message = HostState | AddPeer | RemovePeers | ShowPlan
 
 OUR_INTERFACE = re.compile(r"wgs[0-9]{1,12}")  # the kernel takes 15 characters
 # Names that are safe in a ruleset and in unbound's configuration.
@@ -41,6 +42,7 @@ DNS_NAME = re.compile(
 )
 OPAQUE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 FULL_STATE, ADD_PEER, REMOVE_PEERS = "hostnet.full_state", "hostnet.add_peer", "hostnet.remove_peers"
+SHOW_PLAN = "hostnet.show_plan"
 
 
 class BadMessage(ValueError):
@@ -123,9 +125,12 @@ def _with_extras(peer: Peer) -> Peer:
         _require(0 < forward.to_port <= 65535 - (forward.last - forward.port), "client's port of a forward")
     _require(all(0 <= probe.port < 65536 for probe in peer.probes), "port of a probe")
     _require(all(DNS_NAME.fullmatch(name) is not None for name in peer.names), "DNS name")
+    networks = [ipaddress.ip_network(network) for network in peer.networks]
+    # It would become a route of the host's, and this one its way to everywhere.
+    _require(all(network.prefixlen for network in networks), "a client with everything behind it")
     return dataclasses.replace(
         peer,
-        networks=tuple(str(ipaddress.ip_network(network)) for network in peer.networks),
+        networks=tuple(str(network) for network in networks),
         probes=tuple(
             Probe(str(ipaddress.ip_network(p.network)), str(ipaddress.ip_address(p.address)), p.port)
             for p in peer.probes
@@ -154,6 +159,13 @@ def _remove_peers(data: Mapping[str, Any], host: str) -> RemovePeers:
     return remove_peers_from_json(data)
 
 
+def _show_plan(data: Mapping[str, Any], host: str) -> ShowPlan:
+    state, confirm = _full_state(data["state"], host), str(data["confirm"])
+    head, _, rest = confirm.rpartition(":")
+    _require(head == f"host.{host}:plan" and OPAQUE_ID.fullmatch(rest) is not None, "confirm list")
+    return ShowPlan(state, confirm)
+
+
 def _require(condition: bool, what: str) -> None:
     if not condition:
         raise BadMessage(what)
@@ -163,4 +175,5 @@ _READERS: dict[str, Callable[[Mapping[str, Any], str], Message]] = {
     FULL_STATE: _full_state,
     ADD_PEER: _add_peer,
     REMOVE_PEERS: _remove_peers,
+    SHOW_PLAN: _show_plan,
 }

@@ -156,8 +156,19 @@ class RemovePeers:
     connections: tuple[str, ...]
 
 
-def to_json(value: HostState | AddPeer | RemovePeers) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class ShowPlan:
+    """Say what ``state`` would change, and change nothing. ``confirm`` is the Redis list on which the host answers with
+    a JSON object: ``lines`` (texts), or ``error`` (a text)."""
+
+    state: HostState
+    confirm: str
+
+
+def to_json(value: HostState | AddPeer | RemovePeers | ShowPlan) -> dict[str, Any]:
     """A plain JSON object; tuples become lists on the wire."""
+    if isinstance(value, ShowPlan):
+        return {"state": to_json(value.state), "confirm": value.confirm}
     data = dataclasses.asdict(value)
     peers = [data["peer"]] if "peer" in data else [p for i in data.get("interfaces", ()) for p in i["peers"]]
     for peer in peers:

@@ -8,6 +8,9 @@ The rule is that an old message never wins:
   though the state lacks it; one not newer than V that the state lacks has ended.
 - A connection that ended during this run never comes back, whatever a later message says.
 - An addition not newer than the last full state is stale: had it still been true, that state would have had it.
+
+Addresses and keys belong to one connection, and who loses one has ended. Networks behind clients do not: several may
+name one, it is the newest's, and passes to another when that one ends or no longer names it.
 """
 
 from __future__ import annotations
@@ -38,12 +41,22 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A connection that ended; ``server`` and ``allowed_ips`` are empty where the host did not have it."""
+    """A connection that ended; ``server`` and ``allowed_ips`` (the networks behind it included) are empty where the
+    host did not have it."""
 
     connection: str
     reason: Reason
     server: str = ""
     allowed_ips: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What changed on one server since it was last settled: peers as they were, and as they are wanted now. A peer
+    that was altered is in both."""
+
+    gone: tuple[Peer, ...]
+    new: tuple[Peer, ...]
 
 
 class Wanted:
@@ -59,8 +72,10 @@ class Wanted:
         self._by_key: dict[tuple[str, str], str] = {}
         self._by_ip: dict[tuple[str, str], str] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
-        # Not yet carried out: keys whose peer changed, by server, and connections whose end nobody was told of.
-        self._changed: defaultdict[str, set[str]] = defaultdict(set)
+        self._by_network: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        # Not yet carried out: by server and key each peer that changed, as it was when last settled (None: it was not
+        # there), and connections whose end nobody was told of.
+        self._changed: defaultdict[str, dict[str, Peer | None]] = defaultdict(dict)
         self._gone: dict[str, Gone] = {}
 
     # What messages do
@@ -81,6 +96,16 @@ class Wanted:
                 if peer.connection not in self._ended:
                     self._hold(interface.server, peer, now)
         return True
+
+    def preview(self, state: HostState, now: float) -> tuple[Interface, ...] | None:
+        """The interfaces that would be wanted if ``state`` were taken; ``None`` where it would not be."""
+        copy = Wanted(self.boot, self._remember)
+        copy.ready, copy.version = self.ready, self.version
+        copy._interfaces, copy._held, copy._ended = dict(self._interfaces), dict(self._held), self._ended.copy()
+        copy._by_key, copy._by_ip = dict(self._by_key), dict(self._by_ip)
+        for place, connections in self._by_network.items():
+            copy._by_network[place] = set(connections)
+        return copy.interfaces() if copy.take_full(state, now) else None
 
     def _take_interfaces(self, state: HostState) -> None:
         interfaces = {i.server: dataclasses.replace(i, peers=()) for i in state.interfaces}
@@ -135,12 +160,25 @@ class Wanted:
             self._end(connection, "replaced")
         if old is not None:
             self._forget(peer.connection)
+        self._note(server, peer)
         self._held[peer.connection] = Held(server, peer, old.since if old else now)
         self._by_key[server, peer.public_key] = peer.connection
         for ip in peer.allowed_ips:
             self._by_ip[server, ip] = peer.connection
-        self._changed[server].add(peer.public_key)
+        for network in peer.networks:
+            self._by_network[server, network].add(peer.connection)
         return True
+
+    def _note(self, server: str, peer: Peer) -> None:
+        """Before ``peer`` comes or goes: remember how it was, and those who may win or lose a network by it."""
+        changed = self._changed[server]
+        if peer.public_key not in changed:
+            changed[peer.public_key] = self._routed(server, self._by_key.get((server, peer.public_key)))
+        for network in peer.routed:
+            for connection in self._by_network.get((server, network), ()):
+                key = self._held[connection].peer.public_key
+                if key not in changed:
+                    changed[key] = self._routed(server, connection)
 
     def _end(self, connection: str, reason: Reason) -> None:
         self._remember_ended(connection)
@@ -148,7 +186,7 @@ class Wanted:
         if held is None:
             self._gone.setdefault(connection, Gone(connection, reason))
         else:
-            self._gone[connection] = Gone(connection, reason, held.server, held.peer.allowed_ips)
+            self._gone[connection] = Gone(connection, reason, held.server, held.peer.routed)
 
     def _remember_ended(self, connection: str) -> None:
         self._ended[connection] = None
@@ -157,22 +195,47 @@ class Wanted:
             self._ended.popitem(last=False)
 
     def _forget(self, connection: str) -> Held | None:
-        held = self._held.pop(connection, None)
-        if held is not None:
-            del self._by_key[held.server, held.peer.public_key]
-            for ip in held.peer.allowed_ips:
-                del self._by_ip[held.server, ip]
-            self._changed[held.server].add(held.peer.public_key)
+        held = self._held.get(connection)
+        if held is None:
+            return None
+        server, peer = held.server, held.peer
+        self._note(server, peer)
+        del self._held[connection]
+        del self._by_key[server, peer.public_key]
+        for ip in peer.allowed_ips:
+            del self._by_ip[server, ip]
+        for network in peer.networks:
+            self._by_network[server, network].discard(connection)
+            if not self._by_network[server, network]:
+                del self._by_network[server, network]
         return held
 
     # What is wanted
 
     def interfaces(self) -> tuple[Interface, ...]:
-        """Every wanted interface with the peers wanted on it."""
+        """Every wanted interface with the peers wanted on it, each network with the one peer that it is routed to."""
         peers: defaultdict[str, list[Peer]] = defaultdict(list)
         for held in self._held.values():
-            peers[held.server].append(held.peer)
+            peers[held.server].append(self._with_own_networks(held))
         return tuple(dataclasses.replace(i, peers=tuple(peers[server])) for server, i in self._interfaces.items())
+
+    def _with_own_networks(self, held: Held) -> Peer:
+        """The peer with those of its networks that are routed to it and not to another one that names them too."""
+        peer = held.peer
+        if not peer.networks:
+            return peer
+        own = tuple(network for network in peer.networks if self._owner(held.server, network) == peer.connection)
+        return peer if own == peer.networks else dataclasses.replace(peer, networks=own)
+
+    def _owner(self, server: str, network: str) -> str:
+        """Whose ``network`` is: whoever has it as its own address, else the newest of those that name it."""
+        address = self._by_ip.get((server, network))
+        return address or max(
+            self._by_network[server, network], key=lambda connection: (self._held[connection].peer.version, connection)
+        )
+
+    def _routed(self, server: str, connection: str | None) -> Peer | None:
+        return self._with_own_networks(self._held[connection]) if connection is not None else None
 
     def interface(self, server: str) -> Interface | None:
         """The settings of the interface of ``server``, without its peers."""
@@ -188,8 +251,13 @@ class Wanted:
         return connection in self._ended
 
     def uses(self, allowed_ip: str) -> bool:
-        """Whether a peer on any interface has this allowed IP."""
-        return any((server, allowed_ip) in self._by_ip for server in self._interfaces)
+        """Whether a peer on any interface has this allowed IP, be it its own address or a network behind it."""
+        return any((s, allowed_ip) in self._by_ip or (s, allowed_ip) in self._by_network for s in self._interfaces)
+
+    def routes(self, server: str, network: str) -> bool:
+        """Whether ``network`` lies behind a peer of ``server``."""
+        connections = self._by_network.get((server, network), ())
+        return bool(connections) and self._owner(server, network) in connections
 
     # What is still to be carried out
 
@@ -198,10 +266,34 @@ class Wanted:
         return [server for server, keys in self._changed.items() if keys]
 
     def changes(self, server: str) -> list[PeerChange]:
-        """What WireGuard must be told about the changed peers of ``server``, additions first."""
-        wanted = {key: self._by_key.get((server, key)) for key in self._changed[server]}
-        add = [PeerChange(key, self._held[c].peer.routed) for key, c in wanted.items() if c is not None]
-        return add + [PeerChange(key, remove=True) for key, c in wanted.items() if c is None]
+        """What WireGuard must be told about the changed peers of ``server``: additions, then removals.
+
+        Also of those that are again as they were: it may have been told half of it, by a request that then failed.
+        Whoever wins a network comes before who loses it, so that it passes from one to the other in one step.
+        """
+        gaining, other, remove = [], [], []
+        for key, before in self._changed.get(server, {}).items():
+            now = self._routed(server, self._by_key.get((server, key)))
+            if now is None:
+                remove.append(PeerChange(key, remove=True))
+            elif before is None or not {*now.routed} <= {*before.routed}:
+                gaining.append(PeerChange(key, now.routed))
+            else:
+                other.append(PeerChange(key, now.routed))
+        return gaining + other + remove
+
+    def difference(self, server: str) -> Difference:
+        """What changed on ``server`` since it was settled."""
+        gone, new = [], []
+        for key, before in self._changed.get(server, {}).items():
+            now = self._routed(server, self._by_key.get((server, key)))
+            if now == before:
+                continue
+            if before is not None:
+                gone.append(before)
+            if now is not None:
+                new.append(now)
+        return Difference(tuple(gone), tuple(new))
 
     def settle(self, server: str) -> None:
         """WireGuard now has every change of ``server``."""

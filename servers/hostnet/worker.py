@@ -1,7 +1,7 @@
 """The host's worker: a Celery app of its own, without Django and without a database.
 
     python -m servers.hostnet.worker             run (settings in the environment, see ``Settings``)
-    python -m servers.hostnet.worker --cleanup   remove our table and interfaces, and nothing else
+    python -m servers.hostnet.worker --cleanup   remove our table, rules, interfaces and resolvers, and nothing else
 
 It ends on SIGTERM and leaves all tunnels as they are: a restart drops nobody.
 """
@@ -11,38 +11,37 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import redis
 from celery import Celery
 from celery.platforms import SecurityWarning
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
-from kombu.exceptions import ContentDisallowed, DecodeError, KombuError
 
-from servers.hostnet import conntrack, messages
+from servers.hostnet import conntrack, dns, messages
 from servers.hostnet.apply import Applier
 from servers.hostnet.channel import Channel
 from servers.hostnet.firewall import Firewall, FirewallError
+from servers.hostnet.foreign import Foreign
+from servers.hostnet.lane import Inbox, Lane
 from servers.hostnet.links import LinkError, Links
-from servers.hostnet.messages import OUR_INTERFACE, BadMessage, Message
-from servers.hostnet.pulse import Pulse, report_gone
-from servers.hostnet.state import AddPeer, HostState, RemovePeers
+from servers.hostnet.messages import OUR_INTERFACE
+from servers.hostnet.probe_sockets import Sockets
+from servers.hostnet.probes import Prober
+from servers.hostnet.pulse import Pulse
 from servers.hostnet.wanted import Wanted
 from servers.hostnet.wireguard.base import WireGuardError
 from servers.hostnet.wireguard.choose import choose
 
 log = logging.getLogger("hostnet.worker")
 
-BATCH = 256  # single changes taken together
-TASKS = (messages.FULL_STATE, messages.ADD_PEER, messages.REMOVE_PEERS)
+TASKS = (messages.FULL_STATE, messages.ADD_PEER, messages.REMOVE_PEERS, messages.SHOW_PLAN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,109 +71,6 @@ class Settings:
     @property
     def queue(self) -> str:
         return f"host.{self.host}"
-
-
-class Inbox:
-    """The host's own queue, read beside Celery: what waits there while a task runs."""
-
-    def __init__(self, app: Celery, queue: Queue, host: str) -> None:
-        self._app = app
-        self._queue = queue
-        self._host = host
-        self._connection: Any = None
-
-    def waiting(self, limit: int) -> Iterator[Message]:
-        """At most ``limit`` messages, without waiting. Damaged ones are logged and left out.
-
-        They are taken without acknowledgement: what a crash loses, the next full state brings.
-        """
-        try:
-            for _ in range(limit):
-                self._connection = self._connection or self._app.connection_for_read()
-                try:
-                    raw = self._queue(self._connection.default_channel).get(no_ack=True)  # type: ignore[no-untyped-call]
-                    if raw is None:
-                        return
-                    message = self._decode(raw)
-                except (ContentDisallowed, DecodeError, ValueError, TypeError, LookupError, AttributeError) as error:
-                    log_dropped(error)
-                else:
-                    yield message
-        except (KombuError, redis.RedisError, OSError) as error:
-            log.warning("the queue cannot be read: %s", type(error).__name__)
-            self._forget_connection()
-
-    def _forget_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.collect()
-            self._connection = None
-
-    def _decode(self, raw: Any) -> Message:
-        arguments = raw.decode()[0]
-        if len(arguments) != 1:
-            raise BadMessage("not one argument")
-        return messages.read(str(raw.headers.get("task")), arguments[0], self._host)
-
-
-def log_dropped(error: Exception) -> None:
-    """Our own words about a bad message are safe to log; others may quote it."""
-    log.error("message dropped: %s", error if isinstance(error, BadMessage) else type(error).__name__)
-
-
-class Lane:
-    """The one lane on which messages are carried out."""
-
-    def __init__(
-        self, host: str, applier: Applier, channel: Channel, inbox: Callable[[int], Iterator[Message]]
-    ) -> None:
-        self._host = host
-        self._applier = applier
-        self._channel = channel
-        self._inbox = inbox
-
-    def receive(self, task: str, data: object) -> None:
-        """Carry out a message, and with it what else waits in the queue, as one batch."""
-        try:
-            first = messages.read(task, data, self._host)
-        except BadMessage as error:
-            log_dropped(error)
-            return
-        if isinstance(first, HostState):
-            self._full(first)
-            return
-        batch: list[AddPeer | RemovePeers] = [first]
-        full: HostState | None = None
-        for message in self._inbox(BATCH - 1):
-            if isinstance(message, HostState):
-                full = message  # it may be large: the rest of the queue can wait
-                break
-            batch.append(message)
-        self._changes(batch)
-        if full is not None:
-            self._full(full)
-
-    def _changes(self, batch: list[AddPeer | RemovePeers]) -> None:
-        report = self._applier.changes(batch)
-        answers = [
-            (message.confirm, f"error: {answer}" if answer else "ok")
-            for message, answer in zip(batch, report.answers, strict=True)
-            if isinstance(message, AddPeer) and message.confirm
-        ]
-        if answers:
-            self._channel.confirm(answers)
-        report_gone(self._channel, report.gone)
-
-    def _full(self, state: HostState) -> None:
-        began = time.monotonic()
-        report = self._applier.full(state)
-        if report is None:
-            log.info("full state %d ignored: stale, or for another run", state.version)
-            return
-        took = round(time.monotonic() - began, 3)
-        self._channel.report(
-            "applied", version=report.version, keys=report.keys, drift=report.drift, error=report.error, took=took
-        )
-        report_gone(self._channel, report.gone)
 
 
 def broker_url(url: str) -> str:
@@ -250,21 +146,27 @@ def run(settings: Settings) -> None:
         firewall.guard(settings.web_port)
     except (WireGuardError, FirewallError) as error:
         sys.exit(f"cannot start: {error}")
-    applier = Applier(wanted, backend, Links(), firewall, settings.var / "keys", conntrack.flush)
     channel = Channel(settings.host, settings.redis_url, boot)
+    resolvers, prober = dns.Resolvers(), Prober(channel, Sockets())
+    applier = Applier(
+        wanted, backend, Links(), firewall, settings.var / "keys", conntrack.flush, followers=[resolvers, prober]
+    )
     app = make_app(settings)
-    register(app, Lane(settings.host, applier, channel, Inbox(app, app.conf.task_queues[0], settings.host).waiting))
+    inbox = Inbox(app, app.conf.task_queues[0], settings.host)
+    register(app, Lane(settings.host, applier, channel, inbox.waiting, Foreign(), resolvers.problems))
     # It runs as root since it changes the network, and takes nothing but JSON.
     warnings.simplefilter("ignore", SecurityWarning)
     for noisy in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    prober.start()
     Pulse(channel, applier, wanted, backend.name).start()
     flags = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO"]
     app.worker_main(["worker", "--pool=solo", "--concurrency=1", f"--queues={settings.queue}", *flags])
 
 
 def cleanup(backend_setting: str) -> list[str]:
-    """Remove our interfaces, whoever left them, then our table; return what could not be removed, in words."""
+    """Remove our interfaces, whoever left them, then our table and our rules in other firewalls; return what could not
+    be removed, in words."""
     errors: list[str] = []
     try:
         backend = choose(backend_setting)
@@ -276,12 +178,16 @@ def cleanup(backend_setting: str) -> list[str]:
     except (WireGuardError, LinkError) as error:
         errors.append(str(error))
     try:
-        # Last, and only if no tunnel is left that it would leave open.
+        # Only now, and only if no tunnel is left that it would leave open.
         if not errors:
             Firewall().remove()
     except FirewallError as error:
         errors.append(str(error))
-    return errors
+    try:
+        Foreign().remove()
+    except FirewallError as error:
+        errors.append(str(error))
+    return errors + dns.cleanup()
 
 
 def main(arguments: list[str]) -> None:

@@ -139,9 +139,13 @@ def test_two_servers_never_reach_each_other(scene: Scene) -> None:
     assert b"from the host" in scene.alice_echo.seen
 
 
-def test_networks_behind_the_host_cannot_open_connections_to_clients(scene: Scene) -> None:
-    assert scene.plain.ask_tcp("10.9.0.11", SERVICE, timeout=NEVER) is None
-    assert scene.plain.ask_udp("10.9.0.11", SERVICE, timeout=NEVER) is None
+def test_only_networks_without_nat_open_connections_to_clients(scene: Scene) -> None:
+    assert scene.plain.ask_tcp("10.9.0.11", SERVICE) == b"10.52.0.2 hello"
+    assert scene.plain.ask_udp("10.9.0.11", SERVICE) == b"10.52.0.2 hello"
+    for machine, gateway in ((scene.lan, "10.50.0.1"), (scene.stranger, "10.51.0.1")):
+        machine.ip("route", "add", "10.9.0.11/32", "via", gateway)
+        assert machine.ask_tcp("10.9.0.11", SERVICE, timeout=NEVER) is None
+        assert machine.ask_udp("10.9.0.11", SERVICE, timeout=NEVER) is None
     assert scene.world.host.ask_tcp("10.9.0.11", SERVICE) == b"10.9.0.1 hello"  # alice does serve there
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from . import network, processes
+from . import firewalls, network, processes
 from .files import check_path, open_to_others, read_json, read_settings
 from .words import Progress, RunError
 
@@ -74,6 +74,7 @@ def look(wanted: Wanted) -> Iterator[Finding]:
     yield virtual_environment(wanted.project / ".venv")
     yield from wireguard(kernel_has_wireguard(), Path("/dev/net/tun"))
     yield from firewall()
+    yield from foreign_firewalls(wanted)
     yield forwarding(Path("/proc/sys/net/ipv4/ip_forward"))
     yield disk(wanted.var)
     yield memory(Path("/proc/meminfo").read_text())
@@ -162,22 +163,23 @@ def firewall() -> Iterator[Finding]:
             yield Finding("wrong", f"nftables does not work here: {said[0]}")
         return
     yield Finding("ok", "nftables works")
-    for hook in dropping_hooks(rules.stdout):
-        what = "the ports of the server" if hook == "input" else "traffic from and to the wgs interfaces"
-        words = f"A firewall of this machine drops what it does not know ({hook}), whatever our table accepts"
-        yield Finding("note", f"{words}: allow {what} there.")
 
 
-def dropping_hooks(chains: str) -> list[str]:
-    """Which of input and forward have a chain with policy drop, outside of our own table, in ``nft list chains``."""
-    found = set()
-    ours = False
-    for line in (line.strip() for line in chains.splitlines()):
-        if line.startswith("table "):
-            ours = line.startswith("table inet wgvpn ")
-        elif not ours and "policy drop" in line:
-            found |= {hook for hook in ("forward", "input") if f"hook {hook} " in line}
-    return sorted(found)
+def foreign_firewalls(wanted: Wanted) -> Iterator[Finding]:
+    """Firewalls of others, which an accept in our table does not overrule."""
+    if shutil.which("nft") is None or os.geteuid():
+        return
+    try:
+        found = firewalls.in_the_way(wanted.project, gateway_port(wanted.var))
+    except RuntimeError as error:
+        yield Finding("note", f"Other firewalls of this machine cannot be looked at: {error}")
+        return
+    if not found:
+        yield Finding("ok", "No other firewall is in the way")
+    for words in found:
+        what, _, commands = words.partition(" pass: ")
+        lines = [f"Another firewall is in the way: {what} pass:", *commands.split(" && ")]
+        yield Finding("note", "\n           ".join(lines))
 
 
 def forwarding(path: Path) -> Finding:

@@ -5,6 +5,7 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 project=$(readlink -f "$here/../..")
 venv=$project/.venv
 policy=/usr/sbin/policy-rc.d
+resolvconf_hook=/etc/resolvconf/update.d/unbound
 
 say() { printf '  %-4s %s\n' "$1" "$2"; }
 
@@ -56,6 +57,8 @@ disable_services_of() {
         deb-systemd-helper disable "$unit" >/dev/null 2>&1 || true
         [[ -x /etc/init.d/${unit%.service} ]] && update-rc.d "${unit%.service}" disable >/dev/null 2>&1
     done
+    # Of the same kind is unbound's hook in resolvconf: without an unbound of the machine's own it would fail there.
+    if [[ " $* " == *" unbound "* && -e $resolvconf_hook ]]; then chmod -x "$resolvconf_hook"; fi
     return 0
 }
 

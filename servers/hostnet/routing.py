@@ -1,0 +1,63 @@
+"""Which networks are routed into tunnels, and which must not be because the host itself has them. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from servers.hostnet.state import Interface
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Conflicts = Mapping[tuple[str, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class HostRoute:
+    """A route that is not of our making. ``link`` is empty where it leads to none (a blackhole, say); ``attached``:
+    the network is on that link itself, without a router in between (never said of a default route)."""
+
+    network: str
+    link: str
+    attached: bool
+
+
+def networks_of(interface: Interface) -> frozenset[str]:
+    """The networks behind the peers of ``interface``."""
+    return frozenset(network for peer in interface.peers for network in peer.networks)
+
+
+def conflicts(interfaces: Iterable[Interface], host_routes: Iterable[HostRoute]) -> Conflicts:
+    """By interface and network, in words, each network that is not routed there, so that it hides no other one.
+
+    A route of ours must not take the place of one that the host has, nor cut a piece out of a network that the host is
+    on. Of two servers that have the same network, the first one gets it.
+    """
+    found: dict[tuple[str, str], str] = {}
+    owners: dict[str, str] = {}
+    routes: list[tuple[Network, HostRoute]] | None = None
+    for interface in sorted(interfaces, key=lambda interface: interface.name):
+        for network in sorted(networks_of(interface)):
+            if routes is None:  # most hosts need none of them
+                routes = [(ipaddress.ip_network(route.network), route) for route in host_routes]
+            words = _refused(interface.name, ipaddress.ip_network(network), routes)
+            owner = owners.setdefault(network, interface.name)
+            if not words and owner != interface.name:
+                words = f"it is routed to {owner}"
+            if words:
+                found[interface.name, network] = f"{interface.name}: {network} is not routed to its client: {words}"
+    return found
+
+
+def _refused(name: str, network: Network, routes: Iterable[tuple[Network, HostRoute]]) -> str:
+    for other, route in routes:
+        if route.link == name:
+            continue
+        if other == network or (route.attached and other.version == network.version and _within(network, other)):
+            return f"the host itself has {other} on {route.link}" if route.link else f"the host has a route for {other}"
+    return ""
+
+
+def _within(inner: Network, outer: Network) -> bool:
+    first, last = int(outer.network_address), int(outer.broadcast_address)
+    return first <= int(inner.network_address) and int(inner.broadcast_address) <= last

@@ -1,0 +1,221 @@
+"""The text of our nftables table: what it lets through, and in whose name. Pure.
+
+Whatever is not let through here is dropped where it comes from or goes to a tunnel. Which peer a packet of a tunnel
+is from, and that its source is the peer's own or in a network that is routed to it, WireGuard has checked by then;
+hence clients' networks need no rules of their own per network: in a tunnel, an address outside of the tunnel network
+is in one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from servers.hostnet.forwards import Element, written
+from servers.hostnet.reach import Reach, Tunnel
+from servers.hostnet.sets import common_sets, indented, nat_set, sets_of
+from servers.hostnet.state import Interface
+
+TABLE = "inet wgvpn"
+TUNNELS = '"wgs*"'
+FAMILY = {4: "ip", 6: "ip6"}
+ICMP = {4: "icmp", 6: "icmpv6"}
+LOOPBACK = {4: "127.0.0.0/8", 6: "::1"}
+ICMP_ERRORS = "meta l4proto { icmp, ipv6-icmp } ct state related"
+
+
+def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Element]) -> str:
+    """The whole table; ``elements`` are those of the forwards. Each set is one look-up, however much is in it."""
+    tunnels = sorted((Tunnel.of(interface) for interface in interfaces), key=lambda tunnel: tunnel.name)
+    versions = sorted({version for tunnel in tunnels for version in tunnel.reach})
+    filled: dict[str, list[str]] = {}
+    for name, element in sorted(elements):
+        filled.setdefault(name, []).append(element)
+    lines = [
+        f"table {TABLE}",  # so that the next line has something to delete the first time
+        f"delete table {TABLE}",
+        f"table {TABLE} {{",
+        # Both always: a peer may still have an address of a version that its server has no more.
+        *indented(line for version in FAMILY for line in common_sets(version, tunnels, filled)),
+        *indented(line for tunnel in tunnels for version in tunnel.reach for line in sets_of(tunnel, version)),
+        *_chain(
+            "prerouting", "type nat hook prerouting priority dstnat", _prerouting(tunnels, int(web_port), versions)
+        ),
+        # Where chains have names of priorities, "dstnat" is known for prerouting only.
+        *_chain("output", "type nat hook output priority -100", _output(tunnels, int(web_port), versions)),
+        *_chain("input", "type filter hook input priority filter", _input(tunnels, int(web_port), versions)),
+        *_chain("forward", "type filter hook forward priority filter", _forward(tunnels, versions)),
+        *_chain("postrouting", "type nat hook postrouting priority srcnat", _postrouting(tunnels)),
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _chain(name: str, hook: str, rules: Iterable[str]) -> list[str]:
+    return indented([f"chain {name} {{", *indented([f"{hook}; policy accept;", *rules]), "}"])
+
+
+# Translation of destinations
+
+
+def _prerouting(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int]) -> Iterator[str]:
+    for tunnel in tunnels:
+        for version, reach in tunnel.reach.items():
+            if reach.netmap:
+                ip = FAMILY[version]
+                yield f'iifname "{tunnel.name}" dnat {ip} prefix to {ip} daddr map @{tunnel.name}_netmap{version}'
+    yield from _ours_first(tunnels, web_port)
+    # Not from tunnels: by its host's public address no client gets at another's ports, least of another server.
+    yield from _to_peers(f"iifname != {TUNNELS} ", versions)
+
+
+def _output(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int]) -> Iterator[str]:
+    """The host itself reaches forwarded ports at its own addresses too, but what its programs say to each other over
+    the loopback (to Redis, to the database) is never sent to a client."""
+    yield from _ours_first(tunnels, web_port)
+    for version in versions:
+        yield from _to_peers(f"{FAMILY[version]} daddr != {LOOPBACK[version]} ", [version])
+
+
+def _ours_first(tunnels: Sequence[Tunnel], web_port: int) -> Iterator[str]:
+    """No forward takes the ports by which clients reach this host, whatever the control side says."""
+    yield f"tcp dport {web_port} return"
+    if tunnels:
+        yield f"udp dport {{ {', '.join(str(port) for port in sorted({tunnel.port for tunnel in tunnels}))} }} return"
+
+
+def _to_peers(match: str, versions: Iterable[int]) -> Iterator[str]:
+    for version in versions:
+        ip = FAMILY[version]
+        here = f"{match}{ip} daddr != @gateways{version} fib daddr type local"
+        yield f"{here} dnat {ip} to meta l4proto . th dport map @forwards{version}"
+
+
+# What is let through
+
+
+def _input(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int]) -> Iterator[str]:
+    """What reaches the host itself: from a tunnel only its own gateway address, and there only three services."""
+    # The kernel answers for any of its addresses on any link: without these rules a neighbour on the public side could
+    # send packets for a gateway's address and reach gateway web, or the names of clients, without a tunnel.
+    outside = f'iifname != "lo" iifname != {TUNNELS}'
+    yield f"{outside} tcp dport {web_port} drop"
+    for version in versions:
+        yield f"{outside} {FAMILY[version]} daddr @gateways{version} meta l4proto {{ tcp, udp }} th dport 53 drop"
+    # Only replies to what the host itself began. A plain "established" would also keep alive what a client had opened
+    # while somebody had our table removed.
+    yield f"iifname {TUNNELS} ct direction reply ct state established,related accept"
+    for tunnel in tunnels:
+        for gateway in tunnel.gateways:
+            to = f'iifname "{tunnel.name}" {FAMILY[gateway.version]} daddr {written(gateway.ip)}'
+            yield f"{to} {ICMP[gateway.version]} type echo-request accept"
+            yield f"{to} tcp dport {{ 53, {web_port} }} accept"
+            yield f"{to} udp dport 53 accept"
+        if 6 in tunnel.reach:
+            yield f'iifname "{tunnel.name}" icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept'
+    yield f"iifname {TUNNELS} drop"
+
+
+def _forward(tunnels: Sequence[Tunnel], versions: Iterable[int]) -> Iterator[str]:
+    # "rt mtu" is the lower of both ways, and the size is only ever lowered, so one rule for each direction will do.
+    # Without them TCP through networks that swallow ICMP errors stalls at the first full segment.
+    for side in ("iifname", "oifname"):
+        yield f"{side} {TUNNELS} tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
+    # A router on the way is not in the route, but its "too big" or "unreachable" must get there, either way.
+    yield f"iifname {TUNNELS} oifname != {TUNNELS} {ICMP_ERRORS} accept"
+    yield f"oifname {TUNNELS} iifname != {TUNNELS} {ICMP_ERRORS} accept"
+    for version in versions:
+        yield from _forwarded(version)
+    for tunnel in tunnels:
+        yield from _between_clients(tunnel)
+        for version, reach in tunnel.reach.items():
+            yield from _routed(tunnel.name, version)
+            if reach.netmap:
+                yield from _netmapped(tunnel.name, version)
+    yield f"iifname {TUNNELS} drop"
+    yield f"oifname {TUNNELS} drop"
+
+
+def _forwarded(version: int) -> Iterator[str]:
+    """Connections to forwarded ports, and what comes back. ``ct status dnat``: not what merely goes to such a port."""
+    ip, targets = FAMILY[version], f"@targets{version}"
+    yield (
+        f"oifname {TUNNELS} iifname != {TUNNELS} ct status dnat ct direction original "
+        f"{ip} daddr . meta l4proto . th dport {targets} accept"
+    )
+    yield (
+        f"iifname {TUNNELS} oifname != {TUNNELS} ct status dnat ct direction reply "
+        f"{ip} saddr . meta l4proto . th sport {targets} accept"
+    )
+
+
+def _between_clients(tunnel: Tunnel) -> Iterator[str]:
+    same = f'iifname "{tunnel.name}" oifname "{tunnel.name}"'
+    if tunnel.inter_client:
+        yield f"{same} accept"
+        return
+    for gateway in tunnel.gateways:
+        # To and from clients' networks always: both are then not clients, or not both of them.
+        for side in ("saddr", "daddr"):
+            yield f"{same} {FAMILY[gateway.version]} {side} != {gateway.network} accept"
+
+
+def _routed(name: str, version: int) -> Iterator[str]:
+    ip = FAMILY[version]
+    # Never to another tunnel, not even by a route of 0.0.0.0/0.
+    yield f'iifname "{name}" oifname != {TUNNELS} {ip} daddr @{name}_routes{version} accept'
+    back = f'oifname "{name}" iifname != {TUNNELS} {ip} saddr'
+    # Without NAT a network may open connections to clients; with it, it only answers. Bound to the route's addresses,
+    # so that a removed route ends what it carried.
+    yield f"{back} @{name}_plain{version} accept"
+    yield f"{back} @{name}_routes{version} ct direction reply ct state established,related accept"
+
+
+def _netmapped(name: str, version: int) -> Iterator[str]:
+    """Networks that clients know by other addresses. Destinations are translated before we look at them here, and
+    sources after: what passes here has the real addresses, and only conntrack knows what the client asked for."""
+    ip = FAMILY[version]
+    asked = f"ct original {ip} daddr @{name}_virtual{version}"
+    to, back = f'iifname "{name}" oifname != {TUNNELS}', f'oifname "{name}" iifname != {TUNNELS}'
+    yield f"{to} {asked} {ip} daddr @{name}_real{version} accept"
+    yield f"{back} {asked} {ip} saddr @{name}_real{version} ct direction reply ct state established,related accept"
+    # Without NAT the real network opens connections too, in the name of the other.
+    yield f"{back} {ip} saddr @{name}_open{version} accept"
+    yield f"{to} {ip} daddr @{name}_open{version} ct direction reply ct state established,related accept"
+
+
+# In whose name
+
+
+def _postrouting(tunnels: Sequence[Tunnel]) -> Iterator[str]:
+    for tunnel in tunnels:
+        for version, reach in tunnel.reach.items():
+            if reach.unmap:
+                ip, out = FAMILY[version], f'iifname != {TUNNELS} oifname "{tunnel.name}"'
+                yield f"{out} snat {ip} prefix to {ip} saddr map @{tunnel.name}_unmap{version}"
+        yield from _in_gateways_name(tunnel)
+        for version, reach in tunnel.reach.items():
+            yield from _masquerade(tunnel.name, version, reach)
+
+
+def _in_gateways_name(tunnel: Tunnel) -> Iterator[str]:
+    """Forwarded connections reach the client from their real source where the server's routes lead back there: the
+    client then takes packets from it and answers through the tunnel. A client that was given the tunnel network and a
+    few routes would drop them (WireGuard takes from a peer only what it would send to it), so it sees the gateway
+    instead: the ports work in either case, and who wants the real addresses sends everything through the tunnel.
+
+    The host's own addresses are never such a source: clients keep them out of the tunnel, which ends there.
+    """
+    forwarded = f'oifname "{tunnel.name}" ct status dnat'
+    yield f"{forwarded} fib saddr type local masquerade"
+    for version in tunnel.reach:
+        strange = f"iifname != {TUNNELS} {FAMILY[version]} saddr != @{tunnel.name}_given{version}"
+        yield f"{forwarded} {strange} masquerade"
+
+
+def _masquerade(name: str, version: int, reach: Reach) -> Iterator[str]:
+    """NAT routes, for clients and what is behind them alike. What the client asked for decides, netmap or not. Other
+    routes keep the client's address, so their network needs a route back to us."""
+    for index, interface in reach.nat_interfaces():
+        out = f'oifname "{interface}"' if interface else f"oifname != {TUNNELS}"
+        asked = f"ct original {FAMILY[version]} daddr @{name}_{nat_set(version, index)}"
+        yield f'iifname "{name}" {out} {asked} masquerade'

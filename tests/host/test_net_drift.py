@@ -1,0 +1,306 @@
+"""What somebody deletes on a host comes back with the next full state, which says what it was; whoever is connected
+meanwhile notices nothing. And what follows a client, its networks and ports, follows it in both directions: real
+packets, a real worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+from dataclasses import dataclass
+
+import pytest
+
+from servers.hostnet.messages import SHOW_PLAN
+from servers.hostnet.state import Forward, HostState, RemovePeers, ShowPlan, to_json
+from tests.host.conftest import World
+from tests.lab import Echo, KeyPair, Machine, Pinger, Tunnel, until
+
+pytestmark = pytest.mark.host
+
+NEVER = 0.3  # seconds to wait for an answer that must not come
+SITE, SITE6 = "192.168.7.0/24", "fd77::/48"
+BEHIND, BEHIND6 = "192.168.7.1", "fd77::1"
+SERVICE, PUBLIC = 7000, 8080
+# Pings of 20 ms that have no answer yet when they are stopped, where a machine is busy. A session that ends costs 250.
+UNDER_WAY = 10
+
+
+@dataclass
+class Scene:
+    """Alice is on server one, Charlie on server two. The gates are on server one and stand before the same network."""
+
+    world: World
+    alice: Machine
+    charlie: Machine
+    gate: Machine
+    spare: Machine
+
+    def handshakes(self) -> list[int]:
+        """When Alice and Charlie last shook hands, in Unix seconds."""
+        found = []
+        for interface, connection in (("wgs1", "alice"), ("wgs2", "charlie")):
+            key = self.world.peers[connection][1].public_key
+            found.append(int(self.world.shown(interface, "latest-handshakes")[key]))
+        return found
+
+    def same_sessions(self, before: list[int]) -> bool:
+        """Whether nobody had to begin anew. By itself a session is renewed after 120 s."""
+        passed = [now - then for now, then in zip(self.handshakes(), before, strict=True)]
+        return all(seconds == 0 or seconds >= 115 for seconds in passed)
+
+    def site_is_reached(self) -> bool:
+        return self.alice.pings(BEHIND, NEVER) and self.alice.pings(BEHIND6, NEVER)
+
+
+def make_gate(world: World, name: str, address: str, address6: str, networks: tuple[str, ...]) -> Machine:
+    """A client with the network behind it (on itself, which is as good), and with a forwarded port."""
+    machine, keys = world.lab.add_client(), KeyPair.make()
+    for behind in (BEHIND, BEHIND6):
+        machine.ip("addr", "add", behind, "dev", "lo")
+    peer = world.make_peer("one", name, f"{address}/32", f"{address6}/128", keys=keys)
+    forwards = (Forward("tcp", PUBLIC, PUBLIC, SERVICE), Forward("udp", PUBLIC, PUBLIC, SERVICE)) if networks else ()
+    peer = dataclasses.replace(peer, networks=networks, forwards=forwards)
+    world.peers[name] = ("one", peer)
+    assert world.control.add("one", peer)[0] == "ok", world.log.read_text()[-2000:]
+    tunnel = Tunnel(machine, keys, [f"{address}/24", f"{address6}/64"])
+    everything = ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"]
+    machine.ip("route", "add", f"{world.host.address}/32", "dev", machine.interface)
+    tunnel.connect(world.keys["one"], f"{world.host.address}:{world.interfaces['one'].port}", everything)
+    assert until(lambda: machine.pings("10.9.0.1"))
+    return machine
+
+
+@pytest.fixture(scope="module")
+def scene(world: World) -> Scene:
+    alice, charlie = world.lab.add_client(), world.lab.add_client()
+    world.connect(alice, "one", "alice", "10.9.0.11", "fd01::11", routes=["10.9.0.0/24", "fd01::/64", SITE, SITE6])
+    world.connect(charlie, "two", "charlie", "10.10.0.13", routes=["10.10.0.0/24"])
+    gate = make_gate(world, "gate", "10.9.0.20", "fd01::20", (SITE, SITE6))
+    spare = make_gate(world, "spare", "10.9.0.21", "fd01::21", ())
+    found = Scene(world, alice, charlie, gate, spare)
+    assert until(found.site_is_reached)
+    assert charlie.pings("10.10.0.1")
+    return found
+
+
+# What follows a client
+
+
+def test_networks_of_a_client_are_routed_at_once_by_the_host_in_both_families(scene: Scene) -> None:
+    host = scene.world.host
+    assert f"{SITE} dev wgs1" in host.ip("route")
+    assert f"{SITE6} dev wgs1" in host.ip("-6", "route")
+    assert host.pings(BEHIND)
+    assert host.pings(BEHIND6)
+    with Echo(scene.gate, BEHIND, SERVICE), Echo(scene.gate, BEHIND6, SERVICE):
+        assert scene.alice.ask_tcp(BEHIND, SERVICE) == b"10.9.0.11 hello"
+        assert scene.alice.ask_tcp(BEHIND6, SERVICE) == b"fd01::11 hello"
+    scene.charlie.ip("route", "add", SITE, "dev", "wgp0")
+    assert not scene.charlie.pings(BEHIND, NEVER)  # another server's
+
+
+def test_network_passes_to_the_standby_in_one_state_and_nobody_elses_session_ends(scene: Scene) -> None:
+    world = scene.world
+    before = dict(world.peers)
+    handshakes = scene.handshakes()
+    routes = world.host.ip("route"), world.host.ip("-6", "route")
+    with Pinger(scene.alice, "10.9.0.1") as alice, Pinger(scene.alice, BEHIND) as site:
+        for owner, other in (("spare", "gate"), ("gate", "spare")):
+            for name, networks in ((owner, (SITE, SITE6)), (other, ())):
+                world.peers[name] = ("one", dataclasses.replace(before[name][1], networks=networks))
+            assert world.send_full()["drift"] == []
+            taker: Machine = getattr(scene, owner)
+            with Echo(taker, BEHIND, SERVICE), Echo(taker, BEHIND6, SERVICE):
+                assert scene.alice.ask_tcp(BEHIND, SERVICE) == b"10.9.0.11 hello"
+                assert scene.alice.ask_tcp(BEHIND6, SERVICE) == b"fd01::11 hello"
+    assert alice.sent > 5
+    assert max(alice.lost, site.lost) <= UNDER_WAY
+    assert scene.same_sessions(handshakes)
+    assert (world.host.ip("route"), world.host.ip("-6", "route")) == routes
+    world.peers.update(before)
+
+
+def test_network_that_the_host_has_itself_stays_the_hosts(scene: Scene) -> None:
+    world, host = scene.world, scene.world.host
+    lan = world.lab.add_lan(host, 60)
+    before = world.peers["spare"]
+    thief = dataclasses.replace(before[1], networks=("10.60.0.0/24", "2001:db8:60::/64", "198.51.100.128/25"))
+    world.peers["spare"] = ("one", thief)
+    world.version += 1
+    world.control.send(world.state())
+    report = world.control.report("applied", version=world.version)
+    for network, words in (
+        ("10.60.0.0/24", "10.60.0.0/24 on lan60"),
+        ("2001:db8:60::/64", "2001:db8:60::/64 on lan60"),
+        ("198.51.100.128/25", "198.51.100.0/24 on wan"),
+    ):
+        said = f"wgs1: {network} is not routed to its client: the host itself has {words}"
+        assert said in report["error"]
+        assert f"{network} dev wgs1" not in host.ip("route") + host.ip("-6", "route")
+    assert host.pings(lan.address)
+    assert host.pings(lan.address6)
+    assert scene.site_is_reached()  # all else is as it should be
+    world.peers["spare"] = before
+    assert world.send_full()["drift"] == []
+
+
+# What others delete
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """``command`` is run on the host; ``words`` is how it is reported."""
+
+    command: str
+    words: str
+
+
+DAMAGES = {
+    "the table": Damage("nft delete table inet wgvpn", "nftables table"),
+    "a chain's rules": Damage("nft flush chain inet wgvpn forward", "nftables table"),
+    "a forward": Damage(f"nft delete element inet wgvpn forwards4 {{ tcp . {PUBLIC} }}", "nftables table"),
+    "a forward, IPv6": Damage(f"nft delete element inet wgvpn forwards6 {{ tcp . {PUBLIC} }}", "nftables table"),
+    "a set": Damage("nft flush set inet wgvpn targets4", "nftables table"),
+    "a route": Damage(f"ip route del {SITE}", f"wgs1: the route to {SITE} was gone"),
+    "a route, IPv6": Damage(f"ip -6 route del {SITE6}", f"wgs1: the route to {SITE6} was gone"),
+    "an address": Damage("ip addr del 10.9.0.1/24 dev wgs1", "wgs1: address 10.9.0.1/24 was gone"),
+    "an address, IPv6": Damage("ip addr del fd01::1/64 dev wgs1", "wgs1: address fd01::1/64 was gone"),
+    "the link's state": Damage("ip link set wgs1 down", "wgs1: link down or another MTU"),
+    "a peer": Damage("wg set wgs1 peer GATE remove", "wgs1: peers gone: 1"),
+    "a network of a peer": Damage("wg set wgs1 peer GATE allowed-ips 10.9.0.20/32", "wgs1: peers altered: 1"),
+}
+
+
+def listing(world: World) -> dict[str, str]:
+    """All of the host's that is ours, as its own tools show it. Elements of a set have no order, and link-local
+    addresses are the kernel's: a link that comes up again gets another one."""
+    host = world.host
+    table = host.run("nft", "--stateless", "list", "table", "inet", "wgvpn", check=False).stdout
+    links = [line.split() for line in host.ip("-brief", "addr").splitlines() if line.startswith("wgs")]
+    return {
+        "table": "\n".join(sorted(" ".join(table.replace(",", " ").replace("{", " ").split()).split())),
+        "routes": "\n".join(sorted(line for line in host.ip("route").splitlines() if "wgs" in line)),
+        "routes6": "\n".join(sorted(line for line in host.ip("-6", "route").splitlines() if "proto 158" in line)),
+        "addresses": "\n".join(sorted(part for line in links for part in line if not part.startswith("fe80:"))),
+        "peers": str({k: sorted(v.split()) for k, v in sorted(world.shown("wgs1", "allowed-ips").items())}),
+    }
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_what_somebody_deletes_is_back_and_reported_and_nobody_else_notices(scene: Scene, damage: Damage) -> None:
+    world = scene.world
+    assert world.send_full()["drift"] == []
+    whole = listing(world)
+    handshakes = scene.handshakes()
+    with Pinger(scene.charlie, "10.10.0.1") as charlie:
+        world.host.run("sh", "-c", damage.command.replace("GATE", world.peers["gate"][1].public_key))
+        broken = listing(world)
+        assert broken != whole
+        drift = world.send_full()["drift"]
+        assert damage.words in "\n".join(map(str, drift if isinstance(drift, list) else []))
+        back = listing(world)
+        assert back == whole
+    assert charlie.lost <= UNDER_WAY
+    assert scene.same_sessions(handshakes)
+    assert scene.alice.pings("10.9.0.1")
+    assert scene.alice.pings("fd01::1")
+    assert world.send_full()["drift"] == []
+
+
+def test_whole_interface_comes_back_with_all_that_was_on_it(scene: Scene) -> None:
+    world = scene.world
+    assert world.send_full()["drift"] == []
+    whole, handshakes = listing(world), scene.handshakes()
+    with Pinger(scene.charlie, "10.10.0.1") as charlie:
+        world.host.ip("link", "del", "wgs1")
+        assert f"{SITE} dev wgs1" not in world.host.ip("route")
+        drift = world.send_full()["drift"]
+        assert "wgs1: the interface was gone" in str(drift)
+        back = listing(world)
+        assert back == whole
+    assert charlie.lost <= UNDER_WAY
+    assert scene.same_sessions([scene.handshakes()[0], handshakes[1]])
+    # Its clients find it again by themselves, with the handshake that follows 15 s without an answer.
+    until(lambda: scene.alice.pings("10.9.0.1", NEVER), timeout=40)
+    until(lambda: scene.gate.pings("10.9.0.1", NEVER), timeout=40)
+    assert scene.site_is_reached()
+    assert world.send_full()["drift"] == []
+
+
+def test_mtu_of_the_way_out_is_followed(scene: Scene) -> None:
+    world, host = scene.world, scene.world.host
+    host.ip("link", "set", "wan", "mtu", "1400")
+    try:
+        assert world.send_full()["drift"] == []
+        assert "mtu 1320" in host.ip("link", "show", "wgs1")
+        assert "mtu 1380" in host.ip("link", "show", "wgs2")  # its own
+    finally:
+        host.ip("link", "set", "wan", "mtu", "1500")
+    assert world.send_full()["drift"] == []
+    assert "mtu 1420" in host.ip("link", "show", "wgs1")
+
+
+# What would be done
+
+
+def ask_plan(world: World, state: HostState) -> dict[str, list[str]]:
+    confirm = f"{world.control.prefix}:plan:{secrets.token_hex(8)}"
+    world.control.send_raw(SHOW_PLAN, to_json(ShowPlan(state, confirm)))
+    answer: dict[str, list[str]] = json.loads(world.control.answer(confirm))
+    return answer
+
+
+def test_plan_is_shown_and_not_carried_out(scene: Scene) -> None:
+    world = scene.world
+    assert world.send_full()["drift"] == []
+    assert ask_plan(world, world.state()) == {"lines": []}
+    world.host.ip("route", "del", SITE)
+    world.host.run("nft", "flush", "chain", "inet", "wgvpn", "forward")
+    broken = listing(world)
+    expected = {"lines": ["the nftables table: write it anew", f"wgs1: route {SITE} to it"]}
+    assert ask_plan(world, world.state()) == expected
+    # Also a state that would take everything away changes nothing, now or later.
+    nothing = dataclasses.replace(world.state(), version=world.version + 100, interfaces=())
+    shown = ask_plan(world, nothing)["lines"]
+    assert "wgs1: delete the interface" in shown
+    assert "wgs2: delete the interface" in shown
+    assert listing(world) == broken
+    assert "ask again" in str(ask_plan(world, dataclasses.replace(world.state(), boot="another"))["error"])
+    assert "ask again" in str(ask_plan(world, dataclasses.replace(world.state(), version=1))["error"])
+    drift = world.send_full()["drift"]
+    assert f"wgs1: the route to {SITE} was gone" in str(drift)
+    assert scene.site_is_reached()
+
+
+# Last, since the gate goes
+
+
+def exchange(scene: Scene, port: int, data: bytes) -> bytes | None:
+    return scene.world.lab.internet.ask_udp(scene.world.host.address, port, data)
+
+
+def test_connections_that_concerned_a_client_are_forgotten_with_it_and_no_others(scene: Scene) -> None:
+    world, host = scene.world, scene.world.host
+    with Echo(scene.gate, "10.9.0.20", SERVICE), Echo(scene.gate, BEHIND, SERVICE), Echo(scene.gate, BEHIND6, SERVICE):
+        assert exchange(scene, PUBLIC, b"one") is not None
+        assert scene.alice.ask_udp(BEHIND, SERVICE) == b"10.9.0.11 hello"
+        assert scene.alice.ask_udp(BEHIND6, SERVICE) == b"fd01::11 hello"
+        assert scene.alice.pings("10.9.0.1")
+
+        def tracked() -> str:
+            return host.run("conntrack", "-L").stdout + host.run("conntrack", "-L", "-f", "ipv6").stdout
+
+        for name in (f"dport={PUBLIC}", f"dst={BEHIND} ", "src=10.9.0.20 ", "dst=fd77::1 ", "src=10.9.0.11 "):
+            assert name in tracked(), tracked()
+        del world.peers["gate"]
+        world.version += 1
+        world.control.send(RemovePeers(world.version, ("gate",)))
+        assert world.control.report("removed")["connections"] == ["gate"]
+        left = tracked()
+        for name in (f"dport={PUBLIC}", BEHIND, "10.9.0.20", "fd77::1"):
+            assert name not in left
+        assert "src=10.9.0.11 " in left  # to the gateway
+    assert "wgs1" not in host.ip("route", "get", BEHIND)
+    assert SITE6 not in host.ip("-6", "route")
+    assert world.send_full()["drift"] == []
