@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Count, Q, QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -18,8 +19,10 @@ from users.models import Group
 from users.queueing import enqueue
 from users.store import StoreDown
 
+from . import admin_rows as admin_rows
 from . import changes, heartbeats
-from .admin_forms import HostsInline, RoutesInline, ServersInline
+from .admin_forms import HostsInline, RoutesInline, ServersInline, SplitDomainsInline
+from .admin_rows import rows_panels
 from .models import Host, Server
 
 # What stands for the heartbeats while nobody can read them.
@@ -47,7 +50,7 @@ class ServerPage(Page[Server]):
     list_filter = ("started", "wireguard", "organizations", "hosts")
     search_fields = ("name", "network", "wg_network", "organizations__name")
     autocomplete_fields = ("organizations", "groups")
-    inlines = (HostsInline, RoutesInline)
+    inlines = (HostsInline, RoutesInline, SplitDomainsInline)
     actions = ("start_servers", "stop_servers")
     fieldsets = (
         (None, {"fields": ("name", ("organizations", "groups"), "wireguard")}),
@@ -57,11 +60,21 @@ class ServerPage(Page[Server]):
             {
                 "classes": ("tab",),
                 "fields": (
-                    "inter_client",
+                    ("inter_client", "restrict_routes"),
                     ("multi_device", "max_devices"),
                     "platforms",
-                    ("dns_servers", "search_domains"),
                     "pre_connect_message",
+                ),
+            },
+        ),
+        (
+            "DNS",
+            {
+                "classes": ("tab",),
+                "fields": (
+                    ("dns_servers", "dns_tls_name"),
+                    ("search_domains", "routing_domains"),
+                    ("dns_mapping", "dns_zone"),
                 ),
             },
         ),
@@ -152,6 +165,22 @@ class ServerPage(Page[Server]):
         for server in queryset:
             self.stop(request, server)
 
+    def panels(self, request: HttpRequest, obj: Server) -> list[Panel]:
+        return [*super().panels(request, obj), *rows_panels(request, obj)]
+
+    def save_model(self, request: HttpRequest, obj: Server, form: ModelForm[Server], change: bool) -> None:
+        # An IPv6 network that nobody typed is derived by the model's check; it must be saved like one that was.
+        if change and obj.network6 != form.initial.get("network6") and "network6" not in form.changed_data:
+            form.changed_data.append("network6")
+        super().save_model(request, obj, form, change)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        server: Server = form.instance
+        if not server.dns_mapping and (server.dns_tls_name or server.split_domains.exists()):
+            words = "DNS over TLS and split DNS are the work of the hosts' own DNS servers: turn names for clients on"
+            messages.warning(request, f"{words}, or they have no effect.")
+
     def delete_model(self, request: HttpRequest, obj: Server) -> None:
         with changes.of_hosts() as changed:
             # Its connections go with it; its hosts get a state in which it no longer is.
@@ -164,7 +193,7 @@ class HostPage(Page[Host]):
     list_display: tuple[str, ...] = ("name", "status", "addresses", "carries", "wireguard", "applied", "trouble")
     list_filter = ("enabled", "backend")
     search_fields = ("name", "public_address", "public_address6")
-    fields = ("name", ("public_address", "public_address6"), "enabled")
+    fields = ("name", ("public_address", "public_address6"), ("enabled", "pass_foreign"))
     inlines = (ServersInline,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Host]:
@@ -201,6 +230,8 @@ class HostPage(Page[Host]):
     def trouble(self, obj: Host) -> tuple[str, str]:
         if obj.last_error:
             return BAD, "error"
+        if obj.foreign:
+            return WAITING, "another firewall"
         if obj.drift and obj.drift_at:
             return WAITING, f"drift repaired {ago(clock.now() - obj.drift_at.timestamp())}"
         return NEUTRAL, "none"

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
 
-from . import networks
+from . import client_networks, forwards, networks
 
 if TYPE_CHECKING:
-    from .models import Route, Server, ServerHost, SplitDomain
+    from .models import Server, ServerHost, SplitDomain
 
 PLATFORMS = ("linux", "win", "mac", "ios", "android", "chrome", "unknown")
+# Resolvers answer these by themselves (RFC 6761, RFC 6762), or they are what addresses are looked up in.
+TAKEN_ZONES = ("localhost", "local", "arpa", "invalid")
 _NAME = re.compile(
     r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
 )
@@ -58,13 +60,20 @@ def addresses(text: str) -> None:
 
 def domains(text: str) -> None:
     for item in listed(text):
-        if not _NAME.fullmatch(item):
+        if not is_name(item):
             raise ValidationError(f"{item!r} is not a domain name.")
 
 
+def is_name(text: str) -> bool:
+    """Whether ``text`` is a domain name; an address, or anything else that ends in a number, is none."""
+    return bool(_NAME.fullmatch(text)) and not text.rpartition(".")[2].isdigit()
+
+
 def zone(text: str) -> None:
-    if not _NAME.fullmatch(text):
+    if not is_name(text):
         raise ValidationError(f"{text!r} is not a zone. Write it like vpn or vpn.example.com.")
+    if text.lower().rpartition(".")[2] in TAKEN_ZONES:
+        raise ValidationError(f"{text!r} has a meaning of its own on every machine. Write it like vpn.")
 
 
 def interface_name(text: str) -> None:
@@ -89,10 +98,13 @@ def server(server: Server) -> None:
         problems["ping_timeout"] = ["One lost ping must not end a connection: at least twice the ping interval."]
     if server.max_devices and not server.multi_device:
         problems["max_devices"] = ["Turn multi-device on, or leave this 0."]
+    _names(server, problems)
     if server.pk:
         for attachment in server.attachments.select_related("host"):
             if clash := _port_in_use(server, attachment.host_id):
                 problems["port"] = [f"UDP port {server.port} is in use on host {attachment.host} by server {clash}."]
+            elif taken := forwards.of_port(attachment.host_id, "udp", server.port):
+                problems["port"] = [f"UDP port {server.port} of host {attachment.host} is forwarded to {taken.user}."]
     if problems:
         raise ValidationError(problems)
 
@@ -116,20 +128,38 @@ def _networks(server: Server, problems: dict[str, list[str]]) -> None:
             problems["wg_network"] = [
                 f"It must be a /{length} like the virtual network: clients have the same host part in both."
             ]
+    _derive6(server, mine.get("wg_network"))
     if server.ipv6 or server.network6:
         try:
-            if not server.network6:
-                raise ValidationError("IPv6 is on: give it a network, for example fd09::/64.")
             if isinstance(four := mine.get("wg_network"), networks.IPv4):
                 mine["network6"] = networks.virtual_network6(server.network6, four)
                 server.network6 = str(mine["network6"])
         except ValidationError as error:
             problems["network6"] = error.messages
     for field, network in mine.items():
-        if field not in problems and (message := _overlap(server, network)):
+        if field not in problems and (message := _overlap(server, network) or _mapped(server, field, network)):
             problems[field] = [message]
     if server.pk and "wg_network" not in problems and "wg_network" in mine:
         _still_room(server, mine["wg_network"], problems)
+
+
+def _derive6(server: Server, four: networks.Network | None) -> None:
+    """Give the server the IPv6 network that belongs to its WG network, if an admin chose none: there is none yet,
+    or still the one that belongs to the WG network as it was."""
+    from .models import Server as Model
+
+    if not server.ipv6 or not isinstance(four, networks.IPv4):
+        return
+    before = Model.objects.filter(pk=server.pk).values_list("wg_network", flat=True).first()
+    if not server.network6 or (before and server.network6 == str(networks.derived6(networks.parse4(before)))):
+        server.network6 = str(networks.derived6(four))
+
+
+def _names(server: Server, problems: dict[str, list[str]]) -> None:
+    if server.dns_tls_name and len(listed(server.dns_tls_name)) != 1:
+        problems["dns_tls_name"] = ["One name, that of all these servers' certificates."]
+    elif server.dns_tls_name and not listed(server.dns_servers):
+        problems["dns_tls_name"] = ["Give the DNS servers that are asked over TLS, or leave this empty."]
 
 
 def _overlap(server: Server, network: networks.Network) -> str | None:
@@ -143,6 +173,21 @@ def _overlap(server: Server, network: networks.Network) -> str | None:
                 and network.overlaps(ipaddress.ip_network(text))
             ):
                 return f"{network} overlaps {text} of server {other}."
+    return client_networks.overlapped(network)
+
+
+def _mapped(server: Server, field: str, network: networks.Network) -> str | None:
+    """Whether a tunnel network meets one that a route maps. The server's own routes are in the same form, where their
+    own check says it."""
+    from .models import Route
+
+    if field == "network":
+        return None  # nobody has an address of it
+    for route in Route.objects.exclude(netmap="").exclude(server=server.pk).select_related("server"):
+        for text in (route.network, route.netmap):
+            other = ipaddress.ip_network(text)
+            if other.version == network.version and other.overlaps(network):
+                return f"{network} overlaps {text}, which a route of server {route.server} maps."
     return None
 
 
@@ -164,33 +209,23 @@ def attachment(attachment: ServerHost) -> None:
     if server is not None and attachment.host_id and (clash := _port_in_use(server, attachment.host_id)):
         message = f"UDP port {server.port} is in use on host {attachment.host} by server {clash}."
         raise ValidationError({"host": f"{message} Give one of them another WireGuard port."})
-
-
-def route(route: Route) -> None:
-    if not route.network:
-        return  # missing, which the field says by itself
-    try:
-        network = networks.parse(route.network)
-    except ValidationError as error:
-        raise ValidationError({"network": error.messages}) from None
-    route.network = str(network)
-    if network.version == 6 and not route.server.ipv6:
-        raise ValidationError({"network": "This server has no IPv6; turn it on first."})
-    if network.prefixlen and (network.is_loopback or network.is_multicast or network.is_link_local):
-        raise ValidationError({"network": f"{network} cannot be routed."})
-    for text in (route.server.wg_network, route.server.network6 if route.server.ipv6 else ""):
-        if _within(network, text):
-            raise ValidationError({"network": "The server's own tunnel network is always routed; it needs no route."})
+    if server is not None and attachment.host_id and (taken := forwards.clash_on_host(server, attachment.host_id)):
+        raise ValidationError({"host": taken})
+    if server is not None and attachment.host_id and (met := client_networks.clash_on_host(server, attachment.host_id)):
+        raise ValidationError({"host": met})
 
 
 def split_domain(split: SplitDomain) -> None:
     """Raise ``ValidationError`` with a message at the field that must change."""
-
-
-def _within(network: networks.Network, text: str) -> bool:
-    """Whether ``network`` is all or part of the one in ``text``, which may still be wrong in the same form."""
-    try:
-        whole = networks.parse(text)
-    except ValidationError:
-        return False
-    return whole.version == network.version and network.subnet_of(whole)  # type: ignore[arg-type]
+    problems: dict[str, list[str]] = {}
+    # The object and not its id: in a form with its server, that has none yet.
+    server: Server | None = getattr(split, "server", None)
+    split.domain = split.domain.lower()
+    if split.domain and not is_name(split.domain):
+        problems["domain"] = [f"{split.domain!r} is not one domain name. Write it like corp.example."]
+    elif server is not None and f".{split.domain}".endswith(f".{server.dns_zone.lower()}"):
+        problems["domain"] = [f"{split.domain} is in {server.dns_zone}, the zone of this server's own names."]
+    if split.dns_servers and not listed(split.dns_servers):
+        problems["dns_servers"] = ["Give at least one address."]
+    if problems:
+        raise ValidationError(problems)

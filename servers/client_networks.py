@@ -2,11 +2,207 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ipaddress
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+
+from . import networks
+from .networks import Network
 
 if TYPE_CHECKING:
-    from .models import ClientNetwork
+    from users.models import VpnUser
+
+    from .models import ClientNetwork, Server
 
 
-def check(network: ClientNetwork) -> None:
+def check(row: ClientNetwork) -> None:
     """Raise ``ValidationError`` with a message at the field that must change."""
+    server: Server | None = getattr(row, "server", None)
+    if server is None or not row.network:
+        return  # missing, which the field says by itself
+    try:
+        network = networks.parse(row.network)
+    except ValidationError as error:
+        raise ValidationError({"network": error.messages}) from None
+    # In one spelling (192.168.7.0/255.255.255.0 is another), because rows of one network are found by its text.
+    row.network = str(network)
+    _check_user(row, server)
+    if problem := _cannot_be_routed(network, server) or _taken(row, network, server):
+        raise ValidationError({"network": problem})
+    _check_probe(row, network, server)
+    if row.active and _moved(row).exists():
+        row.active = False  # as it will be saved; so it is compared with whoever serves that network now
+
+
+def _check_user(row: ClientNetwork, server: Server) -> None:
+    from .policy import servers_of
+
+    user: VpnUser | None = getattr(row, "user", None)
+    if user is None or not user.pk or not server.pk or servers_of(user).filter(pk=server.pk).exists():
+        return
+    # Whoever lost the server keeps the rows, for when they get it back: they are no reason to refuse another change.
+    if not type(row).objects.filter(pk=row.pk, user=user, server=server).exists():
+        raise ValidationError({"server": f"{user} may not use server {server}."})
+
+
+def _cannot_be_routed(network: Network, server: Server) -> str | None:
+    if network.version == 6 and not server.ipv6:
+        return "This server has no IPv6; turn it on first."
+    if network.prefixlen == 0:
+        return "Everything cannot be behind one client. Name the networks that are."
+    special = network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified
+    if special or (network.version == 4 and network.network_address.packed[0] == 0):
+        return f"{network} cannot be routed."
+    return None
+
+
+def _taken(row: ClientNetwork, network: Network, server: Server) -> str | None:
+    """Who has the network, or part of it, already; None if it may be behind this client."""
+    from .models import Server as Model
+
+    for text in (server.network, server.wg_network, server.network6 if server.ipv6 else ""):
+        if _overlaps(network, text):
+            return f"{network} overlaps {text}, a network of this very server."
+    for other in Model.objects.exclude(pk=server.pk):
+        for text in (other.network, other.wg_network, other.network6 if other.ipv6 else ""):
+            if _overlaps(network, text):
+                return f"{network} overlaps {text} of server {other}."
+    if not server.pk:
+        return None  # new, in a form with its rows: nothing else is its yet
+    if server.routes.filter(network=str(network)).exists():
+        return f"This server has a route to {network}: it cannot be behind its hosts and behind a client as well."
+    for route in server.routes.all():
+        if route.net_gateway and networks.within(network, networks.parse(route.network)):
+            return f"{network} lies within {route.network}, which does not go through the tunnel."
+        if route.netmap and _overlaps(network, route.network):
+            return f"{network} overlaps {route.network}, which stands for {route.netmap} on this server."
+    return _behind_others(row, network, server)
+
+
+def _behind_others(row: ClientNetwork, network: Network, server: Server) -> str | None:
+    """Equal networks of one server are a primary and its standbys. Of two that merely overlap, nobody could say
+    which gateway a packet is for when one of them falls silent. Another server's, on the same host, are in the same
+    routing table."""
+    from .models import ClientNetwork as Model
+
+    for other in Model.objects.filter(server=server).exclude(pk=row.pk).exclude(user=row.user_id):
+        if other.network != str(network) and _overlaps(network, other.network):
+            return (
+                f"{network} overlaps {other.network} behind {other.user}. Users who serve the same network must name it"
+                " alike."
+            )
+    for other in _on_the_same_hosts(server):
+        if _overlaps(network, other.network):
+            return (
+                f"{network} overlaps {other.network} behind {other.user} of server {other.server}, which shares a host"
+                " with this one."
+            )
+    return None
+
+
+def _on_the_same_hosts(server: Server) -> QuerySet[ClientNetwork]:
+    """Networks behind clients of the other servers that share a host with ``server``."""
+    from .models import ClientNetwork as Model
+
+    hosts = server.attachments.values("host")
+    return Model.objects.filter(server__attachments__host__in=hosts).exclude(server=server).distinct()
+
+
+def forget_what_changed(row: ClientNetwork) -> None:
+    """Inside the transaction that saves ``row``: another network, or another user's, is nobody's until it is decided
+    anew; of another probe address nothing is known yet."""
+    from .models import ClientNetwork as Model
+
+    unknown: dict[str, Any] = {"probe_ok": None, "probe_changed": None}
+    _moved(row).update(active=False, **unknown)
+    before = Model.objects.filter(pk=row.pk)
+    before.exclude(probe_address=row.probe_address, probe_port=row.probe_port).update(**unknown)
+
+
+def _moved(row: ClientNetwork) -> QuerySet[ClientNetwork]:
+    """``row`` as it is in the database, if that is of another network, user or server."""
+    from .models import ClientNetwork as Model
+
+    before = Model.objects.filter(pk=row.pk)
+    return before.exclude(server=row.server_id, user=row.user_id, network=row.network)
+
+
+def overlapped(network: Network) -> str | None:
+    """Why ``network`` cannot be a tunnel network of a server: a client's, of whichever server, that it overlaps."""
+    from .models import ClientNetwork as Model
+
+    for row in Model.objects.select_related("user", "server"):
+        if _overlaps(network, row.network):
+            return f"{network} overlaps {row.network} behind {row.user}, a client of server {row.server}."
+    return None
+
+
+def clash_on_host(server: Server, host: int) -> str | None:
+    """Why a server cannot come to a host (primary key) for the networks behind its clients and others' there."""
+    from .models import ClientNetwork as Model
+
+    if not server.pk:
+        return None
+    there = Model.objects.filter(server__attachments__host=host).exclude(server=server).select_related("user", "server")
+    for row in server.client_networks.select_related("user"):
+        for other in there:
+            if _overlaps(networks.parse(row.network), other.network):
+                return (
+                    f"{row.network} behind {row.user} overlaps {other.network} behind {other.user}, a client of server "
+                    f"{other.server} there."
+                )
+    return None
+
+
+def _check_probe(row: ClientNetwork, network: Network, server: Server) -> None:
+    if not row.probe_address:
+        if row.probe_port:
+            raise ValidationError({"probe_address": "Give the address of which this port is asked."})
+        return
+    address = ipaddress.ip_address(row.probe_address)
+    if address.version != network.version:
+        raise ValidationError({"probe_address": f"{address} is of the other family than {network}."})
+    if address not in network:
+        raise ValidationError({"probe_address": f"{address} is not in {network}."})
+    if network.prefixlen == network.max_prefixlen:
+        message = f"{network} is this one address: one that stays with this gateway would be the whole network."
+        raise ValidationError({"probe_address": message})
+    if _first_or_last(address, network):
+        raise ValidationError({"probe_address": f"{address} is the network's first or last address; nothing has it."})
+    if server.pk:
+        _check_probe_is_its_own(row, str(address), server)
+
+
+def _check_probe_is_its_own(row: ClientNetwork, address: str, server: Server) -> None:
+    """Two gateways cannot be asked by the same address: a packet to it goes to one of them."""
+    from .models import ClientNetwork as Model
+
+    others = Model.objects.filter(server=server, probe_address=address).exclude(pk=row.pk).exclude(user=row.user_id)
+    if other := others.first():
+        raise ValidationError(
+            {
+                "probe_address": f"{address} is the probe address of {other.user}. Each gateway needs its own, because "
+                "it stays routed to its gateway whoever serves the network: only so can one that failed be seen to be "
+                "well again."
+            }
+        )
+
+
+def _first_or_last(address: ipaddress.IPv4Address | ipaddress.IPv6Address, network: Network) -> bool:
+    """The network's own address (in IPv6 that of any router), or the broadcast address of IPv4."""
+    if network.prefixlen >= network.max_prefixlen - 1:
+        return False
+    if network.version == 4 and address == network.broadcast_address:
+        return True
+    return address == network.network_address
+
+
+def _overlaps(network: Network, text: str) -> bool:
+    """Whether ``network`` and the one in ``text`` share an address; that may be empty, or wrong in the same form."""
+    try:
+        other = networks.parse(text)
+    except ValidationError:
+        return False
+    return other.version == network.version and network.overlaps(other)

@@ -7,6 +7,7 @@ and in the Virtual WG Network alike. Host part 1 is the gateway; 0 and the last 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 
 from django.core.exceptions import ValidationError
 
@@ -70,6 +71,34 @@ def virtual_network6(text: str, needed: IPv4) -> IPv6:
     if 128 - network.prefixlen < 32 - needed.prefixlen:
         raise ValidationError(f"{network} has no room for all clients of {needed}.")
     return network
+
+
+def derived6(wg_network: IPv4) -> IPv6:
+    """The private IPv6 network of a server that was given none: fd56:504e:AABB:CCDD::/64 from the virtual WG
+    network's address A.B.C.D. No two servers have the same, because no two have the same WG network."""
+    return ipaddress.IPv6Network((bytes.fromhex("fd56504e") + wg_network.network_address.packed + bytes(8), 64))
+
+
+def subtract(network: Network, holes: Iterable[Network]) -> list[Network]:
+    """What remains of ``network`` without ``holes``, as the fewest networks, in order. Holes of the other family, or
+    elsewhere, change nothing."""
+    inside = [hole for hole in holes if hole.version == network.version and hole.overlaps(network)]
+    if not inside:
+        return [network]
+    if any(hole.prefixlen <= network.prefixlen for hole in inside):  # it lies within the hole
+        return []
+    return [piece for half in network.subnets() for piece in subtract(half, inside)]
+
+
+def within(inner: Network, outer: Network) -> bool:
+    """Whether ``inner`` is all or part of ``outer``."""
+    return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.overlaps(outer)
+
+
+def same_place(piece: Network, whole: Network, other: Network) -> Network:
+    """The part of ``other`` that lies in it where ``piece`` lies in ``whole``; the two are equally long."""
+    offset = int(piece.network_address) - int(whole.network_address)
+    return ipaddress.ip_network((int(other.network_address) + offset, piece.prefixlen))
 
 
 def last_part(network: IPv4) -> int:

@@ -14,10 +14,13 @@ from typing import Any, Self
 
 import redis
 
-from tests.lab import PROJECT, PYTHON, Lab, Machine, RedisServer, ended_afterwards, until
+from tests.lab import PATIENCE, PROJECT, PYTHON, Lab, Machine, RedisServer, ended_afterwards, until
 
 BIN = PYTHON.parent
 GATEWAY_PORT = 9790
+WEB_PROCESSES = 2 if PATIENCE == 1 else 1  # on an emulated machine each takes half a minute to start
+# Of host workers and clients. tests/kernel runs tests on the kernel's.
+BACKEND = os.environ.get("WG_BACKEND", "userspace")
 
 
 class HostWorker:
@@ -29,7 +32,7 @@ class HostWorker:
             "HOST_ID": host_id,
             "HOST_REDIS_URL": redis_url,
             "HOST_VAR": str(directory / f"host-{host_id}"),
-            "HOSTNET_BACKEND": "userspace",
+            "HOSTNET_BACKEND": BACKEND,
             "VPN_GATEWAY_PORT": str(GATEWAY_PORT),
         }
         self._log = directory / f"host-{host_id}.log"
@@ -85,7 +88,7 @@ class Stack:
 
     def start_web(self) -> None:
         pem = ("--ssl-certificate", str(self.directory / "cert.pem"), "--ssl-keyfile", str(self.directory / "key.pem"))
-        self.web = self._start("web", *_granian("0.0.0.0", 443, 2, 8), *pem, "vpnproject.wsgi:application")
+        self.web = self._start("web", *_granian("0.0.0.0", 443, WEB_PROCESSES, 8), *pem, "vpnproject.wsgi:application")
 
     def start_host(self, host_id: str) -> HostWorker:
         """The host worker of this very machine."""
@@ -118,7 +121,7 @@ class Stack:
         files = ["-keyout", str(self.directory / "key.pem"), "-out", str(self.directory / "cert.pem")]
         kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         subprocess.run(
-            ["openssl", "req", "-x509", *kind, *files, *subject], check=True, capture_output=True, timeout=30
+            ["openssl", "req", "-x509", *kind, *files, *subject], check=True, capture_output=True, timeout=30 * PATIENCE
         )
 
 
@@ -144,11 +147,11 @@ class WgPeer:
         return [str(PYTHON), "-m", "wgpeer", "--dir", str(self.directory), *arguments]
 
     def add(self, link: str) -> str:
-        return self.machine.run(*self.command("add", link), timeout=30).stdout
+        return self.machine.run(*self.command("add", link), timeout=30 * PATIENCE).stdout
 
     def up(self, *arguments: str) -> None:
         """Run ``up --foreground`` until it is told to end."""
-        command = self.command("up", "--foreground", "--backend", "userspace", *arguments)
+        command = self.command("up", "--foreground", "--backend", BACKEND, *arguments)
         self.process = self.machine.start(*command, log=self.log, env={**os.environ, "TERM": "dumb"})
 
     def status(self) -> dict[str, Any]:
@@ -174,7 +177,7 @@ class WgPeer:
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(15)
+            self.process.wait(15 * PATIENCE)
 
 
 def redis_gone(server: RedisServer) -> bool:

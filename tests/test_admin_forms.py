@@ -60,7 +60,6 @@ def test_a_server_with_a_host_and_a_route_is_created_in_one_form(admin: Client) 
         ({"network": "127.0.0.0/24"}, "network", "cannot be used"),
         ({"network": "224.0.0.0/24"}, "network", "cannot be used"),
         ({"network": "0.0.0.0/8", "wg_network": "11.0.0.0/8"}, "network", "cannot be used"),
-        ({"ipv6": "on"}, "network6", "give it a network"),
         ({"ipv6": "on", "network6": "fd09::/96"}, "network6", "too small"),
         ({"network6": "nonsense"}, "network6", "not a network"),
         ({"port": 0}, "port", "greater than or equal to 1"),
@@ -68,6 +67,8 @@ def test_a_server_with_a_host_and_a_route_is_created_in_one_form(admin: Client) 
         ({"mtu": 100}, "mtu", "1280"),
         ({"dns_servers": "1.1.1.1, nine"}, "dns_servers", "not an IP address"),
         ({"search_domains": "exa mple"}, "search_domains", "not a domain name"),
+        ({"dns_zone": "10"}, "dns_zone", "not a zone"),
+        ({"dns_tls_name": "dns.example"}, "dns_tls_name", "Give the DNS servers"),
         ({"platforms": "linux, beos"}, "platforms", "not a platform"),
         ({"ping_timeout": 15}, "ping_timeout", "One lost ping"),
         ({"max_devices": 3}, "max_devices", "Turn multi-device on"),
@@ -167,6 +168,69 @@ def test_the_same_route_in_another_spelling_is_found_out(admin: Client, office: 
     found = errors(send(admin, url_of(office), **changes, _inline={"routes": rows}))
     assert "duplicate" in " ".join(" ".join(said) for said in found.values())
     assert not Route.objects.exists()
+
+
+def test_an_ipv6_network_nobody_chose_is_derived_and_follows(admin: Client, office: Server) -> None:
+    def network6() -> str:
+        return Server.objects.get(pk=office.pk).network6
+
+    assert errors(send(admin, url_of(office), ipv6="on")) == {}
+    assert network6() == "fd56:504e:a09::/64"
+    assert errors(send(admin, url_of(office), network="10.18.0.0/24", wg_network="10.19.7.0/24")) == {}
+    assert network6() == "fd56:504e:a13:700::/64"
+    assert errors(send(admin, url_of(office), network6="fd09::/64")) == {}
+    assert errors(send(admin, url_of(office), wg_network="10.20.0.0/24")) == {}
+    assert network6() == "fd09::/64"
+    assert errors(send(admin, url_of(office), network6="")) == {}
+    assert network6() == "fd56:504e:a14::/64"
+
+
+@pytest.mark.parametrize(
+    ("rows", "refused"),
+    [
+        ([{"network": "10.50.0.0/24", "netmap": "192.168.1.0/25"}], {"routes-0-netmap": "It must be a /24"}),
+        ([{"network": "10.0.0.0/8", "nat_interface": "eth1"}], {"routes-0-nat_interface": "NAT is off"}),
+        (
+            [{"network": "10.0.0.0/8", "net_gateway": "on", "netmap": "11.0.0.0/8"}],
+            {"routes-0-netmap": "never reaches a host"},
+        ),
+        ([{"network": "10.0.0.0/8", "metric": 10000}], {"routes-0-metric": "less than or equal to 9999"}),
+        (
+            [{"network": "10.1.0.0/16", "net_gateway": "on"}, {"network": "10.1.2.0/24"}],
+            {"routes-1-network": "does not go through the tunnel: nothing would remain"},
+        ),
+        (
+            [{"network": "10.1.2.0/24"}, {"network": "10.1.0.0/16", "net_gateway": "on"}],
+            {"routes-1-network": "Nothing would remain of the route to 10.1.2.0/24"},
+        ),
+        (
+            [
+                {"network": "10.50.0.0/24", "netmap": "192.168.1.0/24"},
+                {"network": "10.50.0.128/25", "netmap": "192.168.2.0/25"},
+            ],
+            {"routes-1-network": "10.50.0.128/25 overlaps 10.50.0.0/24"},
+        ),
+    ],
+)
+def test_routes_that_do_not_go_together_are_refused(
+    admin: Client, office: Server, rows: list[dict[str, Any]], refused: dict[str, str]
+) -> None:
+    found = errors(send(admin, url_of(office), _inline={"routes": rows}))
+    assert list(found) == list(refused)
+    for field, words in refused.items():
+        assert words in found[field][0]
+    assert not Route.objects.exists()
+
+
+def test_routes_are_judged_as_the_form_leaves_them(admin: Client, office: Server) -> None:
+    """One that goes, or is changed, in the same form stands in nobody's way any more."""
+    rows = [{"network": "10.1.0.0/16", "net_gateway": "on"}, {"network": "172.16.0.0/12", "nat": "on"}]
+    assert errors(send(admin, url_of(office), _inline={"routes": rows})) == {}
+    narrower = {"routes-0-network": "10.1.0.0/24"}
+    assert errors(send(admin, url_of(office), **narrower, _inline={"routes": [{"network": "10.1.1.0/24"}]})) == {}
+    gone = {"routes-0-DELETE": "on"}
+    assert errors(send(admin, url_of(office), **gone, _inline={"routes": [{"network": "10.1.0.0/25"}]})) == {}
+    assert list(Route.objects.values_list("network", flat=True)) == ["10.1.0.0/25", "10.1.1.0/24", "172.16.0.0/12"]
 
 
 def test_ipv6_cannot_go_while_a_route_needs_it(admin: Client, office: Server) -> None:

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.admin import site
 from django.test import Client
 
-from servers.models import Host, Server, ServerHost
+from servers.models import ClientNetwork, Host, PortForward, Server, ServerHost
 from tests.admin_site import staff
 from tests.conftest import Clock
 from users import clock
@@ -24,6 +24,9 @@ VIEW = [
     "servers.view_serverhost",
     "servers.view_host",
     "servers.view_route",
+    "servers.view_splitdomain",
+    "servers.view_portforward",
+    "servers.view_clientnetwork",
     "wgpeers.view_connection",
     "wgpeers.view_decision",
 ]
@@ -47,6 +50,8 @@ ACTIONS = [
     ("servers.server", "stop_servers"),
     ("servers.server", "delete_selected"),
     ("servers.host", "delete_selected"),
+    ("servers.portforward", "delete_selected"),
+    ("servers.clientnetwork", "delete_selected"),
     ("wgpeers.connection", "disconnect_them"),
 ]
 
@@ -60,6 +65,8 @@ def world(db: None, fixed_clock: Clock) -> None:
     server = Server.objects.create(pk=1, name="office", network="10.8.0.0/24", wg_network="10.9.0.0/24", started=True)
     server.organizations.add(organization)
     ServerHost.objects.create(server=server, host=host)
+    PortForward.objects.create(pk=1, server=server, user=user, port=8080)
+    ClientNetwork.objects.create(pk=1, server=server, user=user, network="192.168.7.0/24")
     now = clock.moment(clock.now())
     Connection.objects.create(
         pk=1, user=user, user_name="alice (Org)", server=server, host=host, state=State.OPEN, part=2,
@@ -80,7 +87,7 @@ def snapshot() -> list[Any]:
         list(Connection.objects.values_list("state", flat=True)),
         list(user.links.values_list("revoked", flat=True)),
         list(user.addresses.values_list("part", flat=True)),
-        Host.objects.count(),
+        (Host.objects.count(), PortForward.objects.count(), ClientNetwork.objects.count()),
     ]
 
 
@@ -157,7 +164,15 @@ def test_who_only_views_sees_neither_links_nor_buttons(client: Client) -> None:
 
 def test_a_stranger_on_the_staff_sees_nothing(client: Client) -> None:
     staff(client)
-    for model in ("users.vpnuser", "users.organization", "users.group", "servers.server", "servers.host"):
+    for model in (
+        "users.vpnuser",
+        "users.organization",
+        "users.group",
+        "servers.server",
+        "servers.host",
+        "servers.portforward",
+        "servers.clientnetwork",
+    ):
         for rest in ("", "add/", "1/change/", "1/delete/"):
             assert client.get(url(model, rest)).status_code == 403, (model, rest)
     for model in ("wgpeers.connection", "wgpeers.decision"):

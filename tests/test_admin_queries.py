@@ -7,7 +7,7 @@ from django.db import connection as database
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from servers.models import Host, Route, Server, ServerHost
+from servers.models import ClientNetwork, Host, PortForward, Route, Server, ServerHost
 from tests.admin_site import staff
 from users import clock
 from users.models import Device, Group, Organization, VpnUser
@@ -21,6 +21,8 @@ LISTS = [
     "/admin/users/group/",
     "/admin/servers/server/",
     "/admin/servers/host/",
+    "/admin/servers/portforward/",
+    "/admin/servers/clientnetwork/",
     "/admin/wgpeers/connection/",
     "/admin/wgpeers/connection/?show=ended",
     "/admin/wgpeers/decision/",
@@ -44,6 +46,8 @@ def grow(start: int, end: int) -> None:
         server.groups.add(group)
         ServerHost.objects.create(server=server, host=host)
         Route.objects.create(server=server, network="192.168.0.0/24")
+        PortForward.objects.create(server=server, user=user, port=8080)
+        ClientNetwork.objects.create(server=server, user=user, network="192.168.7.0/24")
         for part, state in ((2, State.OPEN), (3, State.ENDED)):
             Connection.objects.create(
                 user=user, user_name="alice", server=server, host=host, state=state, part=part, device_id="d",

@@ -215,8 +215,12 @@ def test_a_host_says_how_it_is_in_words(admin: Client, server: Server, fixed_clo
     store().set(f"{host.queue}:alive", json.dumps({"boot": "b", "peers": 3}))
     shown = admin.get(page).content.decode()
     assert admin.get(page).context["page_state"] == ("success", "alive")
-    for words in ("kernel, 3 peers", "a route was missing", "nft: no", host.public_id):
+    for words in ("kernel, 3 peers", "a route was missing", "nft: no", host.public_id, "manage.py hostplan"):
         assert words in shown
+    for row, trouble in (({}, "error"), ({"last_error": "", "foreign": "ufw drops"}, "another firewall")):
+        Host.objects.update(**row)
+        assert trouble in admin.get(HOSTS).content.decode()
+    assert "ufw drops" in admin.get(page).content.decode()
 
 
 def test_pages_of_hosts_open_while_redis_is_away(admin: Client, server: Server, settings: Any) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servers import networks
-from servers.models import Address, Host, Route, Server, ServerHost
+from servers.models import Address, Host, Server, ServerHost
 from servers.policy import policy_of, servers_of
 from tests.company import Company, add_host, found
 from tests.conftest import Clock
@@ -53,7 +53,6 @@ def another(**changes: Any) -> Server:
             "network",
             "overlaps 10.8.0.0/24 of server Office",
         ),
-        ({"ipv6": True}, "network6", "give it a network"),
         ({"ipv6": True, "network6": "fd09::/65"}, "network6", "a /64 is the least"),
         ({"ipv6": True, "network6": "fe80::/64"}, "network6", "cannot be used"),
         ({"ipv6": True, "network6": "10.0.0.0/8"}, "network6", "an IPv6 one is needed"),
@@ -62,6 +61,19 @@ def another(**changes: Any) -> Server:
         ({"mtu": 1000}, "mtu", "from 1280 to 9000"),
         ({"dns_servers": "1.1.1.1, dns"}, "dns_servers", "'dns' is not an IP address"),
         ({"search_domains": "ok.example.com, -bad"}, "search_domains", "'-bad' is not a domain name"),
+        ({"search_domains": "10.0.0.1"}, "search_domains", "'10.0.0.1' is not a domain name"),
+        ({"routing_domains": "a b"}, "routing_domains", "'a b' is not a domain name"),
+        ({"dns_zone": "v pn"}, "dns_zone", "'v pn' is not a zone"),
+        ({"dns_zone": ".vpn"}, "dns_zone", "is not a zone"),
+        ({"dns_zone": "10"}, "dns_zone", "'10' is not a zone"),
+        ({"dns_zone": "vpn.10"}, "dns_zone", "is not a zone"),
+        ({"dns_zone": "x" * 64}, "dns_zone", "is not a zone"),
+        ({"dns_zone": ""}, "dns_zone", "cannot be blank"),
+        ({"dns_zone": "office.Local"}, "dns_zone", "has a meaning of its own"),
+        ({"dns_zone": "localhost"}, "dns_zone", "has a meaning of its own"),
+        ({"dns_zone": "in-addr.arpa"}, "dns_zone", "has a meaning of its own"),
+        ({"dns_tls_name": "dns.example"}, "dns_tls_name", "Give the DNS servers"),
+        ({"dns_servers": "1.1.1.1", "dns_tls_name": "a.example, b.example"}, "dns_tls_name", "One name"),
         ({"platforms": "linux, amiga"}, "platforms", "'amiga' is not a platform"),
         ({"port": 0}, "port", "greater than or equal to 1"),
     ],
@@ -104,25 +116,10 @@ def test_two_servers_on_one_host_need_two_ports(company: Company) -> None:
     elsewhere.full_clean()
 
 
-@pytest.mark.parametrize(
-    ("network", "words"),
-    [
-        ("10.9.0.0/24", "always routed"),
-        ("192.168.1.1/24", "Did you mean 192.168.1.0/24?"),
-        ("fd00::/8", "has no IPv6"),
-        ("127.0.0.0/8", "cannot be routed"),
-        ("ff00::/8", "has no IPv6"),
-    ],
-)
-def test_a_route_that_cannot_work(company: Company, network: str, words: str) -> None:
-    assert words in refused(Route(server=company.server, network=network))["network"][0]
-
-
-@pytest.mark.parametrize("network", ["0.0.0.0/0", "192.168.1.0/24", "10.0.0.0/8", " 192.168.2.0/24 "])
-def test_a_route_that_works(company: Company, network: str) -> None:
-    route = Route(server=company.server, network=network)
-    route.full_clean()
-    assert route.network == network.strip()
+def test_dns_that_works(company: Company) -> None:
+    for zone in ("vpn", "vpn.example.com", "v4.internal"):
+        another(dns_mapping=True, dns_zone=zone).full_clean()
+    another(dns_servers="1.1.1.1, 2606:4700::1111", dns_tls_name="one.example", routing_domains="corp").full_clean()
 
 
 @pytest.mark.parametrize(

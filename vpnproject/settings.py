@@ -28,6 +28,8 @@ CLOCK_WINDOW = env.whole("CLOCK_WINDOW", 600, low=30, high=3600)
 CONFIRM_TIMEOUT = env.seconds("CONFIRM_TIMEOUT", 1.0, low=0.05, high=60)
 # A connection that no host has confirmed is ended after this; it must be longer than any connect can take.
 PENDING_TIMEOUT = env.seconds("PENDING_TIMEOUT", 30.0, low=1, high=600)
+# Seconds for which a better gateway must have been well before it takes a network back from the one that stood in.
+NETWORK_HYSTERESIS = env.seconds("NETWORK_HYSTERESIS", 30.0, low=0, high=3600)
 # Wrong second factors in a row, per user and per address, and the seconds after which they are forgotten.
 ATTEMPTS_PER_USER = env.whole("ATTEMPTS_PER_USER", 10, low=1, high=1000)
 ATTEMPTS_PER_ADDRESS = env.whole("ATTEMPTS_PER_ADDRESS", 30, low=1, high=10000)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.db import connection
+from django.db.models import Exists, OuterRef
 
-from servers.models import Server
+from servers.models import ClientNetwork, PortForward, Server
 from users.crypto import Secret
 from users.models import VpnUser
 
@@ -17,11 +18,17 @@ Ids = tuple[str, str, str]  # of organization, user and server, as in a request'
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user and the server their request names. Whether they may use it is for authorize to say."""
+    """A user and the server their request names. Whether they may use it is for authorize to say.
+
+    ``forwarded`` and ``serves``: whether the user has forwarded ports and networks there. Few have, and the others'
+    connects ask no further.
+    """
 
     user: VpnUser
     server: Server
     credentials: Credentials
+    forwarded: bool
+    serves: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +54,14 @@ def _credentials(user: VpnUser, server: Server) -> Credentials:
 def find(organization: str, user: str, server: str) -> Account | None:
     """The account behind three public ids, or None. Both queries run for strangers too."""
     found = VpnUser.objects.select_related("organization").filter(public_id=user, organization__public_id=organization)
+    mine = {"user": OuterRef("pk"), "server__public_id": server}
+    found = found.annotate(
+        forwarded=Exists(PortForward.objects.filter(**mine)), serves=Exists(ClientNetwork.objects.filter(**mine))
+    )
     who, where = found.order_by().first(), Server.objects.filter(public_id=server).order_by().first()
     if who is None or where is None:
         return None
-    return Account(who, where, _credentials(who, where))
+    return Account(who, where, _credentials(who, where), who.forwarded, who.serves)
 
 
 def credentials_of(account: Account | None) -> Credentials:

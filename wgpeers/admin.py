@@ -15,6 +15,8 @@ from django.utils.html import format_html
 
 from servers.admin import HostPage, ServerPage
 from servers.admin_addresses import AddressesMixin
+from servers.admin_names import NamesMixin
+from servers.admin_rows import RowsMixin
 from servers.hostnet.state import HostState
 from servers.models import Host, Server
 from users.admin import VpnUserPage
@@ -47,7 +49,7 @@ def _connected(words: object, query: str) -> str:
 
 
 @admin.register(VpnUser)
-class VpnUserWithConnections(LinksMixin, AddressesMixin, VpnUserPage):
+class VpnUserWithConnections(LinksMixin, AddressesMixin, NamesMixin, RowsMixin, VpnUserPage):
     list_display = (*(name for name in VpnUserPage.list_display if name != "last_seen"), "connected")
 
     def prepare(self, rows: Sequence[VpnUser]) -> None:

@@ -23,10 +23,11 @@ from servers.models import Host, Server, ServerHost
 from users.authorize import Layers
 from users.clock import moment
 from users.models import Device, VpnUser
+from users.queueing import after_commit
 from users.rows import lock
 from users.store import StoreDown
 
-from . import configuration, decisions, envelope, hosts, liveness, peers
+from . import configuration, decisions, envelope, gateways, hosts, liveness, peers
 from .accounts import Account
 from .ending import claim, end, tell
 from .errors import Refusal
@@ -85,7 +86,7 @@ def _confirm(
     for number, attachment in enumerate(suitable):
         if number and not _move(connection, attachment.host, replaced):
             return None
-        if hosts.add_and_wait(attachment.host, _add_message(connection, attachment.host, account.server, replaced)):
+        if hosts.add_and_wait(attachment.host, _add_message(connection, attachment.host, account, replaced)):
             if _open(connection, account, offer, layers, now):
                 return configuration.build(connection, account.server, attachment.host, attachment.public_key)
             return None
@@ -150,9 +151,13 @@ def _begin(
             replaced, part = _replace(account, offer, now)
             connection = _write(account, offer, host, part, now)
             SpentKey.objects.create(digest=digest, connection=connection, created=moment(now))
+            # What nobody serves is the new connection's own from its first message on.
+            others = gateways.settle_user(account.server.pk, account.user.pk, now) if account.serves else set()
             # Connections before hosts, as whoever ends one does: the other way round, the address that we wait for
             # (its connection is being ended) could wait for the host's row that we hold.
-            versions = raise_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id)])
+            versions = raise_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id), *others])
+            for other in sorted(others):
+                after_commit("wgpeers.converge", other)
             connection.version = versions.get(host.pk, 0)
             Connection.objects.filter(pk=connection.pk).update(version=connection.version)
     except addresses.NoAddressLeft:
@@ -218,12 +223,12 @@ def _write(account: Account, offer: Offer, host: Host, part: int, now: float) ->
     )
 
 
-def _add_message(connection: Connection, host: Host, server: Server, replaced: list[Connection]) -> AddPeer:
+def _add_message(connection: Connection, host: Host, account: Account, replaced: list[Connection]) -> AddPeer:
     """What is replaced on this very host goes in the same message: its address is never without a peer, so flows
     through it survive."""
     here = tuple(gone.public_id for gone in replaced if gone.host_id == host.pk)
-    peer = peers.peer_of(connection, server)
-    return AddPeer(server.public_id, peer, here, hosts.confirm_key(host, connection.public_id))
+    peer = peers.peer_of(connection, account.server, forwarded=account.forwarded, serves=account.serves)
+    return AddPeer(account.server.public_id, peer, here, hosts.confirm_key(host, connection.public_id))
 
 
 def _start_counting(connection: Connection, replaced: list[Connection], server: Server, now: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from django.conf import settings
 
-from servers import networks
+from servers import networks, routes
 from servers.checks import listed
 from servers.hostnet.state import Dns, HostState, Interface, Peer, Route, Split
 from servers.models import Host, Server
@@ -70,12 +70,13 @@ def _interface(server: Server, peers: tuple[Peer, ...]) -> Interface:
 
 
 def _routes(server: Server) -> Iterator[Route]:
-    for route in server.routes.all():
-        yield Route(route.network, route.nat, route.nat_interface, route.netmap)
+    for piece in routes.routed(server.routes.all()):
+        row = piece.route
+        yield Route(str(piece.network), row.nat, row.nat_interface, str(piece.real) if piece.real else "")
 
 
 def _dns(server: Server) -> Dns | None:
     if not server.dns_mapping:
         return None
-    splits = tuple(Split(split.domain, tuple(listed(split.dns_servers))) for split in server.split_domains.all())
-    return Dns(server.dns_zone, tuple(listed(server.dns_servers)), server.dns_tls_name, splits)
+    splits = tuple(Split(each.domain.lower(), tuple(listed(each.dns_servers))) for each in server.split_domains.all())
+    return Dns(server.dns_zone.lower(), tuple(listed(server.dns_servers)), server.dns_tls_name, splits)

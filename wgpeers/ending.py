@@ -13,8 +13,9 @@ from servers.changes import raise_versions
 from servers.hostnet.state import RemovePeers
 from servers.models import Host
 from users.clock import moment
+from users.queueing import after_commit
 
-from . import decisions, hosts, liveness
+from . import decisions, gateways, hosts, liveness
 from .models import Connection, EndReason, SpentKey, State
 
 log = logging.getLogger(__name__)
@@ -51,21 +52,26 @@ def claim(connection: Connection, reason: EndReason, now: float, due: float | No
 def end(connections: Iterable[Connection], reason: EndReason, now: float, due: float | None = None) -> int:
     """End each connection that is still live, and have its host remove the peer. How many it were.
 
-    One transaction each: a row that cannot be ended (reported in the log) does not hold up the others.
+    One transaction each: a row that cannot be ended (reported in the log) does not hold up the others. Networks behind
+    it go to their standbys in the same one.
     """
     ended = []
+    others: set[int] = set()
     for connection in connections:
         try:
             with transaction.atomic():
                 if not claim(connection, reason, now, due):
                     continue
-                if connection.host_id:
-                    raise_versions([connection.host_id])
+                moved = gateways.settle_user(connection.server_id, connection.user_id, now)
+                raise_versions([*([connection.host_id] if connection.host_id else []), *moved])
         except Exception:
             log.exception("could not end connection %s; the next sweep tries again", connection.public_id)
             continue
         ended.append(connection)
+        others |= moved
     tell(ended)
+    for host in sorted(others):
+        after_commit("wgpeers.converge", host)
     return len(ended)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import secrets
+from typing import Any
+
 import redis
 from django.conf import settings
 
-from servers.hostnet.state import AddPeer, HostState, RemovePeers, to_json
+from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan, to_json
 from servers.models import Host
 from users.queueing import enqueue
 from users.store import StoreDown, store
@@ -36,3 +40,36 @@ def add_and_wait(host: Host, message: AddPeer) -> bool:
     except redis.RedisError as error:
         raise StoreDown from error
     return answer is not None and answer[1] == "ok"
+
+
+class NoPlan(Exception):
+    """The host did not say what it would do; the text says why."""
+
+
+def ask_plan(host: Host, state: HostState, within: float) -> list[str]:
+    """What ``host`` would do with ``state``, line by line; it does none of it. Wait at most ``within`` seconds.
+
+    Raise ``NoPlan``, or ``StoreDown``.
+    """
+    message = ShowPlan(state, f"{host.queue}:plan:{secrets.token_hex(16)}")
+    if not enqueue("hostnet.show_plan", to_json(message), queue=host.queue, expires=EXPIRES):
+        raise StoreDown
+    try:
+        answer: Any = store().blpop([message.confirm], timeout=within)
+    except redis.RedisError as error:
+        raise StoreDown from error
+    if answer is None:
+        raise NoPlan(f"it did not answer within {within:g} seconds")
+    try:
+        said = json.loads(answer[1])
+        lines, error_text = said.get("lines"), said.get("error")
+    except (ValueError, RecursionError, AttributeError):
+        raise NoPlan("its answer cannot be read") from None
+    if not isinstance(lines, list):
+        raise NoPlan(_printable(error_text or "its answer cannot be read"))
+    return [_printable(line) for line in lines]
+
+
+def _printable(text: object) -> str:
+    """A host is not trusted to write well, and this goes to a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in str(text))

@@ -8,22 +8,31 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from servers import names
 from servers.hostnet.state import Forward, Peer, Probe
 from servers.models import Address, ClientNetwork, PortForward, Protocol, Server
 
 from .models import Connection
 
 
-def peer_of(connection: Connection, server: Server) -> Peer:
-    return peers_of(server, [connection])[0]
+def peer_of(connection: Connection, server: Server, *, forwarded: bool, serves: bool) -> Peer:
+    """``forwarded`` and ``serves``: whether its user is known to have ports and networks; they are read only then."""
+    return peers_of(server, [connection], forwarded=forwarded, serves=serves)[0]
 
 
-def peers_of(server: Server, connections: Sequence[Connection]) -> list[Peer]:
+def peers_of(
+    server: Server, connections: Sequence[Connection], *, forwarded: bool = True, serves: bool = True
+) -> list[Peer]:
     """In the order of ``connections``, all of ``server``. What a server does not have costs one query each, however
     many connections there are."""
-    forwards = _by_user(PortForward.objects.filter(server=server), connections)
-    networks = _by_user(ClientNetwork.objects.filter(server=server).order_by("network", "priority"), connections)
+    ports = PortForward.objects.filter(server=server) if forwarded else PortForward.objects.none()
+    behind = ClientNetwork.objects.filter(server=server) if serves else ClientNetwork.objects.none()
+    if not server.ipv6:  # which may have been turned off since
+        behind = behind.exclude(network__contains=":")
+    forwards = _by_user(ports, connections)
+    networks = _by_user(behind.order_by("network", "priority"), connections)
     holders = _holders(server, connections) if forwards or networks else set()
+    full_names = _names(server, connections) if server.dns_mapping else {}
     peers = []
     for connection in connections:
         user = connection.user_id if connection.pk in holders else None
@@ -37,6 +46,7 @@ def peers_of(server: Server, connections: Sequence[Connection]) -> list[Peer]:
                 networks=_networks(mine),
                 probes=tuple(Probe(n.network, n.probe_address, n.probe_port or 0) for n in mine if n.probe_address),
                 forwards=tuple(each for forward in forwards.get(user, []) for each in forwards_of(forward)),
+                names=full_names.get(connection.pk, ()),
             )
         )
     return peers
@@ -44,6 +54,17 @@ def peers_of(server: Server, connections: Sequence[Connection]) -> list[Peer]:
 
 def _own_addresses(connection: Connection) -> tuple[str, ...]:
     return (f"{connection.address}/32", *((f"{connection.address6}/128",) if connection.address6 else ()))
+
+
+def _names(server: Server, connections: Sequence[Connection]) -> dict[int, tuple[str, ...]]:
+    """By connection (primary key)."""
+    devices = {
+        each.pk: names.NamedDevice(each.user_id, each.device_id, each.device_name)
+        for each in connections
+        if each.user_id is not None
+    }
+    found = names.of_devices(server, list(devices.values()))
+    return {connection: found[device] for connection, device in devices.items() if device in found}
 
 
 def _networks(rows: Sequence[ClientNetwork]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from users.clock import moment
 from users.queueing import enqueue
 from users.store import store
 
+from . import gateways
 from .ending import end
 from .models import Connection, EndReason, State
 
@@ -63,6 +64,7 @@ def take_report(host: Host, report: dict[str, Any], now: float) -> bool:
         "hello": _hello,
         "applied": _applied,
         "removed": _removed,
+        "probe": _probe,
     }
     kind = report["kind"]
     kinds[kind](host, report, now)
@@ -80,6 +82,7 @@ def _applied(host: Host, report: dict[str, Any], now: float) -> None:
         "applied_at": moment(now),
         "applied_version": int(report["version"]),
         "last_error": str(report.get("error") or "")[:LONGEST_TEXT],
+        "foreign": "\n".join(str(line) for line in report.get("foreign", []))[:LONGEST_TEXT],
     }
     if drift:
         fields |= {"drift": drift, "drift_at": moment(now)}
@@ -104,6 +107,13 @@ def _removed(host: Host, report: dict[str, Any], now: float) -> None:
             due = connection.due or connection.ended
             latency = max(0.0, when - due.timestamp()) if due else None
             Connection.objects.filter(pk=connection.pk).update(removed=moment(when), removal_latency=latency)
+
+
+def _probe(host: Host, report: dict[str, Any], now: float) -> None:
+    """An address behind one of its peers has stopped answering, or answers again."""
+    if not isinstance(report["ok"], bool):
+        raise ValueError("ok is neither true nor false")
+    gateways.probed(host, str(report["connection"]), str(report["network"]), report["ok"], now)
 
 
 def _mine(host: Host, ids: list[str]) -> Iterator[Connection]:

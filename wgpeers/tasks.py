@@ -17,7 +17,7 @@ from users.models import RememberedPass
 from users.queueing import enqueue, task
 from users.store import StoreDown
 
-from . import desired, hosts, reaper, reports
+from . import desired, gateways, hosts, reaper, reports
 from .models import Decision, ProfileLink
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,14 @@ def take_reports() -> None:
 
 @task("wgpeers.sweep")
 def sweep() -> None:
+    now = clock.now()
+    _revoke(now)
+    gateways.settle_all(now)
+
+
+def _revoke(now: float) -> None:
     try:
-        ended = reaper.sweep(clock.now())
+        ended = reaper.sweep(now)
     except (redis.RedisError, StoreDown) as error:
         # Without deadlines nobody is revoked: rather a key that lives a little longer than a whole company cut off.
         log.warning("no sweep: Redis is away (%s)", type(error).__name__)
@@ -77,7 +83,10 @@ def sweep() -> None:
 
 @task("wgpeers.enforce")
 def enforce() -> None:
-    reaper.enforce(clock.now())
+    now = clock.now()
+    reaper.enforce(now)
+    # An edit may have given a network to another user, or taken it from whoever served it.
+    gateways.settle_all(now)
 
 
 @task("wgpeers.prune")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 
 from users.models import VpnUser
 from users.rows import SharedRow
@@ -101,3 +103,8 @@ class ClientNetwork(SharedRow, OfServer):
 
     def clean(self) -> None:
         client_networks.check(self)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic():
+            client_networks.forget_what_changed(self)
+            super().save(*args, **kwargs)

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.validators import MaxValueValidator
 from django.db import models
 
-from .. import changes, checks
-from .server import Server
+from .. import changes, checks, routes
+from .server import Server, ServerHost
 
 
 class OfServer(models.Model):
@@ -22,8 +22,11 @@ class OfServer(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         with changes.of_hosts() as changed:
+            # The server that it moves away from loses something too.
+            rows: Any = type(self)._base_manager
+            servers = {self.server_id, *rows.filter(pk=self.pk).values_list("server", flat=True)}
             super().save(*args, **kwargs)
-            changed.update(self.server.attachments.values_list("host_id", flat=True))
+            changed.update(ServerHost.objects.filter(server__in=servers).values_list("host_id", flat=True))
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         with changes.of_hosts() as changed:
@@ -78,7 +81,7 @@ class Route(OfServer):
         return self.network
 
     def clean(self) -> None:
-        checks.route(self)
+        routes.check(self)
 
 
 class SplitDomain(OfServer):

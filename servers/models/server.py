@@ -145,6 +145,11 @@ class Server(SharedRow):
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self.box_private_key:
             self.box_private_key, self.box_public_key = boxkeys.new_pair()
+        if self.ipv6 and not self.network6:
+            # As a form's check does: hosts and clients rely on its being there.
+            self.network6 = str(networks.derived6(networks.parse4(self.wg_network)))
+            if kwargs.get("update_fields") is not None:
+                kwargs["update_fields"] = {*kwargs["update_fields"], "network6"}
         with changes.of_hosts() as changed:
             super().save(*args, **kwargs)
             changed.update(self.attachments.values_list("host_id", flat=True))

@@ -130,3 +130,38 @@ def test_a_person_disconnects_somebody_and_stops_a_server(page: Page, live_serve
     expect(page.get_by_text("Stopped Office.")).to_be_visible()
     expect(page.get_by_role("button", name="Start")).to_be_visible()
     assert not Server.objects.get().started
+
+
+def test_a_person_makes_routes_and_forwards_a_port(page: Page, live_server: Any) -> None:
+    from tests.company import found
+
+    company = found()
+    user, _ = company.hire("alice")
+    page.goto(f"{live_server.url}/admin/servers/server/{company.server.pk}/change/")
+    page.locator("#routes-group a.add-row").click()
+    page.fill("#id_routes-0-network", "10.50.0.0/24")
+    page.fill("#id_routes-0-netmap", "192.168.1.0/25")
+    page.get_by_text("DNS", exact=True).click()
+    page.fill("#id_dns_servers", "192.168.1.53")
+    save(page)
+    expect(page.get_by_text("It must be a /24 like 10.50.0.0/24")).to_be_visible()
+    assert not company.server.routes.exists()
+    page.fill("#id_routes-0-netmap", "192.168.1.0/24")
+    save(page)
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    assert company.server.routes.get().netmap == "192.168.1.0/24"
+    assert Server.objects.get().dns_servers == "192.168.1.53"
+
+    page.goto(f"{live_server.url}/admin/users/vpnuser/{user.pk}/change/")
+    expect(page.locator("#forwards-group a.add-row")).to_be_hidden()
+    page.get_by_text("Ports forwarded to this user").click()
+    page.locator("#forwards-group a.add-row").click()
+    page.select_option("#id_forwards-0-server", label="Office")
+    page.fill("#id_forwards-0-port", "9790")
+    save(page)
+    # What is wrong is seen at once, although the rows were folded away.
+    expect(page.get_by_text("is where clients' pings arrive")).to_be_visible()
+    page.fill("#id_forwards-0-port", "8080")
+    save(page)
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    assert user.forwards.get().port == 8080

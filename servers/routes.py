@@ -1,0 +1,209 @@
+"""Routes: what cannot work is refused here, in words; and what hosts and clients get of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.core.exceptions import ValidationError
+
+from . import networks
+from .networks import Network
+
+if TYPE_CHECKING:
+    from .models import Route, Server
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """One piece of a route, after what does not go through the tunnel was taken out of it. ``real`` is the network
+    that stands behind it one to one, or None."""
+
+    network: Network
+    real: Network | None
+    route: Route
+
+
+def routed(routes: Iterable[Route]) -> list[Routed]:
+    """What of a server's routes goes through the tunnel, each network once.
+
+    Where two routes leave the same piece (10.0.0.0/8 and 0.0.0.0/0, both without 10.1.0.0/16) it is the longer
+    route's: that is the one that would have decided there.
+    """
+    rows = list(routes)
+    holes = left_out(rows)
+    pieces: dict[Network, Routed] = {}
+    whole = [(networks.parse(row.network), row) for row in rows if not row.net_gateway]
+    for network, row in sorted(whole, key=lambda pair: -pair[0].prefixlen):
+        real = networks.parse(row.netmap) if row.netmap else None
+        for piece in networks.subtract(network, holes):
+            behind = networks.same_place(piece, network, real) if real else None
+            pieces.setdefault(piece, Routed(piece, behind, row))
+    return sorted(pieces.values(), key=lambda each: (each.network.version, each.network))
+
+
+def left_out(routes: Iterable[Route]) -> list[Network]:
+    """The networks that do not go through the tunnel."""
+    return [networks.parse(row.network) for row in routes if row.net_gateway]
+
+
+def check(route: Route) -> None:
+    """Raise ``ValidationError`` with a message at the field that must change."""
+    network = _network(route)
+    if network is None:
+        return  # missing, which the field says by itself
+    if network.version == 6 and not route.server.ipv6:
+        raise ValidationError({"network": "This server has no IPv6; turn it on first."})
+    if not _routable(network):
+        raise ValidationError({"network": f"{network} cannot be routed."})
+    for own in tunnel_networks([route.server]):
+        if networks.within(network, own):
+            words = "The server's own tunnel network is always routed"
+            raise ValidationError(
+                {"network": f"{words} and cannot be left out." if route.net_gateway else f"{words}; it needs no route."}
+            )
+    if route.net_gateway:
+        _left_out(route, network)
+    else:
+        _through(route, network)
+    if route.server.pk:
+        decided = getattr(route, "decided_with", ())
+        others = route.server.routes.exclude(pk=route.pk).exclude(pk__in=decided)
+        beside(route, others)
+        _behind_clients(route, network)
+
+
+def _behind_clients(route: Route, network: Network) -> None:
+    for row in route.server.client_networks.select_related("user"):
+        behind = networks.parse(row.network)
+        if behind == network:
+            words = f"{network} is behind {row.user}: it cannot be behind this server's hosts as well."
+            raise ValidationError({"network": words})
+        if route.netmap and behind.version == network.version and behind.overlaps(network):
+            raise ValidationError({"network": f"{network} overlaps {behind} behind {row.user}; it cannot be mapped."})
+        if route.net_gateway and networks.within(behind, network):
+            raise ValidationError({"network": f"Nothing would remain of {behind} behind {row.user}."})
+
+
+def _network(route: Route) -> Network | None:
+    """The route's network; it and the netmap are put in one spelling."""
+    if not route.network:
+        return None
+    found = {}
+    for field in ("network", "netmap"):
+        if text := getattr(route, field):
+            try:
+                found[field] = networks.parse(text)
+            except ValidationError as error:
+                raise ValidationError({field: error.messages}) from None
+            setattr(route, field, str(found[field]))
+    return found["network"]
+
+
+def _routable(network: Network) -> bool:
+    return not (network.prefixlen and (network.is_loopback or network.is_multicast or network.is_link_local))
+
+
+def _left_out(route: Route, network: Network) -> None:
+    if not network.prefixlen:
+        raise ValidationError({"network": "Without everything, nothing would go through the tunnel."})
+    for field in ("nat_interface", "netmap"):
+        if getattr(route, field):
+            raise ValidationError(
+                {field: "What does not go through the tunnel never reaches a host: leave this empty."}
+            )
+    # On by default, so that it says nothing here.
+    route.nat = False
+
+
+def _through(route: Route, network: Network) -> None:
+    if route.nat_interface and not route.nat:
+        raise ValidationError({"nat_interface": "NAT is off: turn it on, or leave this empty."})
+    if route.netmap:
+        _netmap(route, network, networks.parse(route.netmap))
+
+
+def _netmap(route: Route, network: Network, real: Network) -> None:
+    if real.version != network.version:
+        raise ValidationError({"netmap": f"{real} and {network} are not of one family: both IPv4, or both IPv6."})
+    if real.prefixlen != network.prefixlen:
+        words = f"It must be a /{network.prefixlen} like {network}: each address has its own counterpart."
+        raise ValidationError({"netmap": words})
+    if not network.prefixlen:
+        raise ValidationError({"netmap": "Everything cannot be mapped; give a network."})
+    if real == network:
+        raise ValidationError({"netmap": f"Clients know {real} by itself already: leave this empty."})
+    if not _routable(real):
+        raise ValidationError({"netmap": f"{real} cannot be routed."})
+    for field, mine in (("network", network), ("netmap", real)):
+        if clash := _tunnel_in_the_way(route.server, mine):
+            raise ValidationError({field: f"{mine} overlaps {clash}; it cannot be mapped."})
+
+
+def _tunnel_in_the_way(server: Server, network: Network) -> str | None:
+    """The tunnel network, of whichever server, that ``network`` overlaps."""
+    from .models import Server as Model
+
+    for other in [server, *Model.objects.exclude(pk=server.pk)]:
+        for tunnel in tunnel_networks([other]):
+            if tunnel.version == network.version and tunnel.overlaps(network):
+                return f"the tunnel network {tunnel} of server {other}"
+    return None
+
+
+def tunnel_networks(servers: Iterable[Server]) -> Iterator[Network]:
+    """What may still be wrong in the same form is left out."""
+    for server in servers:
+        for text in (server.wg_network, server.network6 if server.ipv6 else ""):
+            try:
+                yield networks.parse(text)
+            except ValidationError:
+                continue
+
+
+def beside(route: Route, others: Iterable[Route]) -> None:
+    """Whether ``route``, right by itself, goes together with other routes of its server, which are right too."""
+    mine = networks.parse(route.network)
+    for other in others:
+        network = networks.parse(other.network)
+        if other.net_gateway != route.net_gateway:
+            _covered(route, mine, other, network)
+        elif not route.net_gateway:
+            _mapped_apart(route, mine, other, network)
+
+
+def _covered(route: Route, mine: Network, other: Route, network: Network) -> None:
+    if route.net_gateway and networks.within(network, mine):
+        raise ValidationError({"network": f"Nothing would remain of the route to {network}."})
+    if other.net_gateway and networks.within(mine, network):
+        words = f"{mine} lies within {network}, which does not go through the tunnel: nothing would remain of it."
+        raise ValidationError({"network": words})
+
+
+def _mapped_apart(route: Route, mine: Network, other: Route, network: Network) -> None:
+    """Two aliases must be apart; so must two networks that stand behind them, or packets from there would have two
+    names. Another route may hold an alias, as 0.0.0.0/0 does, but not lie in it."""
+    if mine.version != network.version:
+        return
+    if route.netmap and other.netmap:
+        if mine.overlaps(network):
+            raise ValidationError({"network": f"{mine} overlaps {network}, which stands for {other.netmap}."})
+        if networks.parse(route.netmap).overlaps(networks.parse(other.netmap)):
+            words = f"{route.netmap} overlaps {other.netmap}, which clients know as {network} already."
+            raise ValidationError({"netmap": words})
+    elif route.netmap and networks.within(network, mine):
+        raise ValidationError(
+            {"network": f"{network}, a route of its own, lies within {mine}, which stands for {route.netmap}."}
+        )
+    elif other.netmap and networks.within(mine, network):
+        raise ValidationError({"network": f"{mine} lies within {network}, which stands for {other.netmap}."})
+
+
+def together(rows: Sequence[Route]) -> Iterator[tuple[Route, ValidationError]]:
+    """The rows of one form that do not go together, each with the reason."""
+    for number, row in enumerate(rows):
+        try:
+            beside(row, rows[:number])
+        except ValidationError as error:
+            yield row, error
