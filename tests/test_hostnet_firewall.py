@@ -32,8 +32,8 @@ def span(text: str) -> tuple[int, int]:
     return int(network(text).network_address), int(network(text).broadcast_address)
 
 
-def reach(*routes: Route, version: int = 4, restrict: bool = True) -> Reach:
-    return Reach.of(dataclasses.replace(RED, routes=routes, restrict=restrict), version)
+def reach(*routes: Route, version: int = 4, restrict: bool = True, behind: tuple[str, ...] = ()) -> Reach:
+    return Reach.of(dataclasses.replace(RED, routes=routes, restrict=restrict, behind=behind), version)
 
 
 def pairs(*texts: str) -> list[tuple[Network, Network]]:
@@ -111,6 +111,16 @@ def test_without_restriction_everything_is_reached_where_no_route_says_otherwise
     assert it.plain == [span("10.0.0.0/8")]
     assert it.nat[""] == [(0, number("9.255.255.255")), (number("11.0.0.0"), EVERYTHING[1])]
     assert reach(Route("0.0.0.0/0", False), restrict=False).plain == [EVERYTHING]
+
+
+def test_what_clients_may_serve_is_no_part_of_a_wider_route() -> None:
+    for it in (
+        reach(Route("0.0.0.0/0", True), behind=("10.77.0.0/16",)),
+        reach(restrict=False, behind=("10.77.0.0/16",)),
+    ):
+        assert it.routes == [(0, number("10.76.255.255")), (number("10.78.0.0"), EVERYTHING[1])]
+    # A route within it decides there.
+    assert reach(Route("10.77.1.0/24", True), behind=("10.77.0.0/16",)).routes == [span("10.77.1.0/24")]
 
 
 def test_netmap_leads_there_and_without_nat_back() -> None:

@@ -39,7 +39,7 @@ def _running_servers(host: Host) -> list[Server]:
     if not host.enabled:
         return []
     running = Server.objects.filter(attachments__host=host, started=True, wireguard=True)
-    return list(running.prefetch_related("routes", "split_domains").order_by("pk"))
+    return list(running.prefetch_related("routes", "split_domains", "client_networks").order_by("pk"))
 
 
 def _connections(host: Host) -> dict[int, list[Connection]]:
@@ -66,6 +66,7 @@ def _interface(server: Server, peers: tuple[Peer, ...]) -> Interface:
         peers=peers,
         restrict=server.restrict_routes,
         dns=_dns(server),
+        behind=tuple(sorted({row.network for row in server.client_networks.all()})),
     )
 
 

@@ -1,7 +1,8 @@
-"""Small parts: which secrets to ask for, how networks are split, name servers, and the command's words and codes."""
+"""Small parts: which secrets to ask for, how networks are split, and the command's words and codes."""
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shutil
@@ -18,15 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wgpeer import __version__, cli, daemon
 from wgpeer import status as s
-from wgpeer.answers import Route
+from wgpeer.answers import Route, read_configuration
+from wgpeer.envelope import BadAnswer
 from wgpeer.factors import MissingSecret, join_password
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError, locked, write
-from wgpeer.tunnel import dns
 from wgpeer.tunnel.machine import sweep
-from wgpeer.tunnel.routing import Network, split
+from wgpeer.tunnel.split import THROW, UNICAST, UNREACHABLE, Entry, Neighbourhood, split
 from wgpeer.words import plain
-from wgpeer_fakes import VECTORS, profile_text
+from wgpeer_fakes import CONFIGURATION, VECTORS, profile_text
 
 
 @pytest.mark.parametrize(
@@ -66,38 +67,116 @@ def test_what_was_given_is_not_asked_for() -> None:
         join_password("otp_pin", {"pin": "2718"}, None)
 
 
-def names(table: dict[str, bool]) -> tuple[set[str], set[str]]:
+def names(table: set[Entry]) -> tuple[set[str], set[str]]:
     """Networks through the tunnel, and networks thrown on."""
-    return {name for name, thrown in table.items() if not thrown}, {name for name, thrown in table.items() if thrown}
+    through = {entry.network for entry in table if entry.kind == UNICAST}
+    return through, {entry.network for entry in table if entry.kind == THROW}
 
 
-def local(*networks: str) -> list[Network]:
-    import ipaddress
-
-    return [ipaddress.ip_network(network) for network in networks]
+def near(*networks: str) -> Neighbourhood:
+    return Neighbourhood(frozenset(map(ipaddress.ip_network, networks)))
 
 
 def test_networks_are_split() -> None:
     routes = [Route("10.9.0.0/24"), Route("0.0.0.0/0"), Route("192.0.2.0/24", outside=True), Route("::/0")]
     wanted = split(routes, "10.9.0.1", use_default_route=True)
     assert wanted.allowed_ips == ("0.0.0.0/0", "10.9.0.0/24", "10.9.0.1/32", "::/0")
-    first, last = wanted.tables(socket.AF_INET, [])
+    first, last = wanted.tables(socket.AF_INET, near())
     assert names(first) == ({"10.9.0.0/24", "10.9.0.1/32"}, {"192.0.2.0/24"})
     assert names(last) == ({"0.0.0.0/0"}, {"192.0.2.0/24"})
-    first6, last6 = wanted.tables(socket.AF_INET6, [])
+    first6, last6 = wanted.tables(socket.AF_INET6, near())
     assert (names(first6), names(last6)) == ((set(), set()), ({"::/0"}, set()))
+    assert wanted.words == "IPv4 and IPv6: everything but this machine's LANs; not 192.0.2.0/24"
+
+
+def test_what_a_configuration_says_of_domains_metrics_and_mtu() -> None:
+    plain = read_configuration(CONFIGURATION)
+    assert plain.routing_domains == ()  # of a server that knows nothing of them
+    assert plain.routes[0].metric == 0
+    assert read_configuration(CONFIGURATION | {"mtu": 0}).mtu == 0
+    apart = {"search_domains": ["corp.example"], "routing_domains": ["lab.example"]}
+    read = read_configuration(CONFIGURATION | apart | {"routes": [{"network": "10.0.0.0/8", "metric": 5}]})
+    assert (read.search_domains, read.routing_domains) == (("corp.example",), ("lab.example",))
+    assert read.routes == (Route("10.0.0.0/8", metric=5),)
+    for wrong in (
+        {"routing_domains": ["x\nnameserver 6.6.6.6"]},
+        {"routing_domains": "x"},
+        {"routing_domains": ["-x"]},
+    ):
+        with pytest.raises(BadAnswer):
+            read_configuration(CONFIGURATION | wrong)
+    for metric in (-1, 2**31, "5", True):
+        with pytest.raises(BadAnswer):
+            read_configuration(CONFIGURATION | {"routes": [{"network": "10.0.0.0/8", "metric": metric}]})
+
+
+def test_behind_each_whole_internet_route_stands_an_unreachable_one() -> None:
+    wanted = split([Route("0.0.0.0/0", metric=50), Route("::/0")], "10.9.0.1", use_default_route=True)
+    for family, everything in ((socket.AF_INET, "0.0.0.0/0"), (socket.AF_INET6, "::/0")):
+        _, last = wanted.tables(family, near())
+        by_metric = [entry.kind for entry in sorted(last, key=lambda entry: entry.metric)]
+        assert by_metric == [UNICAST, UNREACHABLE]
+        assert {entry.network for entry in last} == {everything}
+
+
+def test_what_the_interface_cannot_carry_is_unreachable_and_not_left_to_leak() -> None:
+    wanted = split([Route("::/0"), Route("2001:db8:50::/64")], "10.9.0.1", use_default_route=True)
+    first, last = wanted.tables(socket.AF_INET6, near(), usable=False)
+    assert {entry.kind for entry in first | last} == {UNREACHABLE}
+    assert {entry.network for entry in first | last} == {"::/0", "2001:db8:50::/64"}
+
+
+def test_a_metric_is_set_and_a_lower_one_of_the_main_table_keeps_its_network() -> None:
+    ten, twenty = ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("20.0.0.0/8")
+    main = Neighbourhood(metrics={ten: 100, twenty: 100, ipaddress.ip_network("30.0.0.0/8"): 0})
+    routes = [Route(str(ten), metric=200), Route(str(twenty), metric=50), Route("30.0.0.0/8"), Route("0.0.0.0/0")]
+    first, _ = split(routes, "10.9.0.1", use_default_route=True).tables(socket.AF_INET, main)
+    assert names(first)[1] == {"10.0.0.0/8"}
+    assert Entry("20.0.0.0/8", UNICAST, 50) in first
+    assert Entry("30.0.0.0/8", UNICAST, 0) in first
+    twice = [Route("20.0.0.0/8", metric=7), Route("20.0.0.0/8", metric=9)]
+    assert split(twice, "10.9.0.1", use_default_route=True).inside[twenty] == 7
+
+
+@pytest.mark.parametrize("whole", ["0.0.0.0/0", "::/0"])
+def test_the_internet_in_pieces_around_what_is_kept_outside_is_the_internet(whole: str) -> None:
+    """So a server sends it, for clients that know no networks outside."""
+    holes = {"0.0.0.0/0": ["203.0.113.77/32", "192.0.2.0/24"], "::/0": ["2001:db8:77::/64", "2001:db8::1/128"]}[whole]
+    pieces: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = [ipaddress.ip_network(whole)]
+    for hole in map(ipaddress.ip_network, holes):
+        cut = [part for piece in pieces if hole.subnet_of(piece) for part in piece.address_exclude(hole)]  # type: ignore[arg-type]
+        pieces = [piece for piece in pieces if not hole.subnet_of(piece)] + cut  # type: ignore[arg-type]
+    other = "10.50.0.0/16" if whole == "0.0.0.0/0" else "fd50::/64"
+    sent = [Route(str(piece)) for piece in pieces] + [Route(hole, outside=True) for hole in holes] + [Route(other)]
+    wanted = split(sent, "10.9.0.1", use_default_route=True)
+    assert [str(network) for network in wanted.everything] == [whole]
+    assert {str(network) for network in wanted.inside} == {other, "10.9.0.1/32"}
+    assert {str(network) for network in wanted.outside} == set(holes)
+    assert split(sent, "10.9.0.1", use_default_route=False).everything == {}
+    for missing in range(len(pieces)):  # one piece less, and it is not the internet any more
+        less = split([*sent[:missing], *sent[missing + 1 :]], "10.9.0.1", use_default_route=True)
+        assert less.everything == {}
+        assert len(less.inside) == len(pieces) + 1
 
 
 def test_without_default_route_nothing_else_is_lost() -> None:
     wanted = split([Route("0.0.0.0/0"), Route("10.0.0.0/8")], "10.9.0.1", use_default_route=False)
     assert wanted.allowed_ips == ("10.0.0.0/8", "10.9.0.1/32")
-    assert wanted.tables(socket.AF_INET, [])[1] == {}
+    assert wanted.tables(socket.AF_INET, near())[1] == set()
+    assert wanted.words == "10.0.0.0/8"
 
 
 def test_the_lan_inside_a_network_of_the_tunnel_stays_its_own() -> None:
     wanted = split([Route("10.0.0.0/8")], "10.9.0.1", use_default_route=True)
-    first, _ = wanted.tables(socket.AF_INET, local("10.1.2.0/24", "10.0.0.0/8", "192.168.1.0/24", "fd00::/64"))
+    first, _ = wanted.tables(socket.AF_INET, near("10.1.2.0/24", "10.0.0.0/8", "192.168.1.0/24", "fd00::/64"))
     assert names(first) == ({"10.0.0.0/8", "10.9.0.1/32"}, {"10.1.2.0/24"})
+
+
+def test_name_servers_in_no_route_are_known() -> None:
+    routes = [Route("10.0.0.0/8"), Route("10.5.0.0/16", outside=True), Route("::/0")]
+    wanted = split(routes, "10.9.0.1", use_default_route=True)
+    carried = {text: wanted.carries(text) for text in ("10.1.1.1", "10.5.1.1", "8.8.8.8", "2001:db8::1", "10.9.0.1")}
+    assert carried == {"10.1.1.1": True, "10.5.1.1": False, "8.8.8.8": False, "2001:db8::1": True, "10.9.0.1": True}
 
 
 networks4 = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32)).map(
@@ -106,61 +185,13 @@ networks4 = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32)).map(
 
 
 @given(st.lists(st.tuples(networks4, st.booleans()), max_size=8), st.lists(networks4, max_size=5))
-def test_the_gateway_is_always_inside(pairs: list[tuple[str, bool]], near: list[str]) -> None:
+def test_the_gateway_is_always_inside(pairs: list[tuple[str, bool]], others: list[str]) -> None:
     wanted = split([Route(*pair) for pair in pairs], "10.9.0.1", use_default_route=True)
-    first, last = wanted.tables(socket.AF_INET, local(*near))
-    assert first["10.9.0.1/32"] is False
-    assert set(first) & {"0.0.0.0/0"} <= {name for name, outside in pairs if outside}
-    assert all(name == "0.0.0.0/0" or thrown for name, thrown in last.items())
-
-
-def program(directory: Path, name: str, *, works: bool) -> None:
-    """A stand-in that notes its arguments and input."""
-    path = directory / name
-    path.write_text(
-        f'#!/bin/sh\necho "{name} $*" >> "{directory}/log"\ncat >> "{directory}/log"\nexit {int(not works)}\n'
-    )
-    path.chmod(0o755)
-
-
-@pytest.mark.parametrize(
-    ("resolvectl", "resolvconf", "words", "calls"),
-    [
-        (True, True, "by resolvectl", ["resolvectl dns wgp0 10.9.0.1", "resolvectl domain wgp0 ~. corp.example"]),
-        (
-            False,
-            True,
-            "by resolvconf",
-            ["resolvectl dns wgp0 10.9.0.1", "resolvconf -a wgp0.wgpeer", "nameserver 10.9.0.1", "search corp.example"],
-        ),
-        (False, False, "not set", ["resolvectl dns wgp0 10.9.0.1"]),
-    ],
-)
-def test_name_servers(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    resolvectl: bool,
-    resolvconf: bool,
-    words: str,
-    calls: list[str],
-) -> None:
-    program(tmp_path, "resolvectl", works=resolvectl)
-    program(tmp_path, "resolvconf", works=resolvconf)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert words in dns.apply("wgp0", ("10.9.0.1",), ("corp.example",))
-    assert (tmp_path / "log").read_text().splitlines()[: len(calls)] == calls
-    (tmp_path / "log").unlink()
-    dns.restore("wgp0")
-    assert (tmp_path / "log").read_text().splitlines() == ["resolvectl revert wgp0", "resolvconf -d wgp0.wgpeer"]
-
-
-def test_without_servers_or_programs_nothing_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    before = Path("/etc/resolv.conf").read_bytes()
-    assert dns.apply("wgp0", (), ()) == ""
-    assert "not set" in dns.apply("wgp0", ("10.9.0.1",), ())
-    dns.restore("wgp0")
-    assert Path("/etc/resolv.conf").read_bytes() == before
+    first, last = wanted.tables(socket.AF_INET, near(*others))
+    assert "10.9.0.1/32" in names(first)[0]
+    assert "10.9.0.1/32" not in names(first)[1]
+    assert {entry.network for entry in first} & {"0.0.0.0/0"} <= {name for name, outside in pairs if outside}
+    assert all(entry.network == "0.0.0.0/0" or entry.kind == THROW for entry in last)
 
 
 def test_text_from_outside_cannot_command_the_terminal() -> None:
@@ -269,6 +300,19 @@ def test_a_process_that_died_is_shown_as_failed_and_a_living_one_as_it_says(tmp_
         with pytest.raises(StoreError, match="up already"):
             daemon.run(store, "x", "", "auto")
     assert daemon.stop(store, "x") is False  # process 1 is not ours and is left alone
+
+
+def test_what_a_killed_process_said_last_is_never_shown_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(tmp_path)
+    s.save(store.status_path("x"), Status(profile="x", state=s.CONNECTED, pid=1, since=1.5))
+    shown: list[Status] = []
+    # The log is opened when others may already see that it is up.
+    monkeypatch.setattr(daemon, "_open_log", lambda store, name: shown.append(daemon.current(store, name)))
+    with pytest.raises(AttributeError):  # there is no log
+        daemon.run(store, "x", "", "auto")
+    assert [(status.state, status.pid) for status in shown] == [(s.STARTING, os.getpid())]
 
 
 def test_the_log_is_private_and_rotates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

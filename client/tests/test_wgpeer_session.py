@@ -53,6 +53,7 @@ class Lab:
     saved: list[Profile] = field(default_factory=list)
     password: str = "1234"
     seed: int = 1
+    remembered: list[tuple[int, list[str]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.network = FakeNetwork(self.clock, {name: status(503) for name in (A, B, C, "gateway")})
@@ -72,6 +73,7 @@ class Lab:
             report=self.statuses.append,
             save=self.saved.append,
             say=self.said.append,
+            remember=lambda hosts: self.remembered.append((len(self.tunnel.ups), sorted(hosts))),
             random=random.Random(self.seed),
         )
         self.session = session
@@ -107,6 +109,15 @@ def in_turn(*handlers: Handler) -> Handler:
 def gateway(ping: Handler = pong, sync: Handler | None = None) -> Handler:
     quiet: Handler = sync or (lambda _request: Answer(200, b"{}"))
     return lambda request: quiet(request) if request.kind == "sync" else ping(request)
+
+
+def test_names_of_all_api_hosts_are_looked_up_before_the_tunnels_name_servers_are_there(lab: Lab) -> None:
+    def twice(request: Opened) -> Answer:
+        return pong(request, status=lab.clock.now < 1100)
+
+    lab.run(a=allow, b=allow, c=allow, gateway=gateway(twice))
+    assert len(lab.tunnel.ups) > 1
+    assert lab.remembered == [(0, ["a.example", "b.example", "c.example"])]
 
 
 # --- connecting -------------------------------------------------------------------------------------------------------

@@ -234,6 +234,8 @@ class FakeTunnel:
     interface: str = "wgp0"
     backend: str = "fake"
     dns: str = ""
+    routes: str = ""
+    mtu: int = 1420
     ups: list[tuple[Configuration, bytes]] = field(default_factory=list)
     downs: int = 0
 

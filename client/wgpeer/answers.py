@@ -8,22 +8,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wgpeer.constants import DEFAULT_MTU, MAX_ROUTES, PING_INTERVAL_MIN
+from wgpeer.constants import MAX_METRIC, MAX_ROUTES, PING_INTERVAL_MIN
 from wgpeer.envelope import BadAnswer, Identity, same_mac, unb64
 from wgpeer.words import plain
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A network and whether it goes through the tunnel. ``outside`` networks are cut out of those that do."""
+    """A network and whether it goes through the tunnel. ``outside`` networks are cut out of those that do. ``metric``
+    is 0 where the server gives none."""
 
     network: str
     outside: bool = False
+    metric: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A tunnel as the server describes it. Addresses carry their prefix length; times are seconds."""
+    """A tunnel as the server describes it. Addresses carry their prefix length; times are seconds; an ``mtu`` of 0 is
+    for us to find out. ``search_domains`` are tried behind short names; ``routing_domains`` only say which names are
+    looked up through the tunnel, none of them meaning all names."""
 
     addresses: tuple[str, ...]
     endpoints: tuple[str, ...]
@@ -38,6 +42,7 @@ class Configuration:
     routes: tuple[Route, ...]
     dns_servers: tuple[str, ...]
     search_domains: tuple[str, ...]
+    routing_domains: tuple[str, ...]
     network_links: tuple[str, ...]
 
 
@@ -118,6 +123,7 @@ def read_configuration(value: object) -> Configuration:
         routes=_routes(value, "routes", 4) + _routes(value, "routes6", 6),
         dns_servers=tuple(_address(item) for item in _texts(value, "dns_servers")),
         search_domains=tuple(_domain(item) for item in _texts(value, "search_domains")),
+        routing_domains=tuple(_domain(item) for item in _texts(value, "routing_domains")),
         network_links=tuple(
             _network(item) for key in ("network_links", "network_links6") for item in _texts(value, key)
         ),
@@ -127,7 +133,7 @@ def read_configuration(value: object) -> Configuration:
 def _mtu(value: int) -> int:
     if value and not 576 <= value <= 9000:
         raise BadAnswer("mtu is out of range")
-    return value or DEFAULT_MTU
+    return value
 
 
 def _routes(value: Mapping[str, Any], key: str, version: int) -> tuple[Route, ...]:
@@ -141,7 +147,8 @@ def _routes(value: Mapping[str, Any], key: str, version: int) -> tuple[Route, ..
         network = _network(_text(item, "network"))
         if ipaddress.ip_network(network).version != version:
             raise BadAnswer(f"{key} holds a network of the other family")
-        routes.append(Route(network, item.get("net_gateway") is True))
+        metric = _number(item, "metric", 0, MAX_METRIC, 0) if item.get("metric") is not None else 0
+        routes.append(Route(network, item.get("net_gateway") is True, metric))
     return tuple(routes)
 
 

@@ -264,6 +264,8 @@ def _show(status: Status) -> None:
         "since": _ago(status.since),
         "last ping": _ago(status.last_ping),
         "reconnects": str(status.reconnects or ""),
+        "through tunnel": status.routes,
+        "mtu": str(status.mtu or ""),
         "name servers": status.dns,
         "sign in here": status.sign_in_url,
         "registration key": status.reg_key,

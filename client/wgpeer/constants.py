@@ -13,6 +13,8 @@ SIGN_IN_LIMIT = 90.0  # then nobody is there
 SIGN_IN_PAUSE = 1.0  # between two waits, should a server answer at once instead of holding the request
 RESOLVE_TIMEOUT = 2.0  # a resolver behind a dead tunnel must not stop a failover
 ADDRESS_AGE = 3600.0  # resolved addresses of API hosts are kept this long: DNS may be gone with the tunnel
+ADDRESSES = 8  # of one name, old and new together: each may cost a failover CONNECT_TIMEOUT
+LOOKUPS = 8  # names looked up at the same time
 
 ROUND_PAUSE = 7.0  # all hosts failed: the whole round again
 ROUND_PAUSE_LATER = 30.0  # ... and when that lasted ROUND_PATIENCE, less often
@@ -26,6 +28,10 @@ REPEAT_PAUSE_MAX = 60.0
 
 # --- pinging ----------------------------------------------------------------------------------------------------------
 PING_INTERVAL_MIN = 5.0  # whatever the server says
+HANDSHAKES = 2  # so often a handshake is begun before the first ping; WireGuard itself repeats one after 5 s only
+HANDSHAKE_LOOK = 0.02
+HANDSHAKE_LOOKS = 50  # one second for each: longer than any way round the world
+FREE_LOOKS = 100  # times HANDSHAKE_LOOK: so long a WireGuard process may take to end with its interface
 PING_SILENCE = 3.0  # no answer at all for this long: the host is dead. Leaves room for two TCP retransmissions
 FIRST_PING_SILENCE = 8.0  # the first one waits for the WireGuard handshake, which is repeated after 5
 PING_RETRY_PAUSE = 1.0  # the host answers, but with a fault of its own (5xx, refused): it is alive, so be patient
@@ -46,7 +52,9 @@ MAX_PROFILES = 64  # profiles in one import
 MAX_ROUTES = 4096
 
 # --- network ----------------------------------------------------------------------------------------------------------
-DEFAULT_MTU = 1420
+TUNNEL_COST = 80  # bytes of WireGuard, UDP and IPv6 around a packet: what the outer path's MTU loses
+MTU_MIN, MTU_MAX = 1280, 8920  # IPv6 needs the one; the other is Ethernet's largest frame, less the cost
+MAX_METRIC = 0x7FFFFFFF  # of a route, as the server gives it
 SOCKET_MARK = 0x77677077  # on our packets that must stay outside every tunnel of ours
 TABLE_BASE = 77600  # routing tables: two for each interface
 RULE_PRIORITY = 30400  # three rules for each interface and family, before the main table (32766)

@@ -52,11 +52,12 @@ def run(store: Store, name: str, password: str, backend: str) -> int:
         with store.guard():
             if not held.enter_context(locked(store.lock_path(name))):
                 raise StoreError(f"{name} is up already; see: wgpeer status")
+            # Before anybody can see us up: what a killed process wrote last would pass for ours.
+            keeper = StatusKeeper(store.status_path(name), Status(profile=name, pid=os.getpid()))
             _sweep_leftovers(store, name)
         log = _open_log(store, name)
         clock = SystemClock()
         clock.install()
-        keeper = StatusKeeper(store.status_path(name), Status(profile=name, pid=os.getpid()))
         try:
             return _run(store, name, password, backend, clock, log, keeper)
         finally:
@@ -106,7 +107,7 @@ def _session(
 ) -> Session:
     profile = store.load(name)
     transport = HttpTransport(clock)
-    tunnel = MachineTunnel(store.lease_path(name), transport.addresses.lookup, log.info, backend)
+    tunnel = MachineTunnel(store.lease_path(name), transport.addresses.lookup, log.info, clock.wait, backend)
     return Session(
         speaker=Speaker(profile, identity_of(profile, store), Facts.gather(), clock, transport),
         clock=clock,
@@ -116,6 +117,7 @@ def _session(
         report=keeper.report,
         save=lambda changed: store.save(name, changed),
         say=log.info,
+        remember=transport.addresses.remember,
         status=keeper.status,
     )
 
@@ -184,8 +186,10 @@ def is_up(store: Store, name: str) -> bool:
 
 def current(store: Store, name: str) -> Status:
     """The status of a profile. A process that died without a word shows as failed."""
-    seen = s.load(store.status_path(name)) or Status(profile=name, state=s.DOWN)
-    if is_up(store, name) or seen.state in s.ENDED:
+    with store.guard():  # at one moment: a status read before a new process came up would pass for the new one's
+        up, seen = is_locked(store.lock_path(name)), s.load(store.status_path(name))
+    seen = seen or Status(profile=name, state=s.DOWN)
+    if up or seen.state in s.ENDED:
         return seen
     return Status(profile=name, state=s.FAILED, last_error="its process died; start it again with: wgpeer up")
 

@@ -50,6 +50,12 @@ class Tunnel(Protocol):
     @property
     def dns(self) -> str: ...
 
+    @property
+    def routes(self) -> str: ...
+
+    @property
+    def mtu(self) -> int: ...
+
     def up(self, configuration: Configuration, key: PrivateKey, *, use_dns: bool, use_default_route: bool) -> str:
         """Make the machine so, whatever it was before; gives the endpoint's address. Raises ``TunnelError``."""
 
@@ -70,7 +76,7 @@ class Round:
 @dataclass(slots=True)
 class Session:
     """``report`` is called with each new status, ``save`` with each profile that a sync brought, ``say`` with words for
-    the log (never a secret)."""
+    the log (never a secret), ``remember`` with names of API hosts that will be needed when no resolver answers."""
 
     speaker: Speaker
     clock: Clock
@@ -80,6 +86,7 @@ class Session:
     report: Callable[[Status], None]
     save: Callable[[Profile], None]
     say: Callable[[str], None]
+    remember: Callable[[list[str]], None] = lambda _hosts: None
     random: random.Random = field(default_factory=random.SystemRandom)
     status: Status = field(default_factory=Status)
     _not_before: dict[ApiHost, float] = field(default_factory=dict)
@@ -216,6 +223,9 @@ class Session:
 
     def _open(self, connection: Connection) -> None:
         where = connection.configuration
+        if not self.status.interface:
+            # Now, not when they are needed: then the resolver is behind a tunnel that is dead.
+            self.remember([host.name for host in self._order()])
         endpoint = self.tunnel.up(
             where,
             connection.key,
@@ -231,6 +241,8 @@ class Session:
             backend=self.tunnel.backend,
             public_key=connection.public_key,
             dns=self.tunnel.dns,
+            routes=self.tunnel.routes,
+            mtu=self.tunnel.mtu,
             message="the tunnel is built, waiting for the first ping",
         )
 
@@ -245,7 +257,7 @@ class Session:
     def _lost(self, connection: Connection, loss: Loss) -> None:
         self.say(f"connection lost: {loss.words}")
         self._dead = frozenset(connection.configuration.endpoints) if loss.silent else frozenset()
-        self._tell(last_error=loss.words, reconnects=self.status.reconnects + 1)
+        self._tell(state=s.RECONNECTING, last_error=loss.words, reconnects=self.status.reconnects + 1)
         if self.profile.flag("disable_reconnect"):
             raise Final(f"{loss.words}; this profile does not reconnect by itself")
 
@@ -271,6 +283,7 @@ class Session:
         if merged:
             self.speaker.profile = merged
             self.save(merged)
+            self.remember([host.name for host in self._order()])
             self.say("the profile has changed and was saved")
         return True
 

@@ -17,7 +17,8 @@ ENDED = (REFUSED, FAILED, DOWN)
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """``since`` and ``last_ping`` are Unix seconds, 0 when there was none. ``host`` is the API address that allowed."""
+    """``since`` and ``last_ping`` are Unix seconds, 0 when there was none. ``host`` is the API address that allowed.
+    ``dns`` and ``routes`` are for people."""
 
     profile: str = ""
     state: str = STARTING
@@ -33,6 +34,8 @@ class Status:
     last_ping: float = 0.0
     reconnects: int = 0
     dns: str = ""
+    routes: str = ""
+    mtu: int = 0
     message: str = ""
     sign_in_url: str = ""
     reg_key: str = ""

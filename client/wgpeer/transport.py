@@ -11,7 +11,8 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -19,7 +20,16 @@ from urllib.parse import urlsplit
 import urllib3
 
 from wgpeer.clock import SystemClock
-from wgpeer.constants import ADDRESS_AGE, CONNECT_TIMEOUT, MAX_ANSWER, RESOLVE_TIMEOUT, RETRY_AFTER_MAX, SOCKET_MARK
+from wgpeer.constants import (
+    ADDRESS_AGE,
+    ADDRESSES,
+    CONNECT_TIMEOUT,
+    LOOKUPS,
+    MAX_ANSWER,
+    RESOLVE_TIMEOUT,
+    RETRY_AFTER_MAX,
+    SOCKET_MARK,
+)
 from wgpeer.envelope import Sealed
 
 SocketOptions = list[tuple[int, int, int | bytes]]
@@ -184,15 +194,23 @@ class AddressBook:
         self._now = now
         self._known: dict[str, tuple[float, list[str]]] = {}
 
+    def remember(self, hosts: Iterable[str]) -> None:
+        """Look up names while the machine's own resolver can still be asked, all at once."""
+        names = list(dict.fromkeys(hosts))
+        with ThreadPoolExecutor(max_workers=max(1, min(len(names), LOOKUPS))) as pool:
+            list(pool.map(self.lookup, names))
+
     def lookup(self, host: str) -> list[str]:
-        """Addresses to try, in the system's order of preference; empty when there are none."""
+        """Addresses to try, in the system's order of preference; empty when there are none. Those known before come
+        last: a resolver inside the tunnel may know a name by an address that only the tunnel reaches."""
         since, addresses = self._known.get(host, (0.0, []))
         if addresses and self._now() - since < ADDRESS_AGE:
             return addresses
         fresh = resolve(host, RESOLVE_TIMEOUT)
+        merged = list(dict.fromkeys([*fresh, *addresses]))[:ADDRESSES]
         if fresh:
-            self._known[host] = (self._now(), fresh)
-        return fresh or addresses
+            self._known[host] = (self._now(), merged)
+        return merged
 
     def forget(self, host: str) -> None:
         """None of the addresses answered: ask the resolver next time, and fall back to these if it is silent."""

@@ -84,6 +84,7 @@ def _interface(interface: Interface) -> Interface:
         routes=tuple(_route(route) for route in interface.routes),
         peers=tuple(_peer(peer) for peer in interface.peers),
         dns=_dns(interface.dns) if interface.dns is not None else None,
+        behind=tuple(str(ipaddress.ip_network(network)) for network in interface.behind),
     )
 
 

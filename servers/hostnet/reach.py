@@ -83,6 +83,9 @@ def _ways(interface: Interface, version: int) -> list[Span[Way | None]]:
     if not interface.restrict:
         said[ipaddress.ip_network(EVERYTHING[version])] = Way(True, "", None)
     routes = [route for route in interface.routes if _network(route).version == version]
+    # Else a default route would send what is for a client's network to the internet while nobody serves it.
+    behind = map(ipaddress.ip_network, interface.behind)
+    said |= {network: None for network in behind if network.version == version}
     # A real network is hidden by its netmap, also from a wider route, but not from a route of its own.
     said |= {ipaddress.ip_network(route.netmap): None for route in routes if route.netmap}
     for route in routes:

@@ -101,7 +101,8 @@ class Interface:
 
     ``addresses`` are the gateway's own, with the prefix length of the tunnel network (``10.9.0.1/24``).
     ``mtu`` 0 leaves the choice to the host. ``ping_timeout`` is in seconds. Without ``restrict`` clients reach
-    whatever this host reaches, not only ``routes``. ``dns`` None: no resolver.
+    whatever this host reaches, not only ``routes``. ``dns`` None: no resolver. ``behind`` are all networks that a
+    client could serve, whoever is connected: what is sent to one that nobody serves goes nowhere else.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Interface:
     peers: tuple[Peer, ...]
     restrict: bool = True
     dns: Dns | None = None
+    behind: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,7 @@ def interface_from_json(data: Mapping[str, Any]) -> Interface:
         peers=tuple(peer_from_json(peer) for peer in data["peers"]),
         restrict=bool(data["restrict"]),
         dns=_dns_from_json(data["dns"]) if data["dns"] is not None else None,
+        behind=tuple(str(network) for network in data["behind"]),
     )
 
 

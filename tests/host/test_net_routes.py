@@ -209,6 +209,16 @@ def test_without_restriction_clients_reach_what_the_host_reaches_but_not_the_hos
         opens_nothing(scene, scene.at.lab.internet, ALICE, ALICE6)
 
 
+def test_what_is_for_a_clients_network_goes_nowhere_else_while_nobody_serves_it(scene: Scene) -> None:
+    everything = (*ROUTES, Route("0.0.0.0/0", True), Route("::/0", True))
+    behind = (f"{FAR}/32", f"{FAR6}/128")
+    for settings in ({"routes": everything}, {"restrict": False}):
+        with scene.at.altered("wgs1", **settings):
+            assert None not in both(scene.alice, FAR) | both(scene.alice, FAR6)
+        with scene.at.altered("wgs1", **settings, behind=behind):
+            assert both(scene.alice, FAR, never=True) == both(scene.alice, FAR6, never=True) == {None}
+
+
 def segment_sizes(client: Machine, server: Machine, address: str) -> tuple[int, int]:
     """The largest segment that each end of a new TCP connection may send: what the other end's SYN said, less the 12
     octets that timestamps take."""

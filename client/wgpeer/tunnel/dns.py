@@ -1,67 +1,222 @@
-"""Name servers of a tunnel, through whatever manages them on this machine. /etc/resolv.conf itself is never touched."""
+"""Name servers of a tunnel, through whatever manages them on this machine. /etc/resolv.conf itself is never touched.
+
+What can be had differs. systemd-resolved sends each name to one interface or another: only there can some names go
+through the tunnel and the others not. The two programs called resolvconf put together one list for all names.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from wgpeer.words import plain
 
 TIMEOUT = 10.0
+RESOLV_CONF = Path("/etc/resolv.conf")
+NSSWITCH = Path("/etc/nsswitch.conf")
+RESOLVED, OPENRESOLV, RESOLVCONF = "systemd-resolved", "openresolv", "resolvconf"
+INSTALL = "install systemd-resolved, openresolv or resolvconf, or enter it where this machine keeps its name servers"
 
 
-def apply(interface: str, servers: tuple[str, ...], domains: tuple[str, ...]) -> str:
-    """Use these servers for all names while the interface is up. Says in words what was done; see ``manager``."""
-    if not servers:
-        return ""
-    shown = ", ".join(servers)
-    if _resolvectl(interface, servers, domains):
-        return f"{shown} (by resolvectl)"
-    if _resolvconf(interface, servers, domains):
-        return f"{shown} (by resolvconf)"
-    return (
-        f"not set: neither systemd-resolved nor resolvconf works here. To use {shown}, install one of them, or enter "
-        "it where this machine keeps its name servers"
-    )
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Which servers to ask (addresses), and for what. ``search`` domains are tried behind short names; ``routing``
+    domains only say which names are asked for there, none of them meaning all names, as does ``everything``."""
+
+    servers: tuple[str, ...]
+    search: tuple[str, ...] = ()
+    routing: tuple[str, ...] = ()
+    everything: bool = False
+
+    @property
+    def all_names(self) -> bool:
+        return self.everything or not self.routing
 
 
-def restore(interface: str) -> None:
-    """Take our servers out again, by every manager there is: cheap, and right whichever had taken them in."""
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is about to be set, and by which manager: enough to take it out again, by another process too. ``name`` is
+    the manager's word for it: an interface, or a record of resolvconf."""
+
+    manager: str = ""
+    name: str = ""
+    index: int = 0
+    servers: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: object) -> Record:
+        """An empty one where the value is not of this kind."""
+        if not isinstance(value, dict):
+            return cls()
+        manager, name, index, servers = (value.get(key) for key in ("manager", "name", "index", "servers"))
+        if not isinstance(manager, str) or not isinstance(name, str) or not isinstance(index, int):
+            return cls()
+        texts = servers if isinstance(servers, list) else []
+        return cls(manager, name, index, tuple(text for text in texts if isinstance(text, str)))
+
+
+def apply(interface: str, index: int, names: Names, before: Callable[[Record], None]) -> str:
+    """Use the servers while the interface is up, and say in words what was done. ``before`` is told what is about to
+    be changed, to be remembered before it is."""
+    shown = ", ".join(names.servers)
+    problems = []
+    for record in _managers(interface, index, names):
+        before(record)
+        problem = _set(record, names)
+        if not problem:
+            return f"{shown} {_purpose(record, names)} (by {record.manager})"
+        restore(record)
+        problems.append(problem)
+    before(Record())
+    why = "; ".join(problems) or "no manager of name servers is here"
+    return f"not set: {why}. To use {shown}, {INSTALL}"
+
+
+def restore(record: Record) -> None:
+    """Take our servers out again. Nothing else is changed, and nothing happens when they are gone already."""
+    if record.manager == RESOLVED and _index(record.name) in (0, record.index):
+        _run(["resolvectl", "revert", record.name])
+        _run(["resolvectl", "flush-caches"])
+    if record.manager in (OPENRESOLV, RESOLVCONF):
+        _run(["resolvconf", "-d", record.name, *(["-f"] if record.manager == OPENRESOLV else [])])
+
+
+def restore_after_boot(record: Record) -> None:
+    """The managers forget at a boot what they were told, but openresolv's last list is a file that stays: have it made
+    anew, unless that has happened already."""
+    if record.manager == OPENRESOLV and set(record.servers) & set(_listed()):
+        _run(["resolvconf", "-u"])
+
+
+def _managers(interface: str, index: int, names: Names) -> list[Record]:
+    """Those that are here and are what programs on this machine ask, the best first."""
+    found = []
     if shutil.which("resolvectl"):
-        _run(["resolvectl", "revert", interface])
-    if shutil.which("resolvconf"):
-        _run(["resolvconf", "-d", _record(interface)])
+        found.append(Record(RESOLVED, interface, index, names.servers))
+    program = shutil.which("resolvconf")
+    # systemd-resolved brings a resolvconf that is resolvectl by another name.
+    if program and Path(program).resolve().name != "resolvectl":
+        manager = OPENRESOLV if "openresolv" in _run([program, "--version"])[1] else RESOLVCONF
+        # Both sort by name, and put what is called tun before Ethernet and the like. The index makes the record ours
+        # alone, whoever has the interface's name later.
+        found.append(Record(manager, f"tun.{interface}.{index}", index, names.servers))
+    return found
 
 
-def _record(interface: str) -> str:
-    return f"{interface}.wgpeer"
+def _set(record: Record, names: Names) -> str:
+    """Hand it to the manager. What is wrong, in words; empty when programs now ask these servers."""
+    return _set_resolved(record, names) if record.manager == RESOLVED else _set_resolvconf(record, names)
 
 
-def _resolvectl(interface: str, servers: tuple[str, ...], domains: tuple[str, ...]) -> bool:
-    if not shutil.which("resolvectl"):
-        return False
-    # "~." makes these servers the ones for every name, not only for the search domains.
-    return _run(["resolvectl", "dns", interface, *servers]) and _run(
-        ["resolvectl", "domain", interface, "~.", *domains]
-    )
-
-
-def _resolvconf(interface: str, servers: tuple[str, ...], domains: tuple[str, ...]) -> bool:
-    if not shutil.which("resolvconf"):
-        return False
-    lines = [f"nameserver {server}" for server in servers]
-    lines += [f"search {' '.join(domains)}"] if domains else []
-    return _run(["resolvconf", "-a", _record(interface)], "\n".join(lines) + "\n")
-
-
-def _run(command: list[str], text: str = "") -> bool:
-    try:
-        done = subprocess.run(
-            command,
-            input=text.encode(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=TIMEOUT,
-            check=False,
+def _set_resolved(record: Record, names: Names) -> str:
+    if not _asks_resolved():
+        return (
+            f"{RESOLV_CONF} does not lead to systemd-resolved; if it should, "
+            f"ln -sf /run/systemd/resolve/stub-resolv.conf {RESOLV_CONF}"
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+    # "~." makes these servers the ones for every name; "~domain" for the names under it.
+    domains = [*names.search, *(f"~{domain}" for domain in names.routing), *(["~."] if names.all_names else [])]
+    commands = [
+        ["dns", record.name, *names.servers],
+        ["domain", record.name, *domains],
+        ["default-route", record.name, "yes" if names.all_names else "no"],
+    ]
+    for command in commands:
+        done, said = _run(["resolvectl", *command])
+        if not done:
+            return f"systemd-resolved does not take it ({said or 'it is not running'})"
+    _run(["resolvectl", "flush-caches"])  # names that did not exist outside may exist in here
+    return ""
+
+
+def _asks_resolved() -> bool:
+    """Whether programs ask systemd-resolved, by its local address or by the C library's module."""
+    hosts = [line for line in _lines(NSSWITCH) if line.startswith("hosts:")]
+    by_module = any("resolve" in line.split() for line in hosts)
+    by_address = any(server in ("127.0.0.53", "127.0.0.54") for server in _listed())
+    return by_module or by_address or str(RESOLV_CONF.resolve()).startswith("/run/systemd/resolve/")
+
+
+def _set_resolvconf(record: Record, names: Names) -> str:
+    if record.manager == OPENRESOLV and not _can_be_given_back():
+        return (
+            f"openresolv could not keep a copy of {RESOLV_CONF}, which somebody else made: its directory is read-only"
+        )
+    lines = [f"nameserver {server}" for server in names.servers]
+    lines += [f"search {' '.join(names.search)}"] if names.search else []
+    # openresolv can be told that these servers are the only ones: the LAN's must not be asked behind their back.
+    alone = ["-m", "0", "-x"] if record.manager == OPENRESOLV else []
+    done, said = _run(["resolvconf", *alone, "-a", record.name], "\n".join(lines) + "\n")
+    if not done:
+        return f"{record.manager} does not take it ({said or 'no reason given'})"
+    listed = _listed()
+    local = any(server.startswith("127.") or server == "::1" for server in listed)
+    if names.servers[0] in listed or local:  # a resolver on this machine is fed by resolvconf as well
+        return ""
+    return f"{record.manager} has it, but {RESOLV_CONF} does not show it; is that a file that {record.manager} makes?"
+
+
+def _can_be_given_back() -> bool:
+    """openresolv writes over a file that it did not make, and goes on where the copy it makes first fails."""
+    made = _lines(RESOLV_CONF)[:1] == ["# Generated by resolvconf"]
+    return made or not RESOLV_CONF.exists() or os.access(RESOLV_CONF.parent, os.W_OK)
+
+
+def _purpose(record: Record, names: Names) -> str:
+    short = f", also for short names in {', '.join(names.search)}" if names.search else ""
+    if names.all_names:
+        return f"for all names{short}"
+    under = ", ".join(dict.fromkeys([*names.routing, *names.search]))
+    if record.manager == RESOLVED:
+        return f"for names under {under}{short}"
+    return f"for all names, because {record.manager} cannot keep to those under {under}{short}"
+
+
+def _listed() -> list[str]:
+    """The name servers that the C library asks."""
+    words = [line.split() for line in _lines(RESOLV_CONF)]
+    return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _index(interface: str) -> int:
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return 0
+
+
+def _run(command: list[str], text: str = "") -> tuple[bool, str]:
+    """Whether it worked, and what it said, on one line."""
+    # To a file, not a pipe: resolvconf may restart a service that keeps its output open for ever.
+    with tempfile.TemporaryFile() as output:
+        try:
+            done = subprocess.run(
+                command,
+                input=text.encode(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=TIMEOUT,
+                check=False,
+                env={**os.environ, "LC_ALL": "C"},
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return False, f"{command[0]}: {type(error).__name__}"
+        output.seek(0)
+        said = output.read(4096).decode(errors="replace")
+    return done.returncode == 0, plain(" ".join(said.split()), 200)

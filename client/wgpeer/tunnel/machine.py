@@ -5,24 +5,38 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nacl.public import PrivateKey
 from pyroute2.netlink.exceptions import NetlinkError
 
 from wgpeer.answers import Configuration
-from wgpeer.constants import SOCKET_MARK
+from wgpeer.constants import (
+    FREE_LOOKS,
+    HANDSHAKE_LOOK,
+    HANDSHAKE_LOOKS,
+    HANDSHAKES,
+    MTU_MAX,
+    MTU_MIN,
+    SOCKET_MARK,
+    TUNNEL_COST,
+)
 from wgpeer.envelope import unb64
 from wgpeer.session import TunnelError
 from wgpeer.store import read_json, write
 from wgpeer.tunnel import dns, routing
 from wgpeer.tunnel.base import Backend, BackendError, Wanted
+from wgpeer.tunnel.dns import Names, Record
 from wgpeer.tunnel.kernel import KernelBackend
+from wgpeer.tunnel.split import Split
+from wgpeer.tunnel.split import split as split_routes
 from wgpeer.tunnel.userspace import UserspaceBackend, socket_answers
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+IP_MTU, IPV6_MTU = 14, 24  # socket options that the socket module has no names for
 BACKENDS: dict[str, tuple[type[KernelBackend] | type[UserspaceBackend], ...]] = {
     "auto": (KernelBackend, UserspaceBackend),
     "kernel": (KernelBackend,),
@@ -33,15 +47,20 @@ BACKENDS: dict[str, tuple[type[KernelBackend] | type[UserspaceBackend], ...]] = 
 @dataclass(slots=True)
 class MachineTunnel:
     """``lease`` is the file that remembers what we made: written before it is made, so that a crash leaves a trace.
-    ``resolve`` gives the addresses of a host name."""
+    ``resolve`` gives the addresses of a host name; ``wait`` waits for seconds (and may raise to end it all)."""
 
     lease: Path
     resolve: Callable[[str], list[str]]
     say: Callable[[str], None]
+    wait: Callable[[float], None] = time.sleep
     choice: str = "auto"
     interface: str = ""
     dns: str = ""
+    routes: str = ""
+    mtu: int = 0
     _backend: Backend | None = None
+    _record: Record = field(default_factory=Record)
+    _everything: bool = False
 
     @property
     def backend(self) -> str:
@@ -49,8 +68,8 @@ class MachineTunnel:
 
     def up(self, configuration: Configuration, key: PrivateKey, *, use_dns: bool, use_default_route: bool) -> str:
         """Make the machine so, whatever it was before. Raises ``TunnelError``."""
-        endpoint = self._endpoint(configuration)
-        split = routing.split(configuration.routes, configuration.gateway, use_default_route=use_default_route)
+        endpoint, path_mtu = self._endpoint(configuration)
+        split = split_routes(configuration.routes, configuration.gateway, use_default_route=use_default_route)
         wanted = Wanted(
             private_key=bytes(key),
             mark=SOCKET_MARK,
@@ -59,34 +78,81 @@ class MachineTunnel:
             port=configuration.port,
             allowed_ips=split.allowed_ips,
         )
+        self.mtu, self.routes = configuration.mtu or path_mtu, split.words
+        self._everything = bool(split.everything)
         try:
             backend = self._ready()
             backend.configure(self.interface, wanted)
-            routing.set_link(self.interface, configuration.addresses, configuration.mtu)
+            routing.set_link(self.interface, configuration.addresses, self.mtu)
             routing.set_routes(self.interface, split)
+            self._shake_hands(backend, wanted, configuration.gateway)
         except (BackendError, NetlinkError, OSError) as error:
             raise TunnelError(f"the tunnel cannot be built: {error}") from error
         self._warn(configuration, split)
-        servers = configuration.dns_servers if use_dns else ()
-        if self.dns and not servers:
-            dns.restore(self.interface)  # the last host had some, this one has none
-        self.dns = dns.apply(self.interface, servers, configuration.search_domains)
+        self._set_dns(configuration, split, use_dns=use_dns)
         return f"[{endpoint}]:{configuration.port}" if ":" in endpoint else f"{endpoint}:{configuration.port}"
 
     def down(self) -> None:
         """Take away everything that was made."""
         sweep(self.lease)
-        self.interface, self.dns, self._backend = "", "", None
+        self.interface, self.dns, self.routes, self.mtu, self._backend = "", "", "", 0, None
+        self._record = Record()
+
+    def _shake_hands(self, backend: Backend, wanted: Wanted, gateway: str) -> None:
+        """Begin the handshake now, and begin it again should it be lost: WireGuard itself would wait 5 s to do so, in
+        which nothing gets through. A host that stays silent is for the first ping to judge."""
+        for attempt in range(HANDSHAKES):
+            if attempt:
+                backend.configure(self.interface, wanted)  # the peer anew, and so a new handshake at once
+            routing.poke(self.interface, gateway)
+            for _ in range(HANDSHAKE_LOOKS):
+                if backend.last_handshake(self.interface):
+                    return
+                self.wait(HANDSHAKE_LOOK)
+
+    def _set_dns(self, configuration: Configuration, split: Split, *, use_dns: bool) -> None:
+        names = Names(
+            configuration.dns_servers if use_dns else (),
+            configuration.search_domains,
+            configuration.routing_domains,
+            everything=self._everything,
+        )
+        if not names.servers:
+            dns.restore(self._record)  # the last host had some, this one has none
+            self.dns, self._record = "", Record()
+            return
+        index = routing.index_of(self.interface)
+
+        def before(record: Record) -> None:
+            if (self._record.manager, self._record.name) != (record.manager, record.name):
+                dns.restore(self._record)  # of an interface that is no more, or another manager
+            self._record = record
+            self._write_lease(self.interface, index)
+
+        self.dns = dns.apply(self.interface, index, names, before)
+        astray = [server for server in names.servers if not split.carries(server)]
+        if astray:
+            self.dns += f"; {', '.join(astray)} is in no route of the tunnel, so it may not answer"
 
     def _ready(self) -> Backend:
         """The backend, with the interface there: also when somebody deleted it, or its process died."""
         if self._backend and self._is_whole():
             return self._backend
-        self.down()
+        # Only the interface is made anew. Its tables and rules stay: what would have gone through it must not leave
+        # by another way meanwhile.
+        held = self.interface
+        if held:
+            routing.delete_link(held)
+            if not self._is_free(held):
+                self.down()
+                held = ""
+        return self._create(held)
+
+    def _create(self, held: str) -> Backend:
         problem = BackendError("no free interface name")
         for kind in BACKENDS[self.choice]:
             backend: Backend = kind()
-            for name in self._candidates():
+            for name in [held] if held else self._candidates():
                 self._write_lease(name, 0)
                 try:
                     backend.create(name)
@@ -98,8 +164,18 @@ class MachineTunnel:
                 self._write_lease(name, routing.index_of(name))
                 self.interface, self._backend = name, backend
                 return backend
-        self.lease.unlink(missing_ok=True)
+        if not held:
+            self.lease.unlink(missing_ok=True)
         raise problem
+
+    def _is_free(self, name: str) -> bool:
+        """Wait a moment for a process of a deleted interface to end: it takes its socket's file with it, and must not
+        take that of the next one."""
+        for _ in range(FREE_LOOKS):
+            if not socket_answers(name) and not routing.index_of(name):
+                return True
+            self.wait(HANDSHAKE_LOOK)
+        return False
 
     def _is_whole(self) -> bool:
         if self._backend is None:
@@ -116,20 +192,40 @@ class MachineTunnel:
 
     def _write_lease(self, interface: str, index: int) -> None:
         boot = BOOT_ID.read_text().strip()
-        write(self.lease, json.dumps({"interface": interface, "index": index, "boot": boot}))
+        held = {"interface": interface, "index": index, "boot": boot, "dns": self._record.as_dict()}
+        write(self.lease, json.dumps(held))
 
-    def _endpoint(self, configuration: Configuration) -> str:
-        """The first address of the host that this machine has a way to."""
+    def _endpoint(self, configuration: Configuration) -> tuple[str, int]:
+        """The first address of the host that this machine has a way to, and the tunnel's MTU on that way."""
+        found = self._way_to(configuration)
+        if not found and self._record.manager and not self._everything:
+            # Perhaps a name that is new to us, while the name servers we set are behind the very tunnel that died.
+            # Where everything goes through it they stay: no name of any program may leave by another way.
+            dns.restore(self._record)
+            self.dns, self._record = "", Record()
+            found = self._way_to(configuration)
+        if found:
+            return found
+        shown = " or ".join(configuration.endpoints)
+        why = "; its name may be known only by name servers within the tunnel" if self._record.manager else ""
+        raise TunnelError(f"there is no way to the host {shown} from here{why}")
+
+    def _way_to(self, configuration: Configuration) -> tuple[str, int] | None:
         for name in configuration.endpoints:
             for address in self.resolve(name):
-                if _reachable(address, configuration.port):
-                    return address
-        raise TunnelError(f"there is no way to the host {' or '.join(configuration.endpoints)} from here")
+                if outer := _path_mtu(address, configuration.port):
+                    return address, max(MTU_MIN, min(outer - TUNNEL_COST, MTU_MAX))
+        return None
 
-    def _warn(self, configuration: Configuration, split: routing.Split) -> None:
+    def _warn(self, configuration: Configuration, split: Split) -> None:
         if configuration.network_links:
             shown = ", ".join(configuration.network_links)
             self.say(f"the server routes {shown} to this machine; let it forward them if that is meant (ip_forward)")
+        if any(":" in address for address in configuration.addresses) and not routing.has_ipv6(self.interface):
+            self.say(
+                f"IPv6 does not work on {self.interface} (switched off in net.ipv6.conf, or an MTU below 1280), so "
+                "what should go through the tunnel over IPv6 goes nowhere"
+            )
         if split.everything and _strict_reverse_path():
             self.say(
                 "rp_filter is strict (1) on this machine: answers of the host would be dropped while all traffic goes "
@@ -141,25 +237,31 @@ def sweep(lease: Path) -> None:
     """Take away what a lease names. Nothing else: an interface that has since become another's is left alone."""
     held = read_json(lease)
     interface, index = held.get("interface"), held.get("index")
-    same_boot = held.get("boot") == BOOT_ID.read_text().strip()
-    if same_boot and isinstance(interface, str) and interface.startswith(routing.PREFIX):
+    record = Record.from_dict(held.get("dns"))
+    if held.get("boot") != BOOT_ID.read_text().strip():
+        dns.restore_after_boot(record)
+    elif isinstance(interface, str) and interface.startswith(routing.PREFIX):
         now = routing.index_of(interface)
+        dns.restore(record)
         if now == 0 or not index or now == index:
-            dns.restore(interface)
             routing.clear_routes(routing.number_of(interface))
             routing.delete_link(interface)
     lease.unlink(missing_ok=True)
 
 
-def _reachable(address: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+def _path_mtu(address: str, port: int) -> int:
+    """What the way to an address carries in one packet, as the kernel knows it: the interface's MTU, the route's, or
+    what a router on the way has said. 0 when there is no way. The way is that of our marked packets, outside every
+    tunnel."""
+    six = ":" in address
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, SOCKET_MARK)
             probe.connect((address, port))  # a routing decision; nothing is sent
+            level, option = (socket.IPPROTO_IPV6, IPV6_MTU) if six else (socket.IPPROTO_IP, IP_MTU)
+            return probe.getsockopt(level, option)
     except OSError:
-        return False
-    return True
+        return 0
 
 
 def _strict_reverse_path() -> bool:

@@ -11,15 +11,20 @@ other way, a host route to the server through the old gateway, goes stale with e
 program's packets to that address out of the tunnel, so that a forged DNS answer for the server pulls out whatever it
 wants. The mark follows the main table wherever that leads, and is only ours.
 
-A ``throw`` route sends a network on to the next rule: it is how a network is kept outside.
+A ``throw`` route sends a network on to the next rule: it is how a network is kept outside. Behind each whole-internet
+route stands an ``unreachable`` one: should the interface vanish under us, its routes vanish with it, and what they
+carried must come to nothing rather than leave by the old way. The same where the kernel gives the interface no IPv6.
+
+A metric is the kernel's: a network that the main table has as well, with a lower metric than the server gave, stays
+the main table's. The whole-internet routes are not compared: everything means everything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,64 +32,17 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from wgpeer.answers import Route
 from wgpeer.constants import MAX_INTERFACES, RULE_PRIORITY, SOCKET_MARK, TABLE_BASE
+from wgpeer.tunnel.split import THROW, UNICAST, UNREACHABLE, Entry, Neighbourhood, Network, Split
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 MAIN = 254
 INVERT = 2  # FIB_RULE_INVERT: "not"
-THROW = 9  # RTN_THROW
-UNICAST = 1  # RTN_UNICAST
+KINDS = {UNREACHABLE: "unreachable", THROW: "throw"}
 NODAD = 2  # IFA_F_NODAD
 SCOPE_LINK = 253
 PREFIX = "wgp"
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Where networks go. ``inside`` and ``everything`` through the tunnel, ``outside`` not."""
-
-    inside: frozenset[Network]
-    everything: frozenset[Network]
-    outside: frozenset[Network]
-
-    def tables(self, family: int, local: Iterable[Network]) -> tuple[dict[str, bool], dict[str, bool]]:
-        """Tables A and B: network -> whether it is thrown on. ``local`` are the networks this machine is in: one that
-        lies inside a network of the tunnel stays what it was, or a laptop would lose its own LAN."""
-        version = 4 if family == socket.AF_INET else 6
-        inside = [network for network in self.inside if network.version == version]
-        near = [net for net in local if net.version == version and any(_within(net, wide) for wide in inside)]
-        outside = [network for network in self.outside if network.version == version]
-        first = {str(network): True for network in [*outside, *near]} | {str(network): False for network in inside}
-        last = {str(network): False for network in self.everything if network.version == version}
-        if last:
-            last |= {str(network): True for network in outside}
-        return (first if inside else {}), last
-
-    @property
-    def allowed_ips(self) -> tuple[str, ...]:
-        return tuple(sorted(str(network) for network in self.inside | self.everything))
-
-
-def split(routes: Iterable[Route], gateway: str, *, use_default_route: bool) -> Split:
-    """Sort a configuration's routes; the gateway itself is always inside, because pings go there."""
-    inside: set[Network] = {ipaddress.ip_network(gateway)}
-    everything, outside = set[Network](), set[Network]()
-    for route in routes:
-        network = ipaddress.ip_network(route.network)
-        if route.outside:
-            outside.add(network)
-        elif network.prefixlen > 0:
-            inside.add(network)
-        elif use_default_route:
-            everything.add(network)
-    return Split(frozenset(inside), frozenset(everything), frozenset(outside - inside))
-
-
-def _within(small: Network, wide: Network) -> bool:
-    return small.version == wide.version and small.prefixlen > wide.prefixlen and small[0] in wide
+DISCARD = 9  # the port of the service that answers nothing
 
 
 def number_of(interface: str) -> int:
@@ -151,65 +109,87 @@ def has_ipv6(interface: str) -> bool:
     return path.exists() and path.read_text().strip() == "0"
 
 
+def poke(interface: str, address: str) -> None:
+    """Send one packet through the interface, so that WireGuard has a reason for its handshake. Nobody answers it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as packet, contextlib.suppress(OSError):
+        packet.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+        packet.sendto(b"", (address, DISCARD))
+
+
 def set_routes(interface: str, wanted: Split) -> None:
     """Make tables and rules as wanted: first add, then delete, so that nothing wanted is ever missing."""
     number, index = number_of(interface), index_of(interface)
     with IPRoute() as route:
-        local = _local_networks(route, index)
-        for family in FAMILIES if has_ipv6(interface) else FAMILIES[:1]:
-            first, last = wanted.tables(family, local)
+        near = _neighbourhood(route, index)
+        for family in _families():
+            usable = family == socket.AF_INET or has_ipv6(interface)
+            first, last = wanted.tables(family, near, usable=usable)
             _set_table(route, family, _table(number, 0), index, first)
             _set_table(route, family, _table(number, 1), index, last)
+            # The rules come last: from the first packet they send here, the tables are whole.
             _set_rules(route, family, number, first=bool(first), last=bool(last))
 
 
 def clear_routes(number: int) -> None:
     """Take away rules and tables of an interface number, whether the interface is still there or not."""
     with IPRoute() as route:
-        for family in FAMILIES:
+        for family in _families():
             _set_rules(route, family, number, first=False, last=False)
             for which in (0, 1):
-                _set_table(route, family, _table(number, which), 0, {})
+                _set_table(route, family, _table(number, which), 0, set())
+
+
+def _families() -> Iterable[int]:
+    return FAMILIES if Path("/proc/net/if_inet6").exists() else FAMILIES[:1]
 
 
 def _table(number: int, which: int) -> int:
     return TABLE_BASE + 2 * number + which
 
 
-def _local_networks(route: IPRoute, own_index: int) -> list[Network]:
-    found = []
+def _neighbourhood(route: IPRoute, own_index: int) -> Neighbourhood:
+    local, metrics = set[Network](), dict[Network, int]()
     for family in FAMILIES:
         for message in route.get_routes(table=MAIN, family=family):
             destination = message.get_attr("RTA_DST")
-            direct = message.get_attr("RTA_GATEWAY") is None and message["type"] == UNICAST
-            if destination and direct and message.get_attr("RTA_OIF") != own_index:
-                found.append(ipaddress.ip_network(f"{destination}/{message['dst_len']}"))
-    return [network for network in found if not network.is_link_local]
+            if not destination or message["type"] != UNICAST or message.get_attr("RTA_OIF") == own_index:
+                continue
+            network = ipaddress.ip_network(f"{destination}/{message['dst_len']}")
+            metric = message.get_attr("RTA_PRIORITY") or 0
+            metrics[network] = min(metric, metrics.get(network, metric))
+            far = message.get_attr("RTA_GATEWAY") or message.get_attr("RTA_VIA") or message.get_attr("RTA_MULTIPATH")
+            if not far and not network.is_link_local:
+                local.add(network)
+    return Neighbourhood(frozenset(local), metrics)
 
 
-def _set_table(route: IPRoute, family: int, table: int, index: int, wanted: dict[str, bool]) -> None:
-    have = {}
-    for message in route.get_routes(table=table, family=family):
-        nothing = "0.0.0.0" if family == socket.AF_INET else "::"  # noqa: S104  (a route's destination, not a bind)
-        network = f"{message.get_attr('RTA_DST') or nothing}/{message['dst_len']}"
-        have[network] = message["type"] == THROW
-    for network, thrown in wanted.items():
-        if have.get(network) != thrown:
-            _change_route(route, "replace", family, table, index, network, thrown=thrown)
-    for network, thrown in have.items():
-        if network not in wanted:
-            _ignore_missing(partial(_change_route, route, "del", family, table, index, network, thrown=thrown))
+def _set_table(route: IPRoute, family: int, table: int, index: int, wanted: set[Entry]) -> None:
+    nothing = "0.0.0.0" if family == socket.AF_INET else "::"  # noqa: S104  (a route's destination, not a bind)
+    have = {
+        Entry(
+            f"{message.get_attr('RTA_DST') or nothing}/{message['dst_len']}",
+            message["type"],
+            message.get_attr("RTA_PRIORITY") or 0,
+        )
+        for message in route.get_routes(table=table, family=family)
+    }
+    # What keeps traffic from leaking comes first and goes last.
+    for entry in sorted(wanted - have, key=lambda entry: entry.kind != UNREACHABLE):
+        _change_route(route, "replace", family, table, index, entry)
+    for entry in sorted(have - wanted, key=lambda entry: entry.kind == UNREACHABLE):
+        _ignore_missing(partial(_change_route, route, "del", family, table, index, entry))
 
 
-def _change_route(
-    route: IPRoute, what: str, family: int, table: int, index: int, network: str, *, thrown: bool
-) -> None:
-    if thrown:
-        route.route(what, family=family, dst=network, table=table, type="throw")
+def _change_route(route: IPRoute, what: str, family: int, table: int, index: int, entry: Entry) -> None:
+    more: dict[str, Any] = {}
+    if entry.kind != UNICAST:
+        more = {"type": KINDS[entry.kind]}
     elif index:
-        route.route(what, family=family, dst=network, table=table, oif=index, scope=SCOPE_LINK)
-    else:
-        route.route(what, family=family, dst=network, table=table)
+        more = {"oif": index, "scope": SCOPE_LINK}
+    if entry.metric:
+        more["priority"] = entry.metric
+    route.route(what, family=family, dst=entry.network, table=table, **more)
 
 
 def _set_rules(route: IPRoute, family: int, number: int, *, first: bool, last: bool) -> None:
