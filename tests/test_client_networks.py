@@ -668,8 +668,8 @@ def failures(results: list[Any]) -> list[Exception]:
 
 def test_hosts_know_every_network_that_clients_could_serve(company: Company, alice: VpnUser) -> None:
     """So that what is sent there while nobody serves it goes nowhere else."""
-    behind(alice)
-    behind(company.hire("bob")[0], priority=2)
+    saved(behind(alice))
+    saved(behind(company.hire("bob")[0], priority=2))
     state = desired.state_of(company.host.pk)
     assert state is not None
     assert state.interfaces[0].behind == (OFFICE,)
