@@ -1,6 +1,6 @@
 """``python -m bench [--json] NAME...``: run these benchmarks one after the other and print what they found.
 
-bench/ping, bench/connect, bench/apply, bench/sweep and bin/bench call this.
+bench/ping, bench/connect, bench/apply, bench/sweep, bench/change, bench/throughput and bin/bench call this.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import argparse
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 
 from bench.figures import Figure, table
 from bench.sandbox import BenchFailed, run
 
-NAMES = ("ping", "connect", "apply", "sweep")
+NAMES = ("ping", "connect", "apply", "sweep", "change", "throughput")
 PROGRAMS = ("unshare", "ip", "redis-server", "nft", "wg")
+FURTHER_PROGRAMS = {"change": ("unbound",), "throughput": ("iperf3", "ping")}  # not on every server
 
 
 def main() -> int:
@@ -26,7 +28,7 @@ def main() -> int:
     names = options.names or NAMES
     if unknown := set(names) - set(NAMES):
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    if hint := _missing():
+    if hint := _missing(names):
         print(hint, file=sys.stderr)
         return 1
     figures: list[Figure] = []
@@ -47,9 +49,10 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _missing() -> str:
-    lacking = [program for program in PROGRAMS if shutil.which(program) is None]
-    return f"Not installed: {', '.join(lacking)}. bin/run and bin/test install what they need." if lacking else ""
+def _missing(names: Sequence[str]) -> str:
+    wanted = [*PROGRAMS, *(program for name in names for program in FURTHER_PROGRAMS.get(name, ()))]
+    lacking = [program for program in wanted if shutil.which(program) is None]
+    return f"Not installed: {', '.join(lacking)}. bin/test installs what the benchmarks need." if lacking else ""
 
 
 if __name__ == "__main__":
