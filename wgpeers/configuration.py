@@ -23,10 +23,13 @@ class Pushed:
     net_gateway: bool = False
 
 
-def build(connection: Connection, server: Server, host: Host, host_public_key: str) -> dict[str, Any]:
+def build(
+    connection: Connection, server: Server, host: Host, host_public_key: str, *, served: bool = True
+) -> dict[str, Any]:
+    """``served`` False: no client of the server is known to have networks behind it, so none are looked up."""
     gateway = networks.address(server.wg_network, networks.GATEWAY_PART)
     gateway6 = networks.address(server.network6, networks.GATEWAY_PART) if server.ipv6 else ""
-    behind_me, behind_others = _client_networks(connection, server)
+    behind_me, behind_others = _client_networks(connection, server) if served else ([], [])
     pushed = _pushed(server, behind_others)
     return {
         "address": networks.with_length(server.wg_network, connection.part),

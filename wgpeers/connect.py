@@ -88,7 +88,7 @@ def _confirm(
             return None
         if hosts.add_and_wait(attachment.host, _add_message(connection, attachment.host, account, replaced)):
             if _open(connection, account, offer, layers, now):
-                return configuration.build(connection, account.server, attachment.host, attachment.public_key)
+                return _configuration(connection, account, attachment)
             return None
         log.warning("host %s did not confirm connection %s", attachment.host, connection.public_id)
     return None
@@ -118,7 +118,12 @@ def _given_before(account: Account, offer: Offer, digest: bytes) -> dict[str, An
     attachment = ServerHost.objects.filter(server=account.server, host=mine.host).first()
     if attachment is None:
         raise Refusal("key_spent", "this WireGuard key was used before")
-    return configuration.build(mine, account.server, mine.host, attachment.public_key)
+    return _configuration(mine, account, attachment)
+
+
+def _configuration(connection: Connection, account: Account, attachment: ServerHost) -> dict[str, Any]:
+    served = account.extras.served
+    return configuration.build(connection, account.server, attachment.host, attachment.public_key, served=served)
 
 
 def _suitable_hosts(server: Server, wg_public_key: str) -> list[ServerHost]:
@@ -152,7 +157,7 @@ def _begin(
             connection = _write(account, offer, host, part, now)
             SpentKey.objects.create(digest=digest, connection=connection, created=moment(now))
             # What nobody serves is the new connection's own from its first message on.
-            others = gateways.settle_user(account.server.pk, account.user.pk, now) if account.serves else set()
+            others = gateways.settle_user(account.server.pk, account.user.pk, now) if account.extras.serves else set()
             # Connections before hosts, as whoever ends one does: the other way round, the address that we wait for
             # (its connection is being ended) could wait for the host's row that we hold.
             versions = raise_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id), *others])
@@ -227,7 +232,8 @@ def _add_message(connection: Connection, host: Host, account: Account, replaced:
     """What is replaced on this very host goes in the same message: its address is never without a peer, so flows
     through it survive."""
     here = tuple(gone.public_id for gone in replaced if gone.host_id == host.pk)
-    peer = peers.peer_of(connection, account.server, forwarded=account.forwarded, serves=account.serves)
+    extras = account.extras
+    peer = peers.peer_of(connection, account.server, forwarded=extras.forwarded, serves=extras.serves)
     return AddPeer(account.server.public_id, peer, here, hosts.confirm_key(host, connection.public_id))
 
 

@@ -23,14 +23,10 @@ def peer_of(connection: Connection, server: Server, *, forwarded: bool, serves: 
 def peers_of(
     server: Server, connections: Sequence[Connection], *, forwarded: bool = True, serves: bool = True
 ) -> list[Peer]:
-    """In the order of ``connections``, all of ``server``. What a server does not have costs one query each, however
-    many connections there are."""
-    ports = PortForward.objects.filter(server=server) if forwarded else PortForward.objects.none()
-    behind = ClientNetwork.objects.filter(server=server) if serves else ClientNetwork.objects.none()
-    if not server.ipv6:  # which may have been turned off since
-        behind = behind.exclude(network__contains=":")
-    forwards = _by_user(ports, connections)
-    networks = _by_user(behind.order_by("network", "priority"), connections)
+    """In the order of ``connections``, all of ``server``. What there is of each kind costs one query, however many
+    connections there are."""
+    forwards = _by_user(PortForward.objects.filter(server=server), connections) if forwarded else {}
+    networks = _by_user(_behind(server), connections) if serves else {}
     holders = _holders(server, connections) if forwards or networks else set()
     full_names = _names(server, connections) if server.dns_mapping else {}
     peers = []
@@ -50,6 +46,12 @@ def peers_of(
             )
         )
     return peers
+
+
+def _behind(server: Server) -> QuerySet[ClientNetwork]:
+    rows = ClientNetwork.objects.filter(server=server).order_by("network", "priority")
+    # IPv6 may have been turned off since.
+    return rows if server.ipv6 else rows.exclude(network__contains=":")
 
 
 def _own_addresses(connection: Connection) -> tuple[str, ...]:
