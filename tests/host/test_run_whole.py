@@ -335,7 +335,8 @@ def test_stopped_in_the_middle_of_a_start_nothing_is_left(installation: Installa
 
 
 def test_without_an_address_to_tell_clients_nothing_is_started(installation: Installation) -> None:
-    installation.machine.ip("route", "del", "default")
+    for family in ("-4", "-6"):
+        installation.machine.ip(family, "route", "del", "default")
     installation.start()
     assert installation.process is not None
     assert installation.process.wait(30) == 1
