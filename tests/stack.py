@@ -48,17 +48,27 @@ class HostWorker:
 
 
 class Stack:
-    """Everything but hosts' workers runs on ``machine``. ``environment`` is what Django's settings need."""
+    """Everything but hosts' workers runs on ``machine``. ``environment`` is what Django's settings need. ``listen`` is
+    the address that web listens on, and ``name`` what stands for the machine in a URL."""
 
-    def __init__(self, machine: Machine, server: RedisServer, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        server: RedisServer,
+        environment: Mapping[str, str],
+        listen: str = "0.0.0.0",
+        name: str = "",
+    ) -> None:
         self.machine = machine
+        self.name = name or machine.address
+        self._listen = listen
         self.redis = server
         self.directory = Path(tempfile.mkdtemp(prefix="vpn-stack-"))
         self.environment = {
             **environment,
             "VPN_VAR": str(self.directory),
             "REDIS_URL": server.url,
-            "API_URLS": f"https://{machine.address}",
+            "API_URLS": f"https://{self.name}",
             "GATEWAY_PORT": str(GATEWAY_PORT),
             "DJANGO_SETTINGS_MODULE": "vpnproject.settings",
         }
@@ -88,7 +98,9 @@ class Stack:
 
     def start_web(self) -> None:
         pem = ("--ssl-certificate", str(self.directory / "cert.pem"), "--ssl-keyfile", str(self.directory / "key.pem"))
-        self.web = self._start("web", *_granian("0.0.0.0", 443, WEB_PROCESSES, 8), *pem, "vpnproject.wsgi:application")
+        self.web = self._start(
+            "web", *_granian(self._listen, 443, WEB_PROCESSES, 8), *pem, "vpnproject.wsgi:application"
+        )
 
     def start_host(self, host_id: str) -> HostWorker:
         """The host worker of this very machine."""

@@ -52,7 +52,7 @@ class World:
         )
         link = links.create(user, time.time())
         peer = WgPeer(self.lab.add_client(), self.stack.directory)
-        peer.add(f"pritunl://{self.stack.machine.address}/ku/{link.short_id.reveal()}")
+        peer.add(f"pritunl://{self.stack.name}/ku/{link.short_id.reveal()}")
         return user, peer
 
     def live(self, user: VpnUser) -> Connection | None:
@@ -93,7 +93,8 @@ def environment() -> dict[str, str]:
     return {"DATABASE_URL": url, "FIELD_KEYS": keys, "SECRET_KEY": settings.SECRET_KEY}
 
 
-def build(lab: Lab, stack: Stack) -> World:
+def build(lab: Lab, stack: Stack, **host_addresses: str) -> World:
+    """``host_addresses``: the host's public ones, if not the machine's in IPv4."""
     ca = certificates.make_ca("Acme", another_rsa_key(), clock.moment(time.time()))
     organization = Organization.objects.create(name="Acme", ca_certificate=ca)
     server = Server.objects.create(
@@ -107,7 +108,7 @@ def build(lab: Lab, stack: Stack) -> World:
     server.organizations.add(organization)
     lan = lab.add_lan(stack.machine)
     Route.objects.create(server=server, network="10.50.0.0/24", nat=True)
-    host = Host.objects.create(name="gate", public_address=stack.machine.address)
+    host = Host.objects.create(name="gate", **(host_addresses or {"public_address": stack.machine.address}))
     ServerHost.objects.create(server=server, host=host)
     stack.start_host(host.public_id)
     world = World(lab, stack, host, server, organization, lan)
