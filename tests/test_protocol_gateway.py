@@ -42,7 +42,8 @@ def test_gateway_web_answers_pings_and_syncs(alice: Identity, key: str) -> None:
 
 @pytest.mark.usefixtures("gateway")
 def test_gateway_web_does_nothing_else(alice: Identity) -> None:
-    assert make_request(alice).send().status_code == 405
+    refused = make_request(alice).send()
+    assert (refused.status_code, refused.headers["Allow"]) == (405, "PUT")
     for method, path in [
         ("POST", make_request(alice, kind="wg_wait").path),
         ("GET", "/"),

@@ -35,6 +35,11 @@ class ClientView(APIView):
 
     metadata_class = None  # no OPTIONS
 
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """None: what a path allows is said where it matters, with a 405, and not looked up for each ping."""
+        return {}
+
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpRequest:  # type: ignore[override]
         """As it came: there is nothing to parse, to negotiate or to authenticate that the framework could do."""
         return request
@@ -53,7 +58,7 @@ class ClientView(APIView):
             log.error("%s", exc)
             return json_response({"error": "internal"}, 500)
         if isinstance(exc, MethodNotAllowed):
-            return json_response({"error": "method_not_allowed"}, 405)
+            return json_response({"error": "method_not_allowed"}, 405, {"Allow": ", ".join(self.allowed_methods)})
         log.exception("a request failed")
         return json_response({"error": "internal"}, 500)
 
