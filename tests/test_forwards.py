@@ -8,10 +8,14 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.test import Client
 
-from servers.models import PortForward, Server, ServerHost
+from servers.hostnet.state import Forward
+from servers.models import Host, PortForward, Server, ServerHost
 from tests.admin_site import errors, send, staff
-from tests.company import Company, add_host
+from tests.company import NOW, Company, HostStandIn, add_host, make_request, plaintext
+from tests.lives import live
 from users.models import Group, Organization, VpnUser
+from wgpeers import desired, ending
+from wgpeers.models import EndReason
 
 
 @pytest.fixture(autouse=True)
@@ -253,3 +257,29 @@ def test_a_host_is_attached_in_the_form_only_without_a_clash(
     found = errors(send(admin, url, _inline={"attachments": [{"server": lab.pk}]}))
     assert list(found) == ["attachments-1-server"]
     assert lab.attachments.count() == 1
+
+
+def forwards_at(host: Host) -> list[Forward]:
+    state = desired.state_of(host.pk)
+    assert state is not None
+    return [each for interface in state.interfaces for peer in interface.peers for each in peer.forwards]
+
+
+def test_a_forward_follows_its_user_from_host_to_host(company: Company, alice: VpnUser) -> None:
+    kept(forward(company, alice, 8080, to_port=80))
+    far = add_host(company.server, "gate-2")
+    assert forwards_at(company.host) == forwards_at(far) == []
+    first = live(company, alice)
+    assert (forwards_at(company.host), forwards_at(far)) == ([Forward("tcp", 8080, 8080, 80)], [])
+    ending.end([first], EndReason.ADMIN, NOW)
+    live(company, alice, host=far)
+    assert (forwards_at(company.host), forwards_at(far)) == ([], [Forward("tcp", 8080, 8080, 80)])
+
+
+def test_a_connects_own_message_brings_its_forwards(company: Company, host: HostStandIn) -> None:
+    """They are there before the client is answered, without waiting for a full state."""
+    user, identity = company.hire("carol")
+    kept(forward(company, user, 8080, protocol="both"))
+    assert make_request(identity, plaintext()).send().status_code == 200
+    (message,) = host.of("hostnet.add_peer")
+    assert [each["protocol"] for each in message["peer"]["forwards"]] == ["tcp", "udp"]
