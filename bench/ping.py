@@ -27,7 +27,7 @@ from vpnproject.runner.programs import WEB_PROCESSES, WEB_THREADS
 from wgpeers import liveness
 
 PEOPLE = 200
-ROUNDS = 5
+ROUNDS = 11  # the ratio of one round is off by a tenth either way
 REQUESTS = 1000  # in one run
 CONNECTIONS = 8  # under way at any time
 WAITING = 50
