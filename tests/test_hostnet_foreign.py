@@ -374,9 +374,7 @@ MODULES = {
 def test_matches_of_iptables(machine: Machine, match: str, target: str) -> None:
     log = '-A FORWARD -j LOG --log-prefix "x "'
     rules = f"*filter\n:FORWARD ACCEPT [0:0]\n{log}\n-A FORWARD {match} -j {target}\nCOMMIT\n"
-    loaded = machine.where.run("iptables-nft-restore", text=rules, check=False)
-    if loaded.returncode:
-        pytest.skip(f"this kernel has no such match: {match}")
+    machine.where.run("iptables-nft-restore", text=rules)
     ruleset = machine.foreign._read()
     assert ruleset.fate(ruleset.bases("forward")[0], OUT) == MODULES[match]
 
@@ -598,8 +596,7 @@ def test_real_legacy_tables_are_told_of_and_left_alone() -> None:
         where.ip("link", "add", "wan", "type", "bridge")
         where.ip("link", "set", "wan", "up")
         where.ip("route", "add", "default", "dev", "wan")
-        if where.run("iptables-legacy", "-P", "FORWARD", "DROP", check=False).returncode:
-            pytest.skip("this kernel has no such tables")
+        where.run("iptables-legacy", "-P", "FORWARD", "DROP")
         machine = Machine(where, [])
         before = where.run("iptables-legacy", "-S").stdout
         (finding,) = machine.settle()
