@@ -201,6 +201,7 @@ def net(tmp_path: Path, namespaces: tuple[str, list[Host]]) -> Iterator[Net]:
         yield net
     finally:
         net.wgpeer("down", check=False)
+        print(net.wgpeer("logs", "office", check=False).stdout)  # pytest shows it when the test has failed
 
 
 def only(net: Net, index: int) -> Host:

@@ -61,6 +61,8 @@ class MachineTunnel:
     _backend: Backend | None = None
     _record: Record = field(default_factory=Record)
     _everything: bool = False
+    _index: int = 0
+    _former: set[str] = field(default_factory=set)  # names we lost; their tables still hold back what they carried
 
     @property
     def backend(self) -> str:
@@ -85,6 +87,7 @@ class MachineTunnel:
             backend.configure(self.interface, wanted)
             routing.set_link(self.interface, configuration.addresses, self.mtu)
             routing.set_routes(self.interface, split)
+            self._clear_former()
             self._shake_hands(backend, wanted, configuration.gateway)
         except (BackendError, NetlinkError, OSError) as error:
             raise TunnelError(f"the tunnel cannot be built: {error}") from error
@@ -96,7 +99,7 @@ class MachineTunnel:
         """Take away everything that was made."""
         sweep(self.lease)
         self.interface, self.dns, self.routes, self.mtu, self._backend = "", "", "", 0, None
-        self._record = Record()
+        self._record, self._index, self._former = Record(), 0, set()
 
     def _shake_hands(self, backend: Backend, wanted: Wanted, gateway: str) -> None:
         """Begin the handshake now, and begin it again should it be lost: WireGuard itself would wait 5 s to do so, in
@@ -142,11 +145,18 @@ class MachineTunnel:
         # by another way meanwhile.
         held = self.interface
         if held:
-            routing.delete_link(held)
+            if routing.index_of(held) == self._index:
+                routing.delete_link(held)
             if not self._is_free(held):
-                self.down()
+                self._former.add(held)
                 held = ""
         return self._create(held)
+
+    def _clear_former(self) -> None:
+        _clear_lost(self._former)
+        if self._former:
+            self._former = set()
+            self._write_lease(self.interface, self._index)
 
     def _create(self, held: str) -> Backend:
         problem = BackendError("no free interface name")
@@ -161,10 +171,10 @@ class MachineTunnel:
                     if name in self._candidates():  # not taken by somebody quicker: this backend does not work here
                         break
                     continue
-                self._write_lease(name, routing.index_of(name))
-                self.interface, self._backend = name, backend
+                self.interface, self._index, self._backend = name, routing.index_of(name), backend
+                self._write_lease(name, self._index)
                 return backend
-        if not held:
+        if not held and not self._former:
             self.lease.unlink(missing_ok=True)
         raise problem
 
@@ -178,7 +188,9 @@ class MachineTunnel:
         return False
 
     def _is_whole(self) -> bool:
-        if self._backend is None:
+        # Asked first whether the interface is ours: without it, its socket may answer from another namespace, served by
+        # a process that took the name since.
+        if self._backend is None or not self._index or routing.index_of(self.interface) != self._index:
             return False
         try:
             return self._backend.last_handshake(self.interface) >= 0
@@ -193,7 +205,7 @@ class MachineTunnel:
     def _write_lease(self, interface: str, index: int) -> None:
         boot = BOOT_ID.read_text().strip()
         held = {"interface": interface, "index": index, "boot": boot, "dns": self._record.as_dict()}
-        write(self.lease, json.dumps(held))
+        write(self.lease, json.dumps(held | {"former": sorted(self._former)}))
 
     def _endpoint(self, configuration: Configuration) -> tuple[str, int]:
         """The first address of the host that this machine has a way to, and the tunnel's MTU on that way."""
@@ -246,7 +258,15 @@ def sweep(lease: Path) -> None:
         if now == 0 or not index or now == index:
             routing.clear_routes(routing.number_of(interface))
             routing.delete_link(interface)
+        _clear_lost(held.get("former"))
     lease.unlink(missing_ok=True)
+
+
+def _clear_lost(names: object) -> None:
+    """Tables of interfaces that are no more. Where a link has such a name again, they are that link's."""
+    for name in names if isinstance(names, (list, set)) else ():
+        if isinstance(name, str) and name.startswith(routing.PREFIX) and not routing.index_of(name):
+            routing.clear_routes(routing.number_of(name))
 
 
 def _path_mtu(address: str, port: int) -> int:
