@@ -43,10 +43,12 @@ PATIENCE = float(os.environ.get("LAB_PATIENCE", "1"))
 COMMAND_TIMEOUT = 20.0 * PATIENCE  # seconds for a command that should end by itself
 CLONE_NEWNET = 0x40000000
 # Holds a namespace until its input ends, which it also does when we are killed; then it ends all else in there.
+# No link waits for duplicates of its addresses: for that long, IPv6 would not work.
 HOLDER = """
 mount -t sysfs sysfs /sys && mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard &&
 mkdir -p /etc/unbound /var/lib/unbound && mount -t tmpfs -o mode=755 tmpfs /etc/unbound &&
-mount -t tmpfs -o mode=755 tmpfs /var/lib/unbound && ip link set lo up && echo ready && cat
+mount -t tmpfs -o mode=755 tmpfs /var/lib/unbound && ip link set lo up &&
+sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 && echo ready && cat
 network=$(readlink /proc/self/ns/net)
 for process in /proc/[0-9]*; do
     pid=${process#/proc/}

@@ -220,6 +220,11 @@ def test_changes_add_up_to_what_a_full_state_gives(steps: list[tuple[Peer, bool]
 # The text
 
 
+def chain(text: str, name: str) -> list[str]:
+    _, _, rest = text.partition(f"\tchain {name} {{\n")
+    return [line.strip() for line in rest.partition("\t}\n")[0].splitlines()]
+
+
 def test_table_is_replaced_in_one_transaction() -> None:
     lines = ruleset((RED,), 9790).splitlines()
     assert lines[:3] == ["table inet wgvpn", "delete table inet wgvpn", "table inet wgvpn {"]
@@ -227,11 +232,17 @@ def test_table_is_replaced_in_one_transaction() -> None:
 
 def test_everything_not_allowed_is_dropped_also_without_servers() -> None:
     text = ruleset((), 9790)
-    assert 'iifname != "lo" iifname != "wgs*" tcp dport 9790 drop' in text
-    assert text.count('\t\tiifname "wgs*" drop') == 2  # input and forward
-    assert text.count('\t\toifname "wgs*" drop') == 1
+    # Whatever comes from a tunnel or goes to one is in one of these chains, and does not come back from there.
+    assert chain(text, "input")[1:] == ['iifname "wgs*" goto services', 'iifname "lo" accept', "tcp dport 9790 drop"]
+    assert chain(text, "forward")[1:] == [
+        'iifname "wgs*" oifname "wgs*" goto between',
+        'iifname "wgs*" goto outwards',
+        'oifname "wgs*" goto inwards',
+    ]
+    assert all(chain(text, name)[-1] == "drop" for name in ("services", "between", "outwards", "inwards"))
     accepts = [line.strip() for line in text.splitlines() if line.endswith(" accept") and "policy" not in line]
     # Replies to the host's own connections, and errors about others that are let through; there are none.
+    accepts.remove('iifname "lo" accept')
     assert len(accepts) == 3
     assert all("ct state" in accept for accept in accepts)
     assert "masquerade" not in text
@@ -249,6 +260,14 @@ def test_peer_may_have_an_address_of_a_version_that_its_server_has_no_more() -> 
     text = ruleset((dataclasses.replace(RED, peers=(both,)),), 9790)
     assert "elements = { tcp . 80 : fd01::1 . 8080 }" in text  # as it is remembered: else it would seem to be gone
     assert "@forwards6" not in text
+
+
+def test_a_packet_is_looked_at_by_as_few_rules_however_many_servers_there_are() -> None:
+    many = [
+        dataclasses.replace(RED, name=f"wgs{number}", server=str(number), port=50000 + number) for number in range(9)
+    ]
+    sizes = {len(chain(ruleset(some, 9790), name)) for some in (many[:1], many) for name in ("outwards", "inwards")}
+    assert len(sizes) == 1
 
 
 def test_size_of_rules_does_not_grow_with_routes_or_forwards() -> None:

@@ -12,15 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from servers.hostnet.forwards import Element, written
 from servers.hostnet.reach import Reach, Tunnel
-from servers.hostnet.sets import common_sets, indented, nat_set, sets_of
+from servers.hostnet.sets import FAMILY, TUNNELS, common_sets, indented, nat_set, sets_of
 from servers.hostnet.state import Interface
+from servers.hostnet.transit import ANSWERS, DIRECTIONS, transit
 
 TABLE = "inet wgvpn"
-TUNNELS = '"wgs*"'
-FAMILY = {4: "ip", 6: "ip6"}
 ICMP = {4: "icmp", 6: "icmpv6"}
 LOOPBACK = {4: "127.0.0.0/8", 6: "::1"}
-ICMP_ERRORS = "meta l4proto { icmp, ipv6-icmp } ct state related"
 
 
 def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Element]) -> str:
@@ -42,8 +40,10 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
         ),
         # Where chains have names of priorities, "dstnat" is known for prerouting only.
         *_chain("output", "type nat hook output priority -100", _output(tunnels, int(web_port), versions)),
-        *_chain("input", "type filter hook input priority filter", _input(tunnels, int(web_port), versions)),
-        *_chain("forward", "type filter hook forward priority filter", _forward(tunnels, versions)),
+        *_chain("services", "", _services(tunnels, int(web_port))),
+        *_chain("input", "type filter hook input priority filter", _input(int(web_port), versions)),
+        *_chain("forward", "type filter hook forward priority filter", DIRECTIONS),
+        *(line for name, rules in transit(tunnels, versions) for line in _chain(name, "", rules)),
         *_chain("postrouting", "type nat hook postrouting priority srcnat", _postrouting(tunnels)),
         "}",
     ]
@@ -51,7 +51,8 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
 
 
 def _chain(name: str, hook: str, rules: Iterable[str]) -> list[str]:
-    return indented([f"chain {name} {{", *indented([f"{hook}; policy accept;", *rules]), "}"])
+    hooked = [f"{hook}; policy accept;"] if hook else []
+    return indented([f"chain {name} {{", *indented([*hooked, *rules]), "}"])
 
 
 # Translation of destinations
@@ -90,20 +91,27 @@ def _to_peers(match: str, versions: Iterable[int]) -> Iterator[str]:
         yield f"{here} dnat {ip} to meta l4proto . th dport map @forwards{version}"
 
 
-# What is let through
+# What reaches the host itself
 
 
-def _input(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int]) -> Iterator[str]:
-    """What reaches the host itself: from a tunnel only its own gateway address, and there only three services."""
-    # The kernel answers for any of its addresses on any link: without these rules a neighbour on the public side could
-    # send packets for a gateway's address and reach gateway web, or the names of clients, without a tunnel.
-    outside = f'iifname != "lo" iifname != {TUNNELS}'
-    yield f"{outside} tcp dport {web_port} drop"
+def _input(web_port: int, versions: Iterable[int]) -> Iterator[str]:
+    """What reaches the host itself by other ways than a tunnel: everything, but what is there for tunnels alone.
+
+    The kernel answers for any of its addresses on any link: without these rules a neighbour on the public side could
+    send packets for a gateway's address and reach gateway web, or the names of clients, without a tunnel.
+    """
+    yield f"iifname {TUNNELS} goto services"
+    yield 'iifname "lo" accept'
+    yield f"tcp dport {web_port} drop"
     for version in versions:
-        yield f"{outside} {FAMILY[version]} daddr @gateways{version} meta l4proto {{ tcp, udp }} th dport 53 drop"
+        yield f"{FAMILY[version]} daddr @gateways{version} meta l4proto {{ tcp, udp }} th dport 53 drop"
+
+
+def _services(tunnels: Sequence[Tunnel], web_port: int) -> Iterator[str]:
+    """What reaches the host itself from a tunnel: only its own gateway address, and there only three services."""
     # Only replies to what the host itself began. A plain "established" would also keep alive what a client had opened
     # while somebody had our table removed.
-    yield f"iifname {TUNNELS} ct direction reply ct state established,related accept"
+    yield f"{ANSWERS} accept"
     for tunnel in tunnels:
         for gateway in tunnel.gateways:
             to = f'iifname "{tunnel.name}" {FAMILY[gateway.version]} daddr {written(gateway.ip)}'
@@ -112,75 +120,7 @@ def _input(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int]) ->
             yield f"{to} udp dport 53 accept"
         if 6 in tunnel.reach:
             yield f'iifname "{tunnel.name}" icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept'
-    yield f"iifname {TUNNELS} drop"
-
-
-def _forward(tunnels: Sequence[Tunnel], versions: Iterable[int]) -> Iterator[str]:
-    # "rt mtu" is the lower of both ways, and the size is only ever lowered, so one rule for each direction will do.
-    # Without them TCP through networks that swallow ICMP errors stalls at the first full segment.
-    for side in ("iifname", "oifname"):
-        yield f"{side} {TUNNELS} tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
-    # A router on the way is not in the route, but its "too big" or "unreachable" must get there, either way.
-    yield f"iifname {TUNNELS} oifname != {TUNNELS} {ICMP_ERRORS} accept"
-    yield f"oifname {TUNNELS} iifname != {TUNNELS} {ICMP_ERRORS} accept"
-    for version in versions:
-        yield from _forwarded(version)
-    for tunnel in tunnels:
-        yield from _between_clients(tunnel)
-        for version, reach in tunnel.reach.items():
-            yield from _routed(tunnel.name, version)
-            if reach.netmap:
-                yield from _netmapped(tunnel.name, version)
-    yield f"iifname {TUNNELS} drop"
-    yield f"oifname {TUNNELS} drop"
-
-
-def _forwarded(version: int) -> Iterator[str]:
-    """Connections to forwarded ports, and what comes back. ``ct status dnat``: not what merely goes to such a port."""
-    ip, targets = FAMILY[version], f"@targets{version}"
-    yield (
-        f"oifname {TUNNELS} iifname != {TUNNELS} ct status dnat ct direction original "
-        f"{ip} daddr . meta l4proto . th dport {targets} accept"
-    )
-    yield (
-        f"iifname {TUNNELS} oifname != {TUNNELS} ct status dnat ct direction reply "
-        f"{ip} saddr . meta l4proto . th sport {targets} accept"
-    )
-
-
-def _between_clients(tunnel: Tunnel) -> Iterator[str]:
-    same = f'iifname "{tunnel.name}" oifname "{tunnel.name}"'
-    if tunnel.inter_client:
-        yield f"{same} accept"
-        return
-    for gateway in tunnel.gateways:
-        # To and from clients' networks always: both are then not clients, or not both of them.
-        for side in ("saddr", "daddr"):
-            yield f"{same} {FAMILY[gateway.version]} {side} != {gateway.network} accept"
-
-
-def _routed(name: str, version: int) -> Iterator[str]:
-    ip = FAMILY[version]
-    # Never to another tunnel, not even by a route of 0.0.0.0/0.
-    yield f'iifname "{name}" oifname != {TUNNELS} {ip} daddr @{name}_routes{version} accept'
-    back = f'oifname "{name}" iifname != {TUNNELS} {ip} saddr'
-    # Without NAT a network may open connections to clients; with it, it only answers. Bound to the route's addresses,
-    # so that a removed route ends what it carried.
-    yield f"{back} @{name}_plain{version} accept"
-    yield f"{back} @{name}_routes{version} ct direction reply ct state established,related accept"
-
-
-def _netmapped(name: str, version: int) -> Iterator[str]:
-    """Networks that clients know by other addresses. Destinations are translated before we look at them here, and
-    sources after: what passes here has the real addresses, and only conntrack knows what the client asked for."""
-    ip = FAMILY[version]
-    asked = f"ct original {ip} daddr @{name}_virtual{version}"
-    to, back = f'iifname "{name}" oifname != {TUNNELS}', f'oifname "{name}" iifname != {TUNNELS}'
-    yield f"{to} {asked} {ip} daddr @{name}_real{version} accept"
-    yield f"{back} {asked} {ip} saddr @{name}_real{version} ct direction reply ct state established,related accept"
-    # Without NAT the real network opens connections too, in the name of the other.
-    yield f"{back} {ip} saddr @{name}_open{version} accept"
-    yield f"{to} {ip} daddr @{name}_open{version} ct direction reply ct state established,related accept"
+    yield "drop"
 
 
 # In whose name

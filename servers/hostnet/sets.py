@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from servers.hostnet.forwards import written
 from servers.hostnet.reach import Tunnel
 
+TUNNELS = '"wgs*"'
+FAMILY = {4: "ip", 6: "ip6"}
 SET_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 

@@ -240,9 +240,10 @@ def test_segments_are_sized_for_the_tunnel_in_both_directions(scene: Scene) -> N
     for client, server in ends:
         assert segment_sizes(client, server, server.address) == (1380, 1380)
         assert segment_sizes(client, server, server.address6) == (1360, 1360)
-    rules = scene.at.host.run("nft", "-a", "list", "chain", "inet", "wgvpn", "forward").stdout.splitlines()
-    for handle in (line.rpartition(" ")[2] for line in rules if "maxseg" in line):
-        scene.at.host.run("nft", "delete", "rule", "inet", "wgvpn", "forward", "handle", handle)
+    for chain in ("outwards", "inwards"):
+        rules = scene.at.host.run("nft", "-a", "list", "chain", "inet", "wgvpn", chain).stdout.splitlines()
+        (handle,) = (line.rpartition(" ")[2] for line in rules if "maxseg" in line)
+        scene.at.host.run("nft", "delete", "rule", "inet", "wgvpn", chain, "handle", handle)
     for client, server in ends:
         assert segment_sizes(client, server, server.address) == (1460, 1460)
     assert scene.at.drifted()
