@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from django.test import Client
 
+from servers import forwards
 from servers.admin_rows import serving
 from servers.models import ClientNetwork, Host, PortForward, Route, Server, ServerHost, SplitDomain
 from tests.admin_site import errors, send, staff
 from tests.company import Company, add_host
 from tests.conftest import Clock
+from tests.together import together
 from users import clock
 from users.models import Device, VpnUser
 from users.store import store
@@ -148,6 +152,37 @@ def test_a_forward_is_made_and_moved_from_its_own_page(
     found = errors(send(admin, f"{FORWARDS}{row.pk}/change/", last_port=7000))
     assert list(found) == ["last_port"]
     assert "80-90" in admin.get(FORWARDS).content.decode()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_forms_sent_at_once_that_want_one_port_the_second_is_refused(
+    admin: Client, company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = [company.hire(name)[0] for name in ("alice", "bob")]
+    check, checked, finished = forwards.check, threading.Event(), threading.Event()
+
+    def first_waits_for_the_other(forward: PortForward) -> None:
+        check(forward)
+        if not checked.is_set():
+            checked.set()
+            finished.wait(1)  # in vain, since the other one waits for us
+
+    def save(user: VpnUser) -> dict[str, Any]:
+        browser = Client()
+        browser.cookies = admin.cookies
+        if user is people[1]:
+            checked.wait(10)
+        row = {"server": company.server.pk, "protocol": "tcp", "port": 8080, "last_port": "", "to_port": 80}
+        found = errors(send(browser, f"/admin/users/vpnuser/{user.pk}/change/", _inline={"forwards": [row]}))
+        finished.set()
+        return found
+
+    monkeypatch.setattr(forwards, "check", first_waits_for_the_other)
+    good, refused = together([partial(save, user) for user in people])
+    assert good == {}
+    assert isinstance(refused, dict)
+    assert [*refused] == ["forwards-0-port"]
+    assert PortForward.objects.get().user == people[0]
 
 
 def test_networks_are_made_on_a_users_page_and_checked_there(admin: Client, company: Company, alice: VpnUser) -> None:

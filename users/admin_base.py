@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from django.contrib import messages
 from django.contrib.admin.utils import flatten_fieldsets
 from django.core.exceptions import PermissionDenied
-from django.db import models
+from django.db import models, transaction
 from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -21,6 +21,7 @@ from unfold.decorators import display as unfold_display
 from unfold.views import ChangeList as UnfoldChangeList
 
 from .queueing import after_commit
+from .rows import take_turns
 
 M = TypeVar("M", bound=models.Model)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -197,6 +198,21 @@ class Page(_Admin[M]):
         """Tell the administrator, and write it into the object's history. ``words`` hold no secret."""
         self.log_change(request, obj, words)
         messages.success(request, words)
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Forms are checked and saved one at a time: of two that each are fine but not beside the other (networks that
+        overlap, a port wanted twice), whoever comes second is told so."""
+        if request.method != "POST":
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        with transaction.atomic():
+            take_turns()
+            return super().changeform_view(request, object_id, form_url, extra_context)
 
     def render_change_form(
         self,
