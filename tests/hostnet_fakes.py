@@ -168,10 +168,14 @@ class FakeFirewall:
 
 
 class FakeFollower:
-    """Remembers what it was told."""
+    """Remembers what it was told. ``would`` is what it says it would do."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, list[str], list[str]]] = []
+        self.would: list[str] = []
+
+    def preview(self, _: Sequence[Interface]) -> list[str]:
+        return self.would
 
     def follow(self, interfaces: Sequence[Interface]) -> None:
         self.told.append(("follow", [], [peer.connection for i in interfaces for peer in i.peers]))

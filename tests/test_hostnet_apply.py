@@ -459,6 +459,7 @@ def test_preview_says_what_a_state_would_change_and_changes_nothing(host: Host, 
     assert host.applier.preview(full(dataclasses.replace(RED, peers=(A, B, n)), version=20)) == []
     before = (dict(host.links.links), dict(host.wireguard.devices), host.firewall.text, host.wanted.interfaces())
     other = dataclasses.replace(RED, peers=(A, gateway("m", 21)), mtu=1300)
+    host.follower.would = ["wgs1: start its DNS server"]
     assert host.applier.preview(full(other, BLUE, version=21)) == [
         "the nftables table: write it anew",
         "wgs1: bring the link up with MTU 1300",
@@ -469,7 +470,9 @@ def test_preview_says_what_a_state_would_change_and_changes_nothing(host: Host, 
         "wgs2: set its private key and port 51821",
         "wgs2: add address 10.10.0.1/24",
         "wgs2: bring the link up with MTU 1420",
+        "wgs1: start its DNS server",
     ]
+    host.follower.would = []
     assert host.applier.preview(full(version=21)) == ["the nftables table: write it anew", "wgs1: delete the interface"]
     after = (dict(host.links.links), dict(host.wireguard.devices), host.firewall.text, host.wanted.interfaces())
     assert after == before

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -70,6 +71,9 @@ class Machine:
 
     def settle(self, *interfaces: Interface, let_pass: bool = True) -> list[str]:
         return self.foreign.settle(interfaces or [ONE], WEB_PORT, let_pass=let_pass)
+
+    def preview(self, *interfaces: Interface, let_pass: bool = True) -> list[str]:
+        return self.foreign.preview(interfaces or [ONE], WEB_PORT, let_pass=let_pass)
 
     def rules(self) -> str:
         return listing(self.where)
@@ -382,6 +386,13 @@ def test_matches_of_iptables(machine: Machine, match: str, target: str) -> None:
 # Letting packets pass
 
 
+def put_first(line: str) -> int:
+    """How many rules a line of a preview speaks of."""
+    found = re.fullmatch(r"(?:ip|ip6|inet) \S+ \S+: put (\d+) of our rules first", line)
+    assert found, line
+    return int(found[1])
+
+
 @pytest.mark.parametrize(
     "table", [DOCKER, UFW, FIREWALLD, OWN, HARMLESS], ids=["docker", "ufw", "firewalld", "own", "-"]
 )
@@ -389,12 +400,19 @@ def test_only_our_rules_are_added_and_all_are_taken_out_again(machine: Machine, 
     load(machine.where, table)
     before = machine.rules()
     in_the_way = machine.check(PLAIN)
+    intended = machine.preview(PLAIN)
+    assert machine.rules() == before
     assert machine.settle(PLAIN) == []
     assert machine.check(PLAIN) == []
+    assert machine.preview(PLAIN) == []
     added = [line for line in machine.rules().splitlines() if 'comment "wgvpn"' in line]
-    assert bool(added) == bool(in_the_way)
+    assert bool(added) == bool(in_the_way) == bool(intended)
+    assert sum(map(put_first, intended)) == len(added)
     assert [line for line in machine.rules().splitlines() if line not in added] == before.splitlines()
+    out = [line.replace(": put", ": take out").replace("our rules first", "our rules") for line in intended]
+    assert sorted(machine.preview(PLAIN, let_pass=False)) == sorted(out)
     assert machine.settle(PLAIN, let_pass=False) == in_the_way
+    assert machine.preview(PLAIN, let_pass=False) == []
     assert machine.rules() == before
     machine.settle(PLAIN)
     machine.foreign.remove()

@@ -139,7 +139,8 @@ class Applier:
             seen, keys = self._carrier.look(), self._carrier.known_keys(interfaces)
             table = ["the nftables table: write it anew"] if self._firewall.differs(interfaces, state.web_port) else []
             refused = conflicts(interfaces, seen.host_routes)
-            return table + [intend(step, seen) for step in plan(interfaces, keys, seen)] + [*refused.values()]
+            beside = [line for follower in self._followers for line in follower.preview(interfaces)]
+            return table + [intend(step, seen) for step in plan(interfaces, keys, seen)] + [*refused.values()] + beside
 
     # Single changes
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from servers.hostnet import unbound, unbound_config, unbound_control
-from servers.hostnet.records import Changes, Records
+from servers.hostnet.records import TTL, Changes, Records, line
 from servers.hostnet.state import Interface, Peer
 from servers.hostnet.unbound import Unbound
 from servers.hostnet.unbound_control import DnsError
@@ -64,6 +64,15 @@ class Resolvers:
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
         if resolver := self._resolvers.get(interface.name):
             resolver.give(Change(gone, new))
+
+    def preview(self, interfaces: Sequence[Interface]) -> list[str]:
+        """As ``Follower`` says; compared with what unbound itself says it has."""
+        wanted = {interface.name: interface for interface in interfaces if interface.dns is not None}
+        lines = [f"{name}: end its DNS server" for name in sorted(self._resolvers.keys() - wanted.keys())]
+        for name, interface in sorted(wanted.items()):
+            resolver = self._resolvers.get(name)
+            lines += resolver.preview(interface) if resolver else [f"{name}: start its DNS server"]
+        return lines
 
     def problems(self) -> list[str]:
         """In words, what is wrong now, for the host's report."""
@@ -121,6 +130,24 @@ class Resolver:
         """What is wrong now, in words, or empty."""
         running = self._unbound
         return self._problem or (running.complaint if running is not None else "")
+
+    def preview(self, interface: Interface) -> list[str]:
+        """In words, what would change to make it as ``interface`` says."""
+        running, configuration = self._unbound, self._text(interface)
+        if running is None or not running.alive:
+            return [f"{self.interface}: start its DNS server"]
+        if configuration != self._configuration:
+            return [f"{self.interface}: start its DNS server with another configuration"]
+        records = Records()
+        records.replace(interface.peers)
+        wanted = {line(record) for record in records.all()}
+        try:
+            seen = unbound_control.given(running.socket, TTL)
+        except DnsError as error:
+            return [f"{self.interface}: start its DNS server again: {error}"]
+        counts = {"to add": len(wanted - seen), "to remove": len(seen - wanted)}
+        differs = ", ".join(f"{what}: {count}" for what, count in counts.items() if count)
+        return [f"{self.interface}: DNS records {differs}"] if differs else []
 
     def give(self, order: Order) -> None:
         """Take an order; carried out in its turn."""
@@ -186,10 +213,12 @@ class Resolver:
         return self._configuration == self._new_configuration()
 
     def _new_configuration(self) -> str:
-        if self._wanted is None or self._wanted.dns is None:
+        return self._text(self._wanted) if self._wanted is not None else ""
+
+    def _text(self, interface: Interface) -> str:
+        if interface.dns is None:
             return ""
-        path = unbound.socket_path(self.interface)
-        return unbound_config.text(self._wanted, self._wanted.dns, path, self._resolvers)
+        return unbound_config.text(interface, interface.dns, unbound.socket_path(self.interface), self._resolvers)
 
     def _start(self) -> None:
         configuration = self._new_configuration()

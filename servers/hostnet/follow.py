@@ -11,8 +11,9 @@ from servers.hostnet.state import Interface, Peer
 class Follower(Protocol):
     """Told by the ``Applier`` what is wanted, in order and never twice at once.
 
-    Both methods return at once and raise nothing: slow work happens in a thread of the follower's own. Single changes
-    are told of once WireGuard and the firewall have them; those that failed, with the attempt that succeeds.
+    ``follow`` and ``change`` return at once, and nothing here raises: slow work happens in a thread of the follower's
+    own. Single changes are told of once WireGuard and the firewall have them; those that failed, with the attempt that
+    succeeds.
     """
 
     def follow(self, interfaces: Sequence[Interface]) -> None:
@@ -21,3 +22,6 @@ class Follower(Protocol):
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
         """After a batch of single changes: what it changed on ``interface`` (given without its peers). A peer that was
         altered is in both."""
+
+    def preview(self, interfaces: Sequence[Interface]) -> list[str]:
+        """In words, what ``follow`` would change on this host. Changes nothing."""

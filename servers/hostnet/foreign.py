@@ -11,7 +11,8 @@ import json
 import logging
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,21 @@ HOOKS = ("forward", "input")
 TIMEOUT = 30  # seconds for one command
 
 Run = Callable[[Sequence[str], str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Alteration:
+    """Our rules in a chain of others, as they are and as they should be; and what does not pass there without them."""
+
+    chain: Chain
+    present: Sequence[Rule]
+    wanted: Sequence[Sequence[Statement]]
+    finding: Finding | None = None
+
+    def __str__(self) -> str:
+        out = f"take out {len(self.present)} of our rules" if self.present else ""
+        put = f"put {len(self.wanted)} of our rules first" if self.wanted else ""
+        return f"{self.chain}: {', '.join(filter(None, [out, put]))}"
 
 
 def run(command: Sequence[str], text: str) -> str:
@@ -73,10 +89,16 @@ class Foreign:
             log.warning("other firewalls: %s", error)
             return [f"Other firewalls of this host cannot be looked at: {error}"]
 
+    def preview(self, interfaces: Sequence[Interface], web_port: int, *, let_pass: bool) -> list[str]:
+        """In words, what ``settle`` would change. Changes nothing. Raise ``FirewallError``."""
+        needed, ruleset = cases(interfaces, web_port, Exits.read(self._proc)), self._read()
+        alterations = self._helping(ruleset, needed) if let_pass else _removing(ruleset)
+        return [str(alteration) for alteration in alterations]
+
     def remove(self) -> None:
         """Take out every rule of ours. Raise ``FirewallError``."""
-        for chain, mine in ours(self._read()):
-            self._change(chain, mine, [])
+        for alteration in _removing(self._read()):
+            self._change(alteration)
 
     def _read(self) -> Ruleset:
         try:
@@ -128,34 +150,39 @@ class Foreign:
 
     def _let_pass(self, ruleset: Ruleset, needed: Sequence[Case]) -> list[str]:
         """Each chain in a transaction of its own, so that one that refuses does not hold up the others."""
+        errors = []
+        for each in self._helping(ruleset, needed):
+            try:
+                self._change(each)
+            except FirewallError as error:
+                errors.append(f"{each.finding} (our own rule was refused: {error})" if each.finding else str(error))
+        return errors
+
+    def _helping(self, ruleset: Ruleset, needed: Sequence[Case]) -> Iterator[Alteration]:
+        """What must be altered so that everything passes."""
         dropping = {str(finding.chain): finding for finding in self._look(ruleset, needed)}
         mine = {str(chain): (chain, rules_of_it) for chain, rules_of_it in ours(ruleset)}
         bare = ruleset.without(COMMENT)
         without = {str(finding.chain): finding for finding in (self._look(bare, needed) if mine else dropping.values())}
-        errors = []
         for name in sorted({*mine, *without}):
             chain, present = mine.get(name) or (without[name].chain, [])
             wanted = rules(without[name].cases) if name in without else []
             # Ours may all be there and yet not help: somebody put a drop before them.
-            if name not in dropping and _same(present, wanted):
-                continue
-            try:
-                self._change(chain, present, wanted)
-            except FirewallError as error:
-                errors += [f"{without[name]} (our own rule was refused: {error})" if name in without else str(error)]
-        return errors
+            if name in dropping or not _same(present, wanted):
+                yield Alteration(chain, present, wanted, without.get(name))
 
     def _take_back(self, ruleset: Ruleset, needed: Sequence[Case]) -> list[str]:
         errors = []
-        for chain, mine in ours(ruleset):
+        for each in _removing(ruleset):
             try:
-                self._change(chain, mine, [])
+                self._change(each)
             except FirewallError as error:
-                errors.append(f"{chain}: our rule could not be taken out: {error}")
+                errors.append(f"{each.chain}: our rule could not be taken out: {error}")
         return [str(finding) for finding in self._look(ruleset.without(COMMENT), needed)] + errors
 
-    def _change(self, chain: Chain, present: Sequence[Rule], wanted: Sequence[Sequence[Statement]]) -> None:
-        """Replace our rules in ``chain``, in one transaction."""
+    def _change(self, alteration: Alteration) -> None:
+        """Replace our rules in the chain, in one transaction."""
+        chain, present, wanted = alteration.chain, alteration.present, alteration.wanted
         if present and not self._still_there(chain, present):
             raise FirewallError(f"{chain} is just being changed by others; the next full state looks again")
         place = {"family": chain.family, "table": chain.table, "chain": chain.name}
@@ -201,6 +228,10 @@ def ours(ruleset: Ruleset) -> list[tuple[Chain, list[Rule]]]:
         if mine:
             found.append((chain, mine))
     return found
+
+
+def _removing(ruleset: Ruleset) -> list[Alteration]:
+    return [Alteration(chain, mine, []) for chain, mine in ours(ruleset)]
 
 
 def _same(present: Sequence[Rule], wanted: Sequence[Sequence[Statement]]) -> bool:

@@ -134,13 +134,19 @@ class Lane:
     def _show(self, message: ShowPlan) -> None:
         """Answer what the state would change. Nothing is changed, so that a late answer is the worst it can do."""
         try:
-            lines = self._applier.preview(message.state)
+            lines = self._preview(message.state)
         except HOST_ERRORS as error:
             answer: dict[str, object] = {"error": f"the host could not be read: {error}"}
         else:
             stale = "it has a newer state already, or was restarted just now; ask again"
             answer = {"lines": lines} if lines is not None else {"error": stale}
         self._channel.confirm([(message.confirm, json.dumps(answer))])
+
+    def _preview(self, state: HostState) -> list[str] | None:
+        lines = self._applier.preview(state)
+        if lines is None:
+            return None
+        return lines + self._foreign.preview(state.interfaces, state.web_port, let_pass=state.pass_foreign)
 
     def _full(self, state: HostState) -> None:
         began = time.monotonic()

@@ -147,6 +147,10 @@ class Prober:
             self._changed = True
         self._asking.wake()
 
+    def preview(self, interfaces: Sequence[Interface]) -> list[str]:
+        """Nothing: what is asked leaves no trace on the host."""
+        return []
+
     # Asking
 
     def step(self) -> float:

@@ -37,6 +37,12 @@ def remove(path: Path, owners: Sequence[str]) -> None:
         _bulk(path, "local_datas_remove", chunk, "removed")
 
 
+def given(path: Path, ttl: int) -> set[str]:
+    """The records with this TTL that unbound was given, as lines of a zone file. Those of its own live for hours."""
+    found = (record.split() for record in ask(path, "list_local_data").splitlines())
+    return {" ".join(record) for record in found if record[1:2] == [str(ttl)]}
+
+
 def _chunks(lines: Sequence[str]) -> list[Sequence[str]]:
     return [lines[start : start + BULK] for start in range(0, len(lines), BULK)]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
+import secrets
 import signal
 import subprocess
 import tempfile
@@ -14,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from servers.hostnet.state import HostState, Interface, Peer, Route
+from servers.hostnet.messages import SHOW_PLAN
+from servers.hostnet.state import HostState, Interface, Peer, Route, ShowPlan, to_json
 from tests.host.control import Control
 from tests.lab import PYTHON, KeyPair, Lab, Machine, RedisServer, Tunnel, ended_afterwards, until
 
@@ -91,6 +94,13 @@ class World:
             for i in self.interfaces.values()
         )
         return HostState(HOST_ID, self.version, self.boot, WEB_PORT, interfaces)
+
+    def ask_plan(self, state: HostState) -> dict[str, list[str]]:
+        """What the host would do with ``state``, as ``{"lines": …}``, or why it cannot say, as ``{"error": …}``."""
+        confirm = f"{self.control.prefix}:plan:{secrets.token_hex(8)}"
+        self.control.send_raw(SHOW_PLAN, to_json(ShowPlan(state, confirm)))
+        answer: dict[str, list[str]] = json.loads(self.control.answer(confirm))
+        return answer
 
     def send_full(self) -> dict[str, object]:
         """Send a full state of a new version; return the report of its being applied, in which nothing failed."""

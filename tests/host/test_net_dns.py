@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from servers.hostnet import unbound, unbound_control
 from servers.hostnet.state import Dns, RemovePeers, Split
 from tests.dnsclient import NOERROR, NXDOMAIN, SERVFAIL, Answer, dns_server, lookup, reverse
 from tests.host.conftest import World
@@ -195,6 +196,26 @@ def test_a_full_state_changes_names_without_a_restart(scene: Scene) -> None:
     world.send_full()
     scene.soon("phone.bob.acme.vpn", known("10.9.0.12"))
     assert scene.serving() == before
+
+
+def test_a_plan_says_what_would_change_of_the_names(scene: Scene) -> None:
+    world = scene.world
+    until(lambda: world.ask_plan(world.state()) == {"lines": []})
+    running = Path(f"/proc/{scene.host.pid}/root{unbound.socket_path('wgs1')}")
+    unbound_control.remove(running, ["bob.acme.vpn."])
+    unbound_control.add(running, ["stranger.acme.vpn. 1 IN A 10.9.0.77"])
+    assert world.ask_plan(world.state()) == {"lines": ["wgs1: DNS records to add: 2, to remove: 1"]}
+    unbound_control.remove(running, ["stranger.acme.vpn."])
+    unbound_control.add(running, ["bob.acme.vpn. 1 IN A 10.9.0.12", "bob.acme.vpn. 1 IN AAAA fd01::12"])
+    before = world.interfaces["one"]
+    for dns, words in (
+        (None, "wgs1: end its DNS server"),
+        (dataclasses.replace(PLAIN, zone="other"), "wgs1: start its DNS server with another configuration"),
+    ):
+        world.interfaces["one"] = dataclasses.replace(before, dns=dns)
+        assert world.ask_plan(world.state()) == {"lines": [words]}
+    world.interfaces["one"] = before
+    assert world.ask_plan(world.state()) == {"lines": []}
 
 
 def test_unknown_names_of_the_zone_are_never_asked_for_elsewhere(scene: Scene) -> None:
@@ -400,6 +421,7 @@ LOAD = """
 import sys, time
 from servers.hostnet import unbound, unbound_config, unbound_control
 from servers.hostnet.records import Records
+from servers.hostnet import unbound, unbound_control
 from servers.hostnet.state import Dns, Interface, Peer
 dns = Dns("vpn", ("192.0.2.1",), "", ())
 def peer(n):
@@ -425,6 +447,7 @@ print(sorted(times)[10])
 CONFINED = "-all,+chown,+fowner,+fsetid,+net_bind_service,+setgid,+setuid,+sys_chroot,+sys_resource"
 WRITE = """
 from servers.hostnet import unbound, unbound_config
+from servers.hostnet import unbound, unbound_control
 from servers.hostnet.state import Dns, Interface
 dns = Dns("vpn", ("192.0.2.1",), "dns.example", ())
 interface = Interface("wgs1", "one", 1, ("10.9.0.1/16", "fd01::1/64"), 0, False, 360, (), (), dns=dns)

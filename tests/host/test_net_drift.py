@@ -5,14 +5,11 @@ packets, a real worker."""
 from __future__ import annotations
 
 import dataclasses
-import json
-import secrets
 from dataclasses import dataclass
 
 import pytest
 
-from servers.hostnet.messages import SHOW_PLAN
-from servers.hostnet.state import Forward, HostState, RemovePeers, ShowPlan, to_json
+from servers.hostnet.state import Forward, RemovePeers
 from tests.host.conftest import World
 from tests.lab import Echo, KeyPair, Machine, Pinger, Tunnel, until
 
@@ -244,30 +241,23 @@ def test_mtu_of_the_way_out_is_followed(scene: Scene) -> None:
 # What would be done
 
 
-def ask_plan(world: World, state: HostState) -> dict[str, list[str]]:
-    confirm = f"{world.control.prefix}:plan:{secrets.token_hex(8)}"
-    world.control.send_raw(SHOW_PLAN, to_json(ShowPlan(state, confirm)))
-    answer: dict[str, list[str]] = json.loads(world.control.answer(confirm))
-    return answer
-
-
 def test_plan_is_shown_and_not_carried_out(scene: Scene) -> None:
     world = scene.world
     assert world.send_full()["drift"] == []
-    assert ask_plan(world, world.state()) == {"lines": []}
+    assert world.ask_plan(world.state()) == {"lines": []}
     world.host.ip("route", "del", SITE)
     world.host.run("nft", "flush", "chain", "inet", "wgvpn", "forward")
     broken = listing(world)
     expected = {"lines": ["the nftables table: write it anew", f"wgs1: route {SITE} to it"]}
-    assert ask_plan(world, world.state()) == expected
+    assert world.ask_plan(world.state()) == expected
     # Also a state that would take everything away changes nothing, now or later.
     nothing = dataclasses.replace(world.state(), version=world.version + 100, interfaces=())
-    shown = ask_plan(world, nothing)["lines"]
+    shown = world.ask_plan(nothing)["lines"]
     assert "wgs1: delete the interface" in shown
     assert "wgs2: delete the interface" in shown
     assert listing(world) == broken
-    assert "ask again" in str(ask_plan(world, dataclasses.replace(world.state(), boot="another"))["error"])
-    assert "ask again" in str(ask_plan(world, dataclasses.replace(world.state(), version=1))["error"])
+    assert "ask again" in str(world.ask_plan(dataclasses.replace(world.state(), boot="another"))["error"])
+    assert "ask again" in str(world.ask_plan(dataclasses.replace(world.state(), version=1))["error"])
     drift = world.send_full()["drift"]
     assert f"wgs1: the route to {SITE} was gone" in str(drift)
     assert scene.site_is_reached()

@@ -136,6 +136,9 @@ DROPPED = {
 def test_what_is_dropped_is_reported_and_passes_only_when_told_so(scene: Scene, name: str) -> None:
     before = scene.load(TABLES[name])
     report = scene.full(let_pass=False)
+    shut, opened = (dataclasses.replace(scene.world.state(), pass_foreign=each) for each in (False, True))
+    assert scene.world.ask_plan(shut) == {"lines": []}
+    assert " of our rules first" in str(scene.world.ask_plan(opened)["lines"])
     assert {what for what, works in scene.works().items() if not works} == DROPPED[name]
     said = " ".join(report["foreign"])
     assert all(command for words in report["foreign"] for command in commands_in(words))
