@@ -91,6 +91,23 @@ def test_only_services_of_packages_that_were_missing_are_disabled(policy: Path, 
     assert "disabled no-such-package-here\n" in done.stdout
 
 
+def test_a_service_that_cannot_be_disabled_does_not_end_the_installation(policy: Path, tmp_path: Path) -> None:
+    (tmp_path / "iperf3").touch(mode=0o755)
+    done = bash(
+        f"init_scripts={tmp_path}; dpkg() {{ echo /lib/systemd/system/iperf3.service; }}; "
+        'deb-systemd-helper() { return 1; }; update-rc.d() { echo "$*" >&3; return 1; }; '
+        "exec 3>&1; disable_services_of iperf3; echo and on",
+        policy,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("iperf3 disable\nand on\n", "", 0)
+
+
+def test_what_fails_unexpectedly_is_named(policy: Path) -> None:
+    done = bash("step() { cat /no/such/file; }; step; echo not reached", policy)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert "Stopped, since this failed: cat /no/such/file" in done.stderr
+
+
 def test_the_environment_is_left_alone_while_requirements_do_not_change(policy: Path, tmp_path: Path) -> None:
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("django\n")

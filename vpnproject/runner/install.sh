@@ -5,6 +5,7 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 project=$(readlink -f "$here/../..")
 venv=$project/.venv
 policy=/usr/sbin/policy-rc.d
+init_scripts=/etc/init.d
 resolvconf_hook=/etc/resolvconf/update.d/unbound
 
 say() { printf '  %-4s %s\n' "$1" "$2"; }
@@ -13,6 +14,10 @@ fail() {
     printf '  %-4s %s\n' '!!' "$1" >&2
     exit 1
 }
+
+# By itself, "set -e" ends a script without a word.
+set -E
+trap 'printf "  %-4s %s\n" "!!" "Stopped, since this failed: $BASH_COMMAND (${BASH_SOURCE[0]}:$LINENO)" >&2' ERR
 
 # finished NAME START: one line for a step that began at START (a copy of $EPOCHREALTIME).
 finished() {
@@ -54,8 +59,11 @@ POLICY
 disable_services_of() {
     local unit
     for unit in $(dpkg -L "$@" 2>/dev/null | sed -n 's|^\(/usr\)\?/lib/systemd/system/\([^/@]*\.service\)$|\2|p' | sort -u); do
+        # Both fail for some services that are off already; nothing here is worth ending the installation for.
         deb-systemd-helper disable "$unit" >/dev/null 2>&1 || true
-        [[ -x /etc/init.d/${unit%.service} ]] && update-rc.d "${unit%.service}" disable >/dev/null 2>&1
+        if [[ -x $init_scripts/${unit%.service} ]]; then
+            update-rc.d "${unit%.service}" disable >/dev/null 2>&1 || true
+        fi
     done
     # Of the same kind is unbound's hook in resolvconf: without an unbound of the machine's own it would fail there.
     if [[ " $* " == *" unbound "* && -e $resolvconf_hook ]]; then chmod -x "$resolvconf_hook"; fi
@@ -84,7 +92,7 @@ install_packages() {
             fail "apt-get could not install them; its words are above."
         fi
         rm -f "$log"
-    )
+    ) || exit 1
     # shellcheck disable=SC2086
     disable_services_of $missing
     restore_policy
