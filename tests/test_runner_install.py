@@ -62,7 +62,8 @@ def test_without_a_policy_before_there_is_none_afterwards_even_when_killed(polic
 
 def test_missing_packages_are_found(policy: Path, tmp_path: Path) -> None:
     (tmp_path / "list").write_text("bash\nno-such-package-here\ndpkg\n")
-    assert bash(f"missing_packages {tmp_path / 'list'}", policy).stdout == "no-such-package-here\n"
+    done = bash(f"missing_packages {tmp_path / 'list'}", policy)
+    assert (done.stdout, done.stderr) == ("no-such-package-here\n", "")
     (tmp_path / "list").write_text("bash\ndpkg\n")
     assert bash(f"missing_packages {tmp_path / 'list'}", policy).stdout == ""
 

@@ -25,12 +25,16 @@ finished() {
     printf '  %-4s %-46s %4d.%02d s\n' ok "$1" $((took / 100)) $((took % 100))
 }
 
+# Which of the packages named are installed.
+installed_packages() {
+    # It fails when it knows nothing of a name; what it does not report as installed is missing.
+    { dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' "$@" 2>/dev/null || true; } | sed -n 's/^ii *//p'
+}
+
 missing_packages() {
     local wanted
     mapfile -t wanted <"$1"
-    # dpkg-query fails when it knows nothing of a name; what it does not report as installed is missing.
-    comm -23 <(printf '%s\n' "${wanted[@]}" | sort -u) \
-        <(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' "${wanted[@]}" 2>/dev/null | sed -n 's/^ii *//p' | sort -u)
+    comm -23 <(printf '%s\n' "${wanted[@]}" | sort -u) <(installed_packages "${wanted[@]}" | sort -u)
 }
 
 restore_policy() {
@@ -58,7 +62,7 @@ POLICY
 # socket of its own. A service that was on the machine before is not in this list, and is not touched.
 disable_services_of() {
     local unit
-    for unit in $(dpkg -L "$@" 2>/dev/null | sed -n 's|^\(/usr\)\?/lib/systemd/system/\([^/@]*\.service\)$|\2|p' | sort -u); do
+    for unit in $({ dpkg -L "$@" 2>/dev/null || true; } | sed -n 's|^\(/usr\)\?/lib/systemd/system/\([^/@]*\.service\)$|\2|p' | sort -u); do
         # Both fail for some services that are off already; nothing here is worth ending the installation for.
         deb-systemd-helper disable "$unit" >/dev/null 2>&1 || true
         if [[ -x $init_scripts/${unit%.service} ]]; then
