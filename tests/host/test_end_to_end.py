@@ -240,6 +240,7 @@ def test_web_killed_in_the_middle_of_a_connect_leaves_nothing_half_made(world: W
     world.wait(lambda: Connection.objects.filter(user=user, state=State.PENDING).exists())
     web = world.stack.web
     assert web is not None
+    web.send_signal(signal.SIGSTOP)  # else it would put a new process in the place of one that was killed
     for pid in children(web.pid):
         os.kill(pid, signal.SIGKILL)
     web.kill()
