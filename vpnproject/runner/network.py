@@ -126,11 +126,19 @@ def port_holder(port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> str:
         if not process.name.isdigit():
             continue
         try:
-            if any(os.readlink(entry) in wanted for entry in os.scandir(process / "fd")):
+            if any(_target(entry) in wanted for entry in os.scandir(process / "fd")):
                 return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
         except OSError:
             continue  # it ended meanwhile, or is not ours to look into
     return "another program"
+
+
+def _target(link: os.DirEntry[str]) -> str:
+    """Empty if it has just gone, as files do that are open for a moment only: the others still count."""
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:
+        return ""
 
 
 def _inodes(port: int, kind: socket.SocketKind) -> set[str]:
