@@ -25,6 +25,7 @@ from vpnproject.runner.processes import Process
 pytestmark = pytest.mark.host
 
 START_WITHIN = 90.0
+QUICK = 30.0  # without what a first start on a machine has to make; 5 s on a quiet one, but tests share it
 PROGRAMS = {"redis", "web", "gateway", "control", "keys", "beat", "host"}
 # How each program is known in the list of processes: its own main process, not one of its workers.
 KNOWN_BY = {
@@ -184,7 +185,7 @@ def test_from_nothing_to_a_connected_client_and_back_to_nothing(installation: In
             took = installation.started()
         assert "still running; they go on" in installation.said()
         assert "one-time password" not in installation.said()
-        assert took < 15
+        assert took < QUICK
         assert (pinger.sent > 20, pinger.lost) == (True, 0)
         assert client.connected()
     finally:
@@ -196,7 +197,7 @@ def test_from_nothing_to_a_connected_client_and_back_to_nothing(installation: In
     # A second start from rest keeps everything and is quick.
     kept = secrets_of(installation.var)
     installation.start()
-    assert installation.started() < 15
+    assert installation.started() < QUICK
     assert "one-time password" not in installation.said()
     assert secrets_of(installation.var) == kept
     installation.stop(signal.SIGTERM)
