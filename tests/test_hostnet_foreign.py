@@ -584,6 +584,7 @@ def test_what_cannot_be_read_is_said_and_nothing_is_changed(answer: str) -> None
     (words,) = Foreign(run).settle([ONE], WEB_PORT, let_pass=True)
     assert words.startswith("Other firewalls of this host cannot be looked at: nft: unreadable")
     assert len(asked) == 1
+    assert Foreign(run).preview([ONE], WEB_PORT, let_pass=True) == [words]
 
 
 # The old iptables, which nft does not see

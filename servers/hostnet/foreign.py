@@ -27,6 +27,7 @@ from servers.hostnet.verdicts import Chain, Rule, Ruleset, Verdict
 log = logging.getLogger("hostnet.foreign")
 
 COMMENT = "wgvpn"
+UNREADABLE = "Other firewalls of this host cannot be looked at"
 HOOKS = ("forward", "input")
 TIMEOUT = 30  # seconds for one command
 
@@ -87,11 +88,14 @@ class Foreign:
             return left + self._legacy.check(needed)
         except FirewallError as error:
             log.warning("other firewalls: %s", error)
-            return [f"Other firewalls of this host cannot be looked at: {error}"]
+            return [f"{UNREADABLE}: {error}"]
 
     def preview(self, interfaces: Sequence[Interface], web_port: int, *, let_pass: bool) -> list[str]:
-        """In words, what ``settle`` would change. Changes nothing. Raise ``FirewallError``."""
-        needed, ruleset = cases(interfaces, web_port, Exits.read(self._proc)), self._read()
+        """In words, what ``settle`` would change, or why that cannot be found out. Changes nothing, never raises."""
+        try:
+            needed, ruleset = cases(interfaces, web_port, Exits.read(self._proc)), self._read()
+        except FirewallError as error:
+            return [f"{UNREADABLE}: {error}"]
         alterations = self._helping(ruleset, needed) if let_pass else _removing(ruleset)
         return [str(alteration) for alteration in alterations]
 
