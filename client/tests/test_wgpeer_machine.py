@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import subprocess
 import threading
@@ -16,11 +17,12 @@ import pytest
 from nacl.public import PrivateKey
 from pyroute2 import netns
 from wgpeer.answers import Configuration, read_configuration
+from wgpeer.constants import RULE_PRIORITY, TABLE_BASE
 from wgpeer.envelope import b64
 from wgpeer.session import TunnelError
-from wgpeer.store import read_json
+from wgpeer.store import read_json, write
 from wgpeer.tunnel import routing
-from wgpeer.tunnel.machine import MachineTunnel, sweep
+from wgpeer.tunnel.machine import BOOT_ID, MachineTunnel, sweep
 from wgpeer_fakes import CONFIGURATION
 
 pytestmark = pytest.mark.host
@@ -180,6 +182,33 @@ def test_an_interface_that_has_become_anothers_is_left_alone(pair: tuple[str, st
         assert not tunnel.lease.exists()
 
     inside(client, work)
+
+
+def test_tables_of_a_lost_interface_go_with_the_lease_but_not_those_of_a_link_that_has_its_name(
+    pair: tuple[str, str, str], tmp_path: Path
+) -> None:
+    """As a crash leaves them, between losing a name and having its successor work."""
+    lease = {
+        "interface": "wgp9",
+        "index": 0,
+        "former": ["wgp7", "wgp8", "eth0", 5],
+        "boot": BOOT_ID.read_text().strip(),
+    }
+    write(tmp_path / "lease.json", json.dumps(lease))
+
+    def work() -> None:
+        sh("ip", "link", "add", "wgp8", "type", "veth")
+        for number in (7, 8):
+            table = str(TABLE_BASE + 2 * number + 1)
+            sh("ip", "rule", "add", "pref", str(RULE_PRIORITY + 200 + number), "table", table)
+            sh("ip", "route", "add", "unreachable", "default", "table", table)
+        sweep(tmp_path / "lease.json")
+        rules = sh("ip", "rule")
+        assert f"lookup {TABLE_BASE + 15}" not in rules
+        assert f"lookup {TABLE_BASE + 17}" in rules
+        assert "unreachable" in sh("ip", "route", "show", "table", str(TABLE_BASE + 17))
+
+    inside(pair[0], work)
 
 
 def test_ipv6_that_is_switched_off_is_left_out(pair: tuple[str, str, str], tmp_path: Path) -> None:
