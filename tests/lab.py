@@ -176,9 +176,8 @@ class Namespace:
             except OSError:
                 return None
 
-    def pings(self, address: str, timeout: float = 3.0 * PATIENCE) -> bool:
-        """Whether one ICMP echo request is answered within ``timeout`` seconds. Neighbours may have to be asked for
-        twice before it is even sent."""
+    def pings(self, address: str, timeout: float = 1.0 * PATIENCE) -> bool:
+        """Whether one ICMP echo request is answered within ``timeout`` seconds."""
         return self.run("ping", "-n", "-c1", f"-W{timeout:g}", address, check=False).returncode == 0
 
     # What can be seen from outside

@@ -25,7 +25,7 @@ from vpnproject.runner.processes import Process
 pytestmark = pytest.mark.host
 
 START_WITHIN = 90.0
-QUICK = 30.0  # without what a first start on a machine has to make; 5 s on a quiet one, but tests share it
+QUICK = 15.0  # without what a first start on a machine has to make; 5 s on a quiet one, but tests share it
 PROGRAMS = {"redis", "web", "gateway", "control", "keys", "beat", "host"}
 # How each program is known in the list of processes: its own main process, not one of its workers.
 KNOWN_BY = {
