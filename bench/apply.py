@@ -17,6 +17,7 @@ from nacl.public import PrivateKey
 from bench.figures import Figure, spread
 from bench.installation import Installation, say
 from bench.load import WrongAnswer
+from core.redis_store import store
 from servers.hostnet import conntrack, messages
 from servers.hostnet.apply import Applier, FullReport
 from servers.hostnet.firewall import Firewall
@@ -27,7 +28,6 @@ from servers.hostnet.wireguard.base import Backend
 from servers.hostnet.wireguard.choose import choose
 from tests.company import b64, new_wg_key
 from tests.lab import until
-from users.store import store
 from vpnproject.env import celery_broker
 
 PEERS = 10_000

@@ -14,8 +14,8 @@ import redis
 from django.core.management import call_command
 
 from bench.load import Target, client_tls
+from core.redis_store import store
 from tests.lab import until
-from users.store import store
 from vpnproject.runner import certificate, files, programs
 
 WEB_PORT, GATEWAY_PORT = 8443, 9790

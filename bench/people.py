@@ -11,11 +11,11 @@ from typing import Any
 
 from django.db import connections
 
+from core.clock import moment
+from core.crypto import Secret
 from servers import networks
 from servers.models import Address, Host, Server, ServerHost
 from tests.company import VECTORS, Company, Identity, make_request, new_wg_key, plaintext
-from users.clock import moment
-from users.crypto import Secret
 from users.models import Organization, VpnUser
 from wgpeers import liveness
 from wgpeers.models import Connection, State

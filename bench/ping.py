@@ -18,11 +18,11 @@ from bench.figures import Figure, spread
 from bench.installation import Installation, say
 from bench.load import Run, Target, WrongAnswer, drive, exchange
 from bench.people import EMPTY, found_company, hire, open_connections, sign
+from core.redis_store import store
 from servers import heartbeats
 from servers.models import Host
 from tests.company import HostStandIn, Identity, new_wg_key
 from tests.lab import until
-from users.store import store
 from vpnproject.runner.programs import WEB_PROCESSES, WEB_THREADS
 from wgpeers import liveness
 

@@ -21,10 +21,10 @@ from bench.figures import Figure, spread
 from bench.installation import Installation, say
 from bench.load import WrongAnswer
 from bench.people import found_company
+from core.clock import moment
+from core.redis_store import store
 from servers import networks
 from tests.company import Company, new_wg_key
-from users.clock import moment
-from users.store import store
 from wgpeers import liveness, reaper
 from wgpeers.models import Connection, State
 

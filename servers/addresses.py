@@ -11,9 +11,9 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
 
+from core.locking import lock
+from core.task_queue import after_commit
 from users.models import VpnUser
-from users.queueing import after_commit
-from users.rows import lock
 
 from . import networks
 from .models import Address, Server

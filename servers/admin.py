@@ -12,12 +12,12 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from users import clock
+from core import clock
+from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ago, column, posted
+from core.redis_store import StoreDown
+from core.task_queue import enqueue
 from users.admin import GroupPage as GroupWithPeople
-from users.admin_base import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ago, column, posted
 from users.models import Group
-from users.queueing import enqueue
-from users.store import StoreDown
 
 from . import admin_rows as admin_rows
 from . import changes, heartbeats

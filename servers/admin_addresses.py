@@ -7,9 +7,9 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.http import HttpRequest
 
-from users.admin_base import Page, Panel, posted
+from core.admin.page import Page, Panel, posted
+from core.task_queue import enqueue
 from users.models import VpnUser
-from users.queueing import enqueue
 
 from . import addresses
 from .models import Address, Server

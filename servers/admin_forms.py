@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from unfold import widgets
 from unfold.forms import PaginationInlineFormSet
 
-from users.admin_base import Inline
+from core.admin.page import Inline
 
 from . import forwards, networks, routes
 from .models import Route, Server, ServerHost, SplitDomain

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from users.admin_base import Page, Panel
+from core.admin.page import Page, Panel
 from users.models import VpnUser
 
 from . import names

@@ -15,8 +15,8 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from users import clock
-from users.admin_base import BAD, GOOD, NEUTRAL, WAITING, Inline, Page, Panel, column, span
+from core import clock
+from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Inline, Page, Panel, column, span
 from users.models import VpnUser
 
 from .admin_forms import ForwardsFormSet, at_least, number, spelled

@@ -6,7 +6,7 @@ from base64 import b64encode
 
 from nacl.public import PrivateKey
 
-from users.crypto import Secret
+from core.crypto import Secret
 
 
 def new_pair() -> tuple[Secret, str]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from django.db import connection, transaction
 
-from users.queueing import after_commit
+from core.task_queue import after_commit
 
 # As SQL, because only so does the raised version come back with the same statement.
 _RAISE = "UPDATE servers_host SET version = version + 1 WHERE id = %s RETURNING version"

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from users.store import StoreDown, store
+from core.redis_store import StoreDown, store
 
 from .models import Host
 

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission, User
 from django.forms import BaseForm
 from django.test import Client
 
-from users.store import store
+from core.redis_store import store
 
 PASSWORD = "correct horse battery staple"
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, utils
 from django.apps import apps
 from nacl.public import PrivateKey
 
+from core.redis_store import store
 from servers.models import Server
 from tests.company import (
     NOW,
@@ -30,7 +31,6 @@ from tests.company import (
     sign_headers,
 )
 from users.models import VpnUser
-from users.store import store
 from wgpeers.models import Decision
 
 # What a refused request may change: nonces, attempt budgets, views; a decision is the log.

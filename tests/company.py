@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 from django.test import Client
 from nacl.public import Box, PrivateKey, PublicKey
 
+from core.crypto import Secret
+from core.redis_store import store
 from servers.models import Host, Server, ServerHost
-from users.crypto import Secret
 from users.models import Organization, VpnUser
-from users.store import store
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "connect.json").read_text())
 NOW = 1790000000

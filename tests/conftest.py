@@ -12,8 +12,8 @@ import pytest
 import redis
 from django.conf import LazySettings
 
+from core import clock, redis_store
 from tests.company import Company, HostStandIn, found
-from users import clock, store
 from vpnproject import celery_app
 from vpnproject.env import celery_broker
 
@@ -57,7 +57,7 @@ def redis_url() -> Iterator[str]:
 def real_redis(redis_url: str, settings: LazySettings) -> None:
     """Every test starts with an empty Redis; Celery's messages go there too."""
     settings.REDIS_URL = redis_url
-    store.store().flushall()
+    redis_store.store().flushall()
     send_celery_to(redis_url)
 
 

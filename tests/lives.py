@@ -7,12 +7,12 @@ import hashlib
 import json
 from typing import Any
 
+from core.clock import moment
+from core.redis_store import store
 from servers import addresses, networks
 from servers.models import Host
 from tests.company import NOW, Company, new_wg_key
-from users.clock import moment
 from users.models import VpnUser
-from users.store import store
 from wgpeers import liveness
 from wgpeers.models import Connection, SpentKey, State
 

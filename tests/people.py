@@ -8,8 +8,8 @@ from typing import Any
 
 import pyotp
 
+from core.crypto import Secret
 from tests.company import NOW
-from users.crypto import Secret
 from users.factors.base import Attempt, Policy
 from users.factors.pin import hash_pin
 from users.models import VpnUser

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from core import clock
 from servers.models import Host, Server
 from tests.admin_site import messages, staff
 from tests.conftest import Clock
-from users import clock
 from users.models import Organization, VpnUser
 from wgpeers import liveness
 from wgpeers.models import Connection, Decision, State

@@ -14,13 +14,13 @@ from django.contrib.admin.models import LogEntry
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
+from core.redis_store import store
 from servers import addresses
 from servers.models import Server
 from tests.admin_site import errors, messages, queued, send, staff
 from tests.company import Company
 from users.factors.pin import Pin
 from users.models import Device, Group, Organization, VpnUser
-from users.store import store
 from wgpeers.models import ProfileLink
 
 USERS = "/admin/users/vpnuser/"

@@ -8,10 +8,10 @@ import pytest
 from django.contrib.admin import site
 from django.test import Client
 
+from core import clock
 from servers.models import ClientNetwork, Host, PortForward, Server, ServerHost
 from tests.admin_site import staff
 from tests.conftest import Clock
-from users import clock
 from users.models import Organization, VpnUser
 from wgpeers import links
 from wgpeers.models import Connection, Decision, State

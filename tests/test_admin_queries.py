@@ -7,9 +7,9 @@ from django.db import connection as database
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from core import clock
 from servers.models import ClientNetwork, Host, PortForward, Route, Server, ServerHost
 from tests.admin_site import staff
-from users import clock
 from users.models import Device, Group, Organization, VpnUser
 from wgpeers.models import Connection, Decision, State
 

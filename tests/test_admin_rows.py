@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from core import clock
+from core.redis_store import store
 from servers import forwards
 from servers.admin_rows import serving
 from servers.models import ClientNetwork, Host, PortForward, Route, Server, ServerHost, SplitDomain
@@ -21,9 +23,7 @@ from tests.admin_site import errors, send, staff
 from tests.company import Company, add_host
 from tests.conftest import Clock
 from tests.together import together
-from users import clock
 from users.models import Device, VpnUser
-from users.store import store
 
 FORWARDS, NETWORKS = "/admin/servers/portforward/", "/admin/servers/clientnetwork/"
 

@@ -9,12 +9,12 @@ import pytest
 from django.db.models import F
 from django.test import Client
 
+from core.redis_store import store
 from servers.models import Host, Server, ServerHost
 from servers.networks import FIRST_PART
 from tests.admin_site import errors, messages, queued, send, staff
 from tests.conftest import Clock
 from users.models import Group, Organization, VpnUser
-from users.store import store
 from wgpeers.models import Connection, Decision, SpentKey, State
 from wgpeers.reaper import enforce
 

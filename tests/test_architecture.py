@@ -15,18 +15,19 @@ import pytest
 from django.core.management import call_command
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("vpnproject", "users", "servers", "wgpeers", "client", "tests", "bench")
+PACKAGES = ("vpnproject", "core", "users", "servers", "wgpeers", "client", "tests", "bench")
 LONGEST = 400
 
 # What each part may import of ours. Only vpnproject and the tests know all of them.
 MAY_IMPORT = {
-    "users": {"users"},
+    "core": {"core"},
+    "users": {"users", "core"},
     "servers/hostnet": {"servers.hostnet"},
-    "servers": {"servers", "users"},
-    "wgpeers": {"wgpeers", "servers", "users"},
+    "servers": {"servers", "users", "core"},
+    "wgpeers": {"wgpeers", "servers", "users", "core"},
     "client": {"wgpeer"},
 }
-OURS = ("vpnproject", "users", "servers", "wgpeers", "wgpeer", "client", "tests", "bench")
+OURS = ("vpnproject", "core", "users", "servers", "wgpeers", "wgpeer", "client", "tests", "bench")
 
 
 def sources(part: str) -> list[Path]:
@@ -79,7 +80,7 @@ def test_from_above_hostnet_only_its_messages_are_used() -> None:
     """The control side speaks to hosts through the wanted state and nothing else of theirs."""
     used = {
         (path.relative_to(ROOT).as_posix(), name)
-        for part in ("users", "servers", "wgpeers")
+        for part in ("core", "users", "servers", "wgpeers")
         for path in sources(part)
         if part_of(path) != "servers/hostnet"
         for name in imported(path)
@@ -95,7 +96,7 @@ def test_no_django_is_imported_by(part: str) -> None:
     assert [f"{path}: {name}" for path in sources(part) for name in imported(path) if within(name, names)] == []
 
 
-LOADED = "print(sorted({name.split('.')[0] for name in sys.modules} & {'users', 'wgpeers', 'vpnproject'}))"
+LOADED = "print(sorted({name.split('.')[0] for name in sys.modules} & {'core', 'users', 'wgpeers', 'vpnproject'}))"
 WORKER = {
     "without Django": f"import sys; sys.modules['django'] = None; import servers.hostnet.worker; {LOADED}",
     # Kombu looks whether Django's lazy texts are there; settings, models and a database are what must not be.

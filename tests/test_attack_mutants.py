@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from nacl.public import Box
 
+from core.crypto import decrypt
 from tests.attack import hire_with_own_key, resign, unchanged
 from tests.company import NOW, ClientRequest, Company, HostStandIn, Identity, make_request, open_answer, plaintext
 from tests.conftest import Clock
 from tests.test_attack_table import NEW_KEY, OLD_KEY, with_another_wg_key
-from users.crypto import decrypt
 from wgpeers import envelope
 from wgpeers.models import Connection, SpentKey, State
 

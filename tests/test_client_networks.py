@@ -9,13 +9,13 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
+from core.clock import moment
 from servers.models import Address, ClientNetwork, PortForward, Route, Server, ServerHost
 from tests.attack import connect
 from tests.company import NOW, Company, HostStandIn, Identity, add_host, found, make_request, open_answer, plaintext
 from tests.conftest import Clock
 from tests.lives import live, messages, queued
 from tests.together import together
-from users.clock import moment
 from users.models import VpnUser
 from wgpeers import desired, ending, gateways, reports, tasks
 from wgpeers.models import Connection, EndReason, State

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core import clock
 from servers import networks, routes
 from servers.models import ClientNetwork, Route, Server
 from tests.company import Company, new_wg_key
-from users import clock
 from wgpeers import configuration
 from wgpeers.desired import state_of
 from wgpeers.models import Connection, State

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from core.redis_store import store
 from servers.models import Host
 from tests.admin_site import errors, send, staff
 from tests.company import NOW, Company
 from tests.foreign_tables import DOCKER, UFW, listing, load
 from tests.lab import PYTHON, Namespace
-from users.store import store
 from wgpeers import reports
 from wgpeers.desired import state_of
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from core.redis_store import StoreDown, store
 from servers import heartbeats
 from servers.hostnet import messages
 from servers.hostnet.state import ShowPlan
@@ -16,7 +17,6 @@ from servers.models import Host
 from tests.company import Company, HostStandIn
 from tests.lives import messages as waiting
 from tests.lives import queued
-from users.store import StoreDown, store
 from wgpeers import desired
 
 

@@ -6,10 +6,10 @@ import pytest
 import redis
 from django.conf import LazySettings
 
+from core.redis_store import StoreDown, store
 from tests.company import NOW, Company, HostStandIn, found, make_request, open_answer, plaintext
 from tests.conftest import Clock
 from tests.lives import live, many, reasons, with_fresh_marker
-from users.store import StoreDown, store
 from wgpeers import liveness, reaper
 from wgpeers.models import Connection, State
 

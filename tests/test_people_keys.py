@@ -13,14 +13,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from core.crypto import Secret
+from core.redis_store import store
 from tests.company import NOW, VECTORS
 from tests.conftest import Clock
 from tests.lives import queued
 from tests.together import together
 from users import certificates, tasks
-from users.crypto import Secret
 from users.models import Organization, VpnUser
-from users.store import store
 
 
 @cache

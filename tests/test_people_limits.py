@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
+from core import rate_limits
+from core.rate_limits import TooManyAttempts
+from core.redis_store import StoreDown, store
 from tests.company import NOW, Company, HostStandIn, Identity, make_request, plaintext
 from tests.people import a_policy, an_attempt, code_at, enrol, wrong_code
 from tests.together import together
-from users import limits
 from users.authorize import Allowed, Refused, authorize
-from users.limits import TooManyAttempts
 from users.models import VpnUser
-from users.store import StoreDown, store
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_of_two_budgets_used_up_the_longer_wait_is_told(alice: VpnUser) -> None:
     store().set("attempts:user:someone", 3, ex=10)
     store().set("attempts:address:198.51.100.7", 5, ex=300)
     with pytest.raises(TooManyAttempts) as refused:
-        limits.reserve("someone", "198.51.100.7")
+        rate_limits.reserve("someone", "198.51.100.7")
     assert 298 <= refused.value.retry_after <= 300
 
 
@@ -127,7 +127,7 @@ def test_what_offers_no_factor_costs_nothing(alice: VpnUser) -> None:
     ],
 )
 def test_what_counts_as_one_address(address: str, network: str) -> None:
-    assert limits.network_of(address) == network
+    assert rate_limits.network_of(address) == network
 
 
 def test_an_ipv6_customer_has_one_budget(company: Company) -> None:
@@ -146,13 +146,13 @@ def test_without_redis_no_factor_is_judged(alice: VpnUser, dead_redis: None) -> 
     alice.refresh_from_db()
     assert alice.totp_last_step == 0
     with pytest.raises(StoreDown):
-        limits.count_view("link", "198.51.100.7", 3)
+        rate_limits.count_view("link", "198.51.100.7", 3)
 
 
 def test_views_of_a_kind_are_counted_per_address_and_minute() -> None:
-    assert [limits.count_view("link", "198.51.100.7", 3) for _ in range(5)] == [True, True, True, False, False]
-    assert limits.count_view("link", "198.51.100.8", 3)
-    assert limits.count_view("other", "198.51.100.7", 3)
+    assert [rate_limits.count_view("link", "198.51.100.7", 3) for _ in range(5)] == [True, True, True, False, False]
+    assert rate_limits.count_view("link", "198.51.100.8", 3)
+    assert rate_limits.count_view("other", "198.51.100.7", 3)
     assert 0 < store().ttl("views:link:198.51.100.7") <= 60
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from core.crypto import Secret
 from tests.company import NOW, Company, found
 from tests.conftest import Clock
 from tests.people import a_policy, an_attempt, code_at, enrol, pin_hash
 from users.authorize import authorize
-from users.crypto import Secret
 from users.factors.totp import new_secret
 from users.models import RememberedPass, VpnUser
 from wgpeers import tasks

@@ -73,7 +73,7 @@ def test_a_wrong_code_changes_nothing(alice: VpnUser) -> None:
 
 
 def test_a_use_outlives_redis(alice: VpnUser) -> None:
-    from users.store import store
+    from core.redis_store import store
 
     assert try_code(alice, code_at(NOW)) == "allowed"
     store().flushall()

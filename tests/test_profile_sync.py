@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
+from core.clock import moment
 from servers.models import Host, Server
 from tests.company import NOW, VECTORS, Company, Identity, add_host, another_rsa_key, b64, make_sync
 from tests.conftest import Clock
 from users import certificates
-from users.clock import moment
 from users.factors.pin import hash_pin
 from users.models import Group, Organization, VpnUser
 from wgpeers import profile

@@ -8,10 +8,10 @@ import hmac
 import pytest
 from django.conf import LazySettings
 
+from core.redis_store import store
 from tests.attack import resign, unchanged
 from tests.company import NOW, Company, HostStandIn, Identity, b64, make_request, make_sync, new_wg_key, plaintext
 from tests.conftest import Clock
-from users.store import store
 
 EDGES = [(0, 200), (600, 200), (-600, 200), (601, 408), (-601, 408), (86400, 408), (NOW, 408)]
 

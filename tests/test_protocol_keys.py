@@ -10,6 +10,7 @@ import pytest
 from django.conf import LazySettings
 from django.db import connection as database
 
+from core.redis_store import store
 from servers.models import Host, ServerHost
 from tests.attack import at_server, connect, pinged, second_server, unchanged
 from tests.company import (
@@ -24,7 +25,6 @@ from tests.company import (
     plaintext,
 )
 from users.models import Device
-from users.store import store
 from wgpeers import connect as connecting
 from wgpeers import liveness
 from wgpeers.models import Connection, EndReason, SpentKey, State

@@ -11,12 +11,12 @@ from django.conf import LazySettings
 from django.db import OperationalError
 from django.db import connection as database
 
+from core.crypto import Secret
+from core.redis_store import store
 from tests.attack import at_server, connect, ping, pinged, second_server, unchanged
 from tests.company import NOW, Company, HostStandIn, Identity, make_request, make_sync, new_wg_key, plaintext
 from tests.conftest import Clock
-from users.crypto import Secret
 from users.models import Organization, VpnUser
-from users.store import store
 from wgpeers import connect as connecting
 from wgpeers import liveness
 from wgpeers import ping as pings
@@ -221,7 +221,7 @@ def test_a_secret_that_does_not_open_is_our_fault(company: Company, key: str, al
 def test_redis_lost_during_a_connect_leaves_nothing_half_made(
     alice: Identity, host: HostStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from users.store import StoreDown
+    from core.redis_store import StoreDown
     from wgpeers import hosts
 
     def down(*_: Any) -> bool:

@@ -13,14 +13,14 @@ from celery import Celery
 from django.conf import LazySettings
 from django.db import transaction
 
+from core import task_queue
+from core.redis_store import store
 from servers import changes
 from servers.hostnet import state
 from servers.models import Host, Route, Server, ServerHost
 from tests.company import NOW, Company, HostStandIn, add_host, make_request, plaintext
 from tests.lives import live, messages, queued
-from users import queueing
 from users.models import Organization
-from users.store import store
 from wgpeers import desired, ending, tasks
 from wgpeers.models import Connection, EndReason, SpentKey, State
 
@@ -107,11 +107,11 @@ def test_with_the_broker_away_saving_works_quickly_and_is_logged(
     broken = Celery("broken", set_as_current=False, broker=f"redis+socket://{tmp_path}/nobody.sock?virtual_host=0")
     for name in ("broker_transport_options", "task_publish_retry", "task_publish_retry_policy"):
         broken.conf[name] = celery_app.conf[name]
-    monkeypatch.setattr(queueing, "current_app", broken)
+    monkeypatch.setattr(task_queue, "current_app", broken)
     began = time.monotonic()
     company.server.name = "Renamed"
     company.server.save()
-    assert not queueing.enqueue("wgpeers.enforce")
+    assert not task_queue.enqueue("wgpeers.enforce")
     assert time.monotonic() - began < 5
     assert Server.objects.get().name == "Renamed"
     assert "could not queue wgpeers.converge" in caplog.text
@@ -284,7 +284,7 @@ def test_only_json_is_taken_and_sent() -> None:
     assert app.conf.accept_content == ["json"]
     assert (app.conf.task_serializer, app.conf.result_serializer) == ("json", "json")
     with pytest.raises(Exception, match="not JSON serializable"):
-        queueing.enqueue("wgpeers.enforce", object())
+        task_queue.enqueue("wgpeers.enforce", object())
 
 
 def test_every_scheduled_task_exists_and_keys_have_a_queue_of_their_own() -> None:
@@ -295,7 +295,7 @@ def test_every_scheduled_task_exists_and_keys_have_a_queue_of_their_own() -> Non
     assert scheduled <= set(app.tasks)
     assert all(entry["options"]["expires"] <= max(2, entry["schedule"]) for entry in app.conf.beat_schedule.values())
     queued("keys")
-    queueing.enqueue("users.make_user_key", 1)
-    queueing.enqueue("wgpeers.enforce")
+    task_queue.enqueue("users.make_user_key", 1)
+    task_queue.enqueue("wgpeers.enforce")
     assert [name for name, _ in queued("keys")] == ["users.make_user_key"]
     assert [name for name, _ in queued()] == ["wgpeers.enforce"]

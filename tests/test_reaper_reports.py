@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from core.clock import moment
+from core.redis_store import store
 from servers import heartbeats
 from servers.models import Host, ServerHost
 from tests.company import NOW, Company, add_host, found, new_wg_key
 from tests.conftest import Clock
 from tests.lives import live, many, messages, queued, reasons, with_fresh_marker
-from users.clock import moment
-from users.store import store
 from wgpeers import reaper, reports, tasks
 from wgpeers.models import Connection, Decision, State
 

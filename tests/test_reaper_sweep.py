@@ -9,13 +9,13 @@ from django.conf import LazySettings
 from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
 
+from core.clock import moment
+from core.redis_store import store
 from servers.models import Address, Host
 from tests.company import NOW, Company, HostStandIn, found, make_request, open_answer, plaintext
 from tests.conftest import Clock
 from tests.lives import live, many, messages, reasons, with_fresh_marker
 from tests.together import together
-from users.clock import moment
-from users.store import store
 from wgpeers import ending, liveness, reaper, tasks
 from wgpeers.models import Connection, Decision, EndReason, SpentKey, State
 

@@ -14,13 +14,13 @@ from django.core import serializers
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
+from core import crypto
+from core.crypto import CannotDecrypt, Secret, SecretField
+from core.management.commands import rotate_keys
 from servers.models import Server
 from tests.company import NOW, Company, found
 from tests.conftest import Clock
 from tests.people import TOTP_SECRET, enrol
-from users import crypto
-from users.crypto import CannotDecrypt, Secret, SecretField
-from users.management.commands import rotate_keys
 from users.models import Organization, VpnUser
 from wgpeers import links
 from wgpeers.models import ProfileLink

@@ -13,12 +13,12 @@ import pytest
 from django.conf import LazySettings
 from django.forms.models import model_to_dict
 
+from core import rate_limits
+from core.crypto import CannotDecrypt, Secret
+from core.redis_store import store
 from tests.company import NOW, VECTORS, Company, HostStandIn, Identity, make_request, plaintext
 from tests.people import TOTP_SECRET, an_attempt, code_at, enrol
-from users import limits
-from users.crypto import CannotDecrypt, Secret
 from users.models import RememberedPass, VpnUser
-from users.store import store
 from wgpeers import accounts, envelope
 from wgpeers.models import Connection, Decision
 
@@ -137,4 +137,4 @@ def test_exceptions_say_nothing_secret() -> None:
     except CannotDecrypt:
         shown = traceback.format_exc()
     assert "nonsense" not in shown
-    assert "42" in str(limits.TooManyAttempts(42))
+    assert "42" in str(rate_limits.TooManyAttempts(42))

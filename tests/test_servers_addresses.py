@@ -9,12 +9,12 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from core.crypto import Secret
 from servers import addresses, networks
 from servers.addresses import NoAddressLeft
 from servers.models import Address, Server
 from tests.company import Company
 from tests.together import together
-from users.crypto import Secret
 from users.models import VpnUser
 
 

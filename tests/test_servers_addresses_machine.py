@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from core.crypto import Secret
 from servers import addresses, networks
 from servers.addresses import NoAddressLeft
 from servers.models import Address, Server
-from users.crypto import Secret
 from users.models import Organization, VpnUser
 
 USERS = st.integers(0, 17)  # more than the 13 addresses of a /28

@@ -193,7 +193,7 @@ def test_a_device_that_was_on_another_host_is_removed_there(
     (old,) = live()
     other = add_host(company.server, "gate-2", address="192.0.2.2")
     # Dead to the control side from here on; its queue is read all the same.
-    from users.store import store
+    from core.redis_store import store
 
     store().delete(f"{company.host.queue}:alive")
     with HostStandIn(other).running() as second:

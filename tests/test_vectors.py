@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from nacl.public import PrivateKey
 
+from core.crypto import Secret
 from tests.company import NOW, VECTORS, ClientRequest, Company, HostStandIn, open_answer, vector_user
 from tests.conftest import Clock
-from users.crypto import Secret
 from wgpeers import envelope
 from wgpeers.envelope import Credentials
 

@@ -11,13 +11,14 @@ from django.http import HttpRequest
 from import_export.admin import ImportExportModelAdmin
 from unfold.contrib.import_export.forms import ExportForm, ImportForm
 
+from core import clock
+from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Page, Panel, ago, column
+from core.task_queue import enqueue
+
 from . import admin_staff as admin_staff
-from . import clock
-from .admin_base import BAD, GOOD, NEUTRAL, WAITING, Page, Panel, ago, column
 from .admin_factors import FactorsMixin
 from .admin_import import UserResource, csv_only
 from .models import Device, Group, Organization, VpnUser
-from .queueing import enqueue
 
 # A person has a handful of devices; the page shows no more than this.
 DEVICES_SHOWN = 20

@@ -7,8 +7,9 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from .admin_base import Page, Panel, posted
-from .crypto import Secret
+from core.admin.page import Page, Panel, posted
+from core.crypto import Secret
+
 from .factors.pin import LONGEST, SHORTEST, hash_pin
 from .factors.totp import new_secret, provisioning_uri
 from .models import VpnUser

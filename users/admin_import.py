@@ -10,8 +10,9 @@ from import_export.formats import base_formats
 from import_export.resources import ModelResource
 from import_export.widgets import BooleanWidget, ManyToManyWidget, Widget
 
+from core.task_queue import after_commit
+
 from .models import Group, Organization, VpnUser
-from .queueing import after_commit
 
 FORMATS = [base_formats.CSV]
 _TRUE, _FALSE = ["1", "true", "yes", "on"], ["0", "false", "no", "off"]

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from . import clock, limits
-from .crypto import keyed_hash
+from core import clock, rate_limits
+from core.crypto import keyed_hash
+
 from .factors.base import Attempt, Factor, Policy
 from .factors.registry import all_factors
 from .models import RememberedPass, VpnUser
@@ -94,8 +95,8 @@ def _factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, layers
         names = " and ".join(factor.name.upper() for factor in factors)
         return Refused((*layers, ("factors", "missing")), "factor_missing", f"This server asks for: {names}.")
     try:
-        reserved = limits.reserve(user.public_id, attempt.address)
-    except limits.TooManyAttempts as error:
+        reserved = rate_limits.reserve(user.public_id, attempt.address)
+    except rate_limits.TooManyAttempts as error:
         layers = (*layers, ("budget", "used_up"))
         return Refused(layers, "too_many_attempts", "Too many attempts. Wait a while.", error.retry_after)
     verdict = _judge(user, policy, attempt, now, layers, factors)

@@ -10,9 +10,9 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.functions import Lower
 
-from .crypto import Secret, SecretField, random_text
-from .queueing import after_commit
-from .rows import SharedRow
+from core.crypto import Secret, SecretField, random_text
+from core.locking import SharedRow
+from core.task_queue import after_commit
 
 # Names become part of file names, certificates and (later) DNS names.
 name_validator = RegexValidator(

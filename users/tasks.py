@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import redis
 
-from . import certificates, clock
-from .crypto import Secret
+from core import clock
+from core.crypto import Secret
+from core.redis_store import store
+from core.task_queue import enqueue, task
+
+from . import certificates
 from .models import Organization, VpnUser
-from .queueing import enqueue, task
-from .store import store
 
 # How many missing keys one look queues; the next look comes when these are made.
 BATCH = 200

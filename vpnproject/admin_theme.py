@@ -43,7 +43,7 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "wgpeers.admin_dashboard.dashboard",
     "LOGIN": {"form": "vpnproject.sign_in.SignInForm"},
-    "SCRIPTS": [lambda request: static("users/admin.js")],
+    "SCRIPTS": [lambda request: static("core/admin.js")],
     "SIDEBAR": {
         "show_search": False,
         "navigation": [

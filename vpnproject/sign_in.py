@@ -7,8 +7,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from unfold.forms import AuthenticationForm
 
-from users import limits
-from users.store import StoreDown
+from core import rate_limits
+from core.redis_store import StoreDown
 from wgpeers.views import client_address
 
 
@@ -22,8 +22,8 @@ class SignInForm(AuthenticationForm):  # type: ignore[misc]  # unfold has no typ
         address = client_address(self.request) or ""
         name = str(self.cleaned_data.get("username", "")).lower()
         try:
-            reserved = limits.reserve(f"admin:{limits.network_of(address)}:{name}", address)
-        except limits.TooManyAttempts as error:
+            reserved = rate_limits.reserve(f"admin:{rate_limits.network_of(address)}:{name}", address)
+        except rate_limits.TooManyAttempts as error:
             minutes = -(-error.retry_after // 60)
             raise ValidationError(f"Too many attempts. Try again in {minutes} minutes.", code="limited") from None
         except StoreDown:

@@ -7,8 +7,8 @@ from functools import cached_property
 
 from django.db import connection
 
+from core.crypto import Secret
 from servers.models import Server
-from users.crypto import Secret
 from users.models import VpnUser
 
 from .envelope import Credentials, nobody

@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
+from core.admin.page import Panel, column
 from servers.admin import HostPage, ServerPage
 from servers.admin_addresses import AddressesMixin
 from servers.admin_names import NamesMixin
@@ -20,7 +21,6 @@ from servers.admin_rows import RowsMixin
 from servers.hostnet.state import HostState
 from servers.models import Host, Server
 from users.admin import VpnUserPage
-from users.admin_base import Panel, column
 from users.models import VpnUser
 
 from . import admin_log as admin_log

@@ -13,9 +13,9 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from users import clock
-from users.admin_base import GOOD, NEUTRAL, WAITING, Button, RowsPage, ago, column, posted, span
-from users.store import StoreDown
+from core import clock
+from core.admin.page import GOOD, NEUTRAL, WAITING, Button, RowsPage, ago, column, posted, span
+from core.redis_store import StoreDown
 
 from . import connect, liveness
 from .models import Connection, State

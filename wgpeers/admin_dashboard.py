@@ -11,10 +11,10 @@ from django.db.models.functions import TruncHour
 from django.http import HttpRequest
 from django.urls import reverse
 
+from core import clock
+from core.admin.page import GOOD, ago
 from servers.admin import UNKNOWN, read_heartbeats, status_of
 from servers.models import Host, Server
-from users import clock
-from users.admin_base import GOOD, ago
 
 from .admin_log import ENDINGS, verdict_of
 from .models import Connection, Decision, State

@@ -10,9 +10,9 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest
 
+from core import clock
+from core.admin.page import Page, Panel, posted
 from servers.policy import servers_of
-from users import clock
-from users.admin_base import Page, Panel, posted
 from users.models import VpnUser
 
 from . import links

@@ -12,7 +12,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 
-from users.admin_base import BAD, GOOD, NEUTRAL, RowsPage, column
+from core.admin.page import BAD, GOOD, NEUTRAL, RowsPage, column
 from users.factors.registry import FACTORS
 
 from .errors import STATUS

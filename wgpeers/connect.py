@@ -16,16 +16,16 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Q
 
+from core.clock import moment
+from core.locking import lock
+from core.redis_store import StoreDown
+from core.task_queue import after_commit
 from servers import addresses, heartbeats, networks
 from servers.changes import raise_versions
 from servers.hostnet.state import AddPeer, RemovePeers
 from servers.models import Host, Server, ServerHost
 from users.authorize import Layers
-from users.clock import moment
 from users.models import Device, VpnUser
-from users.queueing import after_commit
-from users.rows import lock
-from users.store import StoreDown
 
 from . import configuration, decisions, envelope, gateways, hosts, liveness, peers
 from .accounts import Account

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from core.clock import moment
+from core.rate_limits import count_view
 from servers.models import Server
 from users.authorize import Layers
-from users.clock import moment
-from users.limits import count_view
 from users.models import VpnUser
 
 from .errors import Refusal

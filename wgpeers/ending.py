@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 import redis
 from django.db import transaction
 
+from core.clock import moment
+from core.task_queue import after_commit
 from servers import addresses
 from servers.changes import raise_versions
 from servers.hostnet.state import RemovePeers
 from servers.models import Host
-from users.clock import moment
-from users.queueing import after_commit
 
 from . import decisions, gateways, hosts, liveness
 from .models import Connection, EndReason, SpentKey, State

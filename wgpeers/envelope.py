@@ -25,8 +25,8 @@ from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 from nacl.utils import random as random_bytes
 
-from users.crypto import Secret, decrypt
-from users.store import StoreDown, store
+from core.crypto import Secret, decrypt
+from core.redis_store import StoreDown, store
 
 from .errors import Refusal
 

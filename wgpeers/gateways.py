@@ -18,10 +18,10 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
+from core.clock import moment
+from core.task_queue import after_commit
 from servers.changes import raise_versions
 from servers.models import Address, ClientNetwork, Host
-from users.clock import moment
-from users.queueing import after_commit
 
 from .models import Connection, State
 

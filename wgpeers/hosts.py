@@ -9,10 +9,10 @@ from typing import Any
 import redis
 from django.conf import settings
 
+from core.redis_store import StoreDown, store
+from core.task_queue import enqueue
 from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan, to_json
 from servers.models import Host
-from users.queueing import enqueue
-from users.store import StoreDown, store
 
 # Seconds. A message that a host has not read by then is out of date: its next full state says the same and more. The
 # host judges by its own clock, so this is also how far that may run ahead before it hears nothing any more.

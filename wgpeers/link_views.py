@@ -15,10 +15,10 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
+from core import clock
+from core.rate_limits import count_view
+from core.redis_store import StoreDown
 from servers.models import Server
-from users import clock
-from users.limits import count_view
-from users.store import StoreDown
 
 from . import links, profile
 from .errors import Refusal

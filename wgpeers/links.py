@@ -10,10 +10,10 @@ from datetime import timedelta
 
 from django.db.models import Q
 
+from core.clock import moment
+from core.crypto import Secret, random_text
 from servers.models import Server
 from servers.policy import servers_of
-from users.clock import moment
-from users.crypto import Secret, random_text
 from users.models import VpnUser
 
 from . import profile

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from users.store import StoreDown, own_connection, store
+from core.redis_store import StoreDown, own_connection, store
 
 DEADLINES = "liveness:deadlines"
 PINGS = "liveness:pings"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 
+from core.crypto import SecretField
 from servers.models import Host, Server
-from users.crypto import SecretField
 from users.models import VpnUser, new_id
 
 

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives import serialization
 from django.conf import settings
 from django.db import transaction
 
+from core.crypto import keyed_hash
 from servers.models import Host, Server
 from servers.policy import policy_of
 from users.authorize import password_mode
-from users.crypto import keyed_hash
 from users.models import VpnUser
 
 from .errors import Refusal

@@ -9,9 +9,9 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.expressions import Combinable
 
+from core.clock import moment
 from servers import networks
 from servers.models import Address, Server, ServerHost
-from users.clock import moment
 from users.models import VpnUser
 
 from . import liveness

@@ -11,10 +11,10 @@ from typing import Any
 import redis
 from django.db import DataError
 
+from core.clock import moment
+from core.redis_store import store
+from core.task_queue import enqueue
 from servers.models import Host, ServerHost
-from users.clock import moment
-from users.queueing import enqueue
-from users.store import store
 
 from . import gateways
 from .ending import end

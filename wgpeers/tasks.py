@@ -9,13 +9,13 @@ import redis
 from django.conf import settings
 from django.db.models import Q
 
+from core import clock
+from core.redis_store import StoreDown
+from core.task_queue import enqueue, task
 from servers import heartbeats
 from servers.hostnet.state import HostState
 from servers.models import Host
-from users import clock
 from users.models import RememberedPass
-from users.queueing import enqueue, task
-from users.store import StoreDown
 
 from . import desired, gateways, hosts, reaper, reports
 from .models import Decision, ProfileLink

@@ -15,12 +15,12 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.views import APIView
 
+from core import clock
+from core.crypto import CannotDecrypt
+from core.redis_store import StoreDown
 from servers.policy import policy_of
-from users import clock
 from users.authorize import Allowed, NeedsMore, Refused, authorize
-from users.crypto import CannotDecrypt
 from users.factors.base import Attempt
-from users.store import StoreDown
 
 from . import accounts, configsync, connect, decisions, envelope
 from .errors import Refusal

@@ -3,7 +3,7 @@
 import django.core.validators
 import django.db.models.deletion
 import servers.checks
-import users.crypto
+import core.crypto
 import users.models
 from django.db import migrations, models
 
@@ -67,7 +67,7 @@ class Migration(migrations.Migration):
                 ('factor_token_ttl', models.PositiveIntegerField(default=0, help_text='Seconds for which a client may keep a token that stands for the factors passed; 0: off.', validators=[django.core.validators.MaxValueValidator(7776000)], verbose_name='factor token lifetime')),
                 ('reconnect_grace', models.PositiveIntegerField(default=28800, help_text='Seconds within which a device may reconnect with the secret that passed before; 0: off.', validators=[django.core.validators.MaxValueValidator(604800)])),
                 ('pre_connect_message', models.CharField(blank=True, help_text='Shown to users before connecting.', max_length=500)),
-                ('box_private_key', users.crypto.SecretField(blank=True, editable=False)),
+                ('box_private_key', core.crypto.SecretField(blank=True, editable=False)),
                 ('box_public_key', models.CharField(blank=True, editable=False, max_length=44)),
                 ('next_part', models.BigIntegerField(default=2, editable=False)),
                 ('created', models.DateTimeField(auto_now_add=True)),

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 
+from core.locking import SharedRow
 from users.models import VpnUser
-from users.rows import SharedRow
 
 from .. import client_networks, forwards
 from .route import OfServer

@@ -7,9 +7,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
+from core.locking import SharedRow
+from core.task_queue import after_commit
 from users.models import name_validator, new_id
-from users.queueing import after_commit
-from users.rows import SharedRow
 
 from .. import changes, checks
 

@@ -7,9 +7,9 @@ from typing import Any
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
-from users.crypto import SecretField
+from core.crypto import SecretField
+from core.locking import SharedRow
 from users.models import Group, Organization, name_validator, new_id
-from users.rows import SharedRow
 
 from .. import boxkeys, changes, checks, networks
 from .host import Host

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
+from core import clock
 from servers.models import Host
 from tests.host.test_end_to_end import World, world
 from tests.lab import PYTHON, Echo, Pinger
-from users import clock
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pyotp
 from django.db.models import Q
 
-from users.crypto import Secret, keyed_hash
+from core.crypto import Secret, keyed_hash
 from users.models import VpnUser
 
 from .base import Attempt, Factor, Policy

@@ -3,7 +3,7 @@
 import django.core.validators
 import django.db.models.deletion
 import django.db.models.functions.text
-import users.crypto
+import core.crypto
 import users.models
 from django.db import migrations, models
 
@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
                 ('public_id', models.CharField(default=users.models.new_id, editable=False, max_length=24, unique=True)),
                 ('name', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[\\w][\\w .@+-]*\\Z', 'Use letters, digits, spaces and . _ - + @; begin with a letter or a digit.')])),
                 ('enabled', models.BooleanField(default=True, help_text='Off: nobody of this organization can connect.')),
-                ('ca_private_key', users.crypto.SecretField(blank=True, editable=False)),
+                ('ca_private_key', core.crypto.SecretField(blank=True, editable=False)),
                 ('ca_certificate', models.TextField(blank=True, editable=False)),
                 ('created', models.DateTimeField(auto_now_add=True)),
             ],
@@ -49,13 +49,13 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(max_length=64, validators=[django.core.validators.RegexValidator('\\A[\\w][\\w .@+-]*\\Z', 'Use letters, digits, spaces and . _ - + @; begin with a letter or a digit.')])),
                 ('email', models.EmailField(blank=True, max_length=254)),
                 ('enabled', models.BooleanField(default=True, help_text='Off: disconnected at once, and cannot connect.')),
-                ('sync_token', users.crypto.SecretField(blank=True, editable=False)),
-                ('sync_secret', users.crypto.SecretField(blank=True, editable=False)),
-                ('private_key', users.crypto.SecretField(blank=True, editable=False)),
+                ('sync_token', core.crypto.SecretField(blank=True, editable=False)),
+                ('sync_secret', core.crypto.SecretField(blank=True, editable=False)),
+                ('private_key', core.crypto.SecretField(blank=True, editable=False)),
                 ('public_key', models.TextField(blank=True, editable=False)),
                 ('certificate', models.TextField(blank=True, editable=False)),
                 ('pin_hash', models.CharField(blank=True, editable=False, max_length=200)),
-                ('totp_secret', users.crypto.SecretField(blank=True, editable=False)),
+                ('totp_secret', core.crypto.SecretField(blank=True, editable=False)),
                 ('totp_last_step', models.BigIntegerField(default=0, editable=False)),
                 ('totp_last_attempt', models.CharField(blank=True, editable=False, max_length=64)),
                 ('created', models.DateTimeField(auto_now_add=True)),

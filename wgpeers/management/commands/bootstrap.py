@@ -19,11 +19,11 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError
 
+from core import clock
+from core.redis_store import store
 from servers import heartbeats
 from servers.models import Host
-from users import clock
 from users.models import VpnUser
-from users.store import store
 from wgpeers.management import first_rows
 from wgpeers.models import ProfileLink
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from core.redis_store import StoreDown
 from servers import heartbeats
 from servers.models import Host
-from users.store import StoreDown
 from wgpeers import desired, hosts
 
 WITHIN = 20.0  # seconds that the host has to answer; it may be in the middle of a large state

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import models
 
-from users.crypto import Secret, SecretField
+from core.crypto import Secret, SecretField
 
 # A process that still runs with the old keys may write while we go through the rows: what it left is found by the
 # next pass. It writes a few rows a second at most, so passes get shorter quickly.

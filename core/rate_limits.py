@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import redis
 from django.conf import settings
 
-from .store import StoreDown, store
+from .redis_store import StoreDown, store
 
 # One script, so that the check and the count are one step. A budget that is used up is not counted further: its
 # pause ends ATTEMPTS_WINDOW after the first attempt, whatever is tried meanwhile.

@@ -20,8 +20,8 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display as unfold_display
 from unfold.views import ChangeList as UnfoldChangeList
 
-from .queueing import after_commit
-from .rows import take_turns
+from core.locking import take_turns
+from core.task_queue import after_commit
 
 M = TypeVar("M", bound=models.Model)
 F = TypeVar("F", bound=Callable[..., Any])
