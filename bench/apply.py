@@ -18,12 +18,13 @@ from bench.figures import Figure, spread
 from bench.installation import Installation, say
 from bench.load import WrongAnswer
 from core.redis_store import store
-from servers.hostnet import conntrack, messages
-from servers.hostnet.apply import Applier, FullReport
-from servers.hostnet.firewall import Firewall
-from servers.hostnet.links import Links
+from servers.hostnet.agent import decoding
+from servers.hostnet.firewall.table import Firewall
+from servers.hostnet.netlink import conntrack
+from servers.hostnet.netlink.links import Links
+from servers.hostnet.reconcile.apply import Applier, FullReport
+from servers.hostnet.reconcile.desired import Wanted
 from servers.hostnet.state import HostState, Interface, Peer, Route, to_json
-from servers.hostnet.wanted import Wanted
 from servers.hostnet.wireguard.base import Backend
 from servers.hostnet.wireguard.choose import choose
 from tests.company import b64, new_wg_key
@@ -92,7 +93,7 @@ def _apply(backend: Backend, text: str, key_dir: Path) -> tuple[float, float]:
     applier = Applier(Wanted("boot"), backend, Links(), Firewall(), key_dir, conntrack.flush)
 
     def full() -> None:
-        state = messages.read(messages.FULL_STATE, json.loads(text), HOST)
+        state = decoding.read(decoding.FULL_STATE, json.loads(text), HOST)
         assert isinstance(state, HostState)
         report = applier.full(state)
         if not isinstance(report, FullReport) or report.error or report.drift:
@@ -128,7 +129,7 @@ def _memory(here: Installation, peers: tuple[Peer, ...]) -> Figure:
     boot = str(_report("hello")["boot"])
     for version in (3, 4):
         state = json.loads(_message(peers, boot, version))
-        app.send_task(messages.FULL_STATE, args=[state], queue=f"host.{HOST}", ignore_result=True)
+        app.send_task(decoding.FULL_STATE, args=[state], queue=f"host.{HOST}", ignore_result=True)
         applied = _report("applied")
         if applied["version"] != version or applied["error"]:
             raise WrongAnswer(f"the host worker reports {applied}")

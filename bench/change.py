@@ -18,13 +18,14 @@ from pathlib import Path
 from bench.figures import Figure, spread
 from bench.installation import Installation, say
 from bench.load import WrongAnswer
-from servers.hostnet import conntrack, unbound
-from servers.hostnet.apply import Applier
-from servers.hostnet.dns import Resolvers
-from servers.hostnet.firewall import Firewall
-from servers.hostnet.links import Links
+from servers.hostnet.dns import unbound
+from servers.hostnet.dns.resolvers import Resolvers
+from servers.hostnet.firewall.table import Firewall
+from servers.hostnet.netlink import conntrack
+from servers.hostnet.netlink.links import Links
+from servers.hostnet.reconcile.apply import Applier
+from servers.hostnet.reconcile.desired import Wanted
 from servers.hostnet.state import AddPeer, Dns, Forward, HostState, Interface, Peer, RemovePeers, Route
-from servers.hostnet.wanted import Wanted
 from servers.hostnet.wireguard.choose import choose
 from tests.company import new_wg_key
 

@@ -17,7 +17,7 @@ from servers import networks
 from servers.models import Address, Host, Server, ServerHost
 from tests.company import VECTORS, Company, Identity, make_request, new_wg_key, plaintext
 from users.models import Organization, VpnUser
-from wgpeers import liveness
+from wgpeers.lifecycle import liveness
 from wgpeers.models import Connection, State
 
 EMPTY = b"GET /key/empty HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"

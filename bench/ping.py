@@ -24,7 +24,7 @@ from servers.models import Host
 from tests.company import HostStandIn, Identity, new_wg_key
 from tests.lab import until
 from vpnproject.runner.programs import WEB_PROCESSES, WEB_THREADS
-from wgpeers import liveness
+from wgpeers.lifecycle import liveness
 
 PEOPLE = 200
 ROUNDS = 11  # the ratio of one round is off by a tenth either way

@@ -25,7 +25,7 @@ from core.clock import moment
 from core.redis_store import store
 from servers import networks
 from tests.company import Company, new_wg_key
-from wgpeers import liveness, reaper
+from wgpeers.lifecycle import liveness, reaper
 from wgpeers.models import Connection, State
 
 MANY, FEW = 1_000_000, 1_000

@@ -21,12 +21,12 @@ from typing import Any
 from bench.figures import Figure, spread
 from bench.installation import say
 from bench.load import WrongAnswer
-from servers.hostnet import conntrack
-from servers.hostnet.apply import Applier, FullReport
-from servers.hostnet.firewall import Firewall
-from servers.hostnet.links import Links
+from servers.hostnet.firewall.table import Firewall
+from servers.hostnet.netlink import conntrack
+from servers.hostnet.netlink.links import Links
+from servers.hostnet.reconcile.apply import Applier, FullReport
+from servers.hostnet.reconcile.desired import Wanted
 from servers.hostnet.state import Forward, HostState, Interface, Peer, Route
-from servers.hostnet.wanted import Wanted
 from servers.hostnet.wireguard.base import Backend, PeerChange
 from servers.hostnet.wireguard.choose import choose
 from tests.company import new_wg_key

@@ -163,7 +163,7 @@ def host_key_known() -> bool:
 
 
 def story(line: Timeline, stack: Stack, peer: WgPeer, user: VpnUser, lan: str) -> None:
-    from wgpeers import links
+    from wgpeers.profiles import links
 
     line.part("A profile, and somebody who recorded a request")
     link = links.create(user, time.time())

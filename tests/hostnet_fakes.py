@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from servers.hostnet.firewall import FirewallError, ruleset
-from servers.hostnet.links import LinkError
-from servers.hostnet.plan import USUAL_MTU, Seen, SeenLink
-from servers.hostnet.routing import HostRoute
+from servers.hostnet.firewall.table import FirewallError, ruleset
+from servers.hostnet.netlink.links import LinkError
+from servers.hostnet.reconcile.plan import USUAL_MTU, Seen, SeenLink
+from servers.hostnet.reconcile.route_conflicts import HostRoute
 from servers.hostnet.state import Interface, Peer
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Device, PeerChange, SeenPeer, WireGuardError

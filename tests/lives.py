@@ -13,7 +13,7 @@ from servers import addresses, networks
 from servers.models import Host
 from tests.company import NOW, Company, new_wg_key
 from users.models import VpnUser
-from wgpeers import liveness
+from wgpeers.lifecycle import liveness
 from wgpeers.models import Connection, SpentKey, State
 
 

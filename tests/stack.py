@@ -39,7 +39,7 @@ class HostWorker:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = self.machine.start(PYTHON, "-m", "servers.hostnet.worker", env=self._env, log=self._log)
+        self.process = self.machine.start(PYTHON, "-m", "servers.hostnet", env=self._env, log=self._log)
 
     def kill(self) -> None:
         assert self.process is not None

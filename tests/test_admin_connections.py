@@ -13,7 +13,7 @@ from servers.models import Host, Server
 from tests.admin_site import messages, staff
 from tests.conftest import Clock
 from users.models import Organization, VpnUser
-from wgpeers import liveness
+from wgpeers.lifecycle import liveness
 from wgpeers.models import Connection, Decision, State
 
 CONNECTIONS, DECISIONS = "/admin/wgpeers/connection/", "/admin/wgpeers/decision/"

@@ -66,7 +66,7 @@ def test_creating_a_user_queues_the_key_and_does_not_make_it(admin: Client) -> N
 
 def test_saving_a_form_does_not_undo_what_a_worker_wrote_meanwhile(admin: Client, user: VpnUser) -> None:
     """The key is made between the moment the form's row is read and the moment it is saved."""
-    from users import admin as users_admin
+    from users.admin import pages as users_admin
 
     read = users_admin.VpnUserPage.get_object
 

@@ -13,8 +13,8 @@ from servers.models import ClientNetwork, Host, PortForward, Server, ServerHost
 from tests.admin_site import staff
 from tests.conftest import Clock
 from users.models import Organization, VpnUser
-from wgpeers import links
 from wgpeers.models import Connection, Decision, State
+from wgpeers.profiles import links
 
 VIEW = [
     "users.view_vpnuser",

@@ -17,7 +17,7 @@ from django.test import Client
 from core import clock
 from core.redis_store import store
 from servers import forwards
-from servers.admin_rows import serving
+from servers.admin.client_services import serving
 from servers.models import ClientNetwork, Host, PortForward, Route, Server, ServerHost, SplitDomain
 from tests.admin_site import errors, send, staff
 from tests.company import Company, add_host

@@ -15,8 +15,8 @@ from servers.networks import FIRST_PART
 from tests.admin_site import errors, messages, queued, send, staff
 from tests.conftest import Clock
 from users.models import Group, Organization, VpnUser
+from wgpeers.lifecycle.reaper import enforce
 from wgpeers.models import Connection, Decision, SpentKey, State
-from wgpeers.reaper import enforce
 
 SERVERS, HOSTS = "/admin/servers/server/", "/admin/servers/host/"
 

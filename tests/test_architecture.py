@@ -97,10 +97,11 @@ def test_no_django_is_imported_by(part: str) -> None:
 
 
 LOADED = "print(sorted({name.split('.')[0] for name in sys.modules} & {'core', 'users', 'wgpeers', 'vpnproject'}))"
+WORKER_MODULE = "servers.hostnet.agent.worker"
 WORKER = {
-    "without Django": f"import sys; sys.modules['django'] = None; import servers.hostnet.worker; {LOADED}",
+    "without Django": f"import sys; sys.modules['django'] = None; import {WORKER_MODULE}; {LOADED}",
     # Kombu looks whether Django's lazy texts are there; settings, models and a database are what must not be.
-    "beside Django": "import sys, servers.hostnet.worker; print(sorted({'django.conf', 'django.db'} & {*sys.modules}))",
+    "beside Django": f"import sys, {WORKER_MODULE}; print(sorted({{'django.conf', 'django.db'}} & {{*sys.modules}}))",
 }
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from tests.attack import resign, snapshot, unchanged
 from tests.company import NOW, ClientRequest, Company, HostStandIn, Identity, b64, make_request, plaintext, sign_headers
-from wgpeers.envelope import BODY_FIELDS, MAX_BODY, SHOWN_FIELDS, TEXT_FIELDS
 from wgpeers.models import Decision
+from wgpeers.protocol.envelope import BODY_FIELDS, MAX_BODY, SHOWN_FIELDS, TEXT_FIELDS
 
 FUZZ = settings(
     max_examples=50,

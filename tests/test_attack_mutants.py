@@ -15,8 +15,8 @@ from tests.attack import hire_with_own_key, resign, unchanged
 from tests.company import NOW, ClientRequest, Company, HostStandIn, Identity, make_request, open_answer, plaintext
 from tests.conftest import Clock
 from tests.test_attack_table import NEW_KEY, OLD_KEY, with_another_wg_key
-from wgpeers import envelope
 from wgpeers.models import Connection, SpentKey, State
+from wgpeers.protocol import envelope
 
 
 def refused_then_allowed(request: ClientRequest, status: int, host: HostStandIn, mutation: Any) -> None:

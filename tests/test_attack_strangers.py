@@ -17,7 +17,7 @@ from redis.connection import AbstractConnection
 from tests.attack import connect, ping, resign, unchanged
 from tests.company import ClientRequest, Company, HostStandIn, Identity, make_request, make_sync, new_wg_key
 from users.models import Organization
-from wgpeers import decisions
+from wgpeers.lifecycle import decisions
 from wgpeers.models import Connection, Decision
 
 REQUESTS: dict[str, Callable[[Identity], ClientRequest]] = {

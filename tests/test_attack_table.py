@@ -30,7 +30,7 @@ from tests.attack import (
 from tests.company import NOW, ClientRequest, Company, HostStandIn, Identity, b64, make_request, open_answer, plaintext
 from tests.conftest import Clock
 from users.models import Organization
-from wgpeers import liveness
+from wgpeers.lifecycle import liveness
 from wgpeers.models import Connection
 
 DROPPED = object()

@@ -14,9 +14,9 @@ from core import clock
 from servers import networks, routes
 from servers.models import ClientNetwork, Route, Server
 from tests.company import Company, new_wg_key
-from wgpeers import configuration
-from wgpeers.desired import state_of
+from wgpeers.fleet.desired import state_of
 from wgpeers.models import Connection, State
+from wgpeers.protocol import client_config
 
 
 def net(text: str) -> networks.Network:
@@ -93,7 +93,7 @@ def told(company: Company) -> dict[str, Any]:
     connection = Connection(user=user, server=company.server, host=company.host, state=State.OPEN, part=5)
     connection.created = clock.moment(clock.now())
     server = Server.objects.get(pk=company.server.pk)
-    return configuration.build(connection, server, company.host, new_wg_key())
+    return client_config.build(connection, server, company.host, new_wg_key())
 
 
 def names(entries: list[dict[str, Any]], net_gateway: bool = False) -> list[str]:

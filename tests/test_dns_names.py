@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servers import names
-from servers.hostnet.messages import DNS_NAME
+from servers.hostnet.agent.decoding import DNS_NAME
 from servers.hostnet.state import Dns, Split
 from servers.models import Host, Server, SplitDomain
 from tests.company import VECTORS, Company, found, new_wg_key
 from users.models import Device, Organization, VpnUser
-from wgpeers import configuration, desired, peers
+from wgpeers.fleet import desired, peers
 from wgpeers.models import Connection, State
+from wgpeers.protocol import client_config
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -273,7 +274,7 @@ def told(company: Company, **fields: object) -> tuple[list[str], list[str], list
     alice = VpnUser.objects.first() or user(company.organization, "alice")
     connection = Connection.objects.first() or connect(company, alice, "d1", "laptop", 5)
     host = Host.objects.get()
-    answer = configuration.build(connection, company.server, host, "key")
+    answer = client_config.build(connection, company.server, host, "key")
     return answer["dns_servers"], answer["search_domains"], answer["routing_domains"]
 
 

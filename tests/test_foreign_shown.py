@@ -16,8 +16,8 @@ from tests.admin_site import errors, send, staff
 from tests.company import NOW, Company
 from tests.foreign_tables import DOCKER, UFW, listing, load
 from tests.lab import PYTHON, Namespace
-from wgpeers import reports
-from wgpeers.desired import state_of
+from wgpeers.fleet import reports
+from wgpeers.fleet.desired import state_of
 
 FINDING = "ip filter FORWARD (Docker) drops <b>. To let them pass: iptables -I DOCKER-USER -i wgs+ -j ACCEPT && two"
 

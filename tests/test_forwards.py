@@ -14,7 +14,8 @@ from tests.admin_site import errors, send, staff
 from tests.company import NOW, Company, HostStandIn, add_host, make_request, plaintext
 from tests.lives import live
 from users.models import Group, Organization, VpnUser
-from wgpeers import desired, ending
+from wgpeers.fleet import desired
+from wgpeers.lifecycle import ending
 from wgpeers.models import EndReason
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from wgpeers.gateways import Gateway, choose
+from wgpeers.lifecycle.site_failover import Gateway, choose
 
 NOW = 1000.0
 HYSTERESIS = 30.0

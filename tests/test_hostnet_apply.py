@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from servers.hostnet.apply import HANDSHAKE_LIFE, Applier
-from servers.hostnet.conntrack import ConntrackError
-from servers.hostnet.firewall import FirewallError
-from servers.hostnet.routing import HostRoute
+from servers.hostnet.firewall.table import FirewallError
+from servers.hostnet.netlink.conntrack import ConntrackError
+from servers.hostnet.reconcile.apply import HANDSHAKE_LIFE, Applier
+from servers.hostnet.reconcile.desired import Gone, Wanted
+from servers.hostnet.reconcile.route_conflicts import HostRoute
 from servers.hostnet.state import AddPeer, Forward, HostState, Interface, Peer, RemovePeers, Route
-from servers.hostnet.wanted import Gone, Wanted
 from tests.hostnet_fakes import FakeFirewall, FakeFollower, FakeLinks, FakeWireGuard
 
 NOW = 1_800_000_000.0

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servers.hostnet import dns, unbound, unbound_config, unbound_control
-from servers.hostnet.records import Changes, Record, Records, line
+from servers.hostnet.dns import config, control, resolvers, unbound
+from servers.hostnet.dns.control import DnsError
+from servers.hostnet.dns.records import Changes, Record, Records, line
 from servers.hostnet.state import Dns, Interface, Peer, Split
-from servers.hostnet.unbound_control import DnsError
 from tests.lab import until
 
 ZONE = Dns("vpn", (), "", ())
@@ -103,7 +103,7 @@ def test_whatever_comes_and_goes_the_resolver_has_what_the_peers_have(
 
 
 def configured(dns: Dns, *resolvers: str, addresses: tuple[str, ...] = ("10.9.0.1/24", "fd01::1/64")) -> list[str]:
-    text = unbound_config.text(interface(dns, addresses=addresses), dns, Path("/run/x.ctl"), resolvers)
+    text = config.text(interface(dns, addresses=addresses), dns, Path("/run/x.ctl"), resolvers)
     return [line.strip() for line in text.splitlines()]
 
 
@@ -152,13 +152,13 @@ def test_a_split_domain_is_looked_up_even_where_unbound_would_answer_by_itself()
     ],
 )
 def test_reverse_zones_hold_a_network_and_no_other(network: str, zones: list[str]) -> None:
-    assert unbound_config.reverse_zones(network) == zones
+    assert config.reverse_zones(network) == zones
 
 
 @given(st.integers(8, 28), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 def test_an_address_is_in_the_reverse_zones_of_its_own_network_only(length: int, one: int, two: int) -> None:
     network = ipaddress.ip_network((one, length), strict=False)
-    zones = unbound_config.reverse_zones(str(network))
+    zones = config.reverse_zones(str(network))
     for address in (ipaddress.IPv4Address(one), ipaddress.IPv4Address(two)):
         inside = any(f".{address.reverse_pointer}".endswith(f".{zone}") for zone in zones)
         assert inside is (address in network)
@@ -170,8 +170,8 @@ def test_the_hosts_resolvers_are_read_and_nothing_else_gets_through(tmp_path: Pa
         "# nameserver 192.0.2.9\nnameserver 192.0.2.1\nnameserver\t2001:db8::1  \nnameserver fe80::1%eth0\n"
         'nameserver 1.2.3\nnameserver 192.0.2.2 # why\nnameserver 192.0.2.3"\nsearch example.org\n'
     )
-    assert unbound_config.host_resolvers(file) == ["192.0.2.1", "2001:db8::1", "fe80::1%eth0"]
-    assert unbound_config.host_resolvers(tmp_path / "none") == []
+    assert config.host_resolvers(file) == ["192.0.2.1", "2001:db8::1", "fe80::1%eth0"]
+    assert config.host_resolvers(tmp_path / "none") == []
 
 
 def test_debians_apparmor_profile_allows_the_paths() -> None:
@@ -197,27 +197,27 @@ def test_without_unbound_the_report_says_so_at_once(monkeypatch: pytest.MonkeyPa
     for name in ("CONFIGURATIONS", "SOCKETS"):
         monkeypatch.setattr(unbound, name, tmp_path / name)
     monkeypatch.setattr(unbound, "PROGRAM", tmp_path / "unbound")
-    resolvers = dns.Resolvers()
-    resolvers.follow([interface()])
-    assert resolvers.problems() == ["wgs1: no DNS for clients: unbound is not installed"]
+    followed = resolvers.Resolvers()
+    followed.follow([interface()])
+    assert followed.problems() == ["wgs1: no DNS for clients: unbound is not installed"]
     # Nor does a change raise anything, or one of an interface that has no names.
-    resolvers.change(interface(), [], [peer("a", ["alice.vpn"], "10.9.0.5")])
-    resolvers.change(interface(None), [], [peer("a", ["alice.vpn"], "10.9.0.5")])
-    resolvers.follow([interface(None)])
-    until(lambda: resolvers.problems() == [])
-    resolvers.stop()
+    followed.change(interface(), [], [peer("a", ["alice.vpn"], "10.9.0.5")])
+    followed.change(interface(None), [], [peer("a", ["alice.vpn"], "10.9.0.5")])
+    followed.follow([interface(None)])
+    until(lambda: followed.problems() == [])
+    followed.stop()
     assert not (tmp_path / "CONFIGURATIONS").exists()
 
 
 def test_a_resolver_that_does_not_answer_is_an_error_in_words(tmp_path: Path) -> None:
     with pytest.raises(DnsError, match=r"does not answer on .*none.ctl \(No such file"):
-        unbound_control.add(tmp_path / "none.ctl", ["alice.vpn. 1 IN A 10.9.0.5"])
-    assert not unbound_control.reachable(tmp_path / "none.ctl")
+        control.add(tmp_path / "none.ctl", ["alice.vpn. 1 IN A 10.9.0.5"])
+    assert not control.reachable(tmp_path / "none.ctl")
 
 
 def test_nothing_to_say_asks_nothing(tmp_path: Path) -> None:
-    unbound_control.add(tmp_path / "none.ctl", Changes().lines())
-    unbound_control.remove(tmp_path / "none.ctl", [])
+    control.add(tmp_path / "none.ctl", Changes().lines())
+    control.remove(tmp_path / "none.ctl", [])
 
 
 def test_a_record_is_written_as_in_a_zone_file() -> None:

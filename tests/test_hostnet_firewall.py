@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servers.hostnet.firewall import Firewall, FirewallError, ruleset
-from servers.hostnet.forwards import Forwards
-from servers.hostnet.reach import Reach
-from servers.hostnet.spans import Network, mapped, most_specific
+from servers.hostnet.firewall.intervals import Network, mapped, most_specific
+from servers.hostnet.firewall.port_forwards import Forwards
+from servers.hostnet.firewall.route_policy import Reach
+from servers.hostnet.firewall.table import Firewall, FirewallError, ruleset
 from servers.hostnet.state import Forward, Interface, Peer, Route
 
 RED = Interface("wgs1", "red", 51820, ("10.9.0.1/24",), 0, False, 360, (Route("10.0.0.0/8", False),), ())

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from servers.hostnet import foreign, legacy
-from servers.hostnet.firewall import FirewallError
-from servers.hostnet.foreign import Foreign
-from servers.hostnet.foreign_advice import Finding
-from servers.hostnet.foreign_packets import Case, Exits, cases
-from servers.hostnet.matching import Packet
+from servers.hostnet.firewall.table import FirewallError
+from servers.hostnet.foreign import iptables_legacy, manager
+from servers.hostnet.foreign.advice import Finding
+from servers.hostnet.foreign.evaluate import Ruleset, Verdict
+from servers.hostnet.foreign.manager import Foreign
+from servers.hostnet.foreign.match import Packet
+from servers.hostnet.foreign.packets import Case, Exits, cases
 from servers.hostnet.state import Dns, Forward, Interface, Peer
-from servers.hostnet.verdicts import Ruleset, Verdict
 from tests.foreign_tables import (
     DOCKER,
     DOCKER_28,
@@ -43,7 +43,7 @@ from tests.lab import Namespace
 
 pytestmark = pytest.mark.host
 
-LOOK = foreign.look
+LOOK = manager.look
 DROP = {"drop": None}
 SIX = dataclasses.replace(ONE, addresses=("fd01::1/64",))
 
@@ -438,7 +438,7 @@ def test_what_did_not_change_is_not_worked_out_again(machine: Machine, monkeypat
         looked.append(1)
         return LOOK(ruleset, needed)
 
-    monkeypatch.setattr(foreign, "look", look)
+    monkeypatch.setattr(manager, "look", look)
     tool = machine.foreign
     for let_pass, times in ((False, 1), (False, 1), (True, 1), (True, 2), (True, 2), (False, 2), (False, 2)):
         tool.settle([ONE], WEB_PORT, let_pass=let_pass)
@@ -594,7 +594,7 @@ LEGACY = ":INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n-A FORWARD -i docker0 -j ACC
 
 def legacy_findings(saved: str) -> list[str]:
     exits = Exits([(ipaddress.ip_network("0.0.0.0/0"), 0, "wan")])
-    return legacy.findings("iptables-legacy", saved, cases([ONE], WEB_PORT, exits))
+    return iptables_legacy.findings("iptables-legacy", saved, cases([ONE], WEB_PORT, exits))
 
 
 def test_legacy_tables_that_drop_are_told_of() -> None:
@@ -671,7 +671,7 @@ def test_ten_thousand_rules_for_single_addresses_are_looked_at_in_good_time(amon
     servers = [dataclasses.replace(ONE, name=f"wgs{n}", port=51820 + n) for n in range(20)]
     exits = Exits([(ipaddress.ip_network("0.0.0.0/0"), 0, "wan")])
     began = time.process_time()
-    assert len(foreign.look(Ruleset.parse(text), cases(servers, WEB_PORT, exits))) == among
+    assert len(manager.look(Ruleset.parse(text), cases(servers, WEB_PORT, exits))) == among
     assert time.process_time() - began < 2
 
 
@@ -686,5 +686,5 @@ def test_a_large_list_of_blocked_addresses_is_looked_at_in_good_time() -> None:
     servers = [dataclasses.replace(ONE, name=f"wgs{n}", port=51820 + n) for n in range(5)]
     exits = Exits([(ipaddress.ip_network("0.0.0.0/0"), 0, "wan")])
     began = time.process_time()
-    assert foreign.look(Ruleset.parse(text), cases(servers, WEB_PORT, exits)) == []
+    assert manager.look(Ruleset.parse(text), cases(servers, WEB_PORT, exits)) == []
     assert time.process_time() - began < 2

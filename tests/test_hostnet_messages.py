@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servers.hostnet.messages import ADD_PEER, FULL_STATE, REMOVE_PEERS, SHOW_PLAN, BadMessage, Message, read
+from servers.hostnet.agent.decoding import ADD_PEER, FULL_STATE, REMOVE_PEERS, SHOW_PLAN, BadMessage, Message, read
 from servers.hostnet.state import (
     AddPeer,
     Dns,

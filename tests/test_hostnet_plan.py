@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from servers.hostnet.carry import Carrier, Failures
-from servers.hostnet.plan import (
+from servers.hostnet.reconcile.describe import describe, intend
+from servers.hostnet.reconcile.desired import Wanted
+from servers.hostnet.reconcile.executor import Carrier, Failures
+from servers.hostnet.reconcile.plan import (
     AddAddress,
     AddRoute,
     CreateInterface,
@@ -26,11 +28,9 @@ from servers.hostnet.plan import (
     mtu_of,
     plan,
 )
-from servers.hostnet.routing import HostRoute, conflicts
+from servers.hostnet.reconcile.route_conflicts import HostRoute, conflicts
 from servers.hostnet.state import HostState, Interface, Peer
-from servers.hostnet.wanted import Wanted
 from servers.hostnet.wireguard.base import Device, PeerChange, SeenPeer
-from servers.hostnet.words import describe, intend
 from tests.hostnet_fakes import FakeFirewall, FakeLinks, FakeWireGuard
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servers.hostnet.channel import Channel
-from servers.hostnet.probes import IN_A_ROW, INTERVAL, LIMIT, MOST_TCP, REPEAT, Health, Prober, Target
+from servers.hostnet.agent.channel import Channel
+from servers.hostnet.probes.prober import IN_A_ROW, INTERVAL, LIMIT, MOST_TCP, REPEAT, Health, Prober, Target
 from servers.hostnet.state import Interface, Peer, Probe
 
 RED = Interface("wgs1", "red", 51820, ("10.9.0.1/24", "fd09::1/64"), 0, False, 360, (), ())

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from servers.hostnet.apply import HANDSHAKE_LIFE, Applier
-from servers.hostnet.channel import Beat, Channel
-from servers.hostnet.pulse import ALONE_AFTER, HELLO_EVERY, INTERVAL, SWEEP_EVERY, Pulse
+from servers.hostnet.agent.channel import Beat, Channel
+from servers.hostnet.agent.heartbeat import ALONE_AFTER, HELLO_EVERY, INTERVAL, SWEEP_EVERY, Pulse
+from servers.hostnet.reconcile.apply import HANDSHAKE_LIFE, Applier
+from servers.hostnet.reconcile.desired import Wanted
 from servers.hostnet.state import HostState, Interface, Peer
-from servers.hostnet.wanted import Wanted
 from tests.hostnet_fakes import FakeFirewall, FakeLinks, FakeWireGuard
 
 ALICE = Peer("alice", 5, "alice-key", ("10.9.0.2/32",))

@@ -22,8 +22,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from servers.hostnet.reconcile.desired import Wanted
 from servers.hostnet.state import AddPeer, HostState, Interface, Peer, RemovePeers
-from servers.hostnet.wanted import Wanted
 from servers.hostnet.wireguard.base import PeerChange
 from tests.hostnet_fakes import FakeLinks, FakeWireGuard
 

@@ -11,13 +11,13 @@ from django.core.management import CommandError, call_command
 
 from core.redis_store import StoreDown, store
 from servers import heartbeats
-from servers.hostnet import messages
+from servers.hostnet.agent import decoding
 from servers.hostnet.state import ShowPlan
 from servers.models import Host
 from tests.company import Company, HostStandIn
 from tests.lives import messages as waiting
 from tests.lives import queued
-from wgpeers import desired
+from wgpeers.fleet import desired
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_lines_of_the_host_are_printed(company: Company, named: Any) -> None:
         assert hostplan(named(company.host)) == "wgs1: make the interface\nwgs1: add address 10.9.0.1/24\n"
     ((task, message),) = host.messages
     # The whole wanted state, for the run that is alive, in the form that a host takes.
-    read = messages.read(task, message, company.host.public_id)
+    read = decoding.read(task, message, company.host.public_id)
     assert isinstance(read, ShowPlan)
     state = desired.state_of(company.host.pk)
     assert state is not None

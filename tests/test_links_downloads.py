@@ -21,8 +21,8 @@ from tests.attack import second_server, unchanged
 from tests.company import NOW, Company
 from tests.conftest import Clock
 from users.models import Organization, VpnUser
-from wgpeers import links
 from wgpeers.models import ProfileLink
+from wgpeers.profiles import links
 
 HOUR = 3600
 

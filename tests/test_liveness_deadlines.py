@@ -10,7 +10,7 @@ from core.redis_store import StoreDown, store
 from tests.company import NOW, Company, HostStandIn, found, make_request, open_answer, plaintext
 from tests.conftest import Clock
 from tests.lives import live, many, reasons, with_fresh_marker
-from wgpeers import liveness, reaper
+from wgpeers.lifecycle import liveness, reaper
 from wgpeers.models import Connection, State
 
 TIMEOUT = 360

@@ -19,8 +19,8 @@ from tests.conftest import Clock
 from users import certificates
 from users.factors.pin import hash_pin
 from users.models import Group, Organization, VpnUser
-from wgpeers import profile
-from wgpeers.errors import Refusal
+from wgpeers.profiles import content
+from wgpeers.protocol.errors import Refusal
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_full_profile(company: Company, user: VpnUser, alice: Identity, settin
     settings.API_URLS = ["https://192.0.2.10", "https://vpn.example.com:8443", "https://[2001:db8::1]:8443"]
     Organization.objects.update(ca_certificate=certificates.make_ca("Acme", another_rsa_key(), moment(NOW)))
     user.organization.refresh_from_db()
-    header, lines, blocks = read(profile.full(user, company.server))
+    header, lines, blocks = read(content.full(user, company.server))
     assert {name: type(header[name]) for name in HEADER} == HEADER
     assert header["password_mode"] is None
     assert header["geo_sort"] is None
@@ -152,7 +152,7 @@ def test_a_full_profile(company: Company, user: VpnUser, alice: Identity, settin
 def test_each_full_profile_is_for_a_device_of_its_own(company: Company, user: VpnUser) -> None:
     names = {}
     for _ in range(3):
-        _, lines, _ = read(profile.full(user, company.server))
+        _, lines, _ = read(content.full(user, company.server))
         (device,) = [line.split()[2] for line in lines if line.startswith("setenv UV_ID ")]
         (name,) = [line.split()[2] for line in lines if line.startswith("setenv UV_NAME ")]
         assert re.fullmatch(r"[0-9a-f]{32}", device)
@@ -163,7 +163,7 @@ def test_each_full_profile_is_for_a_device_of_its_own(company: Company, user: Vp
 def test_no_text_of_an_admin_breaks_out_of_the_header(company: Company, user: VpnUser) -> None:
     message = "one\ntwo\r#}\nremote evil.example 443 udp\n<key>\u2028\x85 é"
     Server.objects.update(pre_connect_message=message, name="a</ca>b")
-    header, lines, blocks = read(profile.full(user, Server.objects.get()))
+    header, lines, blocks = read(content.full(user, Server.objects.get()))
     assert header["pre_connect_msg"] == message
     assert not any("evil" in line for line in lines)
     assert set(blocks) == {"cert", "key"}
@@ -172,7 +172,7 @@ def test_no_text_of_an_admin_breaks_out_of_the_header(company: Company, user: Vp
 def test_no_profile_before_the_key_is_made(company: Company, user: VpnUser) -> None:
     user.certificate = ""
     with pytest.raises(Refusal) as refused:
-        profile.full(user, company.server)
+        content.full(user, company.server)
     assert (refused.value.status, refused.value.retry_after > 0) == (503, True)
 
 
@@ -184,7 +184,7 @@ def test_an_unchanged_profile(alice: Identity) -> None:
 
 def test_a_synced_profile_has_no_secret(company: Company, user: VpnUser, alice: Identity) -> None:
     header, _, blocks = read(synced(alice)["conf"])
-    full_header, _, full_blocks = read(profile.full(user, company.server))
+    full_header, _, full_blocks = read(content.full(user, company.server))
     assert full_header == header | {"sync_token": alice.token, "sync_secret": alice.secret}
     assert "key" not in blocks
     assert blocks == {name: pem for name, pem in full_blocks.items() if name != "key"}

@@ -25,8 +25,8 @@ from tests.company import (
     plaintext,
 )
 from users.models import Device
-from wgpeers import connect as connecting
-from wgpeers import liveness
+from wgpeers.lifecycle import connect as connecting
+from wgpeers.lifecycle import liveness
 from wgpeers.models import Connection, EndReason, SpentKey, State
 
 

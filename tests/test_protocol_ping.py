@@ -17,9 +17,9 @@ from tests.attack import at_server, connect, ping, pinged, second_server, unchan
 from tests.company import NOW, Company, HostStandIn, Identity, make_request, make_sync, new_wg_key, plaintext
 from tests.conftest import Clock
 from users.models import Organization, VpnUser
-from wgpeers import connect as connecting
-from wgpeers import liveness
-from wgpeers import ping as pings
+from wgpeers.lifecycle import connect as connecting
+from wgpeers.lifecycle import liveness
+from wgpeers.lifecycle import ping as pings
 from wgpeers.models import Connection, Decision
 
 
@@ -222,12 +222,12 @@ def test_redis_lost_during_a_connect_leaves_nothing_half_made(
     alice: Identity, host: HostStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from core.redis_store import StoreDown
-    from wgpeers import hosts
+    from wgpeers.fleet import messages
 
     def down(*_: Any) -> bool:
         raise StoreDown
 
-    monkeypatch.setattr(hosts, "add_and_wait", down)
+    monkeypatch.setattr(messages, "add_and_wait", down)
     assert make_request(alice).send().status_code == 503
     assert not Connection.objects.exclude(state="ended").exists()
 

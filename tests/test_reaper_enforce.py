@@ -13,7 +13,8 @@ from tests.company import NOW, Company, HostStandIn, add_host, found, make_reque
 from tests.conftest import Clock
 from tests.lives import live, messages, queued, reasons
 from users.models import Group, Organization, VpnUser
-from wgpeers import reaper, tasks
+from wgpeers import tasks
+from wgpeers.lifecycle import reaper
 from wgpeers.models import Connection, Decision, State
 
 

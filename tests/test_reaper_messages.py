@@ -21,7 +21,9 @@ from servers.models import Host, Route, Server, ServerHost
 from tests.company import NOW, Company, HostStandIn, add_host, make_request, plaintext
 from tests.lives import live, messages, queued
 from users.models import Organization
-from wgpeers import desired, ending, tasks
+from wgpeers import tasks
+from wgpeers.fleet import desired
+from wgpeers.lifecycle import ending
 from wgpeers.models import Connection, EndReason, SpentKey, State
 
 

@@ -14,7 +14,9 @@ from servers.models import Host, ServerHost
 from tests.company import NOW, Company, add_host, found, new_wg_key
 from tests.conftest import Clock
 from tests.lives import live, many, messages, queued, reasons, with_fresh_marker
-from wgpeers import reaper, reports, tasks
+from wgpeers import tasks
+from wgpeers.fleet import reports
+from wgpeers.lifecycle import reaper
 from wgpeers.models import Connection, Decision, State
 
 TIMEOUT = 360

@@ -16,7 +16,8 @@ from tests.company import NOW, Company, HostStandIn, found, make_request, open_a
 from tests.conftest import Clock
 from tests.lives import live, many, messages, reasons, with_fresh_marker
 from tests.together import together
-from wgpeers import ending, liveness, reaper, tasks
+from wgpeers import tasks
+from wgpeers.lifecycle import ending, liveness, reaper
 from wgpeers.models import Connection, Decision, EndReason, SpentKey, State
 
 TIMEOUT = 360
@@ -132,7 +133,7 @@ def test_half_an_end_is_no_end(company: Company, monkeypatch: pytest.MonkeyPatch
         raise DatabaseError("no decision today")
 
     with monkeypatch.context() as broken:
-        broken.setattr("wgpeers.decisions.record_end", fail)
+        broken.setattr("wgpeers.lifecycle.decisions.record_end", fail)
         assert reaper.sweep(NOW + TIMEOUT) == 0
     row.refresh_from_db()
     assert row.state == State.OPEN

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from vpnproject.runner import checks, network
-from vpnproject.runner.words import Progress
+from vpnproject.runner.console import Progress
 
 PROJECT = Path(__file__).resolve().parent.parent
 

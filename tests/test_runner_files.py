@@ -10,7 +10,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from vpnproject.runner import files
-from vpnproject.runner.words import RunError
+from vpnproject.runner.console import RunError
 
 
 def mode(path: Path) -> int:

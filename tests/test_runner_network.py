@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from vpnproject.runner import network
-from vpnproject.runner.words import RunError
+from vpnproject.runner.console import RunError
 
 V4, V6 = ipaddress.ip_address("198.51.100.7"), ipaddress.ip_address("2606:4700::7")
 

@@ -14,7 +14,7 @@ import pytest
 from supervisor.options import ServerOptions
 
 from vpnproject.runner import programs
-from vpnproject.runner.words import RunError
+from vpnproject.runner.console import RunError
 
 PROJECT = Path(__file__).resolve().parent.parent
 INTERNET_FACING = ("web", "gateway")

@@ -62,7 +62,7 @@ for module in sys.argv[1:]:
         ("vpnproject.wsgi", "vpnproject.urls"),
         ("vpnproject.wsgi_gateway", "vpnproject.urls_gateway"),
         ("vpnproject.celery", "kombu.transport.redis", "celery.bin.worker", "celery.bin.beat"),
-        ("servers.hostnet.worker", "servers.hostnet.wireguard.choose", "kombu.transport.redis"),
+        ("servers.hostnet.agent.worker", "servers.hostnet.wireguard.choose", "kombu.transport.redis"),
         ("granian.cli",),
         ("supervisor.supervisord", "vpnproject.runner.start"),
     ],

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from vpnproject.runner.console import Progress, RunError
 from vpnproject.runner.supervise import State
 from vpnproject.runner.watch import MOST_DEATHS, Watch
-from vpnproject.runner.words import Progress, RunError
 
 
 class StandIn:

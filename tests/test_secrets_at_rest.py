@@ -22,8 +22,8 @@ from tests.company import NOW, Company, found
 from tests.conftest import Clock
 from tests.people import TOTP_SECRET, enrol
 from users.models import Organization, VpnUser
-from wgpeers import links
 from wgpeers.models import ProfileLink
+from wgpeers.profiles import links
 
 OLD, NEW = Fernet.generate_key(), Fernet.generate_key()
 PLAIN = ["the-token", "the-sync-secret", "the-private-key", TOTP_SECRET, "the-ca-key", "the-box-key"]

@@ -19,8 +19,9 @@ from core.redis_store import store
 from tests.company import NOW, VECTORS, Company, HostStandIn, Identity, make_request, plaintext
 from tests.people import TOTP_SECRET, an_attempt, code_at, enrol
 from users.models import RememberedPass, VpnUser
-from wgpeers import accounts, envelope
+from wgpeers.lifecycle import accounts
 from wgpeers.models import Connection, Decision
+from wgpeers.protocol import envelope
 
 PIN = "2468135"
 TOKEN = "factor-token-of-the-client"

@@ -171,7 +171,7 @@ def test_a_new_device_takes_over_without_multi_device(
 def test_a_dynamic_address_returns_to_the_pool_with_the_end_of_its_connection(
     company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]
 ) -> None:
-    from wgpeers.connect import disconnect
+    from wgpeers.lifecycle.connect import disconnect
 
     company.server.multi_device = True
     company.server.save()

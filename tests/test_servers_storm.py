@@ -17,9 +17,10 @@ from tests.company import NOW, Company, HostStandIn, Identity, add_host, make_re
 from tests.lives import with_fresh_marker
 from tests.together import together
 from users.models import VpnUser
-from wgpeers import desired, reaper
+from wgpeers.fleet import desired
+from wgpeers.lifecycle import reaper
+from wgpeers.lifecycle.reaper import enforce
 from wgpeers.models import Connection, SpentKey, State
-from wgpeers.reaper import enforce
 
 ROUNDS = 12
 

@@ -12,8 +12,8 @@ from nacl.public import PrivateKey
 from core.crypto import Secret
 from tests.company import NOW, VECTORS, ClientRequest, Company, HostStandIn, open_answer, vector_user
 from tests.conftest import Clock
-from wgpeers import envelope
-from wgpeers.envelope import Credentials
+from wgpeers.protocol import envelope
+from wgpeers.protocol.envelope import Credentials
 
 REQUESTS = [name for name, case in VECTORS.items() if isinstance(case, dict) and "rsa_digest_hex" in case]
 CREDENTIALS = ("sync_token", "sync_secret", "user_public_key", "server_box_private_key")

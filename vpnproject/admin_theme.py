@@ -41,7 +41,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_SYMBOL": "vpn_lock",
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
-    "DASHBOARD_CALLBACK": "wgpeers.admin_dashboard.dashboard",
+    "DASHBOARD_CALLBACK": "wgpeers.admin.dashboard.dashboard",
     "LOGIN": {"form": "vpnproject.sign_in.SignInForm"},
     "SCRIPTS": [lambda request: static("core/admin.js")],
     "SIDEBAR": {

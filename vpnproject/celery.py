@@ -1,4 +1,4 @@
-"""The control side's Celery app. Hosts have one of their own (servers.hostnet.worker)."""
+"""The control side's Celery app. Hosts have one of their own (servers.hostnet.agent.worker)."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ STORAGES = {
 REDIS_URL = env.redis_url(f"unix://{VAR / 'redis.sock'}?db=0")
 CELERY_BROKER_URL = env.celery_broker(REDIS_URL)
 
-# The connect API authenticates by its own envelope, never by a session; see wgpeers.envelope.
+# The connect API authenticates by its own envelope, never by a session; see wgpeers.protocol.envelope.
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": [],

@@ -17,7 +17,8 @@ from servers.hostnet.state import HostState
 from servers.models import Host
 from users.models import RememberedPass
 
-from . import desired, gateways, hosts, reaper, reports
+from .fleet import desired, messages, reports
+from .lifecycle import reaper, site_failover
 from .models import Decision, ProfileLink
 
 log = logging.getLogger(__name__)
@@ -29,14 +30,14 @@ def converge(host_id: int) -> None:
     state = desired.state_of(host_id)
     host = Host.objects.filter(pk=host_id).first()
     if state is not None and host is not None:
-        hosts.send_full_state(host, state)
+        messages.send_full_state(host, state)
 
 
 @task("wgpeers.dismiss")
 def dismiss(public_id: str, version: int, boot: str) -> None:
     """Have a host whose row was deleted take all its tunnels down."""
     nothing = HostState(public_id, version, boot, settings.GATEWAY_PORT, ())
-    hosts.send_full_state(Host(public_id=public_id), nothing)
+    messages.send_full_state(Host(public_id=public_id), nothing)
 
 
 @task("wgpeers.converge_all")
@@ -67,7 +68,7 @@ def take_reports() -> None:
 def sweep() -> None:
     now = clock.now()
     _revoke(now)
-    gateways.settle_all(now)
+    site_failover.settle_all(now)
 
 
 def _revoke(now: float) -> None:
@@ -86,7 +87,7 @@ def enforce() -> None:
     now = clock.now()
     reaper.enforce(now)
     # An edit may have given a network to another user, or taken it from whoever served it.
-    gateways.settle_all(now)
+    site_failover.settle_all(now)
 
 
 @task("wgpeers.prune")

@@ -2,7 +2,8 @@
 
 from django.urls import re_path
 
-from . import link_views, views
+from . import views
+from .profiles import views as profile_views
 
 ID = r"[A-Za-z0-9]{1,64}"
 THREE_IDS = rf"(?P<organization>{ID})/(?P<user>{ID})/(?P<server>{ID})"
@@ -13,10 +14,10 @@ api_patterns = [
     re_path(rf"^key/wg/{THREE_IDS}$", views.WireGuardView.as_view()),
     re_path(rf"^key/wg_wait/{THREE_IDS}$", views.ConnectView.as_view()),
     sync,
-    re_path(rf"^key/(?P<key_id>{ID})\.(?P<kind>tar|zip)$", link_views.archive),
-    re_path(rf"^key/(?P<key_id>{ID})/(?P<server_id>{ID})\.key$", link_views.one_profile),
-    re_path(rf"^ku/(?P<short_id>{ID})$", link_views.import_profiles),
-    re_path(rf"^k/(?P<short_id>{ID})$", link_views.page),
+    re_path(rf"^key/(?P<key_id>{ID})\.(?P<kind>tar|zip)$", profile_views.archive),
+    re_path(rf"^key/(?P<key_id>{ID})/(?P<server_id>{ID})\.key$", profile_views.one_profile),
+    re_path(rf"^ku/(?P<short_id>{ID})$", profile_views.import_profiles),
+    re_path(rf"^k/(?P<short_id>{ID})$", profile_views.page),
     re_path(r"^(?:key|ku|k)/", views.not_found),
 ]
 gateway_patterns = [

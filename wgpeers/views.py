@@ -22,9 +22,11 @@ from servers.policy import policy_of
 from users.authorize import Allowed, NeedsMore, Refused, authorize
 from users.factors.base import Attempt
 
-from . import accounts, configsync, connect, decisions, envelope
-from .errors import Refusal
-from .ping import ping
+from .lifecycle import accounts, connect, decisions
+from .lifecycle.ping import ping
+from .profiles import sync
+from .protocol import envelope
+from .protocol.errors import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -211,4 +213,4 @@ class SyncView(ClientView):
         envelope.open_get(signed, accounts.credentials_of(account), now, settings.CLOCK_WINDOW)
         if account is None:
             raise Refusal("unauthorized", "not authorized")
-        return json_response(configsync.sync(account, sync_hash))
+        return json_response(sync.sync(account, sync_hash))

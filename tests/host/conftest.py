@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from servers.hostnet.messages import SHOW_PLAN
+from servers.hostnet.agent.decoding import SHOW_PLAN
 from servers.hostnet.state import HostState, Interface, Peer, Route, ShowPlan, to_json
 from tests.host.control import Control
 from tests.lab import PYTHON, KeyPair, Lab, Machine, RedisServer, Tunnel, ended_afterwards, until
@@ -75,7 +75,7 @@ class World:
         self.greet()
 
     def launch(self) -> None:
-        start = (PYTHON, "-m", "servers.hostnet.worker")
+        start = (PYTHON, "-m", "servers.hostnet")
         self.worker = self.host.start(*start, env=self.environment(), log=self.log)
 
     def greet(self) -> dict[str, object]:

@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from servers.hostnet.firewall import Firewall
-from servers.hostnet.links import Links
+from servers.hostnet.firewall.table import Firewall
+from servers.hostnet.netlink.links import Links
 from servers.hostnet.state import Forward, Interface, Peer
 from tests.lab import PATIENCE, KeyPair, Lab, Machine, Tunnel
 

@@ -23,8 +23,9 @@ from tests.lab import PATIENCE, Echo, Lab, Machine, Pinger, RedisServer, until
 from tests.stack import BACKEND, Stack, WgPeer
 from users import certificates
 from users.models import Organization, VpnUser
-from wgpeers import links, liveness
+from wgpeers.lifecycle import liveness
 from wgpeers.models import Connection, State
+from wgpeers.profiles import links
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from servers.hostnet import conntrack
-from servers.hostnet.channel import REPORTS_KEPT, Beat, Channel
-from servers.hostnet.firewall import Firewall, FirewallError
-from servers.hostnet.links import LinkError, Links
-from servers.hostnet.plan import SeenLink
+from servers.hostnet.agent.channel import REPORTS_KEPT, Beat, Channel
+from servers.hostnet.firewall.table import Firewall, FirewallError
+from servers.hostnet.netlink import conntrack
+from servers.hostnet.netlink.links import LinkError, Links
+from servers.hostnet.reconcile.plan import SeenLink
 from servers.hostnet.state import Interface, Route
 from tests.lab import Lab, Machine, RedisServer
 

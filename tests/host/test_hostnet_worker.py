@@ -254,7 +254,7 @@ def test_cleanup_leaves_nothing_even_after_sigkill(world: World) -> None:
     host = world.host
     assert "wgs1" in host.ip("link")
     settings = [f"{name}={value}" for name, value in world.environment().items()]
-    host.run("env", *settings, PYTHON, "-m", "servers.hostnet.worker", "--cleanup")
+    host.run("env", *settings, PYTHON, "-m", "servers.hostnet", "--cleanup")
     assert "wgs" not in host.ip("link")
     assert "wgvpn" not in host.run("nft", "list", "tables").stdout
     assert not [pid for pid in host.processes() if b"wireguard-go" in Path(f"/proc/{pid}/cmdline").read_bytes()]

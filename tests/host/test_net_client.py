@@ -14,7 +14,7 @@ from servers.models import Route
 from tests.host.test_end_to_end import World, world
 from tests.lab import Echo, Machine, until
 from tests.stack import WgPeer
-from wgpeers import ending
+from wgpeers.lifecycle import ending
 from wgpeers.models import EndReason
 
 __all__ = ["world"]

@@ -18,7 +18,7 @@ from tests.host.test_end_to_end import World, build, environment
 from tests.lab import Echo, Lab, Machine, RedisServer
 from tests.stack import Stack, WgPeer
 from users.models import VpnUser
-from wgpeers import connect
+from wgpeers.lifecycle import connect
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from servers.hostnet import unbound, unbound_control
+from servers.hostnet.dns import control, unbound
 from servers.hostnet.state import Dns, RemovePeers, Split
 from tests.dnsclient import NOERROR, NXDOMAIN, SERVFAIL, Answer, dns_server, lookup, reverse
 from tests.host.conftest import World
@@ -202,11 +202,11 @@ def test_a_plan_says_what_would_change_of_the_names(scene: Scene) -> None:
     world = scene.world
     until(lambda: world.ask_plan(world.state()) == {"lines": []})
     running = Path(f"/proc/{scene.host.pid}/root{unbound.socket_path('wgs1')}")
-    unbound_control.remove(running, ["bob.acme.vpn."])
-    unbound_control.add(running, ["stranger.acme.vpn. 1 IN A 10.9.0.77"])
+    control.remove(running, ["bob.acme.vpn."])
+    control.add(running, ["stranger.acme.vpn. 1 IN A 10.9.0.77"])
     assert world.ask_plan(world.state()) == {"lines": ["wgs1: DNS records to add: 2, to remove: 1"]}
-    unbound_control.remove(running, ["stranger.acme.vpn."])
-    unbound_control.add(running, ["bob.acme.vpn. 1 IN A 10.9.0.12", "bob.acme.vpn. 1 IN AAAA fd01::12"])
+    control.remove(running, ["stranger.acme.vpn."])
+    control.add(running, ["bob.acme.vpn. 1 IN A 10.9.0.12", "bob.acme.vpn. 1 IN AAAA fd01::12"])
     before = world.interfaces["one"]
     for dns, words in (
         (None, "wgs1: end its DNS server"),
@@ -407,7 +407,7 @@ def test_cleanup_leaves_no_unbound_of_ours_and_touches_no_other(scene: Scene, tm
     with dns_server(world.host, "127.0.0.9", WORLDWIDE, tmp_path):
         world.kill_worker()
         assert len(scene.serving()) == 2
-        cleanup = (PYTHON, "-m", "servers.hostnet.worker", "--cleanup")
+        cleanup = (PYTHON, "-m", "servers.hostnet", "--cleanup")
         world.host.run("env", "HOSTNET_BACKEND=userspace", *cleanup)
         assert scene.serving() == []
         assert lookup(world.host, "127.0.0.9", "www.example.org") == known("192.0.2.80")
@@ -420,7 +420,7 @@ def test_cleanup_leaves_no_unbound_of_ours_and_touches_no_other(scene: Scene, tm
 LOAD = """
 import sys, time
 from servers.hostnet import unbound, unbound_config, unbound_control
-from servers.hostnet.records import Records
+from servers.hostnet.dns.records import Records
 from servers.hostnet import unbound, unbound_control
 from servers.hostnet.state import Dns, Interface, Peer
 dns = Dns("vpn", ("192.0.2.1",), "", ())

@@ -7,7 +7,7 @@ import pytest
 from tests.dnsclient import NOERROR, NXDOMAIN, Answer, lookup
 from tests.host.test_end_to_end import World, world  # noqa: F401
 from tests.lab import until
-from wgpeers import ending
+from wgpeers.lifecycle import ending
 from wgpeers.models import Connection, EndReason, State
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]

@@ -212,7 +212,7 @@ def test_cleanup_leaves_nothing_of_ours(scene: Scene) -> None:
     assert "wgvpn" in listing(world.host)
     world.kill_worker()
     settings = [f"{key}={value}" for key, value in world.environment().items()]
-    world.host.run("env", *settings, PYTHON, "-m", "servers.hostnet.worker", "--cleanup")
+    world.host.run("env", *settings, PYTHON, "-m", "servers.hostnet", "--cleanup")
     assert listing(world.host) == before
     assert "wgvpn" not in world.host.run("nft", "list", "ruleset").stdout
     world.launch()

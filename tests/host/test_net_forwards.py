@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from servers.hostnet import conntrack
+from servers.hostnet.netlink import conntrack
 from servers.hostnet.state import Forward, Interface, Route
 from tests.host.firewalled import WEB_PORT, FirewalledHost
 from tests.lab import PATIENCE, Echo, Lab, Machine

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from servers.hostnet.links import LinkError, Links
-from servers.hostnet.plan import Seen
-from servers.hostnet.routing import HostRoute
+from servers.hostnet.netlink.links import LinkError, Links
+from servers.hostnet.reconcile.plan import Seen
+from servers.hostnet.reconcile.route_conflicts import HostRoute
 from tests.lab import Lab, Machine
 
 pytestmark = pytest.mark.host

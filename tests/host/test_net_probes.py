@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from servers.hostnet.channel import Channel
-from servers.hostnet.probe_sockets import Sockets
-from servers.hostnet.probes import IN_A_ROW, INTERVAL, Prober, Target
+from servers.hostnet.agent.channel import Channel
+from servers.hostnet.probes.prober import IN_A_ROW, INTERVAL, Prober, Target
+from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.state import Interface, Peer, Probe
 from tests.lab import until
 

@@ -35,7 +35,7 @@ KNOWN_BY = {
     "control": "control@",
     "keys": "keys@",
     "beat": "--schedule",
-    "host": "servers.hostnet.worker",
+    "host": "servers.hostnet",
 }
 
 

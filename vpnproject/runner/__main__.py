@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from . import checks, network
+from .console import Progress, RunError
 from .files import check_path
-from .words import Progress, RunError
 
 PROJECT = Path(__file__).resolve().parents[2]
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import firewalls, network, processes
+from .console import Progress, RunError
 from .files import check_path, open_to_others, read_json, read_settings
-from .words import Progress, RunError
 
 Grade = Literal["ok", "note", "wrong"]
 PACKAGES = Path(__file__).with_name("debian-run.txt")

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .console import RunError
 from .programs import Site, base_environment, django_environment
-from .words import RunError
 
 STEP_WITHIN = 180.0
 LOG = "bootstrap.log"
@@ -81,7 +81,7 @@ def cleanup_host(site: Site, environment: dict[str, str]) -> str:
     """Let the host side take down every tunnel and rule of ours. Returns what went wrong, in words."""
     try:
         done = subprocess.run(
-            [str(site.python), "-m", "servers.hostnet.worker", "--cleanup"],
+            [str(site.python), "-m", "servers.hostnet", "--cleanup"],
             cwd=site.project,
             env=environment,
             stdin=subprocess.DEVNULL,

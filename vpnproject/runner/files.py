@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .words import RunError
+from .console import RunError
 
 # The longest path of a unix socket is 107 bytes (Linux, sockaddr_un); "supervisor.sock" is our longest name.
 LONGEST_VAR = 107 - len("/supervisor.sock")

@@ -19,7 +19,7 @@ def in_the_way(project: Path, gateway_port: int) -> list[str]:
 
     Raise ``RuntimeError`` with the reason if that cannot be found out.
     """
-    foreign, state = _hostnet(project, "foreign"), _hostnet(project, "state")
+    foreign, state = _hostnet(project, "foreign.manager"), _hostnet(project, "state")
     interfaces = [
         # Which routes a server has is not known here: one that sends everything stands for all.
         state.Interface(name, name, port, tuple(addresses), 0, True, 360, (), (), restrict=False)

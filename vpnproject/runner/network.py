@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .words import RunError
+from .console import RunError
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 

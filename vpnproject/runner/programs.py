@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .console import RunError
 from .processes import MARK
-from .words import RunError
 
 # Threads of one process take turns: a connect that holds the database's write lock then waits for the others' Python.
 # So web has few of them in several processes (80 MB each), two for each core; measured against 2 processes with 8
@@ -99,7 +99,7 @@ def server_programs(site: Site) -> list[Program]:
         Program("beat", (*celery, "beat", "--schedule", schedule, "--pidfile=", "--loglevel", "WARNING"), django),
         Program(
             "host",
-            (str(site.python), "-m", "servers.hostnet.worker"),
+            (str(site.python), "-m", "servers.hostnet"),
             {**host_environment(site), "STAMP": site.stamp},
         ),
     ]

@@ -10,10 +10,10 @@ from typing import Any
 
 from . import checks, files, network, probes, processes, programs, sysctls
 from .certificate import ensure_certificate, fingerprint
+from .console import Progress, RunError
 from .django_side import Setup, cleanup_host
 from .supervise import Supervisor, until
 from .watch import Watch
-from .words import Progress, RunError
 
 # Settings that may be given in the environment of the first start. They are kept in var/settings.env, so that the next
 # start, perhaps from another shell, does not quietly use another database.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import processes
-from .words import RunError
+from .console import RunError
 
 START_WITHIN = 10.0
 # Each program has ten seconds to end, all at the same time, and Redis ten after them.

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from . import processes
+from .console import Progress, RunError
 from .supervise import State, Supervisor, Unreachable
-from .words import Progress, RunError
 
 LOOK_EVERY = 5.0
 # More deaths of supervisor than this within the time are no accident.

@@ -17,8 +17,8 @@ from django.db import transaction
 
 from servers.models import Host, Server, ServerHost
 from users.models import OneTimePassword, Organization, VpnUser
-from wgpeers import links
 from wgpeers.models import ProfileLink
+from wgpeers.profiles import links
 
 ADMIN, ORGANIZATION, SERVER, USER = "admin", "Team", "VPN", "user1"
 PASSWORD_LENGTH = 20

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from core.redis_store import StoreDown
 from servers import heartbeats
 from servers.models import Host
-from wgpeers import desired, hosts
+from wgpeers.fleet import desired, messages
 
 WITHIN = 20.0  # seconds that the host has to answer; it may be in the middle of a large state
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             lines = self._ask(host, options["timeout"])
         except StoreDown:
             raise CommandError("Redis cannot be reached, and with it no host.") from None
-        except hosts.NoPlan as error:
+        except messages.NoPlan as error:
             raise CommandError(f"{host.name} gives no plan: {error}.") from None
         if not lines:
             self.stdout.write(f"{host.name}: nothing to do. It has what is wanted of it.")
@@ -45,12 +45,12 @@ class Command(BaseCommand):
     def _ask(self, host: Host, within: float) -> list[str]:
         alive = heartbeats.read([host]).get(host.pk)
         if alive is None:
-            raise hosts.NoPlan("it is silent. Is its worker running, and does it reach Redis?")
+            raise messages.NoPlan("it is silent. Is its worker running, and does it reach Redis?")
         state = desired.state_of(host.pk)
         if state is None:
-            raise hosts.NoPlan("it was deleted just now")
+            raise messages.NoPlan("it was deleted just now")
         # The run that answers is the one that is alive, whether or not its hello was taken in.
-        return hosts.ask_plan(host, dataclasses.replace(state, boot=str(alive.get("boot", ""))[:64]), within)
+        return messages.ask_plan(host, dataclasses.replace(state, boot=str(alive.get("boot", ""))[:64]), within)
 
 
 def _find(text: str) -> Host:

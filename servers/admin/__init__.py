@@ -1,0 +1,4 @@
+"""The admin pages of this part. Django looks for them here."""
+
+from . import client_services as client_services
+from . import pages as pages

@@ -1,0 +1,279 @@
+"""Admin pages for servers, hosts and tunnel addresses. wgpeers.admin adds who is connected, and registers them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Count, Q, QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from core import clock
+from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ago, column, posted
+from core.redis_store import StoreDown
+from core.task_queue import enqueue
+from servers import changes, heartbeats
+from servers.models import Host, Server
+from users.admin.pages import GroupPage as GroupWithPeople
+from users.models import Group
+
+from .client_services import rows_panels
+from .forms import HostsInline, RoutesInline, ServersInline, SplitDomainsInline
+
+# What stands for the heartbeats while nobody can read them.
+UNKNOWN: dict[str, Any] = {}
+# A full state goes out every 60 s; two that were missed are worth a word.
+APPLY_OVERDUE = 150
+
+
+@admin.register(Group)
+class GroupPage(GroupWithPeople):
+    """A server that names a group lets in nobody else. Were its last one deleted, it would let in everybody: so a
+    group that a server names is taken off there first."""
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        names, counts, needed, protected = super().get_deleted_objects(objs, request)
+        naming = Server.objects.filter(groups__in=objs).distinct()
+        kept = [f"Server {server}, which lets in only its groups: take the group off there first" for server in naming]
+        return names, counts, needed, [*protected, *kept]
+
+
+class ServerPage(Page[Server]):
+    list_display: tuple[str, ...] = ("name", "status", "networks", "udp_port", "on_hosts", "lets_in", "start_or_stop")
+    list_filter = ("started", "wireguard", "organizations", "hosts")
+    search_fields = ("name", "network", "wg_network", "organizations__name")
+    autocomplete_fields = ("organizations", "groups")
+    inlines = (HostsInline, RoutesInline, SplitDomainsInline)
+    actions = ("start_servers", "stop_servers")
+    fieldsets = (
+        (None, {"fields": ("name", ("organizations", "groups"), "wireguard")}),
+        ("Tunnel networks", {"fields": (("network", "wg_network"), ("ipv6", "network6"), ("port", "mtu"))}),
+        (
+            "Clients",
+            {
+                "classes": ("tab",),
+                "fields": (
+                    ("inter_client", "restrict_routes"),
+                    ("multi_device", "max_devices"),
+                    "platforms",
+                    "pre_connect_message",
+                ),
+            },
+        ),
+        (
+            "DNS",
+            {
+                "classes": ("tab",),
+                "fields": (
+                    ("dns_servers", "dns_tls_name"),
+                    ("search_domains", "routing_domains"),
+                    ("dns_mapping", "dns_zone"),
+                ),
+            },
+        ),
+        ("Second factors", {"classes": ("tab",), "fields": (("pin", "totp"), ("reconnect_grace", "factor_token_ttl"))}),
+        ("Times", {"classes": ("tab",), "fields": (("ping_interval", "ping_timeout"), "session_timeout")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Server]:
+        return super().get_queryset(request).prefetch_related("organizations", "groups", "hosts")
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        shown = list(super().get_list_display(request))
+        if not self.may_post(request, "start"):
+            shown.remove("start_or_stop")
+        return shown
+
+    def state(self, obj: Server) -> tuple[str, str]:
+        return self.status(obj)
+
+    @column("State", ordering="started", badge=True)
+    def status(self, obj: Server) -> tuple[str, str]:
+        if not obj.started:
+            return NEUTRAL, "stopped"
+        if not obj.wireguard:
+            return BAD, "WireGuard is off"
+        if not any(host.enabled for host in obj.hosts.all()):
+            return WAITING, "no host"
+        return GOOD, "running"
+
+    @column("Networks")
+    def networks(self, obj: Server) -> SafeString:
+        return format_html("{}<br>{}", obj.wg_network, obj.network6 if obj.ipv6 else "IPv6 off")
+
+    @column("UDP port", ordering="port")
+    def udp_port(self, obj: Server) -> str:
+        return str(obj.port)
+
+    @column("Hosts")
+    def on_hosts(self, obj: Server) -> str:
+        return ", ".join(host.name for host in obj.hosts.all()) or "-"
+
+    @column("Lets in")
+    def lets_in(self, obj: Server) -> str:
+        organizations = ", ".join(organization.name for organization in obj.organizations.all()) or "nobody yet"
+        groups = ", ".join(group.name for group in obj.groups.all())
+        return f"{organizations}, only {groups}" if groups else organizations
+
+    @column("")
+    def start_or_stop(self, obj: Server) -> SafeString:
+        return self.row_buttons(obj, self._buttons(obj))
+
+    def buttons(self, request: HttpRequest, obj: Server) -> list[Button]:
+        return self._buttons(obj)
+
+    @staticmethod
+    def _buttons(obj: Server) -> list[Button]:
+        if obj.started:
+            return [Button("stop", "Stop", "stop_circle", "danger", confirm=f"Everybody on {obj} is disconnected.")]
+        return [Button("start", "Start", "play_circle", "primary")]
+
+    @posted("servers.change_server")
+    def start(self, request: HttpRequest, server: Server) -> None:
+        if not server.wireguard:
+            messages.error(request, f"{server} was not started: turn WireGuard on first.")
+            return
+        server.started = True
+        server.save(update_fields=["started"])
+        self.done(request, server, f"Started {server}.")
+        if not server.hosts.filter(enabled=True).exists():
+            messages.warning(request, f"{server} has no enabled host yet, so nobody can connect. Attach one below.")
+        if not server.organizations.exists():
+            messages.warning(request, f"{server} lets nobody in yet: give it an organization.")
+
+    @posted("servers.change_server")
+    def stop(self, request: HttpRequest, server: Server) -> None:
+        server.started = False
+        server.save(update_fields=["started"])
+        enqueue("wgpeers.enforce")
+        self.done(request, server, f"Stopped {server}.")
+
+    @admin.action(description="Start", permissions=["change"])
+    def start_servers(self, request: HttpRequest, queryset: QuerySet[Server]) -> None:
+        for server in queryset:
+            self.start(request, server)
+
+    @admin.action(description="Stop, and disconnect everybody on it", permissions=["change"])
+    def stop_servers(self, request: HttpRequest, queryset: QuerySet[Server]) -> None:
+        for server in queryset:
+            self.stop(request, server)
+
+    def panels(self, request: HttpRequest, obj: Server) -> list[Panel]:
+        return [*super().panels(request, obj), *rows_panels(request, obj)]
+
+    def save_model(self, request: HttpRequest, obj: Server, form: ModelForm[Server], change: bool) -> None:
+        # An IPv6 network that nobody typed is derived by the model's check; it must be saved like one that was.
+        if change and obj.network6 != form.initial.get("network6") and "network6" not in form.changed_data:
+            form.changed_data.append("network6")
+        super().save_model(request, obj, form, change)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        server: Server = form.instance
+        if not server.dns_mapping and (server.dns_tls_name or server.split_domains.exists()):
+            words = "DNS over TLS and split DNS are the work of the hosts' own DNS servers: turn names for clients on"
+            messages.warning(request, f"{words}, or they have no effect.")
+
+    def delete_model(self, request: HttpRequest, obj: Server) -> None:
+        with changes.of_hosts() as changed:
+            # Its connections go with it; its hosts get a state in which it no longer is.
+            changed.update(obj.attachments.values_list("host_id", flat=True))
+            super().delete_model(request, obj)
+
+
+class HostPage(Page[Host]):
+    ordering = ("name",)
+    list_display: tuple[str, ...] = ("name", "status", "addresses", "carries", "wireguard", "applied", "trouble")
+    list_filter = ("enabled", "backend")
+    search_fields = ("name", "public_address", "public_address6")
+    fields = ("name", ("public_address", "public_address6"), ("enabled", "pass_foreign"))
+    inlines = (ServersInline,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Host]:
+        running = Count("attachments", filter=Q(attachments__server__started=True, attachments__server__wireguard=True))
+        return super().get_queryset(request).annotate(running=running, attached=Count("attachments"))
+
+    def prepare(self, rows: Sequence[Host]) -> None:
+        read_heartbeats(rows)
+
+    def state(self, obj: Host) -> tuple[str, str]:
+        return self.status(obj)
+
+    @column("State", badge=True)
+    def status(self, obj: Host) -> tuple[str, str]:
+        return status_of(obj)
+
+    @column("Public address")
+    def addresses(self, obj: Host) -> str:
+        return ", ".join(address for address in (obj.public_address, obj.public_address6) if address)
+
+    @column("Servers running", ordering="running")
+    def carries(self, obj: Host) -> str:
+        return f"{getattr(obj, 'running', 0)} of {getattr(obj, 'attached', 0)}"
+
+    @column("WireGuard", ordering="backend")
+    def wireguard(self, obj: Host) -> str:
+        return obj.backend or "-"
+
+    @column("Settings applied", ordering="applied_at")
+    def applied(self, obj: Host) -> str:
+        return applied_words(obj, clock.now())
+
+    @column("Last trouble", badge=True)
+    def trouble(self, obj: Host) -> tuple[str, str]:
+        if obj.last_error:
+            return BAD, "error"
+        if obj.foreign:
+            return WAITING, "another firewall"
+        if obj.drift and obj.drift_at:
+            return WAITING, f"drift repaired {ago(clock.now() - obj.drift_at.timestamp())}"
+        return NEUTRAL, "none"
+
+    def panels(self, request: HttpRequest, obj: Host) -> list[Panel]:
+        read_heartbeats([obj])
+        now = clock.now()
+        data = {
+            "host": obj,
+            "status": status_of(obj),
+            "applied": applied_words(obj, now),
+            "beat": getattr(obj, "beat", None),
+            "drift_ago": ago(now - obj.drift_at.timestamp()) if obj.drift_at else "",
+        }
+        return [*super().panels(request, obj), Panel("What the host says", "admin/servers/host.html", data, wide=True)]
+
+
+def read_heartbeats(hosts: Sequence[Host]) -> None:
+    """Put what each host last said on it, as ``beat``: None for a silent one, ``UNKNOWN`` while Redis is away."""
+    try:
+        alive = heartbeats.read(hosts)
+    except StoreDown:
+        alive = {host.pk: UNKNOWN for host in hosts}
+    for host in hosts:
+        host.beat = alive.get(host.pk)  # type: ignore[attr-defined]
+
+
+def status_of(host: Host) -> tuple[str, str]:
+    if not host.enabled:
+        return NEUTRAL, "disabled"
+    if not hasattr(host, "beat"):
+        read_heartbeats([host])
+    beat = getattr(host, "beat", None)
+    if beat is UNKNOWN:
+        return WAITING, "unknown: Redis is away"
+    if beat is not None:
+        return GOOD, "alive"
+    return (BAD, "silent") if host.boot else (WAITING, "not seen yet")
+
+
+def applied_words(host: Host, now: float) -> str:
+    """When the host was last given, and carried out, all that it should be."""
+    if host.applied_at is None:
+        return "never"
+    seconds = now - host.applied_at.timestamp()
+    return f"{ago(seconds)}, overdue" if seconds > APPLY_OVERDUE else ago(seconds)

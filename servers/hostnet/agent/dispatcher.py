@@ -1,0 +1,170 @@
+"""The one lane on which a host carries out its messages, in batches where many wait."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import redis
+from celery import Celery
+from kombu.entity import Queue
+from kombu.exceptions import ContentDisallowed, DecodeError, KombuError
+
+from servers.hostnet.foreign.manager import Foreign
+from servers.hostnet.reconcile.apply import Applier
+from servers.hostnet.reconcile.executor import HOST_ERRORS
+from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan
+
+from . import decoding
+from .channel import Channel
+from .decoding import BadMessage, Message
+from .heartbeat import report_gone
+
+log = logging.getLogger("hostnet.lane")
+
+BATCH = 256  # single changes taken together
+
+
+class Inbox:
+    """The host's own queue, read beside Celery: what waits there while a task runs."""
+
+    def __init__(self, app: Celery, queue: Queue, host: str) -> None:
+        self._app = app
+        self._queue = queue
+        self._host = host
+        self._connection: Any = None
+
+    def waiting(self, limit: int) -> Iterator[Message]:
+        """At most ``limit`` messages, without waiting. Damaged ones are logged and left out.
+
+        They are taken without acknowledgement: what a crash loses, the next full state brings.
+        """
+        try:
+            for _ in range(limit):
+                self._connection = self._connection or self._app.connection_for_read()
+                try:
+                    raw = self._queue(self._connection.default_channel).get(no_ack=True)  # type: ignore[no-untyped-call]
+                    if raw is None:
+                        return
+                    message = self._decode(raw)
+                except (ContentDisallowed, DecodeError, ValueError, TypeError, LookupError, AttributeError) as error:
+                    log_dropped(error)
+                else:
+                    yield message
+        except (KombuError, redis.RedisError, OSError) as error:
+            log.warning("the queue cannot be read: %s", type(error).__name__)
+            self._forget_connection()
+
+    def _forget_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.collect()
+            self._connection = None
+
+    def _decode(self, raw: Any) -> Message:
+        arguments = raw.decode()[0]
+        if len(arguments) != 1:
+            raise BadMessage("not one argument")
+        return decoding.read(str(raw.headers.get("task")), arguments[0], self._host)
+
+
+def log_dropped(error: Exception) -> None:
+    """Our own words about a bad message are safe to log; others may quote it."""
+    log.error("message dropped: %s", error if isinstance(error, BadMessage) else type(error).__name__)
+
+
+class Lane:
+    """The one lane on which messages are carried out."""
+
+    def __init__(
+        self,
+        host: str,
+        applier: Applier,
+        channel: Channel,
+        inbox: Callable[[int], Iterator[Message]],
+        foreign: Foreign,
+        problems: Callable[[], list[str]] = list,
+    ) -> None:
+        self._host = host
+        self._applier = applier
+        self._channel = channel
+        self._inbox = inbox
+        self._foreign = foreign
+        self._problems = problems
+
+    def receive(self, task: str, data: object) -> None:
+        """Carry out a message, and with it what else waits in the queue, as one batch."""
+        try:
+            first = decoding.read(task, data, self._host)
+        except BadMessage as error:
+            log_dropped(error)
+            return
+        if isinstance(first, HostState | ShowPlan):
+            self._whole(first)
+            return
+        batch: list[AddPeer | RemovePeers] = [first]
+        last: HostState | ShowPlan | None = None
+        for message in self._inbox(BATCH - 1):
+            if isinstance(message, HostState | ShowPlan):
+                last = message  # it may be large: the rest of the queue can wait
+                break
+            batch.append(message)
+        self._changes(batch)
+        if last is not None:
+            self._whole(last)
+
+    def _whole(self, message: HostState | ShowPlan) -> None:
+        if isinstance(message, ShowPlan):
+            self._show(message)
+        else:
+            self._full(message)
+
+    def _changes(self, batch: list[AddPeer | RemovePeers]) -> None:
+        report = self._applier.changes(batch)
+        answers = [
+            (message.confirm, f"error: {answer}" if answer else "ok")
+            for message, answer in zip(batch, report.answers, strict=True)
+            if isinstance(message, AddPeer) and message.confirm
+        ]
+        if answers:
+            self._channel.confirm(answers)
+        report_gone(self._channel, report.gone)
+
+    def _show(self, message: ShowPlan) -> None:
+        """Answer what the state would change. Nothing is changed, so that a late answer is the worst it can do."""
+        try:
+            lines = self._preview(message.state)
+        except HOST_ERRORS as error:
+            answer: dict[str, object] = {"error": f"the host could not be read: {error}"}
+        else:
+            stale = "it has a newer state already, or was restarted just now; ask again"
+            answer = {"lines": lines} if lines is not None else {"error": stale}
+        self._channel.confirm([(message.confirm, json.dumps(answer))])
+
+    def _preview(self, state: HostState) -> list[str] | None:
+        lines = self._applier.preview(state)
+        if lines is None:
+            return None
+        return lines + self._foreign.preview(state.interfaces, state.web_port, let_pass=state.pass_foreign)
+
+    def _full(self, state: HostState) -> None:
+        began = time.monotonic()
+        report = self._applier.full(state)
+        if report is None:
+            log.info("full state %d ignored: stale, or for another run", state.version)
+            return
+        foreign = self._foreign.settle(state.interfaces, state.web_port, let_pass=state.pass_foreign)
+        took = round(time.monotonic() - began, 3)
+        self._channel.report(
+            "applied",
+            version=report.version,
+            keys=report.keys,
+            drift=report.drift,
+            # What goes on beside the tunnels has its own troubles; they never hold up a connect.
+            error="; ".join([*filter(None, [report.error]), *self._problems()]),
+            foreign=foreign,
+            took=took,
+        )
+        report_gone(self._channel, report.gone)

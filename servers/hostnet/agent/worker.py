@@ -1,0 +1,204 @@
+"""The host's worker: a Celery app of its own, without Django and without a database.
+
+    python -m servers.hostnet             run (settings in the environment, see ``Settings``)
+    python -m servers.hostnet --cleanup   remove our table, rules, interfaces and resolvers, and nothing else
+
+It ends on SIGTERM and leaves all tunnels as they are: a restart drops nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import uuid
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from celery import Celery
+from celery.platforms import SecurityWarning
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
+
+from servers.hostnet.dns import resolvers as dns
+from servers.hostnet.firewall.table import Firewall, FirewallError
+from servers.hostnet.foreign.manager import Foreign
+from servers.hostnet.netlink import conntrack
+from servers.hostnet.netlink.links import LinkError, Links
+from servers.hostnet.probes.prober import Prober
+from servers.hostnet.probes.sockets import Sockets
+from servers.hostnet.reconcile.apply import Applier
+from servers.hostnet.reconcile.desired import Wanted
+from servers.hostnet.wireguard.base import WireGuardError
+from servers.hostnet.wireguard.choose import choose
+
+from . import decoding
+from .channel import Channel
+from .decoding import OUR_INTERFACE
+from .dispatcher import Inbox, Lane
+from .heartbeat import Pulse
+
+log = logging.getLogger("hostnet.worker")
+
+TASKS = (decoding.FULL_STATE, decoding.ADD_PEER, decoding.REMOVE_PEERS, decoding.SHOW_PLAN)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says. ``redis_url`` may hold a password and stays out of the repr."""
+
+    host: str
+    redis_url: str = field(repr=False)
+    var: Path
+    backend: str
+    web_port: int
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read HOST_ID, HOST_REDIS_URL, HOST_VAR, HOSTNET_BACKEND and VPN_GATEWAY_PORT; end with a hint if wrong."""
+        for name in ("HOST_ID", "HOST_REDIS_URL", "HOST_VAR"):
+            if not env.get(name):
+                sys.exit(f"{name} is not set")
+        if not env["HOST_ID"].isalnum() or not env["HOST_ID"].isascii():
+            sys.exit("HOST_ID must be letters and digits")
+        port = env.get("VPN_GATEWAY_PORT", "9790")
+        if not port.isdecimal() or not 0 < int(port) < 65536:
+            sys.exit("VPN_GATEWAY_PORT must be a port number")
+        backend = env.get("HOSTNET_BACKEND", "auto")
+        return cls(env["HOST_ID"], env["HOST_REDIS_URL"], Path(env["HOST_VAR"]), backend, int(port))
+
+    @property
+    def queue(self) -> str:
+        return f"host.{self.host}"
+
+
+def broker_url(url: str) -> str:
+    """kombu's form of a redis-py URL: the same, save for unix sockets."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    login = parts.netloc.rpartition("@")[0]
+    database = parse_qs(parts.query).get("db", ["0"])[0]
+    return f"redis+socket://{login}{'@' if login else ''}{parts.path}?virtual_host={database}"
+
+
+class SteadyConnection(Connection):
+    """Looks for Redis every 3 s. kombu's own pauses grow to 30 s, for which a host would stand idle after an outage."""
+
+    def ensure_connection(self, *arguments: Any, **options: Any) -> Any:
+        options |= {"interval_start": 3, "interval_step": 0, "interval_max": 3}
+        return super().ensure_connection(*arguments, **options)  # type: ignore[no-untyped-call]
+
+
+def make_app(settings: Settings) -> Celery:
+    """A Celery app that touches nothing in Redis but keys starting with ``host.<id>``."""
+    name = settings.queue
+    queue = Queue(name, Exchange(""), routing_key=name)  # type: ignore[no-untyped-call]
+    # The default exchange needs no binding, so none is written to Redis, where it would be a key without our prefix.
+    app = Celery("hostnet", broker=broker_url(settings.redis_url), fixups=[], set_as_current=False)
+    app.amqp.Connection = SteadyConnection
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_queues=[queue],
+        task_default_exchange="",  # Celery puts its own default exchange in the place of the nameless one otherwise
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=True,  # ours are never acknowledged late
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_channel_error_retry=True,
+        broker_transport_options={
+            "unacked_key": f"{name}:unacked",
+            "unacked_index_key": f"{name}:unacked_index",
+            "unacked_mutex_key": f"{name}:unacked_mutex",
+        },
+    )
+    return app
+
+
+def register(app: Celery, lane: Lane) -> None:
+    """Make the lane's messages tasks of ``app``."""
+
+    def task(name: str) -> None:
+        def receive(*arguments: object, **_: object) -> None:
+            # With the wrong number of arguments it is as malformed as nothing at all.
+            lane.receive(name, arguments[0] if len(arguments) == 1 else None)
+
+        app.task(name=name)(receive)
+
+    for name in TASKS:
+        task(name)
+
+
+def run(settings: Settings) -> None:
+    """Work until SIGTERM."""
+    boot = uuid.uuid4().hex
+    settings.var.mkdir(mode=0o700, parents=True, exist_ok=True)
+    wanted, firewall = Wanted(boot), Firewall()
+    try:
+        backend = choose(settings.backend)
+        firewall.guard(settings.web_port)
+    except (WireGuardError, FirewallError) as error:
+        sys.exit(f"cannot start: {error}")
+    channel = Channel(settings.host, settings.redis_url, boot)
+    resolvers, prober = dns.Resolvers(), Prober(channel, Sockets())
+    applier = Applier(
+        wanted, backend, Links(), firewall, settings.var / "keys", conntrack.flush, followers=[resolvers, prober]
+    )
+    app = make_app(settings)
+    inbox = Inbox(app, app.conf.task_queues[0], settings.host)
+    register(app, Lane(settings.host, applier, channel, inbox.waiting, Foreign(), resolvers.problems))
+    # It runs as root since it changes the network, and takes nothing but JSON.
+    warnings.simplefilter("ignore", SecurityWarning)
+    for noisy in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    prober.start()
+    Pulse(channel, applier, wanted, backend.name).start()
+    flags = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO"]
+    app.worker_main(["worker", "--pool=solo", "--concurrency=1", f"--queues={settings.queue}", *flags])
+
+
+def cleanup(backend_setting: str) -> list[str]:
+    """Remove our interfaces, whoever left them, then our table and our rules in other firewalls; return what could not
+    be removed, in words."""
+    errors: list[str] = []
+    try:
+        backend = choose(backend_setting)
+        for name in filter(OUR_INTERFACE.fullmatch, backend.list()):
+            backend.delete(name)
+        links = Links()
+        for name in links.read():
+            links.delete(name)
+    except (WireGuardError, LinkError) as error:
+        errors.append(str(error))
+    try:
+        # Only now, and only if no tunnel is left that it would leave open.
+        if not errors:
+            Firewall().remove()
+    except FirewallError as error:
+        errors.append(str(error))
+    try:
+        Foreign().remove()
+    except FirewallError as error:
+        errors.append(str(error))
+    return errors + dns.cleanup()
+
+
+def main(arguments: list[str]) -> None:
+    # Celery loads Django by itself where it finds this; a host has none.
+    os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+    if arguments == ["--cleanup"]:
+        errors = cleanup(os.environ.get("HOSTNET_BACKEND", "auto"))
+        sys.exit("; ".join(errors) or None)
+    if arguments:
+        sys.exit("usage: python -m servers.hostnet [--cleanup]")
+    run(Settings.from_env(os.environ))

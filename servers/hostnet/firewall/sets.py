@@ -1,0 +1,63 @@
+"""The sets and maps of our nftables table, as text. Each is one look-up, however much is in it. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from .port_forwards import written
+from .route_policy import Tunnel
+
+TUNNELS = '"wgs*"'
+FAMILY = {4: "ip", 6: "ip6"}
+SET_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
+
+
+def common_sets(version: int, tunnels: Iterable[Tunnel], filled: dict[str, list[str]]) -> Iterator[str]:
+    """What servers share; ``filled`` are the elements of forwards by set."""
+    address = SET_TYPE[version]
+    gateways = {written(each.ip) for tunnel in tunnels for each in tunnel.gateways if each.version == version}
+    types = {
+        f"map forwards{version}": f"inet_proto . inet_service : {address} . inet_service",
+        f"set targets{version}": f"{address} . inet_proto . inet_service",
+        f"set gateways{version}": address,
+    }
+    for title, type_ in types.items():
+        elements = sorted(gateways) if "gateways" in title else filled.get(title.split()[1], [])
+        yield from _set(title, [f"type {type_}"], elements)
+
+
+def sets_of(tunnel: Tunnel, version: int) -> Iterator[str]:
+    """What the routes of one server say: see ``Reach``."""
+    reach, written_as = tunnel.reach[version], _range_writer(version)
+    spans = {f"routes{version}": reach.routes, f"plain{version}": reach.plain, f"given{version}": reach.given}
+    if reach.netmap:
+        spans |= {f"virtual{version}": reach.virtual, f"real{version}": reach.real, f"open{version}": reach.open}
+    spans |= {nat_set(version, index): reach.nat[interface] for index, interface in reach.nat_interfaces()}
+    for name, each in spans.items():
+        body = [f"type {SET_TYPE[version]}", "flags interval"]
+        yield from _set(f"set {tunnel.name}_{name}", body, [written_as(*span) for span in each])
+    for name, pairs in (("netmap", reach.netmap), ("unmap", reach.unmap)):
+        if pairs:
+            body = [f"type {SET_TYPE[version]} : interval {SET_TYPE[version]}", "flags interval"]
+            elements = [f"{here} : {there}" for here, there in pairs]
+            yield from _set(f"map {tunnel.name}_{name}{version}", body, elements)
+
+
+def nat_set(version: int, index: int) -> str:
+    """The set of what is reached with NAT; the name of an interface is no part of it, since not every one could be."""
+    return f"nat{version}_{index}" if index else f"nat{version}"
+
+
+def _set(title: str, body: list[str], elements: Sequence[str]) -> list[str]:
+    filled = [f"elements = {{ {', '.join(elements)} }}"] if elements else []
+    return [f"{title} {{", *indented([*body, *filled]), "}"]
+
+
+def _range_writer(version: int) -> Callable[[int, int], str]:
+    address = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
+    return lambda first, last: f"{address(first)}-{address(last)}"
+
+
+def indented(lines: Iterable[str]) -> list[str]:
+    return ["\t" + line for line in lines]

@@ -1,0 +1,195 @@
+"""The one nftables table that is ours, ``inet wgvpn``, built whole and replaced in one transaction.
+
+What it lets through is written out in ``ruleset``; everything else from or to a tunnel is dropped, also for an
+interface of ours that no rule knows yet. So a half-applied host fails closed, and two servers on one host never
+reach each other. An accept here does not overrule a drop in another table (docker's, ufw's): it only ends our own.
+
+Only forwarded ports follow the peers one by one: they are elements of maps and sets, which are changed in place.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from servers.hostnet.netlink import conntrack
+from servers.hostnet.netlink.conntrack import ConntrackError
+from servers.hostnet.state import Interface, Peer
+
+from .port_forwards import Element, Forwards, udp
+from .ruleset import TABLE, table
+
+log = logging.getLogger("hostnet.firewall")
+
+NFT_TIMEOUT = 30  # seconds; thousands of routes take well under one
+SET = re.compile(r"^\t(?:set|map) (\S+) \{$")
+ELEMENTS = re.compile(r"\t\telements = \{(.*?)\}\n", re.DOTALL)
+OF_PEERS = re.compile(r"(forwards|targets)[46]")
+
+
+class FirewallError(Exception):
+    """nftables refused our table, or could not be run."""
+
+
+class Firewall:
+    """Keeps the table as it was last applied. One thread at a time."""
+
+    def __init__(self, flush_udp: Callable[[int, Collection[int], Collection[str]], int] = conntrack.flush_udp) -> None:
+        self._flush_udp = flush_udp
+        self._text = ""  # the table without elements of peers; empty: what the kernel has is unknown
+        self._seen = ""  # what nftables made of that
+        self._forwards = Forwards()
+        self._interfaces: tuple[Interface, ...] = ()  # without peers
+        self._web_port = 0
+
+    def guard(self, web_port: int) -> None:
+        """Before the first full state: guard ``web_port``, unless a table of an earlier run still does.
+
+        That table is left as it is: replacing it by an empty one would cut the tunnels that outlived that run.
+        """
+        if not _listing():
+            _load(ruleset((), web_port))
+
+    def drifted(self) -> bool:
+        """Whether somebody changed or removed the table since it was applied."""
+        return bool(self._text) and _split(_listing()) != (self._seen, self._forwards.elements())
+
+    def differs(self, interfaces: Iterable[Interface], web_port: int) -> bool:
+        """Whether ``apply`` would have anything to do."""
+        wanted = tuple(interfaces)
+        return self._differs(_table(wanted, web_port, ()), _forwards(wanted))
+
+    def _differs(self, text: str, forwards: Forwards) -> bool:
+        if not self._text or self._text != text or self._forwards.elements() != forwards.elements():
+            return True
+        return self.drifted()
+
+    def apply(self, interfaces: Iterable[Interface], web_port: int) -> None:
+        """Make the table say what ``interfaces`` and their peers need; nothing is touched where it says so already."""
+        wanted = tuple(interfaces)
+        forwards = _forwards(wanted)
+        differs = self._differs(_table(wanted, web_port, ()), forwards)
+        before, self._forwards = self._forwards, forwards
+        if differs:
+            self._text = ""
+            self._replace(wanted, web_port)
+            self._forget(before.elements() ^ forwards.elements())
+
+    def _replace(self, interfaces: Sequence[Interface], web_port: int) -> None:
+        _load(_table(interfaces, web_port, self._forwards.elements()))
+        self._seen, _ = _split(_listing())
+        self._text = _table(interfaces, web_port, ())
+        self._interfaces, self._web_port = tuple(interfaces), web_port
+
+    def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
+        """Follow a change of peers of ``interface`` in one transaction, which costs what changed, not what there is.
+
+        A peer that was altered is in both. Peers without forwards cost nothing at all. After a ``FirewallError`` the
+        same change may be asked for again; the next ``apply`` makes up for it in any case.
+        """
+        gone, new = ([peer for peer in peers if peer.forwards] for peers in (gone, new))
+        if not gone and not new:
+            return
+        if not self._web_port:
+            raise FirewallError("no table yet")
+        try:
+            delete, add = self._forwards.change(gone, new)
+        except ValueError as error:
+            raise FirewallError(f"{interface.name}: {error}") from error
+        self._set_elements(delete, add)
+
+    def _set_elements(self, delete: Sequence[Element], add: Sequence[Element]) -> None:
+        if self._text and not delete and not add:
+            return
+        text, self._text = self._text, ""
+        lines = [f"delete element {TABLE} {name} {{ {element} }}\n" for name, element in delete]
+        lines += [f"add element {TABLE} {name} {{ {element} }}\n" for name, element in add]
+        if text:
+            try:
+                _load("".join(lines))
+                self._text = text
+            except FirewallError as error:
+                # Somebody changed the table meanwhile. Nobody has to wait with a connect until that is noticed.
+                log.warning("the table is not as it was left, and is made anew: %s", error)
+        if not self._text:
+            self._replace(self._interfaces, self._web_port)
+        self._forget([*delete, *add])
+
+    def _forget(self, changed: Collection[Element]) -> None:
+        """Have UDP senders that never pause follow their port at once. TCP begins anew by itself, with another port."""
+        for version, ports, targets in udp(changed):
+            try:
+                self._flush_udp(version, ports, targets)
+            except ConntrackError as error:
+                log.warning("%s", error)
+
+    def remove(self) -> None:
+        """Remove the table, if there is one."""
+        _nft(["-f", "-"], f"table {TABLE}\ndelete table {TABLE}\n")
+        self._text, self._web_port = "", 0
+
+
+def ruleset(interfaces: Iterable[Interface], web_port: int) -> str:
+    """The whole table as nft text."""
+    wanted = tuple(interfaces)
+    return _table(wanted, web_port, _forwards(wanted).elements())
+
+
+def _forwards(interfaces: Iterable[Interface]) -> Forwards:
+    try:
+        return Forwards(peer for interface in interfaces for peer in interface.peers)
+    except ValueError as error:
+        raise FirewallError(str(error)) from error
+
+
+def _table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Element]) -> str:
+    try:
+        return table(interfaces, web_port, elements)
+    except ValueError as error:
+        raise FirewallError(str(error)) from error
+
+
+def _load(text: str) -> None:
+    _nft(["-f", "-"], text)
+
+
+def _listing() -> str:
+    """The table as nftables has it, without counters; empty where there is none."""
+    tables = _nft(["list", "tables"])
+    return _nft(["--stateless", "list", "table", *TABLE.split()]) if f"table {TABLE}" in tables.splitlines() else ""
+
+
+def _split(listing: str) -> tuple[str, set[Element]]:
+    """The listing without the elements that follow the peers, and those elements.
+
+    Elements are sorted: the kernel hands out those of a hash in an order of its own.
+    """
+    lines: list[str] = []
+    found: set[Element] = set()
+    name = ""
+    # An element list goes on over lines until its brace.
+    for line in ELEMENTS.sub(lambda match: f"\t\telements = {' '.join(match[1].split())}\n", listing).splitlines():
+        if named := SET.match(line):
+            name = named[1]
+        _, given, elements = line.partition("\t\telements = ")
+        if not given:
+            lines.append(line)
+        elif OF_PEERS.fullmatch(name):
+            found.update((name, element) for element in elements.split(", "))
+        else:
+            lines.append(", ".join(sorted(elements.split(", "))))
+    return "\n".join(lines), found
+
+
+def _nft(arguments: list[str], text: str = "") -> str:
+    try:
+        done = subprocess.run(
+            ["nft", *arguments], input=text, capture_output=True, text=True, timeout=NFT_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FirewallError(f"nft: {type(error).__name__}") from error
+    if done.returncode != 0:
+        raise FirewallError(f"nft: {done.stderr.strip()[:300]}")
+    return done.stdout

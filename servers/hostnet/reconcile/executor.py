@@ -1,0 +1,193 @@
+"""Carrying out what was planned on the real host, step by step. What fails is noted, and the rest goes on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from servers.hostnet.agent.decoding import OUR_INTERFACE
+from servers.hostnet.firewall.table import FirewallError
+from servers.hostnet.netlink.links import LinkError
+from servers.hostnet.state import Interface, Peer
+from servers.hostnet.wireguard import keys
+from servers.hostnet.wireguard.base import Backend, Device, WireGuardError
+
+from .plan import (
+    AddAddress,
+    AddRoute,
+    CreateInterface,
+    DeleteInterface,
+    RemoveAddress,
+    RemoveRoute,
+    Seen,
+    SeenLink,
+    SetDevice,
+    SetLink,
+    SetPeers,
+    Step,
+    plan,
+)
+from .route_conflicts import conflicts
+
+log = logging.getLogger("hostnet.apply")
+
+HOST_ERRORS = (WireGuardError, LinkError, FirewallError)
+
+
+class LinkTools(Protocol):
+    """What apply needs of ``links.Links``."""
+
+    def read(self) -> dict[str, SeenLink]: ...
+    def look(self, devices: Mapping[str, Device]) -> Seen: ...
+    def bring_up(self, name: str, mtu: int) -> None: ...
+    def add_address(self, name: str, address: str) -> None: ...
+    def remove_address(self, name: str, address: str) -> None: ...
+    def add_route(self, name: str, network: str) -> None: ...
+    def remove_route(self, name: str, network: str) -> None: ...
+    def delete(self, name: str) -> None: ...
+    def forward(self, *, ipv6: bool) -> None: ...
+
+
+class FirewallTools(Protocol):
+    """What apply needs of ``firewall.Firewall``."""
+
+    def drifted(self) -> bool: ...
+    def differs(self, interfaces: Sequence[Interface], web_port: int) -> bool: ...
+    def apply(self, interfaces: Sequence[Interface], web_port: int) -> None: ...
+    def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None: ...
+
+
+@dataclass(slots=True)
+class Failures:
+    """Errors of one apply, by interface; steps on an interface that failed are left out. ``others`` are what stops
+    nothing else: a network that cannot be routed."""
+
+    errors: dict[str, str] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+
+    def note(self, interface: str, error: Exception) -> None:
+        self.errors.setdefault(interface, str(error))
+
+    def __str__(self) -> str:
+        return "; ".join([*self.errors.values(), *self.others])
+
+
+class Carrier:
+    """The hands of the ``Applier``, and the private keys of the servers. One thread at a time."""
+
+    def __init__(self, backend: Backend, links: LinkTools, firewall: FirewallTools, key_dir: Path) -> None:
+        self._backend = backend
+        self._links = links
+        self._firewall = firewall
+        self._key_dir = key_dir
+        self._private_keys: dict[str, bytes] = {}
+
+    def look(self) -> Seen:
+        """What the host has now. Raise ``WireGuardError`` or ``LinkError`` where it cannot be read."""
+        devices: dict[str, Device] = {}
+        for name in self._backend.list():
+            if OUR_INTERFACE.fullmatch(name):
+                try:
+                    devices[name] = self._backend.get(name)
+                except WireGuardError as error:  # as good as gone: the plan makes it anew
+                    log.warning("reading %s: %s", name, error)
+        return self._links.look(devices)
+
+    def public_keys(self) -> dict[str, str]:
+        """WireGuard public keys by server, as far as they are loaded."""
+        return {server: keys.public_of(private) for server, private in self._private_keys.items()}
+
+    def known_keys(self, interfaces: Iterable[Interface]) -> dict[str, str]:
+        """Public keys of the servers that have a key already; none is made. Raise ``WireGuardError``."""
+        paths = {i.server: self._key_dir / i.server for i in interfaces}
+        return {server: keys.public_of(keys.load_or_make(path)) for server, path in paths.items() if path.exists()}
+
+    def load_keys(self, interfaces: Iterable[Interface], failures: Failures) -> dict[str, str]:
+        """Load or make the private key of each server; return the public ones."""
+        loaded: dict[str, bytes] = {}
+        for interface in interfaces:
+            try:
+                loaded[interface.server] = keys.load_or_make(self._key_dir / interface.server)
+            except WireGuardError as error:
+                failures.note(interface.name, error)
+                if interface.server in self._private_keys:
+                    loaded[interface.server] = self._private_keys[interface.server]
+        self._private_keys = loaded
+        return self.public_keys()
+
+    def carry_out(self, interfaces: Sequence[Interface], web_port: int, seen: Seen, failures: Failures) -> set[str]:
+        """Do every step that can be done; return the allowed IPs that were taken off peers."""
+        try:
+            self._firewall.apply(interfaces, web_port)
+            self._links.forward(ipv6=any(":" in address for i in interfaces for address in i.addresses))
+        except (FirewallError, LinkError) as error:
+            failures.note("", error)
+        failures.others += conflicts(interfaces, seen.host_routes).values()
+        released: set[str] = set()
+        for step in plan(interfaces, self.public_keys(), seen):
+            if step.interface in failures.errors:
+                continue
+            # Without our firewall a new tunnel would open the whole host. Those that run keep what rules they have.
+            if isinstance(step, CreateInterface) and "" in failures.errors:
+                failures.note(step.interface, FirewallError(f"{step.interface}: not made without the firewall"))
+                continue
+            try:
+                self._do(step)
+                released |= _released(step, seen)
+            except HOST_ERRORS as error:
+                log.error("%s: %s", type(step).__name__, error)
+                if isinstance(step, AddRoute | RemoveRoute):
+                    failures.others.append(str(error))
+                else:
+                    failures.note(step.interface, error)
+        return released
+
+    def _do(self, step: Step) -> None:
+        match step:
+            case DeleteInterface(name):
+                self._backend.delete(name)
+                self._links.delete(name)  # a link of that name which is no WireGuard interface
+            case CreateInterface(name):
+                self._backend.create(name)
+            case SetDevice(name, server, port):
+                self._backend.set(name, private_key=self._private_keys[server] if server else None, port=port)
+            case AddAddress(name, address):
+                self._links.add_address(name, address)
+            case RemoveAddress(name, address):
+                self._links.remove_address(name, address)
+            case AddRoute(name, network):
+                self._links.add_route(name, network)
+            case RemoveRoute(name, network):
+                self._links.remove_route(name, network)
+            case SetLink(name, mtu):
+                self._links.bring_up(name, mtu)
+            case SetPeers(name, changes):
+                self._backend.set(name, peers=changes)
+
+    def route(self, name: str, add: Iterable[str], remove: Iterable[str]) -> list[str]:
+        """Add and remove single routes; return the errors, in words."""
+        steps: list[Step] = [*(AddRoute(name, each) for each in add), *(RemoveRoute(name, each) for each in remove)]
+        errors = []
+        for step in steps:
+            try:
+                self._do(step)
+            except LinkError as error:
+                errors.append(str(error))
+        return errors
+
+
+def _released(step: Step, seen: Seen) -> set[str]:
+    """Allowed IPs that ``step`` takes off peers."""
+    device = seen.devices.get(step.interface)
+    if device is None:
+        return set()
+    if isinstance(step, DeleteInterface):
+        return {ip for peer in device.peers.values() for ip in peer.allowed_ips}
+    if not isinstance(step, SetPeers):
+        return set()
+    before = {change.public_key: device.peers.get(change.public_key) for change in step.changes}
+    off = [peer.allowed_ips - {*c.allowed_ips} for c in step.changes if (peer := before[c.public_key]) is not None]
+    return {ip for allowed_ips in off for ip in allowed_ips}

@@ -1,0 +1,148 @@
+"""Admin pages for people. A user's page is put together and registered by the topmost layer that has something to
+show on it (wgpeers.admin), a group's by the one that must not lose it (servers.admin)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.http import HttpRequest
+from import_export.admin import ImportExportModelAdmin
+from unfold.contrib.import_export.forms import ExportForm, ImportForm
+
+from core import clock
+from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Page, Panel, ago, column
+from core.task_queue import enqueue
+from users.models import Device, Group, Organization, VpnUser
+
+from .csv_import import UserResource, csv_only
+from .factors import FactorsMixin
+
+# A person has a handful of devices; the page shows no more than this.
+DEVICES_SHOWN = 20
+
+
+@admin.register(Organization)
+class OrganizationPage(Page[Organization]):
+    # Said anew here: a query that counts drops the model's own order.
+    ordering = ("name",)
+    list_display = ("name", "is_enabled", "people", "ca", "created")
+    list_filter = ("enabled",)
+    search_fields = ("name",)
+    fields = ("name", "enabled")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Organization]:
+        everything = super().get_queryset(request).defer("ca_private_key")
+        return everything.annotate(people=Count("users"))
+
+    @column("Enabled", ordering="enabled", badge=True)
+    def is_enabled(self, obj: Organization) -> tuple[str, str]:
+        return (GOOD, "enabled") if obj.enabled else (BAD, "disabled")
+
+    @column("Users", ordering="people")
+    def people(self, obj: Organization) -> int:
+        return int(getattr(obj, "people", 0))
+
+    @column("Certificate authority", badge=True)
+    def ca(self, obj: Organization) -> tuple[str, str]:
+        return (GOOD, "ready") if obj.ca_certificate else (WAITING, "being made…")
+
+    def state(self, obj: Organization) -> tuple[str, str]:
+        return self.is_enabled(obj)
+
+
+class GroupPage(Page[Group]):
+    ordering = ("name",)
+    list_display = ("name", "people")
+    search_fields = ("name",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
+        return super().get_queryset(request).annotate(people=Count("users"))
+
+    @column("Users", ordering="people")
+    def people(self, obj: Group) -> int:
+        return int(getattr(obj, "people", 0))
+
+
+class VpnUserPage(FactorsMixin, ImportExportModelAdmin, Page[VpnUser]):  # type: ignore[misc]
+    """Who the user is and what proves it. Layers above add where they may go and whether they are there."""
+
+    resource_classes = [UserResource]
+    import_form_class = ImportForm
+    show_change_form_export = False
+    export_form_class = ExportForm
+    list_display: tuple[str, ...] = ("name", "organization", "email", "in_groups", "account", "factors", "last_seen")
+    list_filter = ("organization", "enabled", "groups")
+    list_select_related = ("organization",)
+    search_fields = ("name", "email", "organization__name")
+    autocomplete_fields = ("organization", "groups")
+    fields = (("name", "organization"), ("email", "groups"), "enabled")
+    actions = ("enable_users", "disable_users")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[VpnUser]:
+        people = super().get_queryset(request).prefetch_related("groups")
+        newest = Device.objects.filter(user=OuterRef("pk")).order_by("-last_seen").values("last_seen")
+        return people.annotate(seen=Subquery(newest[:1]))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: VpnUser | None = None) -> Any:
+        # Their certificate is their organization's.
+        return ("organization",) if obj else ()
+
+    @column("Groups")
+    def in_groups(self, obj: VpnUser) -> str:
+        return ", ".join(group.name for group in obj.groups.all()) or "-"
+
+    @column("Account", ordering="enabled", badge=True)
+    def account(self, obj: VpnUser) -> tuple[str, str]:
+        if not obj.enabled:
+            return BAD, "disabled"
+        if not obj.organization.enabled:
+            return BAD, "organization disabled"
+        return (GOOD, "ready") if obj.key_ready else (WAITING, "key being made…")
+
+    @column("Factors", badge=True)
+    def factors(self, obj: VpnUser) -> tuple[str, str]:
+        names = [name for name, has in (("PIN", obj.pin_hash), ("TOTP", obj.totp_secret)) if has]
+        return (GOOD if names else NEUTRAL), (" + ".join(names) or "none")
+
+    @column("Last connected", ordering="seen")
+    def last_seen(self, obj: VpnUser) -> str:
+        seen = getattr(obj, "seen", None)
+        return ago(clock.now() - seen.timestamp()) if seen else "never"
+
+    def state(self, obj: VpnUser) -> tuple[str, str]:
+        return self.account(obj)
+
+    def panels(self, request: HttpRequest, obj: VpnUser) -> list[Panel]:
+        devices = list(obj.devices.all()[:DEVICES_SHOWN])
+        return [
+            *super().panels(request, obj),
+            Panel("Devices", "admin/users/devices.html", {"devices": devices}, wide=True, place=5),
+        ]
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable_users(self, request: HttpRequest, queryset: QuerySet[VpnUser]) -> None:
+        for user in queryset.filter(enabled=False):
+            VpnUser.objects.filter(pk=user.pk).update(enabled=True)
+            self.done(request, user, f"Enabled {user}.")
+
+    @admin.action(description="Disable, and disconnect at once", permissions=["change"])
+    def disable_users(self, request: HttpRequest, queryset: QuerySet[VpnUser]) -> None:
+        for user in queryset.filter(enabled=True):
+            VpnUser.objects.filter(pk=user.pk).update(enabled=False)
+            self.done(request, user, f"Disabled {user}.")
+        enqueue("wgpeers.enforce")
+
+    def get_import_formats(self) -> Any:
+        return csv_only()
+
+    def get_export_formats(self) -> Any:
+        return csv_only()
+
+    def has_import_permission(self, request: HttpRequest) -> bool:
+        # An import creates and changes.
+        return self.has_add_permission(request) and self.has_change_permission(request)
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)

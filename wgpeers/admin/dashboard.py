@@ -1,0 +1,133 @@
+"""The first page: who is connected, what is up, and what was decided, by a handful of indexed queries."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Q
+from django.db.models.functions import TruncHour
+from django.http import HttpRequest
+from django.urls import reverse
+
+from core import clock
+from core.admin.page import GOOD, ago
+from servers.admin.pages import UNKNOWN, read_heartbeats, status_of
+from servers.models import Host, Server
+from wgpeers.models import Connection, Decision, State
+
+from .decisions import ENDINGS, verdict_of
+
+HOURS = 24
+RECENT = 8
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Add to the page what this administrator may look at."""
+    now = clock.now()
+    cards: list[dict[str, Any]] = []
+    if _may_view(request, "wgpeers.connection"):
+        cards.append(_connected())
+    if _may_view(request, "servers.host"):
+        hosts = _hosts()
+        cards.append(_hosts_up(hosts))
+        context["hosts"] = [{"host": host, "status": status_of(host)} for host in hosts]
+    if _may_view(request, "servers.server"):
+        cards.append(_servers())
+    if _may_view(request, "wgpeers.decision"):
+        hours = _by_hour(now)
+        cards.append(_refused(hours))
+        context["chart"] = _chart(hours)
+        context["decisions"] = _recent(now)
+    context |= {"cards": cards, "title": "Dashboard"}
+    return context
+
+
+def _may_view(request: HttpRequest, what: str) -> bool:
+    app, model = what.split(".")
+    return request.user.has_perm(f"{app}.view_{model}")
+
+
+def _card(
+    title: str, value: object, words: str, icon: str, page: str, query: str = "", bad: bool = False
+) -> dict[str, Any]:
+    link = reverse(f"admin:{page}_changelist") + query
+    return {"title": title, "value": value, "words": words, "icon": icon, "link": link, "bad": bad}
+
+
+def _connected() -> dict[str, Any]:
+    live = Connection.objects.exclude(state=State.ENDED)
+    people = live.aggregate(all=Count("pk"), users=Count("user", distinct=True))
+    words = f"of {people['users']} user{'' if people['users'] == 1 else 's'}"
+    return _card("Connected now", people["all"], words, "lan", "wgpeers_connection")
+
+
+def _hosts() -> list[Host]:
+    hosts = list(Host.objects.all())
+    read_heartbeats(hosts)
+    return hosts
+
+
+def _hosts_up(hosts: list[Host]) -> dict[str, Any]:
+    wanted = [host for host in hosts if host.enabled]
+    up = sum(status_of(host)[0] == GOOD for host in wanted)
+    if any(getattr(host, "beat", None) is UNKNOWN for host in hosts):
+        return _card("Hosts up", "?", "Redis is away", "dns", "servers_host", bad=True)
+    silent = len(wanted) - up
+    words = f"{silent} silent" if silent else "all of them" if wanted else "none yet"
+    return _card("Hosts up", f"{up} / {len(wanted)}", words, "dns", "servers_host", bad=bool(silent))
+
+
+def _servers() -> dict[str, Any]:
+    counts = Server.objects.aggregate(all=Count("pk"), running=Count("pk", filter=Q(started=True, wireguard=True)))
+    stopped = counts["all"] - counts["running"]
+    words = f"{stopped} stopped" if stopped else "all of them" if counts["all"] else "none yet"
+    return _card("Servers running", f"{counts['running']} / {counts['all']}", words, "vpn_lock", "servers_server")
+
+
+def _by_hour(now: float) -> dict[datetime, dict[bool, int]]:
+    """For each of the last hours, how many connects were allowed (True) and refused (False)."""
+    first = (clock.moment(now) - timedelta(hours=HOURS - 1)).replace(minute=0, second=0, microsecond=0)
+    hours = {first + timedelta(hours=number): {True: 0, False: 0} for number in range(HOURS)}
+    recent = Decision.objects.filter(time__gte=first).exclude(code__in=ENDINGS).order_by()
+    counted = recent.annotate(hour=TruncHour("time")).values_list("hour", "allowed").annotate(n=Count("pk"))
+    for hour, allowed, count in counted:
+        if hour in hours:  # not the one of a clock that runs ahead
+            hours[hour][allowed] = count
+    return hours
+
+
+def _refused(hours: dict[datetime, dict[bool, int]]) -> dict[str, Any]:
+    refused, allowed = (sum(counts[which] for counts in hours.values()) for which in (False, True))
+    words = f"in {HOURS} hours; {allowed} allowed"
+    return _card("Refused", refused, words, "gpp_bad", "wgpeers_decision", "?what=refused")
+
+
+def _chart(hours: dict[datetime, dict[bool, int]]) -> str:
+    """What unfold's bar chart takes."""
+    common = {"maxBarThickness": 14, "borderRadius": 2, "stack": "connects", "displayYAxis": True, "maxTicksXLimit": 12}
+    return json.dumps(
+        {
+            "labels": [f"{hour:%H}:00" for hour in hours],
+            "datasets": [
+                {
+                    "label": title,
+                    "data": [counts[allowed] for counts in hours.values()],
+                    "backgroundColor": colour,
+                    **common,
+                }
+                for title, allowed, colour in (
+                    ("allowed", True, "var(--color-primary-500)"),
+                    ("refused", False, "#f59e0b"),
+                )
+            ],
+        }
+    )
+
+
+def _recent(now: float) -> list[dict[str, Any]]:
+    return [
+        {"decision": decision, "verdict": verdict_of(decision), "ago": ago(now - decision.time.timestamp())}
+        for decision in Decision.objects.all()[:RECENT]
+    ]

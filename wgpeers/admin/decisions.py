@@ -1,0 +1,110 @@
+"""What was decided on each request, read-only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin import SimpleListFilter
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import RangeDateTimeFilter
+
+from core.admin.page import BAD, GOOD, NEUTRAL, RowsPage, column
+from users.factors.registry import FACTORS
+from wgpeers.models import Decision, EndReason
+from wgpeers.protocol.errors import STATUS
+
+ENDINGS = frozenset(EndReason.values)
+_ACCOUNT = ("user_disabled", "organization_disabled", "not_in_organization", "not_in_group", "platform_not_allowed")
+_OF_FACTORS = tuple(f"{name}_{what}" for name in FACTORS for what in ("wrong", "not_enrolled"))
+# Listed here rather than asked of the table, which may hold a year of rows.
+CODES = sorted({"allowed", "factor_missing", *_ACCOUNT, *_OF_FACTORS, *STATUS, *ENDINGS})
+LAYERS = (
+    "envelope",
+    "account",
+    "policy",
+    "factors",
+    *FACTORS,
+    "budget",
+    "connect",
+    "host",
+    "liveness",
+    "session",
+    "admin",
+)
+
+
+class OneOf(SimpleListFilter):
+    """A filter on a text column by a list of values that is known beforehand."""
+
+    values: tuple[str, ...]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(value, value) for value in self.values]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Decision]) -> QuerySet[Decision]:
+        return queryset.filter(**{str(self.parameter_name): self.value()}) if self.value() else queryset
+
+
+class CodeFilter(OneOf):
+    title = parameter_name = "code"
+    values = tuple(CODES)
+
+
+class LayerFilter(OneOf):
+    title = parameter_name = "layer"
+    values = LAYERS
+
+
+class WhatFilter(SimpleListFilter):
+    title = "what"
+    parameter_name = "what"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("allowed", "allowed"), ("refused", "refused"), ("ended", "connection ended")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Decision]) -> QuerySet[Decision]:
+        wanted: dict[str, dict[str, Any]] = {"allowed": {"allowed": True}, "ended": {"code__in": ENDINGS}}
+        if self.value() == "refused":
+            return queryset.filter(allowed=False).exclude(code__in=ENDINGS)
+        return queryset.filter(**wanted.get(self.value() or "", {}))
+
+
+def verdict_of(decision: Decision) -> tuple[str, str]:
+    if decision.allowed:
+        return GOOD, "allowed"
+    return (NEUTRAL, "ended") if decision.code in ENDINGS else (BAD, "refused")
+
+
+@admin.register(Decision)
+class DecisionPage(RowsPage[Decision]):
+    list_display = ("when", "verdict", "user_name", "server_name", "layer", "code", "address", "device_name")
+    list_filter = (WhatFilter, LayerFilter, CodeFilter, "server", ("time", RangeDateTimeFilter))
+    list_filter_submit = True
+    search_fields = ("user_name", "server_name", "code", "address", "device_name")
+    fields = (
+        "when",
+        ("user", "user_name"),
+        ("server", "server_name"),
+        ("address", "device_name"),
+        ("layer", "code"),
+        "way",
+    )
+
+    @column("Time (UTC)", ordering="time")
+    def when(self, obj: Decision) -> str:
+        return f"{obj.time:%Y-%m-%d %H:%M:%S}"
+
+    @column("Decision", badge=True)
+    def verdict(self, obj: Decision) -> tuple[str, str]:
+        return verdict_of(obj)
+
+    @column("What each layer said")
+    def way(self, obj: Decision) -> SafeString:
+        return format_html_join(" → ", "<b>{}</b>: {}", ((layer, said) for layer, said in obj.layers))
+
+    def state(self, obj: Decision) -> tuple[str, str]:
+        return verdict_of(obj)

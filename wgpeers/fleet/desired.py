@@ -1,0 +1,83 @@
+"""From the database to the wanted state of one host. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.conf import settings
+
+from servers import networks, routes
+from servers.checks import listed
+from servers.hostnet.state import Dns, HostState, Interface, Peer, Route, Split
+from servers.models import Host, Server
+from wgpeers.models import Connection, State
+
+from .peers import peers_of
+
+
+def state_of(host_id: int) -> HostState | None:
+    """What the host must look like; None if there is no such host.
+
+    The version is read before the rows. A change that commits in between is then in the rows but not in the
+    version: the host sees peers newer than the state's version, which it knows how to take. The other way round
+    it would take an old row for the newest word.
+    """
+    host = Host.objects.filter(pk=host_id).first()
+    if host is None:
+        return None
+    servers = _running_servers(host)
+    connections = _connections(host)
+    interfaces = tuple(
+        _interface(server, tuple(peers_of(server, connections.get(server.pk, [])))) for server in servers
+    )
+    return HostState(
+        host.public_id, host.version, host.boot, settings.GATEWAY_PORT, interfaces, pass_foreign=host.pass_foreign
+    )
+
+
+def _running_servers(host: Host) -> list[Server]:
+    if not host.enabled:
+        return []
+    running = Server.objects.filter(attachments__host=host, started=True, wireguard=True)
+    return list(running.prefetch_related("routes", "split_domains", "client_networks").order_by("pk"))
+
+
+def _connections(host: Host) -> dict[int, list[Connection]]:
+    """Connections by server, those still waiting for their confirmation included."""
+    found: dict[int, list[Connection]] = {}
+    for connection in Connection.objects.filter(host=host).exclude(state=State.ENDED).order_by("pk"):
+        found.setdefault(connection.server_id, []).append(connection)
+    return found
+
+
+def _interface(server: Server, peers: tuple[Peer, ...]) -> Interface:
+    addresses = [networks.with_length(server.wg_network, networks.GATEWAY_PART)]
+    if server.ipv6:
+        addresses.append(networks.with_length(server.network6, networks.GATEWAY_PART))
+    return Interface(
+        name=server.interface,
+        server=server.public_id,
+        port=server.port,
+        addresses=tuple(addresses),
+        mtu=server.mtu,
+        inter_client=server.inter_client,
+        ping_timeout=server.ping_timeout,
+        routes=tuple(_routes(server)),
+        peers=peers,
+        restrict=server.restrict_routes,
+        dns=_dns(server),
+        behind=tuple(sorted({row.network for row in server.client_networks.all()})),
+    )
+
+
+def _routes(server: Server) -> Iterator[Route]:
+    for piece in routes.routed(server.routes.all()):
+        row = piece.route
+        yield Route(str(piece.network), row.nat, row.nat_interface, str(piece.real) if piece.real else "")
+
+
+def _dns(server: Server) -> Dns | None:
+    if not server.dns_mapping:
+        return None
+    splits = tuple(Split(each.domain.lower(), tuple(listed(each.dns_servers))) for each in server.split_domains.all())
+    return Dns(server.dns_zone.lower(), tuple(listed(server.dns_servers)), server.dns_tls_name, splits)

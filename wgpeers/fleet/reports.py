@@ -1,0 +1,122 @@
+"""What hosts report, read as data and never trusted: a report changes only rows of the host it came from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import redis
+from django.db import DataError
+
+from core.clock import moment
+from core.redis_store import store
+from core.task_queue import enqueue
+from servers.models import Host, ServerHost
+from wgpeers.lifecycle import site_failover
+from wgpeers.lifecycle.ending import end
+from wgpeers.models import Connection, EndReason, State
+
+log = logging.getLogger(__name__)
+
+# Reports taken from one host at a time, so that a noisy host does not hold up the others.
+BATCH = 200
+# Connections of one report looked up at once; databases limit the parameters of a query.
+IDS_AT_ONCE = 500
+LONGEST_TEXT = 2000
+# What a report of the wrong form may raise: numbers out of any range, nesting without end and (PostgreSQL) text with
+# NUL characters among it.
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError, DataError)
+
+
+def take_reports(now: float) -> int:
+    """Read what every host has reported since; how many reports it were."""
+    taken = 0
+    for host in Host.objects.all():
+        greeted = False
+        for text in _waiting(host):
+            taken += 1
+            try:
+                greeted |= take_report(host, json.loads(text), now)
+            except UNREADABLE as error:
+                log.warning("host %s sent a report that cannot be read (%s)", host, type(error).__name__)
+        if greeted:  # once, however often it said hello: a full state is work for the queue of all hosts
+            enqueue("wgpeers.converge", host.pk)
+    return taken
+
+
+def _waiting(host: Host) -> list[str]:
+    try:
+        texts: Any = store().lpop(f"{host.queue}:reports", BATCH)
+    except redis.ResponseError as error:
+        # The host may write what it likes under this key, even something that is no list; the others go on.
+        log.warning("host %s keeps no list of reports (%s)", host, error)
+        return []
+    return texts or []
+
+
+def take_report(host: Host, report: dict[str, Any], now: float) -> bool:
+    """Whether it waits for a full state. Raise one of UNREADABLE for a report of the wrong form."""
+    kinds: dict[str, Callable[[Host, dict[str, Any], float], None]] = {
+        "hello": _hello,
+        "applied": _applied,
+        "removed": _removed,
+        "probe": _probe,
+    }
+    kind = report["kind"]
+    kinds[kind](host, report, now)
+    return bool(kind == "hello")
+
+
+def _hello(host: Host, report: dict[str, Any], now: float) -> None:
+    """A worker has started: it takes nothing before a full state that names this run."""
+    Host.objects.filter(pk=host.pk).update(boot=str(report["boot"])[:64], backend=str(report.get("backend", ""))[:16])
+
+
+def _applied(host: Host, report: dict[str, Any], now: float) -> None:
+    drift = "\n".join(str(line) for line in report.get("drift", []))[:LONGEST_TEXT]
+    fields: dict[str, Any] = {
+        "applied_at": moment(now),
+        "applied_version": int(report["version"]),
+        "last_error": str(report.get("error") or "")[:LONGEST_TEXT],
+        "foreign": "\n".join(str(line) for line in report.get("foreign", []))[:LONGEST_TEXT],
+    }
+    if drift:
+        fields |= {"drift": drift, "drift_at": moment(now)}
+    # Own columns only: the admin may be saving the rest of this row.
+    Host.objects.filter(pk=host.pk).update(**fields)
+    for server, key in dict(report.get("keys", {})).items():
+        if isinstance(key, str) and len(key) == 44:
+            mine = ServerHost.objects.filter(host=host, server__public_id=str(server))
+            mine.exclude(public_key=key).update(public_key=key)
+
+
+def _removed(host: Host, report: dict[str, Any], now: float) -> None:
+    when = float(report.get("time", now))
+    if not math.isfinite(when) or abs(when - now) > 3600:
+        when = now
+    for connection in _mine(host, [str(connection) for connection in report["connections"]]):
+        if connection.state != State.ENDED and report.get("reason") == "silent":
+            # The host could not reach us and saw no handshake for the whole ping timeout.
+            end([connection], EndReason.SILENT, now)
+            connection.refresh_from_db()
+        if connection.state == State.ENDED and connection.removed is None:
+            due = connection.due or connection.ended
+            latency = max(0.0, when - due.timestamp()) if due else None
+            Connection.objects.filter(pk=connection.pk).update(removed=moment(when), removal_latency=latency)
+
+
+def _probe(host: Host, report: dict[str, Any], now: float) -> None:
+    """An address behind one of its peers has stopped answering, or answers again."""
+    if not isinstance(report["ok"], bool):
+        raise ValueError("ok is neither true nor false")
+    site_failover.probed(host, str(report["connection"]), str(report["network"]), report["ok"], now)
+
+
+def _mine(host: Host, ids: list[str]) -> Iterator[Connection]:
+    """Those of the connections that are this host's."""
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        some = ids[start : start + IDS_AT_ONCE]
+        yield from Connection.objects.select_related("server").filter(host=host, public_id__in=some)

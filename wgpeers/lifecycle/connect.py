@@ -1,0 +1,316 @@
+"""The way of a connect, from allowed to confirmed. Read top to bottom.
+
+In one transaction: what the new connection replaces is ended, its address is taken, its row is written and its key
+spent. After commit one message goes to the host, which confirms that WireGuard has the peer; else the next host is
+tried. Only then is the connection open and the client told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Count, Q
+
+from core.clock import moment
+from core.locking import lock
+from core.redis_store import StoreDown
+from core.task_queue import after_commit
+from servers import addresses, heartbeats, networks
+from servers.changes import raise_versions
+from servers.hostnet.state import AddPeer, RemovePeers
+from servers.models import Host, Server, ServerHost
+from users.authorize import Layers
+from users.models import Device, VpnUser
+from wgpeers.fleet import messages, peers
+from wgpeers.models import Connection, EndReason, SpentKey, State
+from wgpeers.protocol import client_config, envelope
+from wgpeers.protocol.errors import Refusal
+
+from . import decisions, liveness, site_failover
+from .accounts import Account
+from .ending import claim, end, tell
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the client brought to an allowed connect. ``address`` is where its request came from."""
+
+    wg_public_key: str
+    device_id: str
+    device_name: str
+    device_hostname: str
+    platform: str
+    client_version: str
+    address: str | None
+
+
+def connect(account: Account, offer: Offer, layers: Layers, now: float) -> dict[str, Any]:
+    """The configuration for an allowed client; raise ``Refusal`` where there is none to give. ``layers`` is what let
+    the client come this far, for the decision that is written down."""
+    raw_key = envelope.wireguard_key(offer.wg_public_key)
+    digest = hashlib.sha256(raw_key).digest()
+    suitable = _suitable_hosts(account.server, offer.wg_public_key)
+    try:
+        connection, replaced = _begin(account, offer, digest, suitable[0].host, now)
+    except KeyWasUsed:
+        again = _given_before(account, offer, digest)
+        _record(account, offer, (*layers, ("connect", "given_again")), now)
+        return again
+    try:
+        answer = _confirm(account, offer, layers, connection, replaced, suitable, now)
+    except StoreDown:
+        _give_up(connection, replaced, now)
+        raise
+    if answer is None:
+        _give_up(connection, replaced, now)
+        raise Refusal("unconfirmed", "no host confirmed the connection in time")
+    return answer
+
+
+def _confirm(
+    account: Account,
+    offer: Offer,
+    layers: Layers,
+    connection: Connection,
+    replaced: list[Connection],
+    suitable: list[ServerHost],
+    now: float,
+) -> dict[str, Any] | None:
+    """Have one host after the other take the peer; None if none did, or the connection was ended meanwhile."""
+    _start_counting(connection, replaced, account.server, now)
+    for number, attachment in enumerate(suitable):
+        if number and not _move(connection, attachment.host, replaced):
+            return None
+        if messages.add_and_wait(attachment.host, _add_message(connection, attachment.host, account, replaced)):
+            if _open(connection, account, offer, layers, now):
+                return _configuration(connection, account, attachment)
+            return None
+        log.warning("host %s did not confirm connection %s", attachment.host, connection.public_id)
+    return None
+
+
+class KeyWasUsed(Exception):
+    """There is a row of this key in SpentKey already; nothing was changed."""
+
+
+def _given_before(account: Account, offer: Offer, digest: bytes) -> dict[str, Any]:
+    """A lost answer is given again: to the same user and device, as long as its connection is open and has not
+    pinged. Anyone else with a spent key is refused."""
+    spent = SpentKey.objects.filter(digest=digest).first()
+    # Gone again: the attempt that it was of has failed at this moment, so the key is not spent.
+    if spent is None:
+        raise Refusal("in_progress", "another attempt with this key is ending; try again")
+    mine = spent.connection
+    same = mine is not None and (mine.user_id, mine.server_id, mine.device_id) == (
+        account.user.pk,
+        account.server.pk,
+        offer.device_id,
+    )
+    if mine is not None and same and mine.state == State.PENDING:
+        raise Refusal("in_progress", "this connection is being made")
+    if mine is None or mine.host is None or not same or mine.state != State.OPEN or liveness.has_pinged(mine.public_id):
+        raise Refusal("key_spent", "this WireGuard key was used before")
+    attachment = ServerHost.objects.filter(server=account.server, host=mine.host).first()
+    if attachment is None:
+        raise Refusal("key_spent", "this WireGuard key was used before")
+    return _configuration(mine, account, attachment)
+
+
+def _configuration(connection: Connection, account: Account, attachment: ServerHost) -> dict[str, Any]:
+    served = account.extras.served
+    return client_config.build(connection, account.server, attachment.host, attachment.public_key, served=served)
+
+
+def _suitable_hosts(server: Server, wg_public_key: str) -> list[ServerHost]:
+    """Living hosts of the server that have made their key for it, the least busy first."""
+    attachments = list(
+        ServerHost.objects.select_related("host").filter(server=server, host__enabled=True).exclude(public_key="")
+    )
+    if any(attachment.public_key == wg_public_key for attachment in attachments):
+        raise Refusal("invalid_key", "wg_public_key is the server's own")
+    alive = heartbeats.read([attachment.host for attachment in attachments])
+    living = [attachment for attachment in attachments if attachment.host_id in alive]
+    if not living:
+        raise Refusal("no_host", "no host of this server is up")
+    if len(living) > 1:
+        live = Count("connections", filter=~Q(connections__state=State.ENDED))
+        busy = dict(Host.objects.filter(pk__in=alive).annotate(live=live).values_list("pk", "live"))
+        # Shuffled first, so that equally busy hosts share what comes at the same moment.
+        random.shuffle(living)
+        living.sort(key=lambda attachment: busy.get(attachment.host_id, 0))
+    return living
+
+
+def _begin(
+    account: Account, offer: Offer, digest: bytes, host: Host, now: float
+) -> tuple[Connection, list[Connection]]:
+    """One transaction; the pending connection and those that it replaced."""
+    try:
+        with transaction.atomic():
+            lock(account.user)
+            replaced, part = _replace(account, offer, now)
+            connection = _write(account, offer, host, part, now)
+            SpentKey.objects.create(digest=digest, connection=connection, created=moment(now))
+            # What nobody serves is the new connection's own from its first message on.
+            others = (
+                site_failover.settle_user(account.server.pk, account.user.pk, now) if account.extras.serves else set()
+            )
+            # Connections before hosts, as whoever ends one does: the other way round, the address that we wait for
+            # (its connection is being ended) could wait for the host's row that we hold.
+            versions = raise_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id), *others])
+            for other in sorted(others):
+                after_commit("wgpeers.converge", other)
+            connection.version = versions.get(host.pk, 0)
+            Connection.objects.filter(pk=connection.pk).update(version=connection.version)
+    except addresses.NoAddressLeft:
+        raise Refusal("no_address_left", "every address of this server is taken") from None
+    except IntegrityError:
+        if SpentKey.objects.filter(digest=digest).exists():
+            raise KeyWasUsed from None
+        # Somebody was faster with this address, after an admin's edit.
+        raise Refusal("in_progress", "the address was taken at the same moment; try again") from None
+    return connection, replaced
+
+
+def _replace(account: Account, offer: Offer, now: float) -> tuple[list[Connection], int]:
+    """End what the new connection takes the place of; also the host part for the new one."""
+    user, server = account.user, account.server
+    live = Connection.objects.filter(user=user, server=server).exclude(state=State.ENDED).order_by()
+    replaced: list[Connection] = []
+    keep = None
+    others: set[int] = set()
+    for connection in live:
+        connection.server = server
+        same_device = connection.device_id == offer.device_id
+        if not same_device and server.multi_device:
+            others.add(connection.part)
+            continue
+        if claim(connection, EndReason.REPLACED if same_device else EndReason.ELSEWHERE, now):
+            replaced.append(connection)
+            keep = connection.part if same_device else keep
+    if server.multi_device and server.max_devices and len(others) >= server.max_devices:
+        raise Refusal("too_many_devices", f"this server allows {server.max_devices} devices at the same time")
+    return replaced, _part(server, user, keep, others)
+
+
+def _part(server: Server, user: VpnUser, keep: int | None, others: set[int]) -> int:
+    """The address that the same device had; else the user's static one, unless one of their other devices (whose
+    parts are ``others``) has it; else one from the pool."""
+    static = addresses.static_address(server, user).part
+    # Ending the replaced connection has released a dynamic address; in this transaction nobody else has seen that.
+    if keep is not None and (keep == static or addresses.retake(server, user, keep)):
+        return keep
+    return addresses.dynamic_address(server, user).part if static in others else static
+
+
+def _write(account: Account, offer: Offer, host: Host, part: int, now: float) -> Connection:
+    server = account.server
+    timeout = server.session_timeout
+    return Connection.objects.create(
+        user=account.user,
+        user_name=decisions.full_name(account.user),
+        server=server,
+        host=host,
+        device_id=offer.device_id,
+        device_name=offer.device_name,
+        platform=offer.platform,
+        client_version=offer.client_version,
+        client_address=offer.address,
+        wg_public_key=offer.wg_public_key,
+        part=part,
+        address=networks.address(server.wg_network, part),
+        address6=networks.address(server.network6, part) if server.ipv6 else None,
+        created=moment(now),
+        session_ends=moment(now + timeout) if timeout else None,
+    )
+
+
+def _add_message(connection: Connection, host: Host, account: Account, replaced: list[Connection]) -> AddPeer:
+    """What is replaced on this very host goes in the same message: its address is never without a peer, so flows
+    through it survive."""
+    here = tuple(gone.public_id for gone in replaced if gone.host_id == host.pk)
+    extras = account.extras
+    peer = peers.peer_of(connection, account.server, forwarded=extras.forwarded, serves=extras.serves)
+    return AddPeer(account.server.public_id, peer, here, messages.confirm_key(host, connection.public_id))
+
+
+def _start_counting(connection: Connection, replaced: list[Connection], server: Server, now: float) -> None:
+    """From here on the sweep knows the connection, whatever becomes of this request."""
+    liveness.start(connection.public_id, now + server.ping_timeout)
+    tell(replaced, except_on=connection.host_id)
+
+
+def _move(connection: Connection, host: Host, replaced: list[Connection]) -> bool:
+    """Put a connection that is still pending onto the next host, and off the one that did not answer."""
+    before = connection.host
+    with transaction.atomic():
+        # The connection's row before the hosts', as whoever ends it does: the other way round the two could wait for
+        # each other.
+        if not Connection.objects.filter(pk=connection.pk, state=State.PENDING).update(host=host):
+            return False
+        versions = raise_versions([host.pk, *([before.pk] if before else [])])
+        connection.host, connection.version = host, versions.get(host.pk, 0)
+        Connection.objects.filter(pk=connection.pk).update(version=connection.version)
+    if before is not None:
+        gone = (connection.public_id, *(old.public_id for old in replaced if old.host_id == before.pk))
+        messages.send_removal(before, RemovePeers(versions.get(before.pk, 0), gone))
+    return True
+
+
+def _open(connection: Connection, account: Account, offer: Offer, layers: Layers, now: float) -> bool:
+    """Pending to open, unless the sweep or an admin ended it meanwhile; note the device and the decision."""
+    with transaction.atomic():
+        pending = Connection.objects.filter(pk=connection.pk, state=State.PENDING)
+        if not pending.update(state=State.OPEN, opened=moment(now)):
+            return False
+        _note_device(account.user, offer, now)
+        _record(account, offer, (*layers, ("connect", "ok")), now)
+    connection.state = State.OPEN
+    return True
+
+
+def _record(account: Account, offer: Offer, layers: Layers, now: float) -> None:
+    """Write down that the client was allowed."""
+    decisions.record(
+        account.user,
+        account.server,
+        now,
+        layers=layers,
+        allowed=True,
+        code="allowed",
+        address=offer.address,
+        device_name=offer.device_name,
+    )
+
+
+def _note_device(user: VpnUser, offer: Offer, now: float) -> None:
+    seen = {
+        "name": offer.device_name,
+        "hostname": offer.device_hostname,
+        "platform": offer.platform,
+        "client_version": offer.client_version,
+        "last_seen": moment(now),
+        "last_address": offer.address,
+    }
+    device = Device(user=user, device_id=offer.device_id, first_seen=moment(now), **seen)
+    Device.objects.bulk_create(
+        [device], update_conflicts=True, unique_fields=["user", "device_id"], update_fields=list(seen)
+    )
+
+
+def _give_up(connection: Connection, replaced: list[Connection], now: float) -> None:
+    """No host confirmed: end the row (the key is then not spent) and have the peer removed, should it arrive late."""
+    end([connection], EndReason.UNCONFIRMED, now)
+    tell(replaced)
+
+
+def disconnect(connection: Connection, now: float) -> bool:
+    """End one connection by an administrator's hand."""
+    return end([connection], EndReason.ADMIN, now) == 1

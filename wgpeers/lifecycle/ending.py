@@ -1,0 +1,98 @@
+"""Ending connections: the row first, by a conditional update that only one can win, then Redis, then the hosts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+import redis
+from django.db import transaction
+
+from core.clock import moment
+from core.task_queue import after_commit
+from servers import addresses
+from servers.changes import raise_versions
+from servers.hostnet.state import RemovePeers
+from servers.models import Host
+from wgpeers.fleet import messages
+from wgpeers.models import Connection, EndReason, SpentKey, State
+
+from . import decisions, liveness, site_failover
+
+log = logging.getLogger(__name__)
+
+# Which layer a decision names for each reason.
+LAYER = {
+    EndReason.SILENT: "liveness",
+    EndReason.SESSION: "session",
+    EndReason.ADMIN: "admin",
+    EndReason.UNCONFIRMED: "host",
+    EndReason.REPLACED: "connect",
+    EndReason.ELSEWHERE: "connect",
+}
+
+
+def claim(connection: Connection, reason: EndReason, now: float, due: float | None = None) -> bool:
+    """Mark the row ended if nobody else has, release its address and write the decision, inside the caller's
+    transaction. Raising the host's version and telling the host is the caller's part."""
+    connection.end_reason = reason
+    ended = Connection.objects.filter(pk=connection.pk).exclude(state=State.ENDED)
+    if reason == EndReason.UNCONFIRMED:
+        ended = ended.filter(state=State.PENDING)
+    fields = {"state": State.ENDED, "ended": moment(now), "due": moment(now if due is None else due)}
+    if not ended.update(end_reason=reason, **fields):
+        return False
+    if reason == EndReason.UNCONFIRMED:
+        # Never allowed, so never spent: the client may offer the same key to the next host.
+        SpentKey.objects.filter(connection=connection).delete()
+    addresses.release(connection.server_id, connection.part)
+    decisions.record_end(connection, LAYER.get(reason, "policy"), now)
+    return True
+
+
+def end(connections: Iterable[Connection], reason: EndReason, now: float, due: float | None = None) -> int:
+    """End each connection that is still live, and have its host remove the peer. How many it were.
+
+    One transaction each: a row that cannot be ended (reported in the log) does not hold up the others. Networks behind
+    it go to their standbys in the same one.
+    """
+    ended = []
+    others: set[int] = set()
+    for connection in connections:
+        try:
+            with transaction.atomic():
+                if not claim(connection, reason, now, due):
+                    continue
+                moved = site_failover.settle_user(connection.server_id, connection.user_id, now)
+                raise_versions([*([connection.host_id] if connection.host_id else []), *moved])
+        except Exception:
+            log.exception("could not end connection %s; the next sweep tries again", connection.public_id)
+            continue
+        ended.append(connection)
+        others |= moved
+    tell(ended)
+    for host in sorted(others):
+        after_commit("wgpeers.converge", host)
+    return len(ended)
+
+
+def tell(ended: Sequence[Connection], except_on: int | None = None) -> None:
+    """After commit: forget the deadlines and have the hosts remove the peers, except host ``except_on`` (which
+    learns of it by another message).
+
+    What fails here is made up for: a deadline without a live row is dropped by the sweep, a peer without one is
+    removed by the host's next full state.
+    """
+    if not ended:
+        return
+    try:
+        liveness.forget(connection.public_id for connection in ended)
+    except redis.RedisError as error:
+        log.warning("could not forget deadlines (%s)", type(error).__name__)
+    by_host: dict[int, list[str]] = {}
+    for connection in ended:
+        if connection.host_id and connection.host_id != except_on:
+            by_host.setdefault(connection.host_id, []).append(connection.public_id)
+    for host in Host.objects.filter(pk__in=by_host):
+        # The version as it is now is at least that of these changes; a later one is only more careful.
+        messages.send_removal(host, RemovePeers(host.version, tuple(by_host[host.pk])))

@@ -1,0 +1,134 @@
+"""Revoking what is overdue. One step handles what is due at ``now`` and says how much it was, so that tests call it
+without a loop or a broker."""
+
+from __future__ import annotations
+
+import logging
+
+from django.conf import settings
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.expressions import Combinable
+
+from core.clock import moment
+from servers import networks
+from servers.models import Address, Server, ServerHost
+from users.models import VpnUser
+from wgpeers.models import Connection, EndReason, State
+
+from . import liveness
+from .ending import end
+
+log = logging.getLogger(__name__)
+
+# How many overdue connections one step takes; a sweep goes on until a step finds fewer.
+BATCH = 500
+
+
+def sweep(now: float) -> int:
+    """End all that is overdue at ``now``; how many it were."""
+    if liveness.lost_memory():
+        refill(now)
+    ended = 0
+    while (step := sweep_silent(now)) is not None:
+        ended += step
+    return ended + sweep_sessions(now) + sweep_pending(now)
+
+
+def refill(now: float) -> None:
+    """Redis lost its memory: a full deadline for everybody who is connected, before anybody is swept."""
+    log.warning("Redis has lost its memory; deadlines are filled in from the database")
+    live = Connection.objects.exclude(state=State.ENDED).values_list("public_id", "server__ping_timeout")
+    liveness.refill((connection, now + timeout) for connection, timeout in live.iterator())
+
+
+def sweep_silent(now: float) -> int | None:
+    """One batch of connections whose last ping is too long ago; None when there are none left to end."""
+    due = dict(liveness.overdue(now, BATCH))
+    if not due:
+        return None
+    rows = Connection.objects.select_related("server").filter(public_id__in=due).exclude(state=State.ENDED)
+    live = {row.public_id: row for row in rows}
+    liveness.forget(due.keys() - live.keys())
+    ended = 0
+    for name, row in live.items():
+        # A ping may have come since the batch was read.
+        until = liveness.deadline(name)
+        if until is None or until <= now:
+            # Never confirmed: then its key was not spent either.
+            reason = EndReason.UNCONFIRMED if row.state == State.PENDING else EndReason.SILENT
+            ended += end([row], reason, now, due=due[name])
+    # Nothing of a whole batch could be ended: stop here rather than try the same rows for ever.
+    return ended if ended or len(live) < len(due) else None
+
+
+def sweep_sessions(now: float) -> int:
+    """Connections whose session time is over."""
+    over = Connection.objects.select_related("server").filter(state=State.OPEN, session_ends__lte=moment(now))
+    return sum(
+        end([row], EndReason.SESSION, now, due=row.session_ends.timestamp() if row.session_ends else None)
+        for row in over[:BATCH]
+    )
+
+
+def sweep_pending(now: float) -> int:
+    """Connections whose request died before a host confirmed them (the web was killed)."""
+    lost = Connection.objects.select_related("server").filter(
+        state=State.PENDING, created__lte=moment(now - settings.PENDING_TIMEOUT)
+    )
+    return end(lost[:BATCH], EndReason.UNCONFIRMED, now)
+
+
+def enforce(now: float) -> int:
+    """End connections that would no longer be allowed, or that the settings no longer fit. Cheap enough to run
+    after every change of an account, and on a slow beat for whatever changed past the models."""
+    live = Connection.objects.select_related("server").exclude(state=State.ENDED)
+    return (
+        end(live.filter(_not_running()), EndReason.STOPPED, now)
+        + end(live.filter(_not_permitted()), EndReason.NOT_PERMITTED, now)
+        + end(_moved(), EndReason.MOVED, now)
+    )
+
+
+def _not_running() -> Combinable | Q:
+    attached = ServerHost.objects.filter(server=OuterRef("server"), host=OuterRef("host"))
+    return (
+        Q(server__started=False)
+        | Q(server__wireguard=False)
+        | Q(host=None)
+        | Q(host__enabled=False)
+        | ~Exists(attached)
+    )
+
+
+def _not_permitted() -> Combinable | Q:
+    in_organization = Server.organizations.through.objects.filter(
+        server=OuterRef("server"), organization=OuterRef("user__organization")
+    )
+    asks_groups = Server.groups.through.objects.filter(server=OuterRef("server"))
+    in_group = VpnUser.groups.through.objects.filter(
+        vpnuser=OuterRef("user"),
+        group__in=Server.groups.through.objects.filter(server=OuterRef(OuterRef("server"))).values("group"),
+    )
+    disabled = Q(user=None) | Q(user__enabled=False) | Q(user__organization__enabled=False)
+    return disabled | ~Exists(in_organization) | (Exists(asks_groups) & ~Exists(in_group))
+
+
+def _moved() -> list[Connection]:
+    """Connections whose address is no longer their user's, or no longer in their server's network."""
+    live = Connection.objects.select_related("server").exclude(state=State.ENDED)
+    holds = Address.objects.filter(server=OuterRef("server"), part=OuterRef("part"), user=OuterRef("user"))
+    moved = {row.pk: row for row in live.filter(~Exists(holds))}
+    for server in Server.objects.filter(connections__in=live).distinct():
+        for row in live.filter(server=server):
+            if _addresses(server, row.part) != (row.address, row.address6):
+                moved[row.pk] = row
+    return list(moved.values())
+
+
+def _addresses(server: Server, part: int) -> tuple[str, str | None] | None:
+    """What host part ``part`` has on the server now; None where its networks no longer reach that far."""
+    try:
+        address6 = networks.address(server.network6, part) if server.ipv6 else None
+        return networks.address(server.wg_network, part), address6
+    except IndexError:
+        return None

@@ -1,0 +1,103 @@
+"""What an allowed client is told: its address, the host, routes, DNS. docs/PROTOCOL.md has the keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from servers import networks, routes
+from servers.checks import listed
+from servers.models import Host, Server
+from wgpeers.models import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A network that a client is told of; ``net_gateway``: not to send through the tunnel."""
+
+    network: networks.Network
+    metric: int = 0
+    net_gateway: bool = False
+
+
+def build(
+    connection: Connection, server: Server, host: Host, host_public_key: str, *, served: bool = True
+) -> dict[str, Any]:
+    """``served`` False: no client of the server is known to have networks behind it, so none are looked up."""
+    gateway = networks.address(server.wg_network, networks.GATEWAY_PART)
+    gateway6 = networks.address(server.network6, networks.GATEWAY_PART) if server.ipv6 else ""
+    behind_me, behind_others = _client_networks(connection, server) if served else ([], [])
+    pushed = _pushed(server, behind_others)
+    return {
+        "address": networks.with_length(server.wg_network, connection.part),
+        "address6": networks.with_length(server.network6, connection.part) if server.ipv6 else "",
+        # Clients use "hostname:port" literally, so an IPv6-only host stands there in brackets.
+        "hostname": host.public_address or f"[{host.public_address6}]",
+        "hostname6": host.public_address6,
+        "port": server.port,
+        "public_key": host_public_key,
+        "gateway": gateway,
+        "gateway6": gateway6,
+        "web_port": settings.GATEWAY_PORT,
+        "web_no_ssl": True,
+        "ping_interval": server.ping_interval,
+        "ping_timeout": server.ping_timeout,
+        "mtu": server.mtu,
+        "routes": _routes(pushed, 4, gateway),
+        "routes6": _routes(pushed, 6, gateway6) if server.ipv6 else [],
+        "dns_servers": _dns_servers(server, gateway, gateway6),
+        "search_domains": listed(server.search_domains),
+        "routing_domains": _routing_domains(server),
+        "network_links": [str(network) for network in behind_me if network.version == 4],
+        "network_links6": [str(network) for network in behind_me if network.version == 6] if server.ipv6 else [],
+    }
+
+
+def _dns_servers(server: Server, *gateways: str) -> list[str]:
+    """With names for clients, the host's own resolver, which asks the server's DNS servers for all else."""
+    return [each for each in gateways if each] if server.dns_mapping else listed(server.dns_servers)
+
+
+def _routing_domains(server: Server) -> list[str]:
+    """Domains whose names are to be asked of ``dns_servers`` only, without being tried behind short names."""
+    domains = listed(server.routing_domains)
+    if server.dns_mapping:
+        domains += [server.dns_zone, *server.split_domains.values_list("domain", flat=True)]
+    return list(dict.fromkeys(domain.lower() for domain in domains))
+
+
+def _pushed(server: Server, behind_others: list[networks.Network]) -> list[Pushed]:
+    """Everything that goes through the tunnel, the tunnel network first and always; and what does not, which clients
+    that know no such entries find left out of the rest."""
+    rows = list(server.routes.all())
+    holes = routes.left_out(rows)
+    pushed = [Pushed(network) for network in routes.tunnel_networks([server])]
+    pushed += [Pushed(piece.network, piece.route.metric) for piece in routes.routed(rows)]
+    known = {each.network for each in pushed}
+    pieces = (piece for network in behind_others for piece in networks.subtract(network, holes))
+    pushed += [Pushed(piece) for piece in pieces if piece not in known]
+    return pushed + [Pushed(hole, net_gateway=True) for hole in sorted(holes, key=str)]
+
+
+def _client_networks(connection: Connection, server: Server) -> tuple[list[networks.Network], list[networks.Network]]:
+    """Networks behind this client, whether it serves them now or stands by; and those behind other clients only. A
+    client reaches what is behind itself without the tunnel."""
+    rows = list(server.client_networks.order_by("network").values_list("network", "user_id"))
+    mine = {network for network, user in rows if user == connection.user_id}
+    others = {network for network, _ in rows} - mine
+    return [networks.parse(text) for text in sorted(mine)], [networks.parse(text) for text in sorted(others)]
+
+
+def _routes(pushed: list[Pushed], version: int, gateway: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "network": str(each.network),
+            "next_hop": gateway,
+            "metric": each.metric,
+            "net_gateway": each.net_gateway,
+        }
+        for each in pushed
+        if each.network.version == version
+    ]
