@@ -27,8 +27,8 @@ from servers.hostnet.reconcile.desired import Wanted
 from servers.hostnet.state import HostState, Interface, Peer, Route, to_json
 from servers.hostnet.wireguard.base import Backend
 from servers.hostnet.wireguard.choose import choose
-from tests.company import b64, new_wg_key
 from tests.lab import until
+from tests.protocol_client import b64, new_wg_key
 from vpnproject.env import celery_broker
 
 PEERS = 10_000

@@ -27,7 +27,7 @@ from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Wanted
 from servers.hostnet.state import AddPeer, Dns, Forward, HostState, Interface, Peer, RemovePeers, Route
 from servers.hostnet.wireguard.choose import choose
-from tests.company import new_wg_key
+from tests.protocol_client import new_wg_key
 
 FEW = 10
 ROUNDS, CHANGES = 4, 25  # the few and the many take turns, so that a machine that slows down slows both

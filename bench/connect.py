@@ -16,8 +16,8 @@ from bench.load import Run, Target, WrongAnswer, drive
 from bench.people import EMPTY, allot, found_company, hire, sign
 from servers.hostnet.wireguard.choose import choose
 from servers.models import Server
-from tests.company import new_wg_key
 from tests.lab import until
+from tests.protocol_client import new_wg_key
 from wgpeers.models import Connection, State
 
 ROUNDS = 5

@@ -15,7 +15,8 @@ from core.clock import moment
 from core.crypto import Secret
 from servers import networks
 from servers.models import Address, Host, Server, ServerHost
-from tests.company import VECTORS, Company, Identity, make_request, new_wg_key, plaintext
+from tests.factories import Company
+from tests.protocol_client import VECTORS, Identity, make_request, new_wg_key, plaintext
 from users.models import Organization, VpnUser
 from wgpeers.lifecycle import liveness
 from wgpeers.models import Connection, State

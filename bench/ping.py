@@ -21,8 +21,9 @@ from bench.people import EMPTY, found_company, hire, open_connections, sign
 from core.redis_store import store
 from servers import heartbeats
 from servers.models import Host
-from tests.company import HostStandIn, Identity, new_wg_key
+from tests.factories import HostStandIn
 from tests.lab import until
+from tests.protocol_client import Identity, new_wg_key
 from vpnproject.runner.programs import WEB_PROCESSES, WEB_THREADS
 from wgpeers.lifecycle import liveness
 

@@ -24,7 +24,8 @@ from bench.people import found_company
 from core.clock import moment
 from core.redis_store import store
 from servers import networks
-from tests.company import Company, new_wg_key
+from tests.factories import Company
+from tests.protocol_client import new_wg_key
 from wgpeers.lifecycle import liveness, reaper
 from wgpeers.models import Connection, State
 

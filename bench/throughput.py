@@ -29,8 +29,8 @@ from servers.hostnet.reconcile.desired import Wanted
 from servers.hostnet.state import Forward, HostState, Interface, Peer, Route
 from servers.hostnet.wireguard.base import Backend, PeerChange
 from servers.hostnet.wireguard.choose import choose
-from tests.company import new_wg_key
 from tests.lab import KeyPair, Namespace, ended_afterwards, until
+from tests.protocol_client import new_wg_key
 
 PEERS = 1000
 ROUNDS = 32  # many and short: how the kernel happens to place programs on cores is worth a tenth, and new in each run

@@ -17,11 +17,13 @@ from nacl.public import PrivateKey
 
 from core.redis_store import store
 from servers.models import Server
-from tests.company import (
+from users.models import VpnUser
+from wgpeers.models import Decision
+
+from .factories import Company, HostStandIn
+from .protocol_client import (
     NOW,
     ClientRequest,
-    Company,
-    HostStandIn,
     Identity,
     another_rsa_key,
     b64,
@@ -30,8 +32,6 @@ from tests.company import (
     plaintext,
     sign_headers,
 )
-from users.models import VpnUser
-from wgpeers.models import Decision
 
 # What a refused request may change: nonces, attempt budgets, views; a decision is the log.
 MAY_CHANGE = ("nonce:", "attempts:", "views:")

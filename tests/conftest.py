@@ -13,9 +13,10 @@ import redis
 from django.conf import LazySettings
 
 from core import clock, redis_store
-from tests.company import Company, HostStandIn, found
 from vpnproject import celery_app
 from vpnproject.env import celery_broker
+
+from .factories import Company, HostStandIn, found
 
 
 class Clock:

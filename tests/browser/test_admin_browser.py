@@ -113,7 +113,7 @@ def test_a_person_sets_up_a_vpn_and_opens_the_link(page: Page) -> None:
 
 
 def test_a_person_disconnects_somebody_and_stops_a_server(page: Page, live_server: Any) -> None:
-    from tests.company import found
+    from tests.factories import found
 
     company = found()
     user, _ = company.hire("alice")
@@ -133,7 +133,7 @@ def test_a_person_disconnects_somebody_and_stops_a_server(page: Page, live_serve
 
 
 def test_a_person_makes_routes_and_forwards_a_port(page: Page, live_server: Any) -> None:
-    from tests.company import found
+    from tests.factories import found
 
     company = found()
     user, _ = company.hire("alice")

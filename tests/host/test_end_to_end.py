@@ -17,9 +17,9 @@ from django.db import connections
 from core import clock
 from core.crypto import Secret
 from servers.models import Host, Route, Server, ServerHost
-from tests.company import VECTORS, another_rsa_key
 from tests.conftest import send_celery_to
 from tests.lab import PATIENCE, Echo, Lab, Machine, Pinger, RedisServer, until
+from tests.protocol_client import VECTORS, another_rsa_key
 from tests.stack import BACKEND, Stack, WgPeer
 from users import certificates
 from users.models import Organization, VpnUser

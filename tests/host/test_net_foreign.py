@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.foreign_tables import DOCKER, FIREWALLD, HARMLESS, OWN, UFW, commands_in, listing, load
 from tests.host.conftest import WEB_PORT, World
 from tests.lab import PYTHON, Echo, Machine, until
+from tests.servers.hostnet.foreign.tables import DOCKER, FIREWALLD, HARMLESS, OWN, UFW, commands_in, listing, load
 
 pytestmark = pytest.mark.host
 

@@ -1,0 +1,154 @@
+"""TOTP: a code works once, except within the attempt that it passed for; and a password is taken apart either way."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.attempts import a_policy, an_attempt, code_at, enrol, wrong_code
+from tests.concurrency import together
+from tests.factories import Company
+from tests.protocol_client import NOW
+from users.authorize import Allowed, Refused, _ways_apart, authorize
+from users.factors.registry import load
+from users.models import VpnUser
+
+
+@pytest.fixture
+def alice(company: Company) -> VpnUser:
+    return enrol(company.hire("alice")[0], totp=True)
+
+
+def try_code(user: VpnUser, password: str, now: float = NOW, **attempt: str) -> str:
+    """ "allowed" or the refusal's code. The user is read anew, as each request does."""
+    fresh = VpnUser.objects.select_related("organization").get(pk=user.pk)
+    policy = a_policy(fresh, totp=True, pin="optional")
+    return getattr(authorize(fresh, policy, an_attempt(password, **attempt), now), "code", "allowed")
+
+
+def test_a_code_passes_again_within_its_attempt_only(alice: VpnUser) -> None:
+    code = code_at(NOW)
+    assert try_code(alice, code) == "allowed"
+    assert try_code(alice, code) == "allowed"  # the client offers it to the next host
+    assert try_code(alice, code, NOW + 29) == "allowed"
+    assert try_code(alice, code, wg_public_key="key-2") == "totp_wrong"
+    assert try_code(alice, code, device_id="device-2") == "totp_wrong"
+
+
+def test_another_device_that_saw_the_code_used_does_not_lock_the_first_out(alice: VpnUser) -> None:
+    code = code_at(NOW)
+    assert try_code(alice, code) == "allowed"
+    assert try_code(alice, code, device_id="thief") == "totp_wrong"
+    assert try_code(alice, code) == "allowed"
+
+
+@pytest.mark.parametrize(
+    ("drift", "result"),
+    [(-90, "totp_wrong"), (-60, "totp_wrong"), (-30, "allowed"), (0, "allowed"), (30, "allowed"), (60, "totp_wrong")],
+)
+def test_the_window_is_one_step_either_way(alice: VpnUser, drift: int, result: str) -> None:
+    assert try_code(alice, code_at(NOW + drift)) == result
+
+
+def test_after_a_later_code_an_earlier_one_is_used_up_too(alice: VpnUser) -> None:
+    assert try_code(alice, code_at(NOW + 30)) == "allowed"
+    assert try_code(alice, code_at(NOW), wg_public_key="key-2") == "totp_wrong"
+    assert try_code(alice, code_at(NOW)) == "totp_wrong"  # the same attempt, but not the code that passed for it
+    assert try_code(alice, code_at(NOW + 60), NOW + 60, wg_public_key="key-2") == "allowed"
+
+
+def test_a_wrong_pin_does_not_use_the_code_up(alice: VpnUser) -> None:
+    enrol(alice, "2468", totp=True)
+    code = code_at(NOW)
+    assert try_code(alice, f"1357{code}", wg_public_key="key-1") == "pin_wrong"
+    assert try_code(alice, f"2468{code}", wg_public_key="key-2") == "allowed"
+
+
+def test_a_wrong_code_changes_nothing(alice: VpnUser) -> None:
+    assert try_code(alice, wrong_code()) == "totp_wrong"
+    alice.refresh_from_db()
+    assert (alice.totp_last_step, alice.totp_last_attempt) == (0, "")
+
+
+def test_a_use_outlives_redis(alice: VpnUser) -> None:
+    from core.redis_store import store
+
+    assert try_code(alice, code_at(NOW)) == "allowed"
+    store().flushall()
+    assert try_code(alice, code_at(NOW), wg_public_key="key-2") == "totp_wrong"
+
+
+def test_of_ten_simultaneous_attempts_with_one_code_exactly_one_passes(alice: VpnUser) -> None:
+    code = code_at(NOW)
+    results = together([partial(try_code, alice, code, wg_public_key=f"key-{number}") for number in range(10)])
+    assert sorted(map(str, results)) == ["allowed", *["totp_wrong"] * 9]
+
+
+def test_ten_simultaneous_requests_of_one_attempt_all_pass(alice: VpnUser) -> None:
+    results = together([partial(try_code, alice, code_at(NOW))] * 10)
+    assert results == ["allowed"] * 10
+
+
+def test_a_stale_copy_of_the_user_cannot_claim_a_used_code(alice: VpnUser) -> None:
+    """Both requests read the user before either claimed: the conditional update decides, not what was read."""
+    first = VpnUser.objects.select_related("organization").get(pk=alice.pk)
+    second = VpnUser.objects.select_related("organization").get(pk=alice.pk)
+    policy = a_policy(alice, totp=True)
+    assert isinstance(authorize(first, policy, an_attempt(code_at(NOW)), NOW), Allowed)
+    verdict = authorize(second, policy, an_attempt(code_at(NOW), wg_public_key="key-2"), NOW)
+    assert isinstance(verdict, Refused)
+    assert verdict.code == "totp_wrong"
+
+
+PINS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4, max_size=64) | st.from_regex(
+    r"[0-9]{4,12}", fullmatch=True
+)
+CODES = st.from_regex(r"[0-9]{6}", fullmatch=True)
+
+
+@given(pin=PINS, code=CODES, code_first=st.booleans())
+def test_a_password_is_taken_apart_into_pin_and_code_in_at_most_two_ways(pin: str, code: str, code_first: bool) -> None:
+    factors = [load("pin"), load("totp")]
+    ways = list(_ways_apart(code + pin if code_first else pin + code, factors))
+    cuts = [{factor.name: secret for factor, secret in way} for way in ways]
+    assert {"pin": pin, "totp": code} in cuts
+    assert len(cuts) <= 2
+    assert all(len(cut["totp"]) == 6 and cut["pin"] for cut in cuts)
+    if not code_first:
+        assert cuts[0] == {"pin": pin, "totp": code}
+
+
+@given(password=st.text(max_size=80))
+def test_any_password_is_cut_without_loss_or_error(password: str) -> None:
+    for factors in ([load("pin")], [load("totp")], [load("pin"), load("totp")]):
+        for way in _ways_apart(password, factors):
+            assert [factor for factor, _ in way] == [*factors[1:], *factors[:1]]
+            assert "".join(sorted(secret for _, secret in way)).__len__() == len(password)
+
+
+@pytest.mark.parametrize("pin", ["123456", "000000", "1234567890", "12345678901234"])
+@pytest.mark.parametrize("code_first", [True, False])
+def test_a_numeric_pin_that_looks_like_a_code_passes_either_way_round(
+    alice: VpnUser, pin: str, code_first: bool
+) -> None:
+    enrol(alice, pin, totp=True)
+    code = code_at(NOW)
+    assert try_code(alice, code + pin if code_first else pin + code) == "allowed"
+
+
+def test_a_pin_equal_to_the_code_is_no_problem(alice: VpnUser) -> None:
+    code = code_at(NOW)
+    enrol(alice, code, totp=True)
+    assert try_code(alice, code + code) == "allowed"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(guess=CODES)
+def test_no_code_but_the_three_in_the_window_passes(alice: VpnUser, guess: str) -> None:
+    from users.factors.totp import matching_step
+
+    near = {code_at(NOW + 30 * step): NOW // 30 + step for step in (1, -1, 0)}
+    assert matching_step(alice, guess, NOW) == near.get(guess)

@@ -1,0 +1,103 @@
+"""Where requests may come in: gateway web, any host name below /key/, and no redirect that would end a tunnel."""
+
+from __future__ import annotations
+
+import pytest
+from django.conf import LazySettings
+from django.test import Client
+
+from tests.attack import connect, ping
+from tests.factories import Company, HostStandIn
+from tests.protocol_client import Identity, make_request, make_sync, new_wg_key, plaintext
+
+HOSTS = ["10.9.0.1:9790", "[fd09::1]:9790", "gate_1.example", "-", "bad host", "a" * 300, "", "[fe80::1%eth0]", "x:y"]
+
+
+@pytest.fixture
+def alice(company: Company) -> Identity:
+    return company.hire("alice")[1]
+
+
+@pytest.fixture
+def key(alice: Identity, host: HostStandIn) -> str:
+    key = new_wg_key()
+    connect(alice, wg_public_key=key)
+    return key
+
+
+@pytest.fixture
+def gateway(key: str, settings: LazySettings) -> None:
+    """This process becomes gateway web, after the connect."""
+    from vpnproject import settings_gateway
+
+    settings.ROOT_URLCONF = settings_gateway.ROOT_URLCONF
+    settings.MIDDLEWARE = settings_gateway.MIDDLEWARE
+
+
+@pytest.mark.usefixtures("gateway")
+def test_gateway_web_answers_pings_and_syncs(alice: Identity, key: str) -> None:
+    for name in HOSTS:
+        assert ping(alice, key, HTTP_HOST=name).status_code == 200, name
+        assert make_sync(alice, "a").send(HTTP_HOST=name).status_code == 200, name
+
+
+@pytest.mark.usefixtures("gateway")
+def test_gateway_web_does_nothing_else(alice: Identity) -> None:
+    refused = make_request(alice).send()
+    assert (refused.status_code, refused.headers["Allow"]) == (405, "PUT")
+    for method, path in [
+        ("POST", make_request(alice, kind="wg_wait").path),
+        ("GET", "/"),
+        ("GET", "/admin/"),
+        ("GET", "/admin/login/"),
+        ("GET", "/key/abc.tar"),
+        ("GET", "/key/abc/def.key"),
+        ("GET", "/k/abc"),
+        ("GET", "/ku/abc"),
+        ("GET", "/static/admin/css/base.css"),
+    ]:
+        response = Client().generic(method, path)
+        assert (response.status_code, response.json()) == (404, {"error": "not_found"}), path
+
+
+def test_any_host_name_reaches_the_clients_paths_and_only_them(
+    alice: Identity, key: str, settings: LazySettings
+) -> None:
+    settings.ADMIN_HOSTS = ["vpn.example.com"]
+    for name in HOSTS:
+        assert ping(alice, key, HTTP_HOST=name).status_code == 200, name
+        assert Client().get("/key/unknown.tar", HTTP_HOST=name).status_code == 404, name
+        assert Client().get("/k/unknown", HTTP_HOST=name).status_code == 404, name
+        assert Client().get("/admin/login/", HTTP_HOST=name).status_code == 400, name
+        assert Client().get("/", HTTP_HOST=name).status_code == 400, name
+    assert Client().get("/", HTTP_HOST="vpn.example.com").status_code == 302
+
+
+def test_a_path_that_only_looks_like_a_clients_is_the_admins(settings: LazySettings) -> None:
+    settings.ADMIN_HOSTS = ["vpn.example.com"]
+    for path in ("/keys", "/key", "/admin/key/", "//key/", "/KEY/wg/a/b/c"):
+        assert Client().get(path, HTTP_HOST="other.example").status_code == 400, path
+
+
+def test_nothing_below_key_is_ever_redirected(alice: Identity, key: str, settings: LazySettings) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    settings.APPEND_SLASH = True
+    settings.PREPEND_WWW = True
+    assert Client().get("/admin/").status_code == 301  # the settings are in force
+    assert ping(alice, key).status_code == 200
+    assert make_request(alice, plaintext()).send().status_code == 200
+    assert make_sync(alice, "a").send().status_code == 200
+    ids = f"{alice.organization}/{alice.user}/{alice.server}"
+    for path in ("/key/", "/key/wg", f"/key/wg/{ids}/", f"/key/sync/{ids}", "/key/unknown.zip", "/ku/unknown"):
+        for method in ("GET", "POST", "PUT"):
+            assert Client().generic(method, path).status_code in (404, 405), (method, path)
+
+
+def test_a_client_needs_no_cookie_and_gets_none(alice: Identity, key: str) -> None:
+    """With CSRF checks as in earnest (the test client leaves them out by default)."""
+    strict = Client(enforce_csrf_checks=True)
+    for request in (make_request(alice, method="PUT"), make_request(alice), make_sync(alice, "a")):
+        response = request.send(strict)
+        assert response.status_code == 200
+        assert not response.cookies
+        assert "Vary" not in response.headers or "Cookie" not in response["Vary"]

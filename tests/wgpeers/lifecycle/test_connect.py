@@ -1,0 +1,217 @@
+"""Connects over HTTP, many at once: who gets which address, and what takes the place of what."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+
+from servers import addresses
+from servers.models import Address
+from tests.concurrency import together, until
+from tests.conftest import Clock
+from tests.factories import Company, HostStandIn, add_host
+from tests.protocol_client import NOW, Identity, make_request, new_wg_key, open_answer, plaintext
+from users.models import VpnUser
+from wgpeers.models import Connection, SpentKey, State
+
+
+@pytest.fixture(autouse=True)
+def patient(settings: LazySettings) -> None:
+    """Fifty threads on a busy machine: what is tested here is not how quick it is."""
+    settings.CONFIRM_TIMEOUT = 20.0
+
+
+@pytest.fixture
+def device(company: Company) -> tuple[VpnUser, Identity]:
+    return company.hire("alice")
+
+
+def connect(identity: Identity, now: int = NOW, **fields: Any) -> dict[str, Any]:
+    """The opened answer of one connect; {"status": …} where it was not 200."""
+    request = make_request(identity, plaintext(timestamp=now, **fields), now=now)
+    response = request.send()
+    if response.status_code != 200:
+        return {"status": response.status_code, "error": response.json()["error"]}
+    return open_answer(response.json(), identity, request.box_private_key)
+
+
+def address_of(answer: dict[str, Any]) -> str:
+    assert answer["allow"], answer
+    return str(answer["configuration"]["address"])
+
+
+def live() -> list[Connection]:
+    return list(Connection.objects.exclude(state=State.ENDED).order_by("pk"))
+
+
+def as_dicts(answers: list[Any]) -> list[dict[str, Any]]:
+    assert not [answer for answer in answers if isinstance(answer, Exception)]
+    return answers
+
+
+def test_fifty_users_at_once_all_get_different_addresses(company: Company, host: HostStandIn) -> None:
+    identities = [company.hire(f"user-{number}")[1] for number in range(50)]
+    answers = as_dicts(together([partial(connect, identity) for identity in identities]))
+    assert len({address_of(answer) for answer in answers}) == 50
+    rows = live()
+    assert len({row.part for row in rows}) == len({row.user_id for row in rows}) == len(rows) == 50
+    assert {row.state for row in rows} == {State.OPEN}
+    told = host.of("hostnet.add_peer")
+    assert len({message["peer"]["public_key"] for message in told}) == len(told) == 50
+    assert {ip for message in told for ip in message["peer"]["allowed_ips"]} == {f"{row.address}/32" for row in rows}
+    assert len({message["peer"]["version"] for message in told}) == 50
+
+
+def test_ten_devices_of_one_user_at_once_leave_one_connected(
+    company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]
+) -> None:
+    answers = as_dicts(together([partial(connect, device[1], device_id=f"device-{n}") for n in range(10)]))
+    (winner,) = live()
+    assert winner.state == State.OPEN
+    assert winner.address == "10.9.0.2"
+    # Whoever was told "allowed" has the one address; who was overtaken while it waited got a 5xx and tries again.
+    allowed = [answer for answer in answers if "configuration" in answer]
+    assert {address_of(answer) for answer in allowed} == {"10.9.0.2/24"}
+    assert all(answer["status"] >= 500 for answer in answers if "configuration" not in answer)
+    assert set(Connection.objects.filter(state=State.ENDED).values_list("end_reason", flat=True)) == {"elsewhere"}
+
+
+def test_with_multi_device_all_ten_stay(company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]) -> None:
+    company.server.multi_device = True
+    company.server.save()
+    answers = as_dicts(together([partial(connect, device[1], device_id=f"device-{n}") for n in range(10)]))
+    assert len({address_of(answer) for answer in answers}) == len(live()) == 10
+    assert Address.objects.filter(user=device[0], dynamic=False).count() == 1
+    assert Address.objects.filter(user=device[0], dynamic=True).count() == 9
+
+
+def test_with_a_maximum_of_three_exactly_three_of_ten_get_in(
+    company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]
+) -> None:
+    company.server.multi_device, company.server.max_devices = True, 3
+    company.server.save()
+    answers = as_dicts(together([partial(connect, device[1], device_id=f"device-{n}") for n in range(10)]))
+    assert len(live()) == 3
+    refused = [answer for answer in answers if "status" in answer]
+    assert [(answer["status"], answer["error"]) for answer in refused] == [(429, "too_many_devices")] * 7
+    assert Address.objects.exclude(user=None).count() == 3
+    # One of the three may always replace itself.
+    again = connect(device[1], device_id=live()[0].device_id)
+    assert address_of(again)
+    assert len(live()) == 3
+
+
+def test_ten_times_the_same_key_at_once_is_one_connection(
+    company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]
+) -> None:
+    key = new_wg_key()
+    answers = as_dicts(together([partial(connect, device[1], wg_public_key=key) for _ in range(10)]))
+    assert len(live()) == 1
+    assert SpentKey.objects.count() == 1
+    for answer in answers:
+        assert answer.get("error") in {None, "in_progress", "key_spent"}
+    assert [answer for answer in answers if "configuration" in answer]
+
+
+def test_the_same_device_replaces_itself_and_keeps_its_address(
+    company: Company, host: HostStandIn, device: tuple[VpnUser, Identity], fixed_clock: Clock
+) -> None:
+    before = address_of(connect(device[1]))
+    (old,) = live()
+    fixed_clock.advance(60)
+    assert address_of(connect(device[1], NOW + 60)) == before == "10.9.0.2/24"
+    (new,) = live()
+    old.refresh_from_db()
+    assert (old.state, old.end_reason) == (State.ENDED, "replaced")
+    assert old.ended is not None
+    assert old.ended.timestamp() == NOW + 60
+    (_, message) = host.of("hostnet.add_peer")
+    assert message["peer"]["connection"] == new.public_id
+    assert message["replaces"] == [old.public_id]
+    # In the one message, so that the address is never without a peer.
+    assert not host.of("hostnet.remove_peers")
+
+
+def test_a_further_device_replaces_itself_and_keeps_its_dynamic_address(
+    company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]
+) -> None:
+    company.server.multi_device = True
+    company.server.save()
+    assert address_of(connect(device[1], device_id="first")) == "10.9.0.2/24"
+    assert address_of(connect(device[1], device_id="second")) == "10.9.0.3/24"
+    assert address_of(connect(device[1], device_id="third")) == "10.9.0.4/24"
+    assert address_of(connect(device[1], device_id="second")) == "10.9.0.3/24"
+    assert Address.objects.get(part=3).dynamic
+    assert len(live()) == 3
+
+
+def test_a_new_device_takes_over_without_multi_device(
+    company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]
+) -> None:
+    connect(device[1], device_id="first")
+    (old,) = live()
+    assert address_of(connect(device[1], device_id="second")) == "10.9.0.2/24"
+    old.refresh_from_db()
+    assert (old.state, old.end_reason) == (State.ENDED, "elsewhere")
+    assert host.of("hostnet.add_peer")[1]["replaces"] == [old.public_id]
+
+
+def test_a_dynamic_address_returns_to_the_pool_with_the_end_of_its_connection(
+    company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]
+) -> None:
+    from wgpeers.lifecycle.connect import disconnect
+
+    company.server.multi_device = True
+    company.server.save()
+    connect(device[1], device_id="first")
+    connect(device[1], device_id="second")
+    first, second = live()
+    assert disconnect(second, NOW)
+    assert Address.objects.get(part=3).user is None
+    assert disconnect(first, NOW)
+    assert Address.objects.get(part=2).user == device[0]
+    assert not disconnect(first, NOW)  # it was ended already
+    assert address_of(connect(company.hire("bob")[1])) == "10.9.0.3/24"
+
+
+def test_a_device_that_was_on_another_host_is_removed_there(
+    company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]
+) -> None:
+    connect(device[1])
+    (old,) = live()
+    other = add_host(company.server, "gate-2", address="192.0.2.2")
+    # Dead to the control side from here on; its queue is read all the same.
+    from core.redis_store import store
+
+    store().delete(f"{company.host.queue}:alive")
+    with HostStandIn(other).running() as second:
+        assert address_of(connect(device[1])) == "10.9.0.2/24"
+        (new,) = live()
+        assert new.host == other
+        assert second.of("hostnet.add_peer")[0]["replaces"] == []
+    until(lambda: host.of("hostnet.remove_peers"))
+    assert host.of("hostnet.remove_peers")[0]["connections"] == [old.public_id]
+
+
+def test_a_full_network_refuses_and_spends_no_key(company: Company, host: HostStandIn) -> None:
+    server = company.server
+    server.network, server.wg_network = "10.8.0.0/28", "10.9.0.0/28"
+    server.save()
+    for number in range(13):
+        addresses.static_address(server, company.hire(f"user-{number}")[0])
+    _, identity = company.hire("late")
+    answer = connect(identity)
+    assert answer == {"status": 429, "error": "no_address_left"}
+    assert not SpentKey.objects.exists()
+    assert not live()
+
+
+def test_ipv6_has_the_same_host_part(company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]) -> None:
+    company.server.ipv6, company.server.network6 = True, "fd09::/64"
+    company.server.save()
+    configuration = connect(device[1])["configuration"]
+    assert (configuration["address"], configuration["address6"]) == ("10.9.0.2/24", "fd09::2/64")
+    assert host.of("hostnet.add_peer")[0]["peer"]["allowed_ips"] == ["10.9.0.2/32", "fd09::2/128"]

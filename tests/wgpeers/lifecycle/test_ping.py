@@ -1,0 +1,239 @@
+"""Pings: whose count, what they are told, and that a fault of ours never looks like one of theirs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.db import OperationalError
+from django.db import connection as database
+
+from core.crypto import Secret
+from core.redis_store import store
+from tests.attack import at_server, connect, ping, pinged, second_server, unchanged
+from tests.conftest import Clock
+from tests.factories import Company, HostStandIn
+from tests.protocol_client import NOW, Identity, make_request, make_sync, new_wg_key, plaintext
+from users.models import Organization, VpnUser
+from wgpeers.lifecycle import connect as connecting
+from wgpeers.lifecycle import liveness
+from wgpeers.lifecycle import ping as pings
+from wgpeers.models import Connection, Decision
+
+
+@pytest.fixture
+def alice(company: Company) -> Identity:
+    return company.hire("alice")[1]
+
+
+@pytest.fixture
+def key(alice: Identity, host: HostStandIn) -> str:
+    """The WireGuard key of Alice's open connection."""
+    key = new_wg_key()
+    connect(alice, wg_public_key=key)
+    return key
+
+
+def deadline() -> float | None:
+    return liveness.deadline(Connection.objects.latest("pk").public_id)
+
+
+def test_a_ping_moves_the_deadline(alice: Identity, key: str, fixed_clock: Clock) -> None:
+    assert deadline() == NOW + 360
+    now = int(fixed_clock.advance(300))
+    assert pinged(alice, key, now=now)
+    assert deadline() == now + 360
+
+
+def test_anybody_elses_ping_does_not_count(company: Company, alice: Identity, key: str, fixed_clock: Clock) -> None:
+    _, bob = company.hire("bob")
+    connect(bob)
+    there = at_server(alice, second_server(company))
+    now = int(fixed_clock.advance(10))
+    elsewhere = dataclasses.replace(alice, organization=Organization.objects.create(name="Other").public_id)
+    with unchanged():
+        assert not pinged(bob, key, now=now)  # Bob's proofs, Alice's key
+        assert not pinged(there, key, now=now)  # Alice at another server
+        assert not pinged(alice, new_wg_key(), now=now)  # Alice with another key
+        # Alice by another organization's id: there is no such user.
+        assert ping(elsewhere, key, now=now).status_code == 401
+
+
+def test_a_ping_of_an_ended_connection_is_told_so_at_once(
+    company: Company, alice: Identity, key: str, fixed_clock: Clock
+) -> None:
+    connecting.disconnect(Connection.objects.get(), NOW)
+    with unchanged():
+        assert not pinged(alice, key)
+
+
+def test_what_is_remembered_of_a_user_lasts_a_minute_and_refuses_nothing_new(
+    alice: Identity, key: str, fixed_clock: Clock
+) -> None:
+    assert pinged(alice, key)
+    VpnUser.objects.update(sync_secret=Secret.of("n" * 32))
+    changed = dataclasses.replace(alice, secret="n" * 32)
+    now = int(fixed_clock.advance(30))
+    assert pinged(alice, key, now=now)  # the old secret still extends the open connection, which proves it
+    assert pinged(changed, key, now=now)  # the new one counts at once, and the old one not any more
+    assert ping(alice, key, now=now).status_code == 401
+
+
+def test_what_is_remembered_is_read_again_after_a_minute(alice: Identity, key: str, fixed_clock: Clock) -> None:
+    assert pinged(alice, key)
+    Connection.objects.update(state="ended")  # and Redis is not told
+    assert pinged(alice, key, now=int(fixed_clock.advance(59)))
+    assert not pinged(alice, key, now=int(fixed_clock.advance(1)))
+
+
+def test_a_clock_that_is_set_back_makes_nothing_remembered_for_longer(
+    alice: Identity, key: str, fixed_clock: Clock
+) -> None:
+    assert pinged(alice, key)
+    Connection.objects.update(state="ended")
+    assert not pinged(alice, key, now=int(fixed_clock.advance(-100)))
+
+
+def test_a_remembered_connection_that_redis_forgot_is_looked_up(
+    alice: Identity, key: str, fixed_clock: Clock, django_assert_num_queries: Any
+) -> None:
+    assert pinged(alice, key)
+    store().flushdb()
+    now = int(fixed_clock.advance(10))
+    with django_assert_num_queries(1):
+        assert pinged(alice, key, now=now)
+    assert deadline() == now + 360
+
+
+def test_no_more_is_remembered_than_fits(
+    company: Company, alice: Identity, key: str, host: HostStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pings, "MOST_REMEMBERED", 1)
+    _, bob = company.hire("bob")
+    bobs = new_wg_key()
+    connect(bob, wg_public_key=bobs)
+    for _ in range(2):
+        assert pinged(alice, key)
+        assert pinged(bob, bobs)
+        assert len(pings._remembered) == 1
+
+
+def test_a_pending_connection_has_no_pings(alice: Identity, key: str) -> None:
+    Connection.objects.update(state="pending")
+    with unchanged():
+        assert not pinged(alice, key)
+
+
+def test_a_ping_is_told_true_but_extends_nothing_if_it_is_not_newer(
+    alice: Identity, key: str, fixed_clock: Clock
+) -> None:
+    now = int(fixed_clock.advance(100))
+    request = make_request(alice, plaintext(wg_public_key=key, timestamp=now), method="PUT", now=now)
+    assert request.send().status_code == 200
+    fixed_clock.advance(200)
+    with unchanged():
+        assert request.send().status_code == 200  # the very same request
+        assert pinged(alice, key, now=now + 200, sent=now)  # in a new envelope
+        assert pinged(alice, key, now=now + 200, sent=now - 50)  # an older one
+    assert deadline() == now + 360
+    assert pinged(alice, key, now=now + 200)
+    assert deadline() == now + 560
+
+
+def test_copies_of_pings_do_not_keep_a_silent_client_alive(alice: Identity, key: str, fixed_clock: Clock) -> None:
+    recorded = [
+        make_request(alice, plaintext(wg_public_key=key, timestamp=NOW + at), method="PUT", now=NOW + at)
+        for at in (10, 20, 30)
+    ]
+    for request in recorded:
+        fixed_clock.advance(10)
+        assert request.send().status_code == 200
+    last = deadline()
+    fixed_clock.advance(300)
+    for request in (*recorded, *reversed(recorded)):
+        assert request.send().status_code == 200
+    assert deadline() == last
+
+
+def test_no_nonce_is_stored_and_no_decision_written_for_a_ping(alice: Identity, key: str, fixed_clock: Clock) -> None:
+    nonces, decisions = len(list(store().scan_iter("nonce:*"))), Decision.objects.count()
+    for _ in range(3):
+        assert pinged(alice, key, now=int(fixed_clock.advance(10)))
+    assert len(list(store().scan_iter("nonce:*"))) == nonces
+    assert Decision.objects.count() == decisions
+
+
+@pytest.fixture
+def redis_is_down(alice: Identity, key: str, settings: LazySettings) -> Iterator[None]:
+    """Requested after the connection is there; and up again for what the test's end does."""
+    url = settings.REDIS_URL
+    settings.REDIS_URL = "unix:///nonexistent/redis.sock"
+    yield
+    settings.REDIS_URL = url
+
+
+@pytest.mark.usefixtures("redis_is_down")
+def test_redis_down_is_our_fault(alice: Identity, key: str) -> None:
+    for request in (
+        make_request(alice, plaintext(wg_public_key=key), method="PUT"),
+        make_request(alice),
+        make_sync(alice, "a"),
+    ):
+        response = request.send()
+        assert (response.status_code, response.json()["error"]) == (503, "store_down")
+
+
+@pytest.mark.usefixtures("redis_is_down")
+def test_redis_down_does_not_hide_that_a_peer_is_gone(alice: Identity) -> None:
+    assert not pinged(alice, new_wg_key())
+
+
+def _failing(*_: Any) -> Any:
+    raise OperationalError("server closed the connection unexpectedly")
+
+
+def test_a_database_that_fails_is_our_fault(alice: Identity, key: str) -> None:
+    requests = [
+        make_request(alice, plaintext(wg_public_key=key), method="PUT"),
+        make_request(alice),
+        make_sync(alice, "a"),
+    ]
+    for request in requests:
+        with database.execute_wrapper(_failing):
+            response = request.send()
+        assert (response.status_code, response.json()["error"]) == (503, "store_down")
+
+
+def test_a_bug_is_our_fault(alice: Identity, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "ping", lambda *_: 1 / 0)
+    response = ping(alice, key)
+    assert (response.status_code, response.json()) == (500, {"error": "internal"})
+
+
+def test_a_secret_that_does_not_open_is_our_fault(company: Company, key: str, alice: Identity) -> None:
+    VpnUser.objects.update(sync_secret=type(VpnUser.objects.get().sync_secret)("not ciphertext"))
+    response = ping(alice, key)
+    assert (response.status_code, response.json()) == (500, {"error": "internal"})
+
+
+def test_redis_lost_during_a_connect_leaves_nothing_half_made(
+    alice: Identity, host: HostStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.redis_store import StoreDown
+    from wgpeers.fleet import messages
+
+    def down(*_: Any) -> bool:
+        raise StoreDown
+
+    monkeypatch.setattr(messages, "add_and_wait", down)
+    assert make_request(alice).send().status_code == 503
+    assert not Connection.objects.exclude(state="ended").exists()
+
+
+def test_a_ping_has_no_budget(alice: Identity, key: str, fixed_clock: Clock, settings: LazySettings) -> None:
+    settings.ATTEMPTS_PER_USER = settings.ATTEMPTS_PER_ADDRESS = 1
+    for _ in range(5):
+        assert pinged(alice, key, now=int(fixed_clock.advance(1)))

@@ -1,0 +1,355 @@
+"""Profile links: how long they live, how often they work, what they give, and that a dead one looks like none."""
+
+from __future__ import annotations
+
+import io
+import re
+import stat
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.db import connection as database
+from django.test import Client
+
+from servers.models import Server
+from tests.attack import second_server, unchanged
+from tests.conftest import Clock
+from tests.factories import Company
+from tests.protocol_client import NOW
+from users.models import Organization, VpnUser
+from wgpeers.models import ProfileLink
+from wgpeers.profiles import links
+
+HOUR = 3600
+
+
+@pytest.fixture
+def user(company: Company) -> VpnUser:
+    return company.hire("alice")[0]
+
+
+def get(path: str, **extra: Any) -> Any:
+    return Client().get(path, **extra)
+
+
+def paths(link: ProfileLink) -> dict[str, str]:
+    key, short = link.key_id.reveal(), link.short_id.reveal()
+    server = Server.objects.order_by("pk").first()
+    assert server is not None
+    return {
+        "tar": f"/key/{key}.tar",
+        "zip": f"/key/{key}.zip",
+        "one": f"/key/{key}/{server.public_id}.key",
+        "page": f"/k/{short}",
+        "import": f"/ku/{short}",
+    }
+
+
+KINDS = ("tar", "zip", "one", "page", "import")
+DOWNLOADS = ("tar", "zip", "one", "import")
+
+
+def statuses(link: ProfileLink, kinds: tuple[str, ...] = KINDS) -> set[int]:
+    return {get(paths(link)[kind]).status_code for kind in kinds}
+
+
+def test_a_link_is_unguessable_and_stored_unreadable(user: VpnUser) -> None:
+    made = [links.create(user, NOW) for _ in range(50)]
+    ids = {secret.reveal() for link in made for secret in (link.key_id, link.short_id)}
+    assert len(ids) == 100
+    assert all(re.fullmatch(r"[A-Za-z0-9]{32}", link.key_id.reveal()) for link in made)
+    assert all(re.fullmatch(r"[A-Za-z0-9]{16}", link.short_id.reveal()) for link in made)
+    with database.cursor() as cursor:
+        cursor.execute("SELECT * FROM wgpeers_profilelink")
+        stored = str(cursor.fetchall())
+    assert not any(name in stored for name in ids)
+
+
+def test_a_link_lives_for_a_day(user: VpnUser, fixed_clock: Clock) -> None:
+    link = links.create(user, NOW)
+    fixed_clock.now = NOW + 24 * HOUR - 1
+    assert statuses(link) == {200}
+    fixed_clock.now = NOW + 24 * HOUR
+    assert statuses(link) == {404}
+
+
+@pytest.mark.parametrize("opened_by", ["page", "import"])
+def test_a_short_link_lives_for_ten_minutes_once_opened(user: VpnUser, fixed_clock: Clock, opened_by: str) -> None:
+    link = links.create(user, NOW)
+    fixed_clock.now = opened = NOW + 5 * HOUR
+    assert get(paths(link)[opened_by]).status_code == 200
+    fixed_clock.now = opened + 300
+    assert statuses(link) == {200}  # opened again: not a new ten minutes
+    fixed_clock.now = opened + 599
+    assert statuses(link) == {200}
+    fixed_clock.now = opened + 600
+    assert statuses(link, ("page", "import")) == {404}
+    assert statuses(link, ("tar", "zip", "one")) == {200}
+
+
+def test_a_short_link_opened_late_does_not_outlive_its_day(user: VpnUser, fixed_clock: Clock) -> None:
+    link = links.create(user, NOW)
+    fixed_clock.now = NOW + 24 * HOUR - 60
+    assert statuses(link) == {200}
+    fixed_clock.now = NOW + 24 * HOUR
+    assert statuses(link) == {404}
+
+
+@pytest.mark.parametrize("kind", DOWNLOADS)
+def test_a_one_time_link_gives_one_download(user: VpnUser, kind: str) -> None:
+    link = links.create(user, NOW, one_time=True)
+    assert get(paths(link)["page"]).status_code == 200
+    assert get(paths(link)["page"]).status_code == 200  # looking uses nothing up
+    assert get(paths(link)[kind]).status_code == 200
+    assert statuses(link) == {404}
+
+
+def test_of_two_downloads_at_the_same_moment_a_one_time_link_gives_one(
+    user: VpnUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have found the link good before either marks it used."""
+    link = links.create(user, NOW, one_time=True)
+    both, real, seen = threading.Barrier(2), links.use, []
+
+    def use(link: ProfileLink, now: float) -> bool:
+        both.wait(20)
+        return real(link, now)
+
+    monkeypatch.setattr(links, "use", use)
+
+    def run(kind: str) -> None:
+        try:
+            seen.append(get(paths(link)[kind]).status_code)
+        finally:
+            database.close()
+
+    threads = [threading.Thread(target=run, args=(kind,)) for kind in ("tar", "import")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(seen) == [200, 404]
+
+
+def test_marking_a_link_used_waits_for_no_join(user: VpnUser) -> None:
+    """Only conditions on the link's own row are looked at again by PostgreSQL after it has waited for that row."""
+    link = links.create(user, NOW, one_time=True)
+    with database.execute_wrapper(_refuse_subqueries):
+        assert links.use(link, NOW)
+    assert not links.use(link, NOW)
+
+
+def _refuse_subqueries(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+    assert not (sql.startswith("UPDATE") and "SELECT" in sql), sql
+    return execute(sql, params, many, context)
+
+
+DEATHS: dict[str, Callable[[ProfileLink], object]] = {
+    "revoked": lambda link: links.revoke(link, NOW),
+    "expired": lambda link: ProfileLink.objects.update(expires=link.created, short_expires=link.created),
+    "the user is disabled": lambda link: VpnUser.objects.update(enabled=False),
+    "the organization is disabled": lambda link: Organization.objects.update(enabled=False),
+    "the user is gone": lambda link: VpnUser.objects.all().delete(),
+    "used up": lambda link: ProfileLink.objects.update(one_time=True, used=link.created),
+    "unknown": lambda link: ProfileLink.objects.all().delete(),
+}
+
+
+def test_every_dead_link_looks_like_one_that_never_was(company: Company) -> None:
+    seen = {}
+    for number, (name, die) in enumerate(DEATHS.items()):
+        user, _ = company.hire(f"user {number}")
+        link = links.create(user, NOW)
+        assert statuses(link) == {200}
+        die(link)
+        for kind, path in paths(link).items():
+            with unchanged():
+                response = get(path)
+            headers = {name: value for name, value in response.headers.items() if name != "Expires"}  # now
+            seen[name, kind] = (response.status_code, response.content, headers)
+        VpnUser.objects.all().delete()
+        Organization.objects.update(enabled=True)
+    assert len({repr(what) for what in seen.values()}) == 1, seen
+    assert seen["unknown", "tar"][0] == 404
+
+
+def test_a_server_that_is_not_the_users_is_not_there(company: Company, user: VpnUser) -> None:
+    other = second_server(company)
+    other.organizations.clear()
+    link = links.create(user, NOW, one_time=True)
+    key = link.key_id.reveal()
+    for server in (other.public_id, "0" * 24):
+        assert get(f"/key/{key}/{server}.key").status_code == 404
+    assert get(paths(link)["one"]).status_code == 200  # which has not used the link up
+
+
+def archives(link: ProfileLink) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """What tar, zip and import give: file name to text. Every file is for its owner alone."""
+    given = {kind: get(paths(link)[kind]) for kind in ("tar", "zip", "import")}
+    with tarfile.open(fileobj=io.BytesIO(given["tar"].content)) as tar:
+        members = tar.getmembers()
+        assert all(member.isreg() and member.mode == 0o600 and member.mtime == NOW for member in members)
+        from_tar = {member.name: tar.extractfile(member).read().decode() for member in members}  # type: ignore[union-attr]
+    with zipfile.ZipFile(io.BytesIO(given["zip"].content)) as packed:
+        assert all(stat.S_IMODE(info.external_attr >> 16) == 0o600 for info in packed.infolist())
+        from_zip = {info.filename: packed.read(info).decode() for info in packed.infolist()}
+    return from_tar, from_zip, given["import"].json()
+
+
+def test_what_a_download_holds(company: Company, user: VpnUser) -> None:
+    second_server(company)
+    for files in archives(links.create(user, NOW)):
+        assert set(files) == {"Acme_alice_Office.ovpn", "Acme_alice_Lab.ovpn"}
+        assert all("BEGIN PRIVATE KEY" in text and "setenv UV_ID" in text for text in files.values())
+    link = links.create(user, NOW)
+    response = get(paths(link)["one"])
+    assert response["Content-Disposition"] == 'attachment; filename="Acme_alice_Office.ovpn"'
+    assert get(paths(link)["tar"])["Content-Disposition"] == 'attachment; filename="alice.tar"'
+
+
+ODD_NAMES = ["../../etc/passwd", "..", "a/b\\c", "a\nb\r\n\tc", 'quo"te; x=1', "Ünïcödé 日本", "-rf", " ", "con:"]
+
+
+def test_odd_names_make_safe_file_names(company: Company, user: VpnUser) -> None:
+    for name in ODD_NAMES:
+        for model in (Server, Organization, VpnUser):
+            model.objects.update(name=name)
+        link = links.create(VpnUser.objects.get(), NOW)
+        for files in archives(link):
+            (file,) = files
+            assert re.fullmatch(r"[A-Za-z0-9.@_-]+\.ovpn", file)
+            assert not file.startswith((".", "-"))
+        disposition = get(paths(link)["zip"])["Content-Disposition"]
+        assert re.fullmatch(r'attachment; filename="[A-Za-z0-9.@_-]+"', disposition)
+
+
+def test_two_servers_whose_file_names_would_be_one(company: Company, user: VpnUser) -> None:
+    other = second_server(company)
+    Server.objects.filter(pk=other.pk).update(name="Off:ice")
+    Server.objects.exclude(pk=other.pk).update(name="Off/ice")
+    for files in archives(links.create(user, NOW)):
+        assert len(files) == 2
+
+
+def test_each_download_is_for_a_device_of_its_own(user: VpnUser) -> None:
+    link = links.create(user, NOW)
+    devices = {re.search(r"UV_ID (\w+)", get(paths(link)["one"]).content.decode())[1] for _ in range(3)}  # type: ignore[index]
+    assert len(devices) == 3
+
+
+def test_a_key_that_is_still_being_made(user: VpnUser) -> None:
+    VpnUser.objects.update(certificate="")
+    link = links.create(user, NOW, one_time=True)
+    for kind in DOWNLOADS:
+        response = get(paths(link)[kind])
+        assert (response.status_code, response.json()["error"]) == (503, "key_not_ready")
+        assert int(response["Retry-After"]) > 0
+    page = get(paths(link)["page"])
+    assert b"being made" in page.content
+    VpnUser.objects.update(certificate="ready")
+    assert get(paths(link)["tar"]).status_code == 200  # waiting has not used it up
+
+
+def test_the_page_for_people(user: VpnUser) -> None:
+    link = links.create(user, NOW)
+    response = get(paths(link)["page"], HTTP_HOST="192.0.2.10:8443")
+    text = response.content.decode()
+    short, key = link.short_id.reveal(), link.key_id.reveal()
+    assert f"pritunl://192.0.2.10:8443/ku/{short}" in text
+    assert 'src="data:image/svg+xml' in text
+    for path in ("tar", "zip", "one"):
+        assert f'href="{paths(link)[path]}"' in text
+    assert key in text
+    policy = response["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert response["Referrer-Policy"] == "no-referrer"
+
+
+def test_the_qr_code_is_that_of_the_import_address(user: VpnUser) -> None:
+    import segno
+
+    link = links.create(user, NOW)
+    response = get(paths(link)["page"], HTTP_HOST="vpn.example.com")
+    address = f"pritunl://vpn.example.com/ku/{link.short_id.reveal()}"
+    assert response.context["import_address"] == address
+    assert response.context["qr"] == segno.make(address, error="m").svg_data_uri(scale=5, border=2)
+
+
+@pytest.mark.parametrize("name", ['"><script>alert(1)</script>', "a" * 5000, "", "é"])
+def test_a_strange_host_name_harms_nobody(user: VpnUser, name: str) -> None:
+    response = get(paths(links.create(user, NOW))["page"], HTTP_HOST=name)
+    assert response.status_code == 200
+    assert b"<script" not in response.content
+
+
+def test_names_cannot_bring_markup_into_the_page(user: VpnUser) -> None:
+    for model in (VpnUser, Organization, Server):
+        model.objects.update(name="<img src=x onerror=alert(1)>")
+    response = get(paths(links.create(VpnUser.objects.get(), NOW))["page"])
+    assert b"<img src=x" not in response.content
+
+
+def test_nothing_is_cached(user: VpnUser) -> None:
+    link = links.create(user, NOW)
+    for path in (*paths(link).values(), "/key/unknown.tar", "/k/unknown", "/ku/unknown"):
+        control = get(path)["Cache-Control"]
+        assert "no-store" in control, path
+        assert "private" in control, path
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+def test_only_get_is_served(user: VpnUser, method: str) -> None:
+    """HEAD would use a one-time link up for nothing: previews of chat programs ask so."""
+    link = links.create(user, NOW, one_time=True)
+    with unchanged():
+        for path in paths(link).values():
+            assert Client().generic(method, path).status_code == 405
+    assert get(paths(link)["tar"]).status_code == 200
+
+
+def test_views_are_limited_by_address(user: VpnUser, settings: LazySettings) -> None:
+    settings.LINK_VIEWS_PER_MINUTE = 3
+    link = links.create(user, NOW)
+    for path in ("/key/unknown.tar", "/k/unknown", paths(link)["page"]):
+        assert get(path).status_code in (200, 404)
+    for path in (*paths(link).values(), "/key/unknown.tar"):
+        response = get(path)
+        assert (response.status_code, response.json()["error"]) == (429, "too_many_requests")
+        assert response["Retry-After"] == "60"
+    assert get(paths(link)["page"], REMOTE_ADDR="192.0.2.99").status_code == 200
+
+
+def test_a_neighbour_in_the_same_ipv6_network_is_the_same_address(user: VpnUser, settings: LazySettings) -> None:
+    settings.LINK_VIEWS_PER_MINUTE = 1
+    assert get("/k/unknown", REMOTE_ADDR="2001:db8::1").status_code == 404
+    assert get("/k/unknown", REMOTE_ADDR="2001:db8::ffff:2").status_code == 429
+    assert get("/k/unknown", REMOTE_ADDR="2001:db8:0:1::1").status_code == 404
+
+
+def test_forwarded_addresses_are_believed_from_proxies_only(user: VpnUser, settings: LazySettings) -> None:
+    settings.LINK_VIEWS_PER_MINUTE = 1
+    assert get("/k/unknown", REMOTE_ADDR="192.0.2.1").status_code == 404
+    assert get("/k/unknown", REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR="198.51.100.1").status_code == 429
+    settings.TRUSTED_PROXIES = ["192.0.2.1"]
+    for forwarded, status in [("198.51.100.7", 404), ("203.0.113.1, 198.51.100.7", 429), ("198.51.100.8", 404)]:
+        assert get("/k/unknown", REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR=forwarded).status_code == status
+
+
+def test_redis_down_is_said_so(user: VpnUser, settings: LazySettings) -> None:
+    url, settings.REDIS_URL = settings.REDIS_URL, "unix:///nonexistent/redis.sock"
+    response = get(paths(links.create(user, NOW))["tar"])
+    settings.REDIS_URL = url
+    assert (response.status_code, response.json()["error"]) == (503, "store_down")
+
+
+def test_a_digest_is_not_a_key(user: VpnUser) -> None:
+    """Who reads the database has digests and ciphertext; neither opens anything."""
+    link = links.create(user, NOW)
+    assert get(f"/key/{link.key_digest}.tar").status_code == 404
+    assert get(f"/ku/{link.short_digest}").status_code == 404
