@@ -17,7 +17,7 @@ from nacl.public import PrivateKey
 from bench.figures import Figure, spread
 from bench.installation import Installation, say
 from bench.load import WrongAnswer
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers.hostnet.agent import decoding
 from servers.hostnet.firewall.table import Firewall
 from servers.hostnet.netlink import conntrack
@@ -143,7 +143,7 @@ def _report(kind: str) -> dict[str, Any]:
     """The next report of this kind; others before it are dropped."""
 
     def next_report() -> dict[str, Any] | None:
-        while text := store().lpop(f"host.{HOST}:reports"):
+        while text := redis_client().lpop(f"host.{HOST}:reports"):
             report: dict[str, Any] = json.loads(str(text))
             if report["kind"] == kind:
                 return report

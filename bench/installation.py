@@ -14,7 +14,7 @@ import redis
 from django.core.management import call_command
 
 from bench.load import Target, client_tls
-from core.redis_store import store
+from core.redis_store import redis_client
 from tests.lab import until
 from vpnproject.runner import certificate, files, programs
 
@@ -44,7 +44,7 @@ class Installation:
         )
 
     def start_redis(self) -> None:
-        """Redis as bin/run configures it; the caller's own ``store()`` is this one."""
+        """Redis as bin/run configures it; the caller's own ``redis_client()`` is this one."""
         text = programs.redis_configuration(self.site.var, programs.machine_memory())
         files.write_private(self.site.var / "redis.conf", text.encode())
         self.start(programs.redis_program(self.site.var))
@@ -103,6 +103,6 @@ class Installation:
 
 def _answers() -> bool:
     try:
-        return bool(store().ping())
+        return bool(redis_client().ping())
     except redis.ConnectionError:
         return False

@@ -56,10 +56,10 @@ def allot(company: Company, people: Sequence[Identity]) -> dict[str, VpnUser]:
     """Give each their static address, as everybody has it after their first connect; the users by public id."""
     users = VpnUser.objects.in_bulk([person.user for person in people], field_name="public_id")
     Address.objects.bulk_create(
-        Address(server=company.server, part=part, user=users[person.user])
-        for part, person in enumerate(people, start=networks.FIRST_PART)
+        Address(server=company.server, host_part=host_part, user=users[person.user])
+        for host_part, person in enumerate(people, start=networks.FIRST_HOST_PART)
     )
-    Server.objects.filter(pk=company.server.pk).update(next_part=networks.FIRST_PART + len(people))
+    Server.objects.filter(pk=company.server.pk).update(next_host_part=networks.FIRST_HOST_PART + len(people))
     return users
 
 
@@ -73,14 +73,14 @@ def open_connections(company: Company, people: Sequence[Identity], now: float) -
             server=company.server,
             host=company.host,
             state=State.OPEN,
-            device_id=f"device{part}",
+            device_id=f"device{host_part}",
             wg_public_key=new_wg_key(),
-            part=part,
-            address=networks.address(company.server.wg_network, part),
+            host_part=host_part,
+            address=networks.address(company.server.wg_network, host_part),
             created=moment(now),
             opened=moment(now),
         )
-        for part, person in enumerate(people, start=networks.FIRST_PART)
+        for host_part, person in enumerate(people, start=networks.FIRST_HOST_PART)
     )
     for row in rows:
         liveness.start(row.public_id, now + company.server.ping_timeout)

@@ -18,7 +18,7 @@ from bench.figures import Figure, spread
 from bench.installation import Installation, say
 from bench.load import Run, Target, WrongAnswer, drive, exchange
 from bench.people import EMPTY, found_company, hire, open_connections, sign
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers import heartbeats
 from servers.models import Host
 from tests.factories import HostStandIn
@@ -77,7 +77,7 @@ def _growing(people: Sequence[Identity], keys: Sequence[str], count: int, now: i
 @contextmanager
 def _waiting(host: Host, web: Target, connects: Sequence[bytes]) -> Iterator[None]:
     """All of ``connects`` wait for a host that lives and says nothing; in the end it confirms them all."""
-    store().set(heartbeats.key(host), "{}")
+    redis_client().set(heartbeats.key(host), "{}")
     answers: list[bytes] = []
     threads = [
         threading.Thread(target=lambda request=request: answers.append(exchange(web, request)), daemon=True)
@@ -86,7 +86,7 @@ def _waiting(host: Host, web: Target, connects: Sequence[bytes]) -> Iterator[Non
     for thread in threads:
         thread.start()
     at_once = min(len(connects), WEB_PROCESSES * WEB_THREADS)
-    until(lambda: answers or store().llen(host.queue) == at_once, timeout=30)
+    until(lambda: answers or redis_client().llen(host.queue) == at_once, timeout=30)
     yield
     if answers:
         raise WrongAnswer(f"{len(answers)} connects did not wait, for example {answers[0][-200:]!r}")
@@ -99,9 +99,11 @@ def _waiting(host: Host, web: Target, connects: Sequence[bytes]) -> Iterator[Non
 
 def _must_have_counted(people: int, now: int) -> None:
     """Every person's last ping was accepted: it is the one that counts now."""
-    last = {int(text) for text in store().hvals(liveness.PINGS)}
-    if len(last) != 1 or store().hlen(liveness.PINGS) != people or last == {now}:
-        raise WrongAnswer(f"{people} people pinged, and Redis holds {store().hlen(liveness.PINGS)} times: {last}")
+    last = {int(text) for text in redis_client().hvals(liveness.PINGS)}
+    if len(last) != 1 or redis_client().hlen(liveness.PINGS) != people or last == {now}:
+        raise WrongAnswer(
+            f"{people} people pinged, and Redis holds {redis_client().hlen(liveness.PINGS)} times: {last}"
+        )
 
 
 def _words(run: Run) -> str:

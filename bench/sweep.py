@@ -22,7 +22,7 @@ from bench.installation import Installation, say
 from bench.load import WrongAnswer
 from bench.people import found_company
 from core.clock import moment
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers import networks
 from tests.factories import Company
 from tests.protocol_client import new_wg_key
@@ -105,7 +105,7 @@ def _fill(company: Company, live: int, now: float) -> None:
         cursor.execute(LIVE_ROWS, [live, company.server.pk, company.host.pk, moment(now), moment(now)])
     for first in range(1, live + 1, FILL_STEP):
         last = min(first + FILL_STEP - 1, live)
-        store().eval(LIVE_DEADLINES, 2, liveness.DEADLINES, liveness.PINGS, first, last, int(now) + 3600)
+        redis_client().eval(LIVE_DEADLINES, 2, liveness.DEADLINES, liveness.PINGS, first, last, int(now) + 3600)
     # The marker is what a sweep looks at first; without it this would be a Redis that lost its memory.
     liveness.refill([])
 
@@ -120,12 +120,12 @@ def _sweep(company: Company, now: float) -> float:
             state=State.OPEN,
             device_id="device",
             wg_public_key=new_wg_key(),
-            part=part,
-            address=networks.address(company.server.wg_network, part),
+            host_part=host_part,
+            address=networks.address(company.server.wg_network, host_part),
             created=moment(now - 1000),
             opened=moment(now - 1000),
         )
-        for part in range(networks.FIRST_PART, networks.FIRST_PART + OVERDUE)
+        for host_part in range(networks.FIRST_HOST_PART, networks.FIRST_HOST_PART + OVERDUE)
     )
     for row in rows:
         liveness.start(row.public_id, now - 1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import redis
 from django.conf import settings
 
-from .redis_store import StoreDown, store
+from .redis_store import RedisUnavailable, redis_client
 
 # One script, so that the check and the count are one step. A budget that is used up is not counted further: its
 # pause ends ATTEMPTS_WINDOW after the first attempt, whatever is tried meanwhile.
@@ -50,9 +50,9 @@ class Reservation:
 
     def give_back(self) -> None:
         try:
-            store().eval(_GIVE_BACK, len(self.keys), *self.keys)
+            redis_client().eval(_GIVE_BACK, len(self.keys), *self.keys)
         except redis.RedisError as error:
-            raise StoreDown from error
+            raise RedisUnavailable from error
 
 
 def network_of(address: str) -> str:
@@ -71,9 +71,9 @@ def reserve(user: str, address: str) -> Reservation:
     keys = (f"attempts:user:{user}", f"attempts:address:{network_of(address)}")
     limits = (settings.ATTEMPTS_PER_USER, settings.ATTEMPTS_PER_ADDRESS)
     try:
-        left = int(store().eval(_RESERVE, len(keys), *keys, *limits, settings.ATTEMPTS_WINDOW))
+        left = int(redis_client().eval(_RESERVE, len(keys), *keys, *limits, settings.ATTEMPTS_WINDOW))
     except redis.RedisError as error:
-        raise StoreDown from error
+        raise RedisUnavailable from error
     if left >= 0:
         raise TooManyAttempts(max(1, -(-left // 1000)))
     return Reservation(keys)
@@ -83,9 +83,9 @@ def count_view(kind: str, address: str, per_minute: int) -> bool:
     """Whether ``address`` may do one more of ``kind`` within this minute."""
     key = f"views:{kind}:{network_of(address)}"
     try:
-        with store().pipeline() as pipe:
+        with redis_client().pipeline() as pipe:
             pipe.incr(key)
             pipe.expire(key, 60, nx=True)
             return int(pipe.execute()[0]) <= per_minute
     except redis.RedisError as error:
-        raise StoreDown from error
+        raise RedisUnavailable from error

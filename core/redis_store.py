@@ -10,7 +10,7 @@ import redis
 from django.conf import settings
 
 
-class StoreDown(Exception):
+class RedisUnavailable(Exception):
     """Redis cannot be reached; for a client this is our fault (5xx), never its own."""
 
 
@@ -30,7 +30,7 @@ def _client(url: str, timeout: float) -> redis.Redis:
     return redis.Redis.from_url(url, **_options(timeout))
 
 
-def store() -> redis.Redis:
+def redis_client() -> redis.Redis:
     """A client with a connection pool, shared by all threads of this process."""
     # Longer than a blocking read for a host's confirmation, which else would look like a hung store.
     return _client(settings.REDIS_URL, 5 + settings.CONFIRM_TIMEOUT)

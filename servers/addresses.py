@@ -51,32 +51,32 @@ def dynamic_address(server: Server, user: VpnUser) -> Address:
     raise NoAddressLeft
 
 
-def release(server: int, part: int) -> None:
+def release(server: int, host_part: int) -> None:
     """Put a dynamic address back into the pool; a static one stays its user's."""
-    Address.objects.filter(server=server, part=part, dynamic=True).update(user=None, dynamic=False)
+    Address.objects.filter(server=server, host_part=host_part, dynamic=True).update(user=None, dynamic=False)
 
 
-def retake(server: Server, user: VpnUser, part: int) -> bool:
+def retake(server: Server, user: VpnUser, host_part: int) -> bool:
     """Take a dynamic address that this transaction has just released; False if it is not free."""
-    free = Address.objects.filter(server=server, part=part, user=None)
+    free = Address.objects.filter(server=server, host_part=host_part, user=None)
     return bool(free.update(user=user, dynamic=True))
 
 
 def assign(server: Server, user: VpnUser, text: str) -> Address:
     """Give ``user`` the static address ``text`` of the WG network; raise ``ValidationError`` if it is not to be had."""
-    part = networks.part_of(server.wg_network, text)
+    host_part = networks.host_part_of(server.wg_network, text)
     try:
         with transaction.atomic():
             lock(user)
-            return _assign(server, user, part, text)
+            return _assign(server, user, host_part, text)
     except IntegrityError:
         # The user's first connect allotted them another one between our look and our write.
         raise ValidationError(f"{user} was given another address at this moment; try again.") from None
 
 
-def _assign(server: Server, user: VpnUser, part: int, text: str) -> Address:
+def _assign(server: Server, user: VpnUser, host_part: int, text: str) -> Address:
     # Locked before it is judged (where the database locks rows): a connect may be reaching for the same free row.
-    wanted, _ = Address.objects.select_for_update().get_or_create(server=server, part=part)
+    wanted, _ = Address.objects.select_for_update().get_or_create(server=server, host_part=host_part)
     if wanted.user is not None and (wanted.user != user or wanted.dynamic):
         raise ValidationError(f"{text} belongs to {wanted.user}.")
     Address.objects.filter(server=server, user=user, dynamic=False).exclude(pk=wanted.pk).update(user=None)
@@ -88,7 +88,7 @@ def _assign(server: Server, user: VpnUser, part: int, text: str) -> Address:
 
 
 def _allot(server: Server, user: VpnUser, *, dynamic: bool) -> Address:
-    last = networks.last_part(networks.parse4(server.wg_network))
+    last = networks.last_host_part(networks.parse4(server.wg_network))
     for _ in range(ROUNDS):
         if (taken := _take_free(server, user, dynamic, last)) or (taken := _take_new(server, user, dynamic, last)):
             return taken
@@ -98,11 +98,11 @@ def _allot(server: Server, user: VpnUser, *, dynamic: bool) -> Address:
 
 
 def _free(server: Server, last: int) -> QuerySet[Address]:
-    return Address.objects.filter(server=server, user=None, part__lte=last)
+    return Address.objects.filter(server=server, user=None, host_part__lte=last)
 
 
 def _take_free(server: Server, user: VpnUser, dynamic: bool, last: int) -> Address | None:
-    free = _free(server, last).order_by("part").first()
+    free = _free(server, last).order_by("host_part").first()
     # Free as we read it: of two that read the same row, one changes it.
     if free is None or not Address.objects.filter(pk=free.pk, user=None).update(user=user, dynamic=dynamic):
         return None
@@ -111,9 +111,9 @@ def _take_free(server: Server, user: VpnUser, dynamic: bool, last: int) -> Addre
 
 
 def _take_new(server: Server, user: VpnUser, dynamic: bool, last: int) -> Address | None:
-    while Server.objects.filter(pk=server.pk, next_part__lte=last).update(next_part=F("next_part") + 1):
+    while Server.objects.filter(pk=server.pk, next_host_part__lte=last).update(next_host_part=F("next_host_part") + 1):
         # The counter's row is locked by our update until we commit, so the part we read is ours alone.
-        part = Server.objects.values_list("next_part", flat=True).get(pk=server.pk) - 1
-        if not Address.objects.filter(server=server, part=part).exists():
-            return Address.objects.create(server=server, part=part, user=user, dynamic=dynamic)
+        host_part = Server.objects.values_list("next_host_part", flat=True).get(pk=server.pk) - 1
+        if not Address.objects.filter(server=server, host_part=host_part).exists():
+            return Address.objects.create(server=server, host_part=host_part, user=user, dynamic=dynamic)
     return None

@@ -13,7 +13,7 @@ from core.task_queue import after_commit
 _RAISE = "UPDATE servers_host SET version = version + 1 WHERE id = %s RETURNING version"
 
 
-def raise_versions(hosts: Iterable[int]) -> dict[int, int]:
+def bump_versions(hosts: Iterable[int]) -> dict[int, int]:
     """Raise ``version`` of each host by one; the new versions by primary key, without hosts that are gone. Must run
     inside the change's transaction: on PostgreSQL the row's lock then puts changes of one host in the order of their
     versions.
@@ -35,7 +35,7 @@ def of_hosts() -> Iterator[set[int]]:
     hosts: set[int] = set()
     with transaction.atomic():
         yield hosts
-        raise_versions(hosts)
+        bump_versions(hosts)
         for host in sorted(hosts):
             after_commit("wgpeers.converge", host)
         if hosts:

@@ -192,9 +192,9 @@ def _mapped(server: Server, field: str, network: networks.Network) -> str | None
 
 
 def _still_room(server: Server, network: networks.Network, problems: dict[str, list[str]]) -> None:
-    highest = server.addresses.exclude(user=None).order_by("-part").first()
-    if highest is not None and highest.part > network.num_addresses - 2:
-        problems["wg_network"] = [f"{network} is too small: {highest.user} has host part {highest.part}."]
+    highest = server.addresses.exclude(user=None).order_by("-host_part").first()
+    if highest is not None and highest.host_part > network.num_addresses - 2:
+        problems["wg_network"] = [f"{network} is too small: {highest.user} has host part {highest.host_part}."]
 
 
 def _port_in_use(server: Server, host: int) -> Server | None:

@@ -15,8 +15,8 @@ IPv4 = ipaddress.IPv4Network
 IPv6 = ipaddress.IPv6Network
 Network = IPv4 | IPv6
 
-GATEWAY_PART = 1
-FIRST_PART = 2
+GATEWAY_HOST_PART = 1
+FIRST_HOST_PART = 2
 # /28 leaves 13 clients, which is the least that is of use; above /8 there is no private network.
 SHORTEST_PREFIX, LONGEST_PREFIX = 8, 28
 
@@ -101,17 +101,17 @@ def same_place(piece: Network, whole: Network, other: Network) -> Network:
     return ipaddress.ip_network((int(other.network_address) + offset, piece.prefixlen))
 
 
-def last_part(network: IPv4) -> int:
+def last_host_part(network: IPv4) -> int:
     """The greatest host part that a client may have."""
     return network.num_addresses - 2
 
 
-def address(network: str, part: int) -> str:
-    """The address of host part ``part``, without prefix length."""
-    return str(ipaddress.ip_network(network)[part])
+def address(network: str, host_part: int) -> str:
+    """The address of host part ``host_part``, without prefix length."""
+    return str(ipaddress.ip_network(network)[host_part])
 
 
-def part_of(network: str, text: str) -> int:
+def host_part_of(network: str, text: str) -> int:
     """The host part of an address in ``network``; raise ``ValidationError`` if it cannot be a client's."""
     parsed = parse4(network)
     try:
@@ -120,21 +120,21 @@ def part_of(network: str, text: str) -> int:
         raise ValidationError(f"{text!r} is not an IPv4 address.") from None
     if wanted not in parsed:
         raise ValidationError(f"{wanted} is not in {parsed}.")
-    part = int(wanted) - int(parsed.network_address)
-    if part == GATEWAY_PART:
+    host_part = int(wanted) - int(parsed.network_address)
+    if host_part == GATEWAY_HOST_PART:
         raise ValidationError(f"{wanted} is the gateway's own address.")
-    if not FIRST_PART <= part <= last_part(parsed):
+    if not FIRST_HOST_PART <= host_part <= last_host_part(parsed):
         raise ValidationError(f"{wanted} is the network's first or last address; a client cannot have it.")
-    return part
+    return host_part
 
 
-def with_length(network: str, part: int) -> str:
-    """The address of ``part`` with the network's own prefix length (``10.9.0.5/24``)."""
+def with_length(network: str, host_part: int) -> str:
+    """The address of ``host_part`` with the network's own prefix length (``10.9.0.5/24``)."""
     parsed = ipaddress.ip_network(network)
-    return f"{parsed[part]}/{parsed.prefixlen}"
+    return f"{parsed[host_part]}/{parsed.prefixlen}"
 
 
-def alone(network: str, part: int) -> str:
-    """The address of ``part`` as a network of one (``10.9.0.5/32``)."""
+def alone(network: str, host_part: int) -> str:
+    """The address of ``host_part`` as a network of one (``10.9.0.5/32``)."""
     parsed = ipaddress.ip_network(network)
-    return f"{parsed[part]}/{parsed.max_prefixlen}"
+    return f"{parsed[host_part]}/{parsed.max_prefixlen}"

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission, User
 from django.forms import BaseForm
 from django.test import Client
 
-from core.redis_store import store
+from core.redis_store import redis_client
 
 PASSWORD = "correct horse battery staple"
 
@@ -81,4 +81,4 @@ def messages(client: Client, url: str, data: dict[str, Any] | None = None) -> st
 
 def queued(queue: str = "control") -> list[str]:
     """The names of the tasks on a queue, oldest first."""
-    return [json.loads(text)["headers"]["task"] for text in reversed(store().lrange(queue, 0, -1))]
+    return [json.loads(text)["headers"]["task"] for text in reversed(redis_client().lrange(queue, 0, -1))]

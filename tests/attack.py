@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, utils
 from django.apps import apps
 from nacl.public import PrivateKey
 
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers.models import Server
 from users.models import VpnUser
 from wgpeers.models import Decision
@@ -46,12 +46,12 @@ def snapshot() -> dict[str, Any]:
         for model in models
         if model is not Decision
     }
-    keys = [key for key in store().scan_iter() if not key.startswith(MAY_CHANGE)]
+    keys = [key for key in redis_client().scan_iter() if not key.startswith(MAY_CHANGE)]
     return tables | {f"redis {key}": _value(key) for key in keys}
 
 
 def _value(key: str) -> Any:
-    redis = store()
+    redis = redis_client()
     kind = redis.type(key)
     if kind == "list":
         return redis.lrange(key, 0, -1)

@@ -58,7 +58,7 @@ def redis_url() -> Iterator[str]:
 def real_redis(redis_url: str, settings: LazySettings) -> None:
     """Every test starts with an empty Redis; Celery's messages go there too."""
     settings.REDIS_URL = redis_url
-    redis_store.store().flushall()
+    redis_store.redis_client().flushall()
     send_celery_to(redis_url)
 
 

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from core.clock import moment
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers import addresses, networks
 from servers.models import Host
 from users.models import VpnUser
@@ -22,7 +22,7 @@ from .protocol_client import NOW, new_wg_key
 def live(company: Company, user: VpnUser, now: float = NOW, **fields: Any) -> Connection:
     """A connection of ``user`` opened at ``now``, with its address, its spent key and its deadline."""
     server = fields.setdefault("server", company.server)
-    part = fields.pop("part", None) or addresses.static_address(server, user).part
+    host_part = fields.pop("host_part", None) or addresses.static_address(server, user).host_part
     key = new_wg_key()
     values: dict[str, Any] = {
         "user": user,
@@ -31,8 +31,8 @@ def live(company: Company, user: VpnUser, now: float = NOW, **fields: Any) -> Co
         "state": State.OPEN,
         "device_id": f"device-of-{user.name}",
         "wg_public_key": key,
-        "part": part,
-        "address": networks.address(server.wg_network, part),
+        "host_part": host_part,
+        "address": networks.address(server.wg_network, host_part),
         "version": 1,
         "created": moment(now),
         "opened": moment(now),
@@ -57,7 +57,7 @@ def with_fresh_marker() -> None:
 def messages(host: Host, task: str = "") -> list[dict[str, Any]]:
     """Take what waits in the host's queue, oldest first; only those of ``task`` where one is named."""
     found = []
-    while (text := store().rpop(host.queue)) is not None:
+    while (text := redis_client().rpop(host.queue)) is not None:
         envelope = json.loads(str(text))
         (message,), _, _ = json.loads(base64.b64decode(envelope["body"]))
         if task in {"", envelope["headers"]["task"]}:
@@ -68,7 +68,7 @@ def messages(host: Host, task: str = "") -> list[dict[str, Any]]:
 def queued(queue: str = "control") -> list[tuple[str, list[Any]]]:
     """Take what waits for the control side's own workers: (task, arguments)."""
     found = []
-    while (text := store().rpop(queue)) is not None:
+    while (text := redis_client().rpop(queue)) is not None:
         envelope = json.loads(str(text))
         found.append((envelope["headers"]["task"], json.loads(base64.b64decode(envelope["body"]))[0]))
     return found

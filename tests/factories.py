@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.crypto import Secret
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers.models import Host, Server, ServerHost
 from tests.protocol_client import VECTORS, Identity, new_wg_key
 from users.models import Organization, VpnUser
@@ -71,7 +71,7 @@ def add_host(server: Server, name: str, *, alive: bool = True, address: str = "1
 
 
 def revive(host: Host) -> None:
-    store().set(f"{host.queue}:alive", json.dumps({"boot": "b", "version": 1}), ex=60)
+    redis_client().set(f"{host.queue}:alive", json.dumps({"boot": "b", "version": 1}), ex=60)
 
 
 def vector_user(company: Company) -> Identity:
@@ -91,7 +91,7 @@ class HostStandIn:
         self.answer = answer
         self.messages: list[tuple[str, dict[str, Any]]] = []
         self._stop = threading.Event()
-        self._store = store()  # the one it began with: a test may name another in the settings
+        self._store = redis_client()  # the one it began with: a test may name another in the settings
 
     def _run(self) -> None:
         while not self._stop.is_set():

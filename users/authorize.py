@@ -26,7 +26,7 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Denied:
     """``code`` is stable and for administrators; ``reason`` is for the user and tells an attacker nothing more.
     ``retry_after``: seconds, where waiting helps (0: it does not)."""
 
@@ -41,25 +41,25 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class NeedsMore:
+class Pending:
     """A factor that asks something back (a sign-in page, a push) has begun; ``answer`` goes to the client."""
 
     layers: Layers
     answer: dict[str, str]
 
 
-Verdict = Allowed | Refused | NeedsMore
+Verdict = Allowed | Denied | Pending
 
 WRONG = "Second factor refused"
 
 
 def authorize(user: VpnUser, policy: Policy, attempt: Attempt, now: float) -> Verdict:
-    """Raise ``StoreDown`` where the attempt budgets cannot be read."""
+    """Raise ``RedisUnavailable`` where the attempt budgets cannot be read."""
     layers: Layers = ()
     for layer, check in (("account", _account), ("policy", _policy)):
         if refusal := check(user, policy, attempt):
             code, reason = refusal
-            return Refused((*layers, (layer, code)), code, reason)
+            return Denied((*layers, (layer, code)), code, reason)
         layers = (*layers, (layer, "ok"))
     return _factors(user, policy, attempt, now, layers)
 
@@ -90,15 +90,15 @@ def _factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, layers
         return Allowed((*layers, ("factor_token", "ok")))
     for factor in factors:
         if reason := factor.missing(user):
-            return Refused((*layers, (factor.name, "not_enrolled")), f"{factor.name}_not_enrolled", reason)
+            return Denied((*layers, (factor.name, "not_enrolled")), f"{factor.name}_not_enrolled", reason)
     if not attempt.password:
         names = " and ".join(factor.name.upper() for factor in factors)
-        return Refused((*layers, ("factors", "missing")), "factor_missing", f"This server asks for: {names}.")
+        return Denied((*layers, ("factors", "missing")), "factor_missing", f"This server asks for: {names}.")
     try:
         reserved = rate_limits.reserve(user.public_id, attempt.address)
     except rate_limits.TooManyAttempts as error:
         layers = (*layers, ("budget", "used_up"))
-        return Refused(layers, "too_many_attempts", "Too many attempts. Wait a while.", error.retry_after)
+        return Denied(layers, "too_many_attempts", "Too many attempts. Wait a while.", error.retry_after)
     verdict = _judge(user, policy, attempt, now, layers, factors)
     if isinstance(verdict, Allowed):
         reserved.give_back()
@@ -119,7 +119,7 @@ def _judge(
             return Allowed((*layers, *((factor.name, "ok") for factor, _ in parts)))
         if wrong != parts[0][0].name:
             failed = wrong  # the passcode was right, so this was the right place to cut
-    return Refused((*layers, (failed, "wrong")), f"{failed}_wrong", WRONG)
+    return Denied((*layers, (failed, "wrong")), f"{failed}_wrong", WRONG)
 
 
 def _first_wrong(user: VpnUser, parts: list[tuple[Factor, str]], attempt: Attempt, now: float) -> str | None:

@@ -7,7 +7,7 @@ import redis
 
 from core import clock
 from core.crypto import Secret
-from core.redis_store import store
+from core.redis_store import redis_client
 from core.task_queue import enqueue, task
 
 from . import certificates
@@ -66,7 +66,7 @@ def _with_ca(organization: Organization) -> Organization:
 def make_missing() -> None:
     """Queue keys that were asked for but never made (Redis was down, a worker died, rows came in bulk)."""
     try:
-        if store().llen("keys"):
+        if redis_client().llen("keys"):
             return  # they are being worked through
     except redis.RedisError:
         return

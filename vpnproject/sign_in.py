@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from unfold.forms import AuthenticationForm
 
 from core import rate_limits
-from core.redis_store import StoreDown
+from core.redis_store import RedisUnavailable
 from wgpeers.views import client_address
 
 
@@ -26,7 +26,7 @@ class SignInForm(AuthenticationForm):  # type: ignore[misc]  # unfold has no typ
         except rate_limits.TooManyAttempts as error:
             minutes = -(-error.retry_after // 60)
             raise ValidationError(f"Too many attempts. Try again in {minutes} minutes.", code="limited") from None
-        except StoreDown:
+        except RedisUnavailable:
             raise ValidationError("Attempts cannot be counted, because Redis is down.", code="limited") from None
         cleaned: dict[str, Any] = super().clean()
         reserved.give_back()

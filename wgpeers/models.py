@@ -45,7 +45,7 @@ class Connection(models.Model):
     client_address = models.GenericIPAddressField(null=True, blank=True, help_text="Where the request came from.")
 
     wg_public_key = models.CharField("WireGuard key", max_length=44)
-    part = models.BigIntegerField()
+    host_part = models.BigIntegerField()
     address = models.GenericIPAddressField()
     address6 = models.GenericIPAddressField("IPv6 address", null=True, blank=True)
     version = models.BigIntegerField(default=0)
@@ -64,7 +64,7 @@ class Connection(models.Model):
         constraints = [
             # The last word on "never given twice", whatever addresses.py may have got wrong.
             models.UniqueConstraint(
-                fields=["server", "part"], condition=~Q(state="ended"), name="one_connection_on_an_address"
+                fields=["server", "host_part"], condition=~Q(state="ended"), name="one_connection_on_an_address"
             ),
         ]
         indexes = [

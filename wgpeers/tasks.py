@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db.models import Q
 
 from core import clock
-from core.redis_store import StoreDown
+from core.redis_store import RedisUnavailable
 from core.task_queue import enqueue, task
 from servers import heartbeats
 from servers.hostnet.state import HostState
@@ -47,7 +47,7 @@ def converge_all() -> None:
     every = list(Host.objects.all())
     try:
         alive = heartbeats.read(every)
-    except StoreDown:
+    except RedisUnavailable:
         return
     for host in every:
         if host.pk not in alive:
@@ -68,13 +68,13 @@ def take_reports() -> None:
 def sweep() -> None:
     now = clock.now()
     _revoke(now)
-    site_failover.settle_all(now)
+    site_failover.elect_all(now)
 
 
 def _revoke(now: float) -> None:
     try:
         ended = reaper.sweep(now)
-    except (redis.RedisError, StoreDown) as error:
+    except (redis.RedisError, RedisUnavailable) as error:
         # Without deadlines nobody is revoked: rather a key that lives a little longer than a whole company cut off.
         log.warning("no sweep: Redis is away (%s)", type(error).__name__)
         return
@@ -87,7 +87,7 @@ def enforce() -> None:
     now = clock.now()
     reaper.enforce(now)
     # An edit may have given a network to another user, or taken it from whoever served it.
-    site_failover.settle_all(now)
+    site_failover.elect_all(now)
 
 
 @task("wgpeers.prune")

@@ -17,9 +17,9 @@ from rest_framework.views import APIView
 
 from core import clock
 from core.crypto import CannotDecrypt
-from core.redis_store import StoreDown
+from core.redis_store import RedisUnavailable
 from servers.policy import policy_of
-from users.authorize import Allowed, NeedsMore, Refused, authorize
+from users.authorize import Allowed, Denied, Pending, authorize
 from users.factors.base import Attempt
 
 from .lifecycle import accounts, connect, decisions
@@ -53,7 +53,7 @@ class ClientView(APIView):
     def handle_exception(self, exc: Exception) -> HttpResponse:  # type: ignore[override]
         if isinstance(exc, Refusal):
             return refusal_response(exc)
-        if isinstance(exc, StoreDown | redis.RedisError | DatabaseError):
+        if isinstance(exc, RedisUnavailable | redis.RedisError | DatabaseError):
             log.error("a store is down: %s", type(exc).__name__)
             return refusal_response(Refusal("store_down", "try again", 1))
         if isinstance(exc, CannotDecrypt):
@@ -146,15 +146,15 @@ def _carry_out(
     account: accounts.Account,
     plaintext: envelope.Plaintext,
     attempt: Attempt,
-    verdict: Allowed | Refused | NeedsMore,
+    verdict: Allowed | Denied | Pending,
     now: float,
 ) -> dict[str, Any]:
     where: dict[str, Any] = {"address": attempt.address or None, "device_name": attempt.device_name}
     layers = (*decisions.ENVELOPE_OK, *verdict.layers)
-    if isinstance(verdict, NeedsMore):
+    if isinstance(verdict, Pending):
         decisions.record(account.user, account.server, now, layers=layers, **where)
         return dict(verdict.answer)
-    if isinstance(verdict, Refused):
+    if isinstance(verdict, Denied):
         if verdict.retry_after:
             raise Refusal(verdict.code, verdict.reason, verdict.retry_after, layers)
         decisions.record(account.user, account.server, now, layers=layers, code=verdict.code, **where)

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 
 from core import clock
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ago, column, posted
-from core.redis_store import StoreDown
+from core.redis_store import RedisUnavailable
 from core.task_queue import enqueue
 from servers import changes, heartbeats
 from servers.models import Host, Server
@@ -192,7 +192,7 @@ class HostPage(Page[Host]):
     list_display: tuple[str, ...] = ("name", "status", "addresses", "carries", "wireguard", "applied", "trouble")
     list_filter = ("enabled", "backend")
     search_fields = ("name", "public_address", "public_address6")
-    fields = ("name", ("public_address", "public_address6"), ("enabled", "pass_foreign"))
+    fields = ("name", ("public_address", "public_address6"), ("enabled", "open_foreign_firewalls"))
     inlines = (ServersInline,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Host]:
@@ -252,7 +252,7 @@ def read_heartbeats(hosts: Sequence[Host]) -> None:
     """Put what each host last said on it, as ``beat``: None for a silent one, ``UNKNOWN`` while Redis is away."""
     try:
         alive = heartbeats.read(hosts)
-    except StoreDown:
+    except RedisUnavailable:
         alive = {host.pk: UNKNOWN for host in hosts}
     for host in hosts:
         host.beat = alive.get(host.pk)  # type: ignore[attr-defined]

@@ -125,7 +125,7 @@ class HostState:
 
     ``boot`` is the boot id of the worker run this state was made for: a worker takes as its first state only one
     that answers its own hello. ``web_port`` is the TCP port of gateway web on the gateways' addresses.
-    ``pass_foreign``: put a rule for our packets into other firewalls that would drop them.
+    ``open_foreign_firewalls``: put a rule for our packets into other firewalls that would drop them.
     """
 
     host: str
@@ -133,7 +133,7 @@ class HostState:
     boot: str
     web_port: int
     interfaces: tuple[Interface, ...]
-    pass_foreign: bool = False
+    open_foreign_firewalls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +238,7 @@ def host_state_from_json(data: Mapping[str, Any]) -> HostState:
         boot=str(data["boot"]),
         web_port=int(data["web_port"]),
         interfaces=tuple(interface_from_json(interface) for interface in data["interfaces"]),
-        pass_foreign=bool(data["pass_foreign"]),
+        open_foreign_firewalls=bool(data["open_foreign_firewalls"]),
     )
 
 

@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='host',
-            name='pass_foreign',
+            name='open_foreign_firewalls',
             field=models.BooleanField(default=False, help_text="Put a rule for our packets into other firewalls of this host (docker's, ufw's, firewalld's) that would drop them. Off: the host's page only says which.", verbose_name='open other firewalls for us'),
         ),
         migrations.AddField(

@@ -18,21 +18,21 @@ class Address(models.Model):
     """
 
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="addresses")
-    part = models.BigIntegerField(editable=False)
+    host_part = models.BigIntegerField(editable=False)
     user = models.ForeignKey(VpnUser, on_delete=models.SET_NULL, null=True, blank=True, related_name="addresses")
     dynamic = models.BooleanField(default=False, editable=False)
 
     class Meta:
-        ordering = ["server", "part"]
+        ordering = ["server", "host_part"]
         verbose_name_plural = "addresses"
         constraints = [
-            models.UniqueConstraint(fields=["server", "part"], name="address_given_once"),
+            models.UniqueConstraint(fields=["server", "host_part"], name="address_given_once"),
             models.UniqueConstraint(
                 fields=["server", "user"], condition=models.Q(dynamic=False), name="one_static_address_of_user"
             ),
         ]
         indexes = [
-            models.Index(fields=["server", "part"], condition=models.Q(user=None), name="free_addresses"),
+            models.Index(fields=["server", "host_part"], condition=models.Q(user=None), name="free_addresses"),
         ]
 
     def __str__(self) -> str:
@@ -40,4 +40,4 @@ class Address(models.Model):
 
     @property
     def address(self) -> str:
-        return networks.address(self.server.wg_network, self.part)
+        return networks.address(self.server.wg_network, self.host_part)

@@ -32,7 +32,7 @@ class Host(SharedRow):
         verbose_name="public IPv6 address",
         help_text="IPv6 address, if it has one.",
     )
-    pass_foreign = models.BooleanField(
+    open_foreign_firewalls = models.BooleanField(
         "open other firewalls for us",
         default=False,
         help_text="Put a rule for our packets into other firewalls of this host (docker's, ufw's, firewalld's) that "
@@ -73,7 +73,7 @@ class Host(SharedRow):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         with transaction.atomic():
-            changes.raise_versions([self.pk])
+            changes.bump_versions([self.pk])
             self.refresh_from_db(fields=["version", "boot"])
             # Without a row nobody can work out its state any more: this is the last word that it gets from us.
             after_commit("wgpeers.dismiss", self.public_id, self.version, self.boot)

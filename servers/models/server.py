@@ -124,10 +124,10 @@ class Server(SharedRow):
     box_private_key = SecretField()
     box_public_key = models.CharField(max_length=44, blank=True, editable=False)
     # Host parts below this one have been allotted at least once; see addresses.py.
-    next_part = models.BigIntegerField(default=networks.FIRST_PART, editable=False)
+    next_host_part = models.BigIntegerField(default=networks.FIRST_HOST_PART, editable=False)
     created = models.DateTimeField(auto_now_add=True)
 
-    machine_fields = frozenset({"next_part", "box_private_key", "box_public_key"})
+    machine_fields = frozenset({"next_host_part", "box_private_key", "box_public_key"})
 
     class Meta:
         ordering = ["name"]

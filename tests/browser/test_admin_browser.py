@@ -118,7 +118,7 @@ def test_a_person_disconnects_somebody_and_stops_a_server(page: Page, live_serve
     company = found()
     user, _ = company.hire("alice")
     Connection.objects.create(
-        user=user, user_name="alice (Acme)", server=company.server, host=company.host, state=State.OPEN, part=2,
+        user=user, user_name="alice (Acme)", server=company.server, host=company.host, state=State.OPEN, host_part=2,
         address="10.9.0.2", device_id="d", wg_public_key="k" * 44, created=user.created,
     )  # fmt: skip
     page.goto(f"{live_server.url}/admin/wgpeers/connection/")

@@ -179,7 +179,9 @@ def listing(world: World) -> dict[str, str]:
         "table": "\n".join(sorted(" ".join(table.replace(",", " ").replace("{", " ").split()).split())),
         "routes": "\n".join(sorted(line for line in host.ip("route").splitlines() if "wgs" in line)),
         "routes6": "\n".join(sorted(line for line in host.ip("-6", "route").splitlines() if "proto 158" in line)),
-        "addresses": "\n".join(sorted(part for line in links for part in line if not part.startswith("fe80:"))),
+        "addresses": "\n".join(
+            sorted(host_part for line in links for host_part in line if not host_part.startswith("fe80:"))
+        ),
         "peers": str({k: sorted(v.split()) for k, v in sorted(world.shown("wgs1", "allowed-ips").items())}),
     }
 

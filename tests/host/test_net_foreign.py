@@ -43,7 +43,7 @@ class Scene:
     def full(self, *, let_pass: bool) -> dict[str, Any]:
         """The report of a full state."""
         self.world.version += 1
-        self.world.control.send(dataclasses.replace(self.world.state(), pass_foreign=let_pass))
+        self.world.control.send(dataclasses.replace(self.world.state(), open_foreign_firewalls=let_pass))
         report = self.world.control.report("applied", version=self.world.version)
         assert report["error"] == ""
         return report
@@ -136,7 +136,7 @@ DROPPED = {
 def test_what_is_dropped_is_reported_and_passes_only_when_told_so(scene: Scene, name: str) -> None:
     before = scene.load(TABLES[name])
     report = scene.full(let_pass=False)
-    shut, opened = (dataclasses.replace(scene.world.state(), pass_foreign=each) for each in (False, True))
+    shut, opened = (dataclasses.replace(scene.world.state(), open_foreign_firewalls=each) for each in (False, True))
     assert scene.world.ask_plan(shut) == {"lines": []}
     assert " of our rules first" in str(scene.world.ask_plan(opened)["lines"])
     assert {what for what, works in scene.works().items() if not works} == DROPPED[name]
@@ -200,7 +200,7 @@ def test_a_worker_that_starts_anew_takes_out_what_the_last_one_left(scene: Scene
     scene.full(let_pass=True)
     scene.world.kill_worker()
     scene.world.launch()
-    assert scene.world.greet()["foreign"] != []  # greeted without pass_foreign
+    assert scene.world.greet()["foreign"] != []  # greeted without open_foreign_firewalls
     assert listing(scene.world.host) == before
 
 

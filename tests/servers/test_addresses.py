@@ -46,18 +46,18 @@ def test_a_user_has_one_address_for_good(company: Company) -> None:
 def test_fifty_users_at_once_get_fifty_addresses(company: Company) -> None:
     users = people(company, 50)
     given = together([partial(addresses.static_address, company.server, user) for user in users])
-    assert sorted(address.part for address in given if isinstance(address, Address)) == list(range(2, 52))
+    assert sorted(address.host_part for address in given if isinstance(address, Address)) == list(range(2, 52))
 
 
 def test_fifty_users_at_once_for_the_last_fifty_addresses_that_were_given_back(company: Company) -> None:
     """The hardest case: all of them reach for the same free row, and there is no new one to fall back on."""
     server = size(company, 26)
     users = people(company, 111)
-    for part, user in enumerate(users[:61], start=2):
-        Address.objects.create(server=server, part=part, user=user if part > 51 else None)
-    Server.objects.filter(pk=server.pk).update(next_part=63)
+    for host_part, user in enumerate(users[:61], start=2):
+        Address.objects.create(server=server, host_part=host_part, user=user if host_part > 51 else None)
+    Server.objects.filter(pk=server.pk).update(next_host_part=63)
     given = together([partial(addresses.static_address, server, user) for user in users[61:]])
-    assert sorted(address.part for address in given if isinstance(address, Address)) == list(range(2, 52))
+    assert sorted(address.host_part for address in given if isinstance(address, Address)) == list(range(2, 52))
 
 
 def test_one_user_asking_twenty_times_at_once_gets_one_address(company: Company) -> None:
@@ -70,49 +70,49 @@ def test_one_user_asking_twenty_times_at_once_gets_one_address(company: Company)
 def test_dynamic_addresses_of_one_user_at_once_all_differ_and_return_to_the_pool(company: Company) -> None:
     (alice,) = people(company, 1)
     given = together([partial(addresses.dynamic_address, company.server, alice)] * 20)
-    parts = sorted(address.part for address in given if isinstance(address, Address))
+    parts = sorted(address.host_part for address in given if isinstance(address, Address))
     assert parts == list(range(2, 22))
-    for part in parts:
-        addresses.release(company.server.pk, part)
+    for host_part in parts:
+        addresses.release(company.server.pk, host_part)
     assert not Address.objects.exclude(user=None).exists()
-    assert addresses.static_address(company.server, alice).part == 2
+    assert addresses.static_address(company.server, alice).host_part == 2
 
 
 def test_static_addresses_are_not_released_with_a_connection(company: Company) -> None:
     (alice,) = people(company, 1)
     mine = addresses.static_address(company.server, alice)
-    addresses.release(company.server.pk, mine.part)
+    addresses.release(company.server.pk, mine.host_part)
     assert addresses.static_address(company.server, alice) == mine
     assert Address.objects.get().user == alice
 
 
 def test_the_database_itself_refuses_to_give_one_twice(company: Company) -> None:
     alice, bob = people(company, 2)
-    Address.objects.create(server=company.server, part=7, user=alice)
+    Address.objects.create(server=company.server, host_part=7, user=alice)
     with pytest.raises(IntegrityError), transaction.atomic():
-        Address.objects.create(server=company.server, part=7, user=bob)
+        Address.objects.create(server=company.server, host_part=7, user=bob)
     with pytest.raises(IntegrityError), transaction.atomic():
-        Address.objects.create(server=company.server, part=8, user=alice)
-    Address.objects.create(server=company.server, part=8, user=alice, dynamic=True)
-    Address.objects.create(server=company.server, part=9, user=alice, dynamic=True)
+        Address.objects.create(server=company.server, host_part=8, user=alice)
+    Address.objects.create(server=company.server, host_part=8, user=alice, dynamic=True)
+    Address.objects.create(server=company.server, host_part=9, user=alice, dynamic=True)
 
 
 def test_a_full_network_says_so_and_has_room_again_after_one_left(company: Company) -> None:
     server = size(company, 28)
     users = people(company, 14)
     given = [addresses.static_address(server, user) for user in users[:13]]
-    assert {address.part for address in given} == set(range(2, 15))
+    assert {address.host_part for address in given} == set(range(2, 15))
     for take in (addresses.static_address, addresses.dynamic_address):
         with pytest.raises(NoAddressLeft):
             take(server, users[13])
     users[4].delete()
-    assert addresses.static_address(server, users[13]).part == 6
+    assert addresses.static_address(server, users[13]).host_part == 6
 
 
 def test_thirty_at_once_for_the_last_thirteen_addresses(company: Company) -> None:
     server = size(company, 28)
     given = together([partial(addresses.static_address, server, user) for user in people(company, 30)])
-    assert sorted(address.part for address in given if isinstance(address, Address)) == list(range(2, 15))
+    assert sorted(address.host_part for address in given if isinstance(address, Address)) == list(range(2, 15))
     assert [type(error) for error in given if isinstance(error, Exception)] == [NoAddressLeft] * 17
 
 
@@ -126,10 +126,13 @@ def queries_of_one(server: Server, user: VpnUser, *, dynamic: bool) -> list[str]
 
 def fill(server: Server, user: VpnUser, count: int) -> None:
     """All of one user with very many devices: a user may have any number of dynamic addresses."""
-    first = networks.FIRST_PART
-    rows = (Address(server=server, part=part, user=user, dynamic=True) for part in range(first, first + count))
+    first = networks.FIRST_HOST_PART
+    rows = (
+        Address(server=server, host_part=host_part, user=user, dynamic=True)
+        for host_part in range(first, first + count)
+    )
     Address.objects.bulk_create(rows, batch_size=5000)
-    Server.objects.filter(pk=server.pk).update(next_part=first + count)
+    Server.objects.filter(pk=server.pk).update(next_host_part=first + count)
 
 
 def test_an_almost_full_16_costs_no_more_than_an_empty_one(company: Company) -> None:
@@ -143,21 +146,21 @@ def test_an_almost_full_16_costs_no_more_than_an_empty_one(company: Company) -> 
     assert [len(queries) for queries in full] == [len(queries) for queries in emptyish]
     assert max(map(len, full)) <= 10
     # And where one of 65,500 was given back.
-    Address.objects.filter(server=server, part=40_000).update(user=None, dynamic=False)
+    Address.objects.filter(server=server, host_part=40_000).update(user=None, dynamic=False)
     assert len(queries_of_one(server, newcomers[4], dynamic=False)) <= 10
-    assert Address.objects.get(user=newcomers[4]).part == 40_000
+    assert Address.objects.get(user=newcomers[4]).host_part == 40_000
 
 
 def test_looking_for_a_free_address_uses_its_index(company: Company) -> None:
     """Of what is free only, so that it does not grow with what is taken."""
-    plan = addresses._free(company.server, 1000).order_by("part").explain()
+    plan = addresses._free(company.server, 1000).order_by("host_part").explain()
     if connection.vendor == "sqlite":
         assert "free_addresses" in plan
     else:
         # PostgreSQL scans a table of a few rows whatever indexes there are.
         with connection.cursor() as cursor:
             cursor.execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off")
-        assert "free_addresses" in addresses._free(company.server, 1000).order_by("part").explain()
+        assert "free_addresses" in addresses._free(company.server, 1000).order_by("host_part").explain()
         with connection.cursor() as cursor:
             cursor.execute("RESET ALL")
 
@@ -165,7 +168,7 @@ def test_looking_for_a_free_address_uses_its_index(company: Company) -> None:
 def test_the_counter_steps_over_what_was_given_by_hand(company: Company) -> None:
     by_hand, first, second, third = people(company, 4)
     assert str(addresses.assign(company.server, by_hand, "10.9.0.3")) == "10.9.0.3"
-    parts = [addresses.static_address(company.server, user).part for user in (first, second, third)]
+    parts = [addresses.static_address(company.server, user).host_part for user in (first, second, third)]
     assert parts == [2, 4, 5]
 
 
@@ -198,7 +201,7 @@ def test_an_address_given_by_hand_replaces_the_one_before_which_is_free_again(co
 def test_what_cannot_be_given_by_hand_is_refused_in_words(company: Company, text: str, words: str) -> None:
     alice, bob = people(company, 2)
     addresses.assign(company.server, bob, "10.9.0.5")
-    Address.objects.create(server=company.server, part=6, user=alice, dynamic=True)
+    Address.objects.create(server=company.server, host_part=6, user=alice, dynamic=True)
     addresses.assign(company.server, alice, "10.9.0.9")
     with pytest.raises(ValidationError) as refused:
         addresses.assign(company.server, alice, text)
@@ -225,7 +228,7 @@ def test_giving_by_hand_never_takes_what_a_connect_allots_at_the_same_moment(com
     given = together([*by_hand, *by_itself])
     for user, answer in zip(users, given, strict=True):
         if isinstance(answer, Address):
-            assert Address.objects.get(server=company.server, user=user).part == answer.part
+            assert Address.objects.get(server=company.server, user=user).host_part == answer.host_part
         else:
             assert isinstance(answer, ValidationError)
     assert all(isinstance(answer, Address) for answer in given[10:])
@@ -237,8 +240,8 @@ def test_a_deleted_users_addresses_are_free_again(company: Company) -> None:
     addresses.dynamic_address(company.server, alice)
     alice.delete()
     assert [
-        addresses.static_address(company.server, bob).part,
-        addresses.dynamic_address(company.server, bob).part,
+        addresses.static_address(company.server, bob).host_part,
+        addresses.dynamic_address(company.server, bob).host_part,
     ] == [
         2,
         3,
@@ -248,8 +251,8 @@ def test_a_deleted_users_addresses_are_free_again(company: Company) -> None:
 def test_addresses_beyond_a_network_made_smaller_are_not_given(company: Company) -> None:
     server = size(company, 24)
     (alice,) = people(company, 1)
-    Address.objects.create(server=server, part=200)
-    Server.objects.filter(pk=server.pk).update(next_part=201)
+    Address.objects.create(server=server, host_part=200)
+    Server.objects.filter(pk=server.pk).update(next_host_part=201)
     server = size(company, 28)
     with pytest.raises(NoAddressLeft):
         addresses.static_address(server, alice)
@@ -264,8 +267,8 @@ def test_each_server_has_addresses_of_its_own(company: Company) -> None:
 
 def test_retaking_a_dynamic_address_works_only_while_it_is_free(company: Company) -> None:
     alice, bob = people(company, 2)
-    part = addresses.dynamic_address(company.server, alice).part
-    assert not addresses.retake(company.server, bob, part)
-    addresses.release(company.server.pk, part)
-    assert addresses.retake(company.server, alice, part)
-    assert not addresses.retake(company.server, bob, part)
+    host_part = addresses.dynamic_address(company.server, alice).host_part
+    assert not addresses.retake(company.server, bob, host_part)
+    addresses.release(company.server.pk, host_part)
+    assert addresses.retake(company.server, alice, host_part)
+    assert not addresses.retake(company.server, bob, host_part)

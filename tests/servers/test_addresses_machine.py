@@ -49,71 +49,71 @@ class Network(RuleBasedStateMachine):
     @rule(number=USERS)
     def allot(self, number: int) -> None:
         try:
-            part = addresses.static_address(self.server, self.user(number)).part
+            host_part = addresses.static_address(self.server, self.user(number)).host_part
         except NoAddressLeft:
             assert len(self.taken()) == 13
             assert number not in self.static
             return
-        assert self.static.get(number, part) == part
-        assert part not in self.taken() - {self.static.get(number)}
-        self.static[number] = part
+        assert self.static.get(number, host_part) == host_part
+        assert host_part not in self.taken() - {self.static.get(number)}
+        self.static[number] = host_part
 
     @rule(number=USERS)
     def allot_dynamic(self, number: int) -> None:
         try:
-            part = addresses.dynamic_address(self.server, self.user(number)).part
+            host_part = addresses.dynamic_address(self.server, self.user(number)).host_part
         except NoAddressLeft:
             assert len(self.taken()) == 13
             return
-        assert part not in self.taken()
-        self.dynamic[part] = number
+        assert host_part not in self.taken()
+        self.dynamic[host_part] = number
 
-    @rule(number=USERS, part=PARTS)
-    def give_by_hand(self, number: int, part: int) -> None:
-        text = networks.address("10.9.0.0/28", part)
-        possible = 2 <= part <= 14 and (part not in self.taken() or self.static.get(number) == part)
+    @rule(number=USERS, host_part=PARTS)
+    def give_by_hand(self, number: int, host_part: int) -> None:
+        text = networks.address("10.9.0.0/28", host_part)
+        possible = 2 <= host_part <= 14 and (host_part not in self.taken() or self.static.get(number) == host_part)
         try:
             addresses.assign(self.server, self.user(number), text)
         except ValidationError:
             assert not possible
             return
         assert possible
-        self.static[number] = part
+        self.static[number] = host_part
 
-    @rule(part=PARTS)
-    def release(self, part: int) -> None:
-        addresses.release(self.server.pk, part)
-        self.dynamic.pop(part, None)
+    @rule(host_part=PARTS)
+    def release(self, host_part: int) -> None:
+        addresses.release(self.server.pk, host_part)
+        self.dynamic.pop(host_part, None)
 
-    @rule(part=PARTS, number=USERS)
-    def retake(self, part: int, number: int) -> None:
-        known = Address.objects.filter(server=self.server, part=part).exists()
-        taken = addresses.retake(self.server, self.user(number), part)
-        assert taken == (known and part not in self.taken())
+    @rule(host_part=PARTS, number=USERS)
+    def retake(self, host_part: int, number: int) -> None:
+        known = Address.objects.filter(server=self.server, host_part=host_part).exists()
+        taken = addresses.retake(self.server, self.user(number), host_part)
+        assert taken == (known and host_part not in self.taken())
         if taken:
-            self.dynamic[part] = number
+            self.dynamic[host_part] = number
 
     @rule(number=USERS)
     def delete(self, number: int) -> None:
         if number in self.users:
             self.users.pop(number).delete()
             self.static.pop(number, None)
-            self.dynamic = {part: user for part, user in self.dynamic.items() if user != number}
+            self.dynamic = {host_part: user for host_part, user in self.dynamic.items() if user != number}
 
-    @rule(part=PARTS)
-    def counter_goes_back(self, part: int) -> None:
+    @rule(host_part=PARTS)
+    def counter_goes_back(self, host_part: int) -> None:
         """As by a row saved from an old copy: the counter is a hint, the constraint decides."""
-        Server.objects.filter(pk=self.server.pk, next_part__gt=part).update(next_part=max(2, part))
+        Server.objects.filter(pk=self.server.pk, next_host_part__gt=host_part).update(next_host_part=max(2, host_part))
 
     @invariant()
     def database_and_model_agree(self) -> None:
         rows = Address.objects.filter(server=self.server).exclude(user=None)
-        held = sorted((row.part, row.user_id, row.dynamic) for row in rows)
-        static = [(part, self.users[number].pk, False) for number, part in self.static.items()]
-        dynamic = [(part, self.users[number].pk, True) for part, number in self.dynamic.items()]
+        held = sorted((row.host_part, row.user_id, row.dynamic) for row in rows)
+        static = [(host_part, self.users[number].pk, False) for number, host_part in self.static.items()]
+        dynamic = [(host_part, self.users[number].pk, True) for host_part, number in self.dynamic.items()]
         assert held == sorted([*static, *dynamic])
-        assert len({part for part, _, _ in held}) == len(held)
-        assert all(2 <= part <= 14 for part, _, _ in held)
+        assert len({host_part for host_part, _, _ in held}) == len(held)
+        assert all(2 <= host_part <= 14 for host_part, _, _ in held)
 
 
 def test_no_order_of_events_gives_an_address_twice(db: None) -> None:

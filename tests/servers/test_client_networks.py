@@ -241,15 +241,15 @@ def test_primary_and_standby(company: Company, alice: VpnUser, bob: VpnUser) -> 
     """The standby serves while the primary is away, and until it has been back for long enough."""
     saved(behind(alice))
     saved(behind(bob, priority=2))
-    site_failover.settle_all(NOW)
+    site_failover.elect_all(NOW)
     assert serves() == "nobody"
     live(company, bob, NOW)
-    site_failover.settle_all(NOW)
+    site_failover.elect_all(NOW)
     assert serves() == "bob"
     first = live(company, alice, NOW + 10)
-    site_failover.settle_all(NOW + 39)
+    site_failover.elect_all(NOW + 39)
     assert serves() == "bob"
-    site_failover.settle_all(NOW + 40)
+    site_failover.elect_all(NOW + 40)
     assert serves() == "alice"
     end(first, NOW + 50)
     assert serves() == "bob"
@@ -263,7 +263,7 @@ def test_a_connection_that_ends_hands_over_in_the_same_transaction(
     saved(behind(bob, priority=2))
     far = add_host(company.server, "gate-2")
     mine, _ = live(company, alice), live(company, bob, host=far)
-    site_failover.settle_all(NOW)
+    site_failover.elect_all(NOW)
     far.refresh_from_db()
     before = far.version
     queued()
@@ -281,7 +281,7 @@ def test_a_connection_that_ends_hands_over_in_the_same_transaction(
 def test_an_end_of_which_nobody_took_the_network_leaves_it_to_nobody(company: Company, alice: VpnUser) -> None:
     saved(behind(alice))
     mine = live(company, alice)
-    site_failover.settle_all(NOW)
+    site_failover.elect_all(NOW)
     assert serves() == "alice"
     end(mine, NOW + 1)
     assert serves() == "nobody"
@@ -291,12 +291,12 @@ def test_of_several_devices_the_one_with_the_static_address_serves(company: Comp
     company.server.multi_device = True
     company.server.save()
     saved(behind(alice))
-    extra = Address.objects.create(server=company.server, part=77, user=alice, dynamic=True)
-    second = live(company, alice, device_id="phone", part=extra.part)
-    site_failover.settle_all(NOW)
+    extra = Address.objects.create(server=company.server, host_part=77, user=alice, dynamic=True)
+    second = live(company, alice, device_id="phone", host_part=extra.host_part)
+    site_failover.elect_all(NOW)
     assert serves() == "nobody"
     first = live(company, alice)
-    site_failover.settle_all(NOW)
+    site_failover.elect_all(NOW)
     assert serves() == "alice"
     state = desired.state_of(company.host.pk)
     assert state is not None
@@ -320,13 +320,13 @@ def test_nothing_is_written_or_sent_when_nothing_changes(
     company: Company, alice: VpnUser, django_assert_num_queries: Any
 ) -> None:
     with django_assert_num_queries(1):
-        site_failover.settle_all(NOW)
+        site_failover.elect_all(NOW)
     saved(behind(alice))
     live(company, alice)
-    site_failover.settle_all(NOW)
+    site_failover.elect_all(NOW)
     queued()
     with django_assert_num_queries(2) as queries:
-        site_failover.settle_all(NOW + 10)
+        site_failover.elect_all(NOW + 10)
     assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
     assert queued() == []
 
@@ -336,7 +336,7 @@ def test_a_server_whose_ipv6_was_turned_off_routes_none(company: Company, alice:
     saved(behind(alice))
     saved(behind(alice, "fd77::/64", probe_address="fd77::1"))
     live(company, alice)
-    site_failover.settle_all(NOW)
+    site_failover.elect_all(NOW)
     seen = []
     for ipv6 in (True, False):
         company.server.ipv6 = ipv6
@@ -355,7 +355,7 @@ def test_an_edited_row_is_decided_anew(company: Company, alice: VpnUser, bob: Vp
     row = saved(behind(alice, probe_address="192.168.77.1"))
     other = saved(behind(bob, "192.168.88.0/24"))
     live(company, alice), live(company, bob)
-    site_failover.settle_all(NOW)
+    site_failover.elect_all(NOW)
     ClientNetwork.objects.update(probe_ok=True, probe_changed=moment(NOW))
     # To a network that somebody serves: without having it taken from them.
     row.refresh_from_db()
@@ -382,7 +382,7 @@ def test_a_form_that_was_open_meanwhile_takes_the_network_from_nobody(company: C
     row = saved(behind(alice))
     late = ClientNetwork.objects.get(pk=row.pk)
     live(company, alice)
-    site_failover.settle_all(NOW)
+    site_failover.elect_all(NOW)
     late.comment = "late"
     late.save()
     assert serves() == "alice"
@@ -393,7 +393,7 @@ def test_a_deleted_row_leaves_its_network_to_the_standby(company: Company, alice
     row = saved(behind(alice))
     saved(behind(bob, priority=2))
     live(company, alice), live(company, bob)
-    site_failover.settle_all(NOW)
+    site_failover.elect_all(NOW)
     row.delete()
     assert ("wgpeers.enforce", []) in queued()
     tasks.enforce()
@@ -409,7 +409,7 @@ def probed(company: Company, alice: VpnUser, bob: VpnUser) -> tuple[Connection, 
     saved(behind(alice, probe_address="192.168.77.1"))
     saved(behind(bob, priority=2, probe_address="192.168.77.2", probe_port=22))
     both = live(company, alice, NOW - 1000), live(company, bob, NOW - 1000)
-    site_failover.settle_all(NOW)
+    site_failover.elect_all(NOW)
     assert serves() == "alice"
     queued()
     return both
@@ -436,9 +436,9 @@ def test_a_silent_gateway_loses_its_network_at_once_and_gets_it_back_after_a_whi
     assert serves() == "bob"
     # Said again, it is well since the same moment.
     report(company.host, mine, True, now=NOW + 80)
-    site_failover.settle_all(NOW + 89)
+    site_failover.elect_all(NOW + 89)
     assert serves() == "bob"
-    site_failover.settle_all(NOW + 90)
+    site_failover.elect_all(NOW + 90)
     assert serves() == "alice"
 
 
@@ -446,7 +446,7 @@ def test_the_while_is_a_setting(company: Company, probed: tuple[Connection, Conn
     settings.NETWORK_HYSTERESIS = 3.0
     report(company.host, probed[0], False)
     report(company.host, probed[0], True, now=NOW + 1)
-    site_failover.settle_all(NOW + 4)
+    site_failover.elect_all(NOW + 4)
     assert serves() == "alice"
 
 
@@ -551,7 +551,7 @@ class TestConnects:
         saved(behind(bob, priority=2, probe_address="192.168.77.2"))
         far = add_host(company.server, "gate-2", alive=False)
         report(far, live(company, bob, host=far), False)
-        site_failover.settle_all(NOW)
+        site_failover.elect_all(NOW)
         assert serves() == "bob"
         queued()
         connect(identity)
@@ -627,7 +627,7 @@ class TestConnects:
 def test_messages_of_the_end_reach_the_host_of_the_one_that_is_gone(company: Company, alice: VpnUser) -> None:
     saved(behind(alice))
     mine = live(company, alice)
-    site_failover.settle_all(NOW)
+    site_failover.elect_all(NOW)
     messages(company.host)
     end(mine, NOW + 1)
     assert [message["connections"] for message in messages(company.host, "hostnet.remove_peers")] == [[mine.public_id]]
@@ -648,7 +648,7 @@ def test_many_gateways_of_two_networks_come_and_go_at_the_same_moment(
             saved(behind(user, network, (number + count * 3) % 6 + 1, probe_address=probe))
 
     def sweep() -> None:
-        site_failover.settle_all(NOW + 1)
+        site_failover.elect_all(NOW + 1)
 
     connects = [partial(configuration, identity) for _, identity in hired]
     assert not failures(together([*connects, sweep, sweep]))

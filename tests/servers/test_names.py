@@ -37,7 +37,7 @@ def user(organization: Organization, name: str) -> VpnUser:
     return VpnUser.objects.create(organization=organization, name=name, public_key=VECTORS["user_public_key"])
 
 
-def connect(company: Company, user: VpnUser, device: str, name: str, part: int) -> Connection:
+def connect(company: Company, user: VpnUser, device: str, name: str, host_part: int) -> Connection:
     return Connection.objects.create(
         user=user,
         user_name=user.name,
@@ -47,8 +47,8 @@ def connect(company: Company, user: VpnUser, device: str, name: str, part: int) 
         device_id=device,
         device_name=name,
         wg_public_key=new_wg_key(),
-        part=part,
-        address=f"10.9.0.{part}",
+        host_part=host_part,
+        address=f"10.9.0.{host_part}",
         created=timezone.now(),
     )
 
@@ -160,7 +160,7 @@ def test_the_longest_names_still_fit(company: Company) -> None:
     Server.objects.update(dns_zone="z" * 49 + "." + "z" * 50, multi_device=True)
     company.server.refresh_from_db()
     long = user(company.organization, "u" * 64)
-    both = [connect(company, long, f"d{part}", "d" * 128, part) for part in (5, 6)]
+    both = [connect(company, long, f"d{host_part}", "d" * 128, host_part) for host_part in (5, 6)]
     (name, of_user), (another, _) = given_names(company, *both)
     assert len(name) <= 253
     assert DNS_NAME.fullmatch(name)
@@ -217,10 +217,10 @@ def test_without_names_for_clients_a_connect_costs_no_query_more(
 ) -> None:
     connection = connect(company, user(company.organization, "a b"), "d1", "laptop", 5)
     with django_assert_num_queries(3):
-        on = peers.peers_of(company.server, [connection], forwarded=False, serves=False)
+        on = peers.peers_of(company.server, [connection], has_forwards=False, has_networks=False)
     company.server.dns_mapping = False
     with django_assert_num_queries(0):
-        off = peers.peers_of(company.server, [connection], forwarded=False, serves=False)
+        off = peers.peers_of(company.server, [connection], has_forwards=False, has_networks=False)
     assert (on[0].names, off[0].names) == (("laptop.a-b.acme.vpn", "a-b.acme.vpn"), ())
 
 
@@ -238,14 +238,14 @@ def test_many_connections_cost_few_queries(company: Company, django_assert_max_n
             device_id="d",
             device_name="Laptop",
             wg_public_key="k",
-            part=part,
-            address=f"10.32.{part // 256}.{part % 256}",
+            host_part=host_part,
+            address=f"10.32.{host_part // 256}.{host_part % 256}",
             created=timezone.now(),
         )
-        for part, person in enumerate(people, start=2)
+        for host_part, person in enumerate(people, start=2)
     )
     with django_assert_max_num_queries(2 + 2 * -(-count // names.AT_ONCE)):
-        found = peers.peers_of(company.server, rows, forwarded=False, serves=False)
+        found = peers.peers_of(company.server, rows, has_forwards=False, has_networks=False)
     assert [peer.names[0] for peer in found] == [f"laptop.user-{number}.acme.vpn" for number in range(count)]
 
 

@@ -10,7 +10,7 @@ from tests.attempts import a_policy, an_attempt, code_at, enrol, wrong_code
 from tests.conftest import Clock
 from tests.factories import Company, found
 from tests.protocol_client import NOW
-from users.authorize import Allowed, Refused, authorize, password_mode
+from users.authorize import Allowed, Denied, authorize, password_mode
 from users.factors import pin as pins
 from users.models import Group, Organization, VpnUser
 
@@ -33,14 +33,14 @@ def test_who_is_asked_for_nothing_is_allowed(alice: VpnUser) -> None:
 def test_a_disabled_user_is_refused_before_anything_else_is_looked_at(alice: VpnUser) -> None:
     alice.enabled = False
     verdict = authorize(alice, a_policy(alice, organizations=frozenset(), pin="required"), an_attempt("1234"), NOW)
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, Denied)
     assert (verdict.layers, verdict.code) == ((("account", "user_disabled"),), "user_disabled")
 
 
 def test_a_disabled_organization_refuses_its_users(alice: VpnUser) -> None:
     alice.organization.enabled = False
     verdict = authorize(alice, a_policy(alice), an_attempt(), NOW)
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, Denied)
     assert (verdict.layer, verdict.code) == ("account", "organization_disabled")
 
 
@@ -56,7 +56,7 @@ def test_a_disabled_organization_refuses_its_users(alice: VpnUser) -> None:
 )
 def test_what_the_policy_refuses(alice: VpnUser, policy: dict[str, Any], attempt: dict[str, Any], code: str) -> None:
     verdict = authorize(alice, a_policy(alice, **policy), an_attempt(**attempt), NOW)
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, Denied)
     assert verdict.layers == (("account", "ok"), ("policy", code))
     assert (verdict.code, verdict.retry_after) == (code, 0)
     assert verdict.reason.endswith(".")
@@ -66,7 +66,7 @@ def test_a_server_with_groups_lets_in_only_who_is_in_one_of_them(alice: VpnUser)
     staff, guests = Group.objects.create(name="staff"), Group.objects.create(name="guests")
     alice.groups.add(guests)
     refused = authorize(alice, a_policy(alice, groups=frozenset({staff.pk})), an_attempt(), NOW)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, Denied)
     assert refused.code == "not_in_group"
     both = frozenset({staff.pk, guests.pk})
     assert isinstance(authorize(alice, a_policy(alice, groups=both), an_attempt(), NOW), Allowed)
@@ -76,7 +76,7 @@ def test_a_namesake_in_another_organization_gets_nowhere(company: Company, alice
     other = Organization.objects.create(name="Other")
     namesake = VpnUser.objects.create(organization=other, name="alice")
     verdict = authorize(namesake, a_policy(alice), an_attempt(), NOW)
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, Denied)
     assert verdict.code == "not_in_organization"
 
 
@@ -104,7 +104,7 @@ PIN_CASES = [
 def test_pin_modes(alice: VpnUser, mode: str, pin: str, password: str, code: str | None) -> None:
     verdict = authorize(enrol(alice, pin), a_policy(alice, pin=mode), an_attempt(password), NOW)
     assert getattr(verdict, "code", None) == code
-    assert isinstance(verdict, Refused if code else Allowed)
+    assert isinstance(verdict, Denied if code else Allowed)
 
 
 TOTP_CASES = [
@@ -134,7 +134,7 @@ def test_totp_alone_and_with_a_pin(alice: VpnUser, mode: str, pin: str, password
 
 def test_who_has_no_authenticator_is_told_so_and_not_that_the_code_is_wrong(alice: VpnUser) -> None:
     verdict = authorize(alice, a_policy(alice, totp=True), an_attempt("123456"), NOW)
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, Denied)
     assert verdict.layers[-1] == ("totp", "not_enrolled")
     assert verdict.code == "totp_not_enrolled"
 
@@ -144,8 +144,8 @@ def test_a_refusal_tells_the_user_nothing_of_which_factor_was_wrong(alice: VpnUs
     policy = a_policy(alice, pin="required", totp=True)
     wrong_pin = authorize(alice, policy, an_attempt(f"1357{code_at(NOW)}"), NOW)
     wrong_totp = authorize(alice, policy, an_attempt(f"2468{wrong_code()}"), NOW)
-    assert isinstance(wrong_pin, Refused)
-    assert isinstance(wrong_totp, Refused)
+    assert isinstance(wrong_pin, Denied)
+    assert isinstance(wrong_totp, Denied)
     assert (wrong_pin.code, wrong_totp.code) == ("pin_wrong", "totp_wrong")
     assert wrong_pin.reason == wrong_totp.reason
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from core.crypto import Secret
-from core.redis_store import store
+from core.redis_store import redis_client
 from tests.concurrency import together
 from tests.conftest import Clock
 from tests.connection_rows import queued
@@ -168,7 +168,7 @@ def test_an_import_of_a_thousand_makes_no_key_inline_and_queues_them_all(
     organization: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(certificates, "make_key", lambda: pytest.fail("made a key in the request"))
-    store().delete("keys")
+    redis_client().delete("keys")
     users = [VpnUser(organization=organization, name=f"user-{number}") for number in range(1000)]
     VpnUser.objects.bulk_create(users)
     asked: set[int] = set()

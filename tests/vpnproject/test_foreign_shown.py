@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers.models import Host
 from tests.admin_site import errors, send, staff
 from tests.factories import Company
@@ -25,7 +25,7 @@ FINDING = "ip filter FORWARD (Docker) drops <b>. To let them pass: iptables -I D
 
 def report(host: Host, **fields: Any) -> Host:
     text = {"kind": "applied", "boot": "b", "time": NOW, "version": 7, "keys": {}, "drift": [], "error": ""} | fields
-    store().rpush(f"{host.queue}:reports", json.dumps(text))
+    redis_client().rpush(f"{host.queue}:reports", json.dumps(text))
     assert reports.take_reports(NOW) == 1
     host.refresh_from_db()
     return host
@@ -40,7 +40,7 @@ def test_findings_are_kept_until_they_are_gone(company: Company) -> None:
 
 def test_a_host_cannot_fill_the_database_with_them(company: Company) -> None:
     assert len(report(company.host, foreign=["x" * 10_000] * 3).foreign) == reports.LONGEST_TEXT
-    store().rpush(f"{company.host.queue}:reports", json.dumps({"kind": "applied", "version": 8, "foreign": 5}))
+    redis_client().rpush(f"{company.host.queue}:reports", json.dumps({"kind": "applied", "version": 8, "foreign": 5}))
     reports.take_reports(NOW)
     company.host.refresh_from_db()
     assert company.host.applied_version == 7  # a report of the wrong form changes nothing
@@ -60,11 +60,11 @@ def test_the_hosts_page_shows_them_and_opening_is_asked_for_there(company: Compa
 
     before = state_of(host.pk)
     assert before is not None
-    assert not before.pass_foreign
-    assert errors(send(client, page, pass_foreign="on")) == {}
+    assert not before.open_foreign_firewalls
+    assert errors(send(client, page, open_foreign_firewalls="on")) == {}
     after = state_of(host.pk)
     assert after is not None
-    assert after.pass_foreign
+    assert after.open_foreign_firewalls
     assert after.version > before.version
     assert "could not open them by itself" in client.get(page).content.decode()
 

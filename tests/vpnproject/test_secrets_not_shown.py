@@ -15,7 +15,7 @@ from django.forms.models import model_to_dict
 
 from core import rate_limits
 from core.crypto import CannotDecrypt, Secret
-from core.redis_store import store
+from core.redis_store import redis_client
 from tests.attempts import TOTP_SECRET, an_attempt, code_at, enrol
 from tests.factories import Company, HostStandIn
 from tests.protocol_client import NOW, VECTORS, Identity, make_request, plaintext
@@ -97,7 +97,7 @@ def test_a_whole_run_logs_and_stores_none(
     for model in (Decision, Connection, RememberedPass):
         assert_hidden(repr(list(model.objects.values())), identity)
     assert_hidden(repr(host.messages), identity)
-    redis = [*store().keys("*"), *(store().type(name) for name in store().keys("*"))]
+    redis = [*redis_client().keys("*"), *(redis_client().type(name) for name in redis_client().keys("*"))]
     assert_hidden(repr(redis), identity)
     assert_hidden(caplog.text, identity)
     assert_hidden(repr([record.__dict__ for record in caplog.records]), identity)

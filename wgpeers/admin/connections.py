@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 
 from core import clock
 from core.admin.page import GOOD, NEUTRAL, WAITING, Button, RowsPage, ago, column, posted, span
-from core.redis_store import StoreDown
+from core.redis_store import RedisUnavailable
 from wgpeers.lifecycle import connect, liveness
 from wgpeers.models import Connection, State
 
@@ -27,7 +27,7 @@ def read_deadlines(connections: Sequence[Connection]) -> None:
     live = [connection for connection in connections if connection.state != State.ENDED]
     try:
         deadlines = liveness.deadlines([connection.public_id for connection in live])
-    except StoreDown:
+    except RedisUnavailable:
         deadlines = {}
     for connection in connections:
         deadline = deadlines.get(connection.public_id)
@@ -138,7 +138,7 @@ class ConnectionPage(RowsPage[Connection]):
     def device(self, obj: Connection) -> str:
         return " · ".join(word for word in (obj.device_name, obj.platform) if word) or "-"
 
-    @column("Tunnel address", ordering="part")
+    @column("Tunnel address", ordering="host_part")
     def tunnel(self, obj: Connection) -> SafeString:
         return format_html("{}<br>{}", obj.address, obj.address6) if obj.address6 else format_html("{}", obj.address)
 

@@ -31,7 +31,12 @@ def state_of(host_id: int) -> HostState | None:
         _interface(server, tuple(peers_of(server, connections.get(server.pk, [])))) for server in servers
     )
     return HostState(
-        host.public_id, host.version, host.boot, settings.GATEWAY_PORT, interfaces, pass_foreign=host.pass_foreign
+        host.public_id,
+        host.version,
+        host.boot,
+        settings.GATEWAY_PORT,
+        interfaces,
+        open_foreign_firewalls=host.open_foreign_firewalls,
     )
 
 
@@ -51,9 +56,9 @@ def _connections(host: Host) -> dict[int, list[Connection]]:
 
 
 def _interface(server: Server, peers: tuple[Peer, ...]) -> Interface:
-    addresses = [networks.with_length(server.wg_network, networks.GATEWAY_PART)]
+    addresses = [networks.with_length(server.wg_network, networks.GATEWAY_HOST_PART)]
     if server.ipv6:
-        addresses.append(networks.with_length(server.network6, networks.GATEWAY_PART))
+        addresses.append(networks.with_length(server.network6, networks.GATEWAY_HOST_PART))
     return Interface(
         name=server.interface,
         server=server.public_id,

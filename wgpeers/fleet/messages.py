@@ -9,7 +9,7 @@ from typing import Any
 import redis
 from django.conf import settings
 
-from core.redis_store import StoreDown, store
+from core.redis_store import RedisUnavailable, redis_client
 from core.task_queue import enqueue
 from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan, to_json
 from servers.models import Host
@@ -36,9 +36,9 @@ def add_and_wait(host: Host, message: AddPeer) -> bool:
     if not enqueue("hostnet.add_peer", to_json(message), queue=host.queue, expires=EXPIRES):
         return False
     try:
-        answer = store().blpop([message.confirm], timeout=settings.CONFIRM_TIMEOUT)
+        answer = redis_client().blpop([message.confirm], timeout=settings.CONFIRM_TIMEOUT)
     except redis.RedisError as error:
-        raise StoreDown from error
+        raise RedisUnavailable from error
     return answer is not None and answer[1] == "ok"
 
 
@@ -49,15 +49,15 @@ class NoPlan(Exception):
 def ask_plan(host: Host, state: HostState, within: float) -> list[str]:
     """What ``host`` would do with ``state``, line by line; it does none of it. Wait at most ``within`` seconds.
 
-    Raise ``NoPlan``, or ``StoreDown``.
+    Raise ``NoPlan``, or ``RedisUnavailable``.
     """
     message = ShowPlan(state, f"{host.queue}:plan:{secrets.token_hex(16)}")
     if not enqueue("hostnet.show_plan", to_json(message), queue=host.queue, expires=EXPIRES):
-        raise StoreDown
+        raise RedisUnavailable
     try:
-        answer: Any = store().blpop([message.confirm], timeout=within)
+        answer: Any = redis_client().blpop([message.confirm], timeout=within)
     except redis.RedisError as error:
-        raise StoreDown from error
+        raise RedisUnavailable from error
     if answer is None:
         raise NoPlan(f"it did not answer within {within:g} seconds")
     try:

@@ -14,18 +14,18 @@ from servers.models import Address, ClientNetwork, PortForward, Protocol, Server
 from wgpeers.models import Connection
 
 
-def peer_of(connection: Connection, server: Server, *, forwarded: bool, serves: bool) -> Peer:
-    """``forwarded`` and ``serves``: whether its user is known to have ports and networks; they are read only then."""
-    return peers_of(server, [connection], forwarded=forwarded, serves=serves)[0]
+def peer_of(connection: Connection, server: Server, *, has_forwards: bool, has_networks: bool) -> Peer:
+    """``has_forwards`` and ``has_networks``: whether its user is known to have any; they are read only then."""
+    return peers_of(server, [connection], has_forwards=has_forwards, has_networks=has_networks)[0]
 
 
 def peers_of(
-    server: Server, connections: Sequence[Connection], *, forwarded: bool = True, serves: bool = True
+    server: Server, connections: Sequence[Connection], *, has_forwards: bool = True, has_networks: bool = True
 ) -> list[Peer]:
     """In the order of ``connections``, all of ``server``. What there is of each kind costs one query, however many
     connections there are."""
-    forwards = _by_user(PortForward.objects.filter(server=server), connections) if forwarded else {}
-    networks = _by_user(_behind(server), connections) if serves else {}
+    forwards = _by_user(PortForward.objects.filter(server=server), connections) if has_forwards else {}
+    networks = _by_user(_behind(server), connections) if has_networks else {}
     holders = _holders(server, connections) if forwards or networks else set()
     full_names = _names(server, connections) if server.dns_mapping else {}
     peers = []
@@ -96,6 +96,7 @@ def _holders(server: Server, connections: Sequence[Connection]) -> set[int]:
     the one that ports and networks are for."""
     if not server.multi_device:
         return {connection.pk for connection in connections}
-    static = Address.objects.filter(server=server, dynamic=False, part__in=[each.part for each in connections])
-    parts = set(static.values_list("part", "user_id"))
-    return {each.pk for each in connections if (each.part, each.user_id) in parts}
+    held = [each.host_part for each in connections]
+    static = Address.objects.filter(server=server, dynamic=False, host_part__in=held)
+    parts = set(static.values_list("host_part", "user_id"))
+    return {each.pk for each in connections if (each.host_part, each.user_id) in parts}

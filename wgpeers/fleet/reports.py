@@ -12,7 +12,7 @@ import redis
 from django.db import DataError
 
 from core.clock import moment
-from core.redis_store import store
+from core.redis_store import redis_client
 from core.task_queue import enqueue
 from servers.models import Host, ServerHost
 from wgpeers.lifecycle import site_failover
@@ -49,7 +49,7 @@ def take_reports(now: float) -> int:
 
 def _waiting(host: Host) -> list[str]:
     try:
-        texts: Any = store().lpop(f"{host.queue}:reports", BATCH)
+        texts: Any = redis_client().lpop(f"{host.queue}:reports", BATCH)
     except redis.ResponseError as error:
         # The host may write what it likes under this key, even something that is no list; the others go on.
         log.warning("host %s keeps no list of reports (%s)", host, error)

@@ -28,9 +28,9 @@ class Extras:
     """Whether the user has forwarded ports on the server and serves networks there, and whether anybody serves any.
     Few do, and the others' connects ask no further."""
 
-    forwarded: bool
-    serves: bool
-    served: bool
+    has_forwards: bool
+    has_networks: bool
+    server_has_networks: bool
 
 
 @dataclass(frozen=True)

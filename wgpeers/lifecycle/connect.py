@@ -18,10 +18,10 @@ from django.db.models import Count, Q
 
 from core.clock import moment
 from core.locking import lock
-from core.redis_store import StoreDown
+from core.redis_store import RedisUnavailable
 from core.task_queue import after_commit
 from servers import addresses, heartbeats, networks
-from servers.changes import raise_versions
+from servers.changes import bump_versions
 from servers.hostnet.state import AddPeer, RemovePeers
 from servers.models import Host, Server, ServerHost
 from users.authorize import Layers
@@ -33,7 +33,7 @@ from wgpeers.protocol.errors import Refusal
 
 from . import decisions, liveness, site_failover
 from .accounts import Account
-from .ending import claim, end, tell
+from .ending import end, mark_ended, notify_hosts
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def connect(account: Account, offer: Offer, layers: Layers, now: float) -> dict[
         return again
     try:
         answer = _confirm(account, offer, layers, connection, replaced, suitable, now)
-    except StoreDown:
+    except RedisUnavailable:
         _give_up(connection, replaced, now)
         raise
     if answer is None:
@@ -124,8 +124,10 @@ def _given_before(account: Account, offer: Offer, digest: bytes) -> dict[str, An
 
 
 def _configuration(connection: Connection, account: Account, attachment: ServerHost) -> dict[str, Any]:
-    served = account.extras.served
-    return client_config.build(connection, account.server, attachment.host, attachment.public_key, served=served)
+    server_has_networks = account.extras.server_has_networks
+    return client_config.build(
+        connection, account.server, attachment.host, attachment.public_key, server_has_networks=server_has_networks
+    )
 
 
 def _suitable_hosts(server: Server, wg_public_key: str) -> list[ServerHost]:
@@ -155,16 +157,18 @@ def _begin(
     try:
         with transaction.atomic():
             lock(account.user)
-            replaced, part = _replace(account, offer, now)
-            connection = _write(account, offer, host, part, now)
+            replaced, host_part = _replace(account, offer, now)
+            connection = _write(account, offer, host, host_part, now)
             SpentKey.objects.create(digest=digest, connection=connection, created=moment(now))
             # What nobody serves is the new connection's own from its first message on.
             others = (
-                site_failover.settle_user(account.server.pk, account.user.pk, now) if account.extras.serves else set()
+                site_failover.elect_for_user(account.server.pk, account.user.pk, now)
+                if account.extras.has_networks
+                else set()
             )
             # Connections before hosts, as whoever ends one does: the other way round, the address that we wait for
             # (its connection is being ended) could wait for the host's row that we hold.
-            versions = raise_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id), *others])
+            versions = bump_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id), *others])
             for other in sorted(others):
                 after_commit("wgpeers.converge", other)
             connection.version = versions.get(host.pk, 0)
@@ -190,11 +194,11 @@ def _replace(account: Account, offer: Offer, now: float) -> tuple[list[Connectio
         connection.server = server
         same_device = connection.device_id == offer.device_id
         if not same_device and server.multi_device:
-            others.add(connection.part)
+            others.add(connection.host_part)
             continue
-        if claim(connection, EndReason.REPLACED if same_device else EndReason.ELSEWHERE, now):
+        if mark_ended(connection, EndReason.REPLACED if same_device else EndReason.ELSEWHERE, now):
             replaced.append(connection)
-            keep = connection.part if same_device else keep
+            keep = connection.host_part if same_device else keep
     if server.multi_device and server.max_devices and len(others) >= server.max_devices:
         raise Refusal("too_many_devices", f"this server allows {server.max_devices} devices at the same time")
     return replaced, _part(server, user, keep, others)
@@ -203,14 +207,14 @@ def _replace(account: Account, offer: Offer, now: float) -> tuple[list[Connectio
 def _part(server: Server, user: VpnUser, keep: int | None, others: set[int]) -> int:
     """The address that the same device had; else the user's static one, unless one of their other devices (whose
     parts are ``others``) has it; else one from the pool."""
-    static = addresses.static_address(server, user).part
+    static = addresses.static_address(server, user).host_part
     # Ending the replaced connection has released a dynamic address; in this transaction nobody else has seen that.
     if keep is not None and (keep == static or addresses.retake(server, user, keep)):
         return keep
-    return addresses.dynamic_address(server, user).part if static in others else static
+    return addresses.dynamic_address(server, user).host_part if static in others else static
 
 
-def _write(account: Account, offer: Offer, host: Host, part: int, now: float) -> Connection:
+def _write(account: Account, offer: Offer, host: Host, host_part: int, now: float) -> Connection:
     server = account.server
     timeout = server.session_timeout
     return Connection.objects.create(
@@ -224,9 +228,9 @@ def _write(account: Account, offer: Offer, host: Host, part: int, now: float) ->
         client_version=offer.client_version,
         client_address=offer.address,
         wg_public_key=offer.wg_public_key,
-        part=part,
-        address=networks.address(server.wg_network, part),
-        address6=networks.address(server.network6, part) if server.ipv6 else None,
+        host_part=host_part,
+        address=networks.address(server.wg_network, host_part),
+        address6=networks.address(server.network6, host_part) if server.ipv6 else None,
         created=moment(now),
         session_ends=moment(now + timeout) if timeout else None,
     )
@@ -237,14 +241,14 @@ def _add_message(connection: Connection, host: Host, account: Account, replaced:
     through it survive."""
     here = tuple(gone.public_id for gone in replaced if gone.host_id == host.pk)
     extras = account.extras
-    peer = peers.peer_of(connection, account.server, forwarded=extras.forwarded, serves=extras.serves)
+    peer = peers.peer_of(connection, account.server, has_forwards=extras.has_forwards, has_networks=extras.has_networks)
     return AddPeer(account.server.public_id, peer, here, messages.confirm_key(host, connection.public_id))
 
 
 def _start_counting(connection: Connection, replaced: list[Connection], server: Server, now: float) -> None:
     """From here on the sweep knows the connection, whatever becomes of this request."""
     liveness.start(connection.public_id, now + server.ping_timeout)
-    tell(replaced, except_on=connection.host_id)
+    notify_hosts(replaced, except_on=connection.host_id)
 
 
 def _move(connection: Connection, host: Host, replaced: list[Connection]) -> bool:
@@ -255,7 +259,7 @@ def _move(connection: Connection, host: Host, replaced: list[Connection]) -> boo
         # each other.
         if not Connection.objects.filter(pk=connection.pk, state=State.PENDING).update(host=host):
             return False
-        versions = raise_versions([host.pk, *([before.pk] if before else [])])
+        versions = bump_versions([host.pk, *([before.pk] if before else [])])
         connection.host, connection.version = host, versions.get(host.pk, 0)
         Connection.objects.filter(pk=connection.pk).update(version=connection.version)
     if before is not None:
@@ -308,7 +312,7 @@ def _note_device(user: VpnUser, offer: Offer, now: float) -> None:
 def _give_up(connection: Connection, replaced: list[Connection], now: float) -> None:
     """No host confirmed: end the row (the key is then not spent) and have the peer removed, should it arrive late."""
     end([connection], EndReason.UNCONFIRMED, now)
-    tell(replaced)
+    notify_hosts(replaced)
 
 
 def disconnect(connection: Connection, now: float) -> bool:

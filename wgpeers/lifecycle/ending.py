@@ -11,7 +11,7 @@ from django.db import transaction
 from core.clock import moment
 from core.task_queue import after_commit
 from servers import addresses
-from servers.changes import raise_versions
+from servers.changes import bump_versions
 from servers.hostnet.state import RemovePeers
 from servers.models import Host
 from wgpeers.fleet import messages
@@ -32,7 +32,7 @@ LAYER = {
 }
 
 
-def claim(connection: Connection, reason: EndReason, now: float, due: float | None = None) -> bool:
+def mark_ended(connection: Connection, reason: EndReason, now: float, due: float | None = None) -> bool:
     """Mark the row ended if nobody else has, release its address and write the decision, inside the caller's
     transaction. Raising the host's version and telling the host is the caller's part."""
     connection.end_reason = reason
@@ -45,7 +45,7 @@ def claim(connection: Connection, reason: EndReason, now: float, due: float | No
     if reason == EndReason.UNCONFIRMED:
         # Never allowed, so never spent: the client may offer the same key to the next host.
         SpentKey.objects.filter(connection=connection).delete()
-    addresses.release(connection.server_id, connection.part)
+    addresses.release(connection.server_id, connection.host_part)
     decisions.record_end(connection, LAYER.get(reason, "policy"), now)
     return True
 
@@ -61,22 +61,22 @@ def end(connections: Iterable[Connection], reason: EndReason, now: float, due: f
     for connection in connections:
         try:
             with transaction.atomic():
-                if not claim(connection, reason, now, due):
+                if not mark_ended(connection, reason, now, due):
                     continue
-                moved = site_failover.settle_user(connection.server_id, connection.user_id, now)
-                raise_versions([*([connection.host_id] if connection.host_id else []), *moved])
+                moved = site_failover.elect_for_user(connection.server_id, connection.user_id, now)
+                bump_versions([*([connection.host_id] if connection.host_id else []), *moved])
         except Exception:
             log.exception("could not end connection %s; the next sweep tries again", connection.public_id)
             continue
         ended.append(connection)
         others |= moved
-    tell(ended)
+    notify_hosts(ended)
     for host in sorted(others):
         after_commit("wgpeers.converge", host)
     return len(ended)
 
 
-def tell(ended: Sequence[Connection], except_on: int | None = None) -> None:
+def notify_hosts(ended: Sequence[Connection], except_on: int | None = None) -> None:
     """After commit: forget the deadlines and have the hosts remove the peers, except host ``except_on`` (which
     learns of it by another message).
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from core.redis_store import StoreDown, own_connection, store
+from core.redis_store import RedisUnavailable, own_connection, redis_client
 
 DEADLINES = "liveness:deadlines"
 PINGS = "liveness:pings"
@@ -39,9 +39,9 @@ PINGED_UNKNOWN = 1
 def start(connection: str, deadline: float) -> None:
     """Count from now, before the first ping."""
     try:
-        store().zadd(DEADLINES, {connection: deadline})
+        redis_client().zadd(DEADLINES, {connection: deadline})
     except redis.RedisError as error:
-        raise StoreDown from error
+        raise RedisUnavailable from error
 
 
 def ping(connection: str, deadline: float, timestamp: int) -> bool:
@@ -63,24 +63,24 @@ def _ping(connection: str, deadline: float, timestamp: int, which: str) -> int:
         except redis.exceptions.NoScriptError:
             return int(own.call("EVAL", _PING, *words))
     except redis.RedisError as error:
-        raise StoreDown from error
+        raise RedisUnavailable from error
 
 
 def has_pinged(connection: str) -> bool:
     try:
-        return bool(store().hexists(PINGS, connection))
+        return bool(redis_client().hexists(PINGS, connection))
     except redis.RedisError as error:
-        raise StoreDown from error
+        raise RedisUnavailable from error
 
 
 def overdue(now: float, most: int) -> list[tuple[str, float]]:
     """The ids overdue at ``now`` with their deadlines, longest overdue first. Costs what is overdue, not what lives."""
-    found: Any = store().zrangebyscore(DEADLINES, "-inf", now, start=0, num=most, withscores=True)
+    found: Any = redis_client().zrangebyscore(DEADLINES, "-inf", now, start=0, num=most, withscores=True)
     return [(str(connection), float(score)) for connection, score in found]
 
 
 def deadline(connection: str) -> float | None:
-    return store().zscore(DEADLINES, connection)
+    return redis_client().zscore(DEADLINES, connection)
 
 
 def deadlines(connections: list[str]) -> dict[str, float]:
@@ -88,23 +88,23 @@ def deadlines(connections: list[str]) -> dict[str, float]:
     if not connections:
         return {}
     try:
-        scores = store().zmscore(DEADLINES, connections)
+        scores = redis_client().zmscore(DEADLINES, connections)
     except redis.RedisError as error:
-        raise StoreDown from error
+        raise RedisUnavailable from error
     return {name: float(score) for name, score in zip(connections, scores, strict=True) if score is not None}
 
 
 def forget(connections: Iterable[str]) -> None:
     ids = list(connections)
     if ids:
-        with store().pipeline() as pipe:
+        with redis_client().pipeline() as pipe:
             pipe.zrem(DEADLINES, *ids)
             pipe.hdel(PINGS, *ids)
             pipe.execute()
 
 
 def lost_memory() -> bool:
-    return store().get(MARKER) != _run_id()
+    return redis_client().get(MARKER) != _run_id()
 
 
 def refill(live: Iterable[tuple[str, float]]) -> None:
@@ -114,15 +114,15 @@ def refill(live: Iterable[tuple[str, float]]) -> None:
     was empty may meanwhile have taken a ping.
     """
     run = _run_id()
-    with store().pipeline(transaction=False) as pipe:
+    with redis_client().pipeline(transaction=False) as pipe:
         for number, (connection, until) in enumerate(live, start=1):
             pipe.zadd(DEADLINES, {connection: until}, gt=True)
             pipe.hsetnx(PINGS, connection, PINGED_UNKNOWN)
             if number % 1000 == 0:
                 pipe.execute()
         pipe.execute()
-    store().set(MARKER, run)
+    redis_client().set(MARKER, run)
 
 
 def _run_id() -> str:
-    return str(store().info("server")["run_id"])
+    return str(redis_client().info("server")["run_id"])

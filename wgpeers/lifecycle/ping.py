@@ -23,7 +23,7 @@ _remembered: dict[Ids, tuple[PingAccount, float]] = {}
 
 def ping(signed: envelope.Signed, ids: Ids, now: float) -> tuple[bool, envelope.Credentials]:
     """Whether the key is open, and what seals the answer. Raise ``Refusal`` for a request that is not proven, and
-    ``StoreDown``."""
+    ``RedisUnavailable``."""
     account, until = _remembered.get(ids, (None, 0.0))
     # Both ends, because a clock may be set back.
     if account and 0 < until - now <= REMEMBERED and _still_good(account, signed, now):

@@ -116,19 +116,19 @@ def _not_permitted() -> Combinable | Q:
 def _moved() -> list[Connection]:
     """Connections whose address is no longer their user's, or no longer in their server's network."""
     live = Connection.objects.select_related("server").exclude(state=State.ENDED)
-    holds = Address.objects.filter(server=OuterRef("server"), part=OuterRef("part"), user=OuterRef("user"))
+    holds = Address.objects.filter(server=OuterRef("server"), host_part=OuterRef("host_part"), user=OuterRef("user"))
     moved = {row.pk: row for row in live.filter(~Exists(holds))}
     for server in Server.objects.filter(connections__in=live).distinct():
         for row in live.filter(server=server):
-            if _addresses(server, row.part) != (row.address, row.address6):
+            if _addresses(server, row.host_part) != (row.address, row.address6):
                 moved[row.pk] = row
     return list(moved.values())
 
 
-def _addresses(server: Server, part: int) -> tuple[str, str | None] | None:
-    """What host part ``part`` has on the server now; None where its networks no longer reach that far."""
+def _addresses(server: Server, host_part: int) -> tuple[str, str | None] | None:
+    """What host part ``host_part`` has on the server now; None where its networks no longer reach that far."""
     try:
-        address6 = networks.address(server.network6, part) if server.ipv6 else None
-        return networks.address(server.wg_network, part), address6
+        address6 = networks.address(server.network6, host_part) if server.ipv6 else None
+        return networks.address(server.wg_network, host_part), address6
     except IndexError:
         return None

@@ -20,7 +20,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from core.clock import moment
 from core.task_queue import after_commit
-from servers.changes import raise_versions
+from servers.changes import bump_versions
 from servers.models import Address, ClientNetwork, Host
 from wgpeers.models import Connection, State
 
@@ -81,7 +81,7 @@ def serving(server: int | None, users: Collection[int]) -> dict[tuple[int, int],
     """By (server, user), the connection to which the user's networks are routed: the one with the user's static
     address where a user may have several. ``server`` None: of every server."""
     static = Address.objects.filter(
-        server=OuterRef("server"), user=OuterRef("user"), part=OuterRef("part"), dynamic=False
+        server=OuterRef("server"), user=OuterRef("user"), host_part=OuterRef("host_part"), dynamic=False
     )
     live = Connection.objects.exclude(state=State.ENDED).filter(user__in=users)
     if server is not None:
@@ -142,9 +142,9 @@ def _settle(server: int, rows: Sequence[ClientNetwork], now: float) -> dict[int,
 # When something happens
 
 
-def settle_user(server: int, user: int | None, now: float) -> set[int]:
+def elect_for_user(server: int, user: int | None, now: float) -> set[int]:
     """Decide the networks of a user whose connection was made or ended in the caller's transaction, by which their own
-    host is told. The other users' hosts (primary keys) whose peers change: ``raise_versions`` and converge are the
+    host is told. The other users' hosts (primary keys) whose peers change: ``bump_versions`` and converge are the
     caller's part."""
     mine = ClientNetwork.objects.filter(server=server, user=user).values("network")
     rows = ClientNetwork.objects.select_for_update().filter(server=server, network__in=mine).order_by("pk")
@@ -153,17 +153,17 @@ def settle_user(server: int, user: int | None, now: float) -> set[int]:
     return {host for whose, host in _settle(server, locked, now).items() if whose != user}
 
 
-def settle_network(server: int, network: str, now: float) -> None:
+def elect_network(server: int, network: str, now: float) -> None:
     """Decide one network, and tell the hosts concerned."""
     with transaction.atomic():
         rows = ClientNetwork.objects.select_for_update().filter(server=server, network=network).order_by("pk")
         hosts = set(_settle(server, list(rows), now).values())
-        raise_versions(hosts)
+        bump_versions(hosts)
         for host in sorted(hosts):
             after_commit("wgpeers.converge", host)
 
 
-def settle_all(now: float) -> None:
+def elect_all(now: float) -> None:
     """What time, a crash or an administrator's edit has changed. Two reads where there is nothing to change."""
     rows = list(ClientNetwork.objects.order_by("pk"))
     if not rows:
@@ -174,7 +174,7 @@ def settle_all(now: float) -> None:
         if all(row.active == (row.pk == chosen) for row in same):
             continue
         try:
-            settle_network(server, network, now)
+            elect_network(server, network, now)
         except Exception:
             log.exception("could not decide who serves %s of server %d; the next sweep tries again", network, server)
 
@@ -189,4 +189,4 @@ def probed(host: Host, connection: str, network: str, ok: bool, now: float) -> N
     # By itself, before the network's rows are locked in their order. Said again, it changes nothing, nor since when.
     changed = rows.exclude(probe_address=None).exclude(probe_ok=ok).update(probe_ok=ok, probe_changed=moment(now))
     if changed:
-        settle_network(mine.server_id, network, now)
+        elect_network(mine.server_id, network, now)

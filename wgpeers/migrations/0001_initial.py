@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                 ('client_version', models.CharField(blank=True, max_length=64)),
                 ('client_address', models.GenericIPAddressField(blank=True, help_text='Where the request came from.', null=True)),
                 ('wg_public_key', models.CharField(max_length=44, verbose_name='WireGuard key')),
-                ('part', models.BigIntegerField()),
+                ('host_part', models.BigIntegerField()),
                 ('address', models.GenericIPAddressField()),
                 ('address6', models.GenericIPAddressField(blank=True, null=True, verbose_name='IPv6 address')),
                 ('version', models.BigIntegerField(default=0)),
@@ -127,7 +127,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='connection',
-            constraint=models.UniqueConstraint(condition=models.Q(('state', 'ended'), _negated=True), fields=('server', 'part'), name='one_connection_on_an_address'),
+            constraint=models.UniqueConstraint(condition=models.Q(('state', 'ended'), _negated=True), fields=('server', 'host_part'), name='one_connection_on_an_address'),
         ),
         migrations.AddConstraint(
             model_name='profilerevision',

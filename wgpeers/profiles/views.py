@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET
 
 from core import clock
 from core.rate_limits import count_view
-from core.redis_store import StoreDown
+from core.redis_store import RedisUnavailable
 from servers.models import Server
 from wgpeers.models import ProfileLink
 from wgpeers.protocol.errors import Refusal
@@ -46,7 +46,7 @@ def link_view(view: View[P]) -> View[P]:
             # Answered here, so that this too is never cached.
             gone = Refusal("not_found", "this link is unknown, expired or used up; ask for a new one")
             return _refused(request, gone)
-        except (StoreDown, redis.RedisError, DatabaseError):
+        except (RedisUnavailable, redis.RedisError, DatabaseError):
             return _refused(request, Refusal("store_down", "try again in a moment", 2))
 
     return limited

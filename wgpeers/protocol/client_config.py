@@ -23,16 +23,16 @@ class Pushed:
 
 
 def build(
-    connection: Connection, server: Server, host: Host, host_public_key: str, *, served: bool = True
+    connection: Connection, server: Server, host: Host, host_public_key: str, *, server_has_networks: bool = True
 ) -> dict[str, Any]:
-    """``served`` False: no client of the server is known to have networks behind it, so none are looked up."""
-    gateway = networks.address(server.wg_network, networks.GATEWAY_PART)
-    gateway6 = networks.address(server.network6, networks.GATEWAY_PART) if server.ipv6 else ""
-    behind_me, behind_others = _client_networks(connection, server) if served else ([], [])
+    """``server_has_networks`` False: no client of the server has networks behind it, so none are looked up."""
+    gateway = networks.address(server.wg_network, networks.GATEWAY_HOST_PART)
+    gateway6 = networks.address(server.network6, networks.GATEWAY_HOST_PART) if server.ipv6 else ""
+    behind_me, behind_others = _client_networks(connection, server) if server_has_networks else ([], [])
     pushed = _pushed(server, behind_others)
     return {
-        "address": networks.with_length(server.wg_network, connection.part),
-        "address6": networks.with_length(server.network6, connection.part) if server.ipv6 else "",
+        "address": networks.with_length(server.wg_network, connection.host_part),
+        "address6": networks.with_length(server.network6, connection.host_part) if server.ipv6 else "",
         # Clients use "hostname:port" literally, so an IPv6-only host stands there in brackets.
         "hostname": host.public_address or f"[{host.public_address6}]",
         "hostname6": host.public_address6,

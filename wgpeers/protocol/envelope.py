@@ -26,7 +26,7 @@ from nacl.public import Box, PrivateKey, PublicKey
 from nacl.utils import random as random_bytes
 
 from core.crypto import Secret, decrypt
-from core.redis_store import StoreDown, store
+from core.redis_store import RedisUnavailable, redis_client
 
 from .errors import Refusal
 
@@ -180,9 +180,9 @@ def check_nonce(request: Signed, window: int) -> None:
     """Remember the nonce for longer than any timestamp with it can be in the window (which reaches both ways)."""
     key = hashlib.sha256(f"{request.token}&{request.nonce}".encode()).hexdigest()
     try:
-        fresh = store().set(f"nonce:{key}", 1, nx=True, ex=2 * window + 60)
+        fresh = redis_client().set(f"nonce:{key}", 1, nx=True, ex=2 * window + 60)
     except redis.RedisError as error:
-        raise StoreDown from error
+        raise RedisUnavailable from error
     if not fresh:
         raise Refusal("replayed", "this nonce was used before")
 

@@ -147,7 +147,7 @@ class Lane:
         lines = self._applier.preview(state)
         if lines is None:
             return None
-        return lines + self._foreign.preview(state.interfaces, state.web_port, let_pass=state.pass_foreign)
+        return lines + self._foreign.preview(state.interfaces, state.web_port, let_pass=state.open_foreign_firewalls)
 
     def _full(self, state: HostState) -> None:
         began = time.monotonic()
@@ -155,7 +155,7 @@ class Lane:
         if report is None:
             log.info("full state %d ignored: stale, or for another run", state.version)
             return
-        foreign = self._foreign.settle(state.interfaces, state.web_port, let_pass=state.pass_foreign)
+        foreign = self._foreign.settle(state.interfaces, state.web_port, let_pass=state.open_foreign_firewalls)
         took = round(time.monotonic() - began, 3)
         self._channel.report(
             "applied",

@@ -15,7 +15,7 @@ import pytest
 from django.test import Client
 
 from core import clock
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers import forwards
 from servers.admin.client_services import serving
 from servers.models import ClientNetwork, Host, PortForward, Route, Server, ServerHost, SplitDomain
@@ -51,7 +51,7 @@ def elsewhere(company: Company) -> Server:
 def converged() -> list[int]:
     """Primary keys of the hosts for which a full state was asked, each once, in order; what was queued is taken."""
     found = set()
-    while text := store().rpop("control"):
+    while text := redis_client().rpop("control"):
         message = json.loads(str(text))
         if message["headers"]["task"] == "wgpeers.converge":
             found.add(json.loads(base64.b64decode(message["body"]))[0][0])

@@ -9,9 +9,9 @@ import pytest
 from django.db.models import F
 from django.test import Client
 
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers.models import Host, Server, ServerHost
-from servers.networks import FIRST_PART
+from servers.networks import FIRST_HOST_PART
 from tests.admin_site import errors, messages, queued, send, staff
 from tests.conftest import Clock
 from users.models import Group, Organization, VpnUser
@@ -32,7 +32,7 @@ def server(admin: Client) -> Server:
     server = Server.objects.create(name="office", network="10.8.0.0/24", wg_network="10.9.0.0/24")
     ServerHost.objects.create(server=server, host=Host.objects.create(name="h1", public_address="192.0.2.1"))
     server.organizations.add(Organization.objects.create(name="Org"))
-    store().flushall()
+    redis_client().flushall()
     return server
 
 
@@ -48,7 +48,7 @@ def connect(server: Server, **fields: Any) -> Connection:
         "host": Host.objects.get(),
         "state": State.OPEN,
     }
-    place = {"part": address.part, "address": address.address, "device_id": "d", "wg_public_key": "k" * 44}
+    place = {"host_part": address.host_part, "address": address.address, "device_id": "d", "wg_public_key": "k" * 44}
     return Connection.objects.create(**common | place | {"created": user.created} | fields)
 
 
@@ -65,7 +65,7 @@ def test_start_and_stop_tell_the_hosts_and_change_the_badge(admin: Client, serve
     assert (server.started, version()) == (True, before + 1)
     assert "wgpeers.converge" in queued()
     assert admin.get(page).context["page_state"] == ("success", "running")
-    store().flushall()
+    redis_client().flushall()
     assert "Stopped office" in messages(admin, f"{SERVERS}{server.pk}/do/stop/")
     server.refresh_from_db()
     assert not server.started
@@ -108,18 +108,18 @@ def test_saving_a_form_does_not_turn_counters_back(admin: Client, server: Server
 
     def read_then_move(self: Any, request: Any, object_id: str, *rest: Any) -> Any:
         found = read(self, request, object_id, *rest)
-        Server.objects.update(next_part=F("next_part") + 5)
+        Server.objects.update(next_host_part=F("next_host_part") + 5)
         Host.objects.update(version=F("version") + 5, boot="new")
         return found
 
     for page, field in ((f"{SERVERS}{server.pk}/change/", "mtu"), (f"{HOSTS}{Host.objects.get().pk}/change/", "name")):
-        before = (Server.objects.get().next_part, version())
+        before = (Server.objects.get().next_host_part, version())
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ModelAdmin, "get_object", read_then_move)
             assert errors(send(admin, page, **{field: 1400})) == {}
-        assert Server.objects.get().next_part >= before[0] + 5
+        assert Server.objects.get().next_host_part >= before[0] + 5
         assert version() >= before[1] + 5
-    assert Server.objects.get().next_part > FIRST_PART
+    assert Server.objects.get().next_host_part > FIRST_HOST_PART
     assert (Server.objects.get().mtu, Host.objects.get().name, Host.objects.get().boot) == (1400, "1400", "new")
 
 
@@ -128,7 +128,7 @@ def test_who_may_use_a_server_is_enforced_when_it_changes(admin: Client, server:
     page = f"{SERVERS}{server.pk}/change/"
     changes: list[dict[str, Any]] = [{"groups": [group.pk]}, {"organizations": []}]
     for change in changes:
-        store().flushall()
+        redis_client().flushall()
         assert errors(send(admin, page, **change)) == {}
         assert "wgpeers.enforce" in queued()
 
@@ -146,7 +146,7 @@ def test_deleting_a_server_ends_its_connections_and_tells_its_hosts(admin: Clien
     connection = connect(server)
     SpentKey.objects.create(digest=b"1" * 32, connection=connection, created=connection.created)
     before = version()
-    store().flushall()
+    redis_client().flushall()
     page = admin.get(f"{SERVERS}{server.pk}/delete/").content.decode()
     assert "cannot be deleted" not in page.lower()
     if way == "page":
@@ -167,7 +167,7 @@ def test_deleting_a_host_takes_its_tunnels_down_and_ends_its_connections(admin: 
     Host.objects.update(boot="this-run")
     admin.post(f"{HOSTS}{host.pk}/delete/", {"post": "yes"})
     assert not Host.objects.exists()
-    last = json.loads(store().lindex(host.queue, 0) or "")
+    last = json.loads(redis_client().lindex(host.queue, 0) or "")
     assert last["headers"]["task"] == "hostnet.full_state"
     import base64
 
@@ -212,7 +212,7 @@ def test_a_host_says_how_it_is_in_words(admin: Client, server: Server, fixed_clo
     assert admin.get(page).context["page_state"] == ("warning", "not seen yet")
     Host.objects.update(boot="b", backend="kernel", drift="a route was missing", last_error="nft: no")
     assert admin.get(page).context["page_state"] == ("danger", "silent")
-    store().set(f"{host.queue}:alive", json.dumps({"boot": "b", "peers": 3}))
+    redis_client().set(f"{host.queue}:alive", json.dumps({"boot": "b", "peers": 3}))
     shown = admin.get(page).content.decode()
     assert admin.get(page).context["page_state"] == ("success", "alive")
     for words in ("kernel, 3 peers", "a route was missing", "nft: no", host.public_id, "manage.py hostplan"):

@@ -92,8 +92,8 @@ def test_a_server_that_works(company: Company) -> None:
 
 def test_a_network_cannot_shrink_below_who_is_in_it(company: Company) -> None:
     alice, _ = company.hire("alice")
-    Address.objects.create(server=company.server, part=100, user=alice)
-    Address.objects.create(server=company.server, part=200)  # free: nobody's
+    Address.objects.create(server=company.server, host_part=100, user=alice)
+    Address.objects.create(server=company.server, host_part=200)  # free: nobody's
     company.server.network, company.server.wg_network = "10.8.0.0/26", "10.9.0.0/26"
     assert "alice has host part 100" in refused(company.server)["wg_network"][0]
     company.server.network, company.server.wg_network = "10.8.0.0/25", "10.9.0.0/25"
@@ -150,12 +150,12 @@ def test_names_that_could_do_harm_in_files_or_certificates(db: None, name: str) 
 @given(st.integers(8, 28), st.data())
 def test_a_part_and_its_address_are_one_and_the_same(prefix: int, data: st.DataObject) -> None:
     network = f"10.0.0.0/{prefix}"
-    part = data.draw(st.integers(2, 2 ** (32 - prefix) - 2))
-    text = networks.address(network, part)
-    assert networks.part_of(network, text) == part
-    assert networks.with_length(network, part) == f"{text}/{prefix}"
-    assert networks.alone(network, part) == f"{text}/32"
-    assert part <= networks.last_part(networks.parse4(network))
+    host_part = data.draw(st.integers(2, 2 ** (32 - prefix) - 2))
+    text = networks.address(network, host_part)
+    assert networks.host_part_of(network, text) == host_part
+    assert networks.with_length(network, host_part) == f"{text}/{prefix}"
+    assert networks.alone(network, host_part) == f"{text}/32"
+    assert host_part <= networks.last_host_part(networks.parse4(network))
     networks.virtual_network(network)
 
 

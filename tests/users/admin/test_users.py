@@ -14,7 +14,7 @@ from django.contrib.admin.models import LogEntry
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers import addresses
 from servers.models import Server
 from tests.admin_site import errors, messages, queued, send, staff
@@ -195,7 +195,7 @@ def test_a_static_address_is_changed_or_refused_with_a_reason(admin: Client, use
         assert words in said
     assert "no such server" in messages(admin, button(user, "set_address"), {"server": "x", "address": "10.9.0.9"})
     assert not user.addresses.exists()
-    store().flushall()
+    redis_client().flushall()
     assert "10.9.0.77" in messages(admin, button(user, "set_address"), {"server": server.pk, "address": "10.9.0.77"})
     assert "wgpeers.enforce" in queued()
     assert addresses.static_address(server, user).address == "10.9.0.77"
@@ -211,10 +211,10 @@ def test_changes_of_rights_are_enforced_after_commit(admin: Client, user: VpnUse
     group = Group.objects.create(name="engineering")
     cases: list[dict[str, Any]] = [{"groups": [group.pk]}, {"enabled": None}]
     for changes in cases:
-        store().flushall()
+        redis_client().flushall()
         assert errors(send(admin, page_of(user), **changes)) == {}
         assert "wgpeers.enforce" in queued()
-    store().flushall()
+    redis_client().flushall()
     admin.post(f"{USERS}{user.pk}/delete/", {"post": "yes"})
     assert not VpnUser.objects.exists()
     assert "wgpeers.enforce" in queued()
@@ -248,7 +248,7 @@ def test_a_thousand_users_are_imported_in_seconds(admin: Client) -> None:
     assert VpnUser.objects.filter(groups__name="staff").count() == 1000
     # Seconds of work, preview included. One of the keys takes half a second; a thousand would take minutes.
     assert took < 30
-    assert store().llen("keys") >= 1000
+    assert redis_client().llen("keys") >= 1000
     assert not VpnUser.objects.exclude(certificate="").exists()
 
 

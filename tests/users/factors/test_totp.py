@@ -12,7 +12,7 @@ from tests.attempts import a_policy, an_attempt, code_at, enrol, wrong_code
 from tests.concurrency import together
 from tests.factories import Company
 from tests.protocol_client import NOW
-from users.authorize import Allowed, Refused, _ways_apart, authorize
+from users.authorize import Allowed, Denied, _ways_apart, authorize
 from users.factors.registry import load
 from users.models import VpnUser
 
@@ -74,10 +74,10 @@ def test_a_wrong_code_changes_nothing(alice: VpnUser) -> None:
 
 
 def test_a_use_outlives_redis(alice: VpnUser) -> None:
-    from core.redis_store import store
+    from core.redis_store import redis_client
 
     assert try_code(alice, code_at(NOW)) == "allowed"
-    store().flushall()
+    redis_client().flushall()
     assert try_code(alice, code_at(NOW), wg_public_key="key-2") == "totp_wrong"
 
 
@@ -99,7 +99,7 @@ def test_a_stale_copy_of_the_user_cannot_claim_a_used_code(alice: VpnUser) -> No
     policy = a_policy(alice, totp=True)
     assert isinstance(authorize(first, policy, an_attempt(code_at(NOW)), NOW), Allowed)
     verdict = authorize(second, policy, an_attempt(code_at(NOW), wg_public_key="key-2"), NOW)
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, Denied)
     assert verdict.code == "totp_wrong"
 
 

@@ -69,7 +69,7 @@ def world(db: None, fixed_clock: Clock) -> None:
     ClientNetwork.objects.create(pk=1, server=server, user=user, network="192.168.7.0/24")
     now = clock.moment(clock.now())
     Connection.objects.create(
-        pk=1, user=user, user_name="alice (Org)", server=server, host=host, state=State.OPEN, part=2,
+        pk=1, user=user, user_name="alice (Org)", server=server, host=host, state=State.OPEN, host_part=2,
         address="10.9.0.2", device_id="d", wg_public_key="k" * 44, created=now,
     )  # fmt: skip
     Decision.objects.create(
@@ -86,7 +86,7 @@ def snapshot() -> list[Any]:
         list(Server.objects.values_list("started", "name")),
         list(Connection.objects.values_list("state", flat=True)),
         list(user.links.values_list("revoked", flat=True)),
-        list(user.addresses.values_list("part", flat=True)),
+        list(user.addresses.values_list("host_part", flat=True)),
         (Host.objects.count(), PortForward.objects.count(), ClientNetwork.objects.count()),
     ]
 

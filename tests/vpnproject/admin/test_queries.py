@@ -48,10 +48,10 @@ def grow(start: int, end: int) -> None:
         Route.objects.create(server=server, network="192.168.0.0/24")
         PortForward.objects.create(server=server, user=user, port=8080)
         ClientNetwork.objects.create(server=server, user=user, network="192.168.7.0/24")
-        for part, state in ((2, State.OPEN), (3, State.ENDED)):
+        for host_part, state in ((2, State.OPEN), (3, State.ENDED)):
             Connection.objects.create(
-                user=user, user_name="alice", server=server, host=host, state=state, part=part, device_id="d",
-                address=f"10.9.{number}.{part}", wg_public_key="k" * 44, created=now, ended=now, opened=now,
+                user=user, user_name="alice", server=server, host=host, state=state, host_part=host_part, device_id="d",
+                address=f"10.9.{number}.{host_part}", wg_public_key="k" * 44, created=now, ended=now, opened=now,
             )  # fmt: skip
         Decision.objects.create(time=now, user=user, user_name="alice", server=server, layer="connect", code="allowed")
 

@@ -32,10 +32,15 @@ def server(admin: Client) -> Server:
     return Server.objects.create(name="office", network="10.8.0.0/24", wg_network="10.9.0.0/24", started=True)
 
 
-def connection(server: Server, name: str, part: int, state: State = State.OPEN, **fields: Any) -> Connection:
+def connection(server: Server, name: str, host_part: int, state: State = State.OPEN, **fields: Any) -> Connection:
     user, _ = VpnUser.objects.get_or_create(organization=Organization.objects.get(), name=name)
     common = {"user": user, "user_name": f"{name} (Org)", "server": server, "host": Host.objects.get(), "state": state}
-    place = {"part": part, "address": f"10.9.0.{part}", "device_id": name, "device_name": f"{name}-laptop"}
+    place = {
+        "host_part": host_part,
+        "address": f"10.9.0.{host_part}",
+        "device_id": name,
+        "device_name": f"{name}-laptop",
+    }
     rest = {"wg_public_key": "k" * 44, "client_address": "203.0.113.9", "created": clock.moment(clock.now())}
     return Connection.objects.create(**common | place | rest | fields)
 
@@ -73,7 +78,7 @@ def test_the_list_says_from_where_since_when_and_the_last_ping(
 
 
 def test_one_is_disconnected_by_its_button_and_several_by_the_action(admin: Client, server: Server) -> None:
-    rows = [connection(server, name, part) for part, name in enumerate(("alice", "bob", "carol"), start=2)]
+    rows = [connection(server, name, host_part) for host_part, name in enumerate(("alice", "bob", "carol"), start=2)]
     assert "Disconnected" in messages(admin, f"{CONNECTIONS}{rows[0].pk}/do/disconnect/")
     assert "ended already" in messages(admin, f"{CONNECTIONS}{rows[0].pk}/do/disconnect/")
     assert names(admin, CONNECTIONS) == ["bob (Org)", "carol (Org)"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from core.redis_store import StoreDown, store
+from core.redis_store import RedisUnavailable, redis_client
 from servers import heartbeats
 from servers.hostnet.agent import decoding
 from servers.hostnet.state import ShowPlan
@@ -22,7 +22,7 @@ from wgpeers.fleet import desired
 
 @pytest.fixture(autouse=True)
 def alive(company: Company) -> None:
-    store().set(heartbeats.key(company.host), json.dumps({"boot": "run1"}), ex=60)
+    redis_client().set(heartbeats.key(company.host), json.dumps({"boot": "run1"}), ex=60)
     queued()
     waiting(company.host)
 
@@ -71,7 +71,7 @@ def test_unknown_host_names_those_there_are(company: Company) -> None:
 
 
 def test_silent_host_is_said_to_be_silent_at_once(company: Company) -> None:
-    store().delete(heartbeats.key(company.host))
+    redis_client().delete(heartbeats.key(company.host))
     with pytest.raises(CommandError, match=f"{company.host.name} gives no plan: it is silent"):
         hostplan(company.host.name)
     assert waiting(company.host) == []
@@ -110,7 +110,7 @@ def test_time_limit_must_make_sense(company: Company, timeout: str) -> None:
 
 def test_redis_that_is_away_is_named(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(_: object) -> None:
-        raise StoreDown
+        raise RedisUnavailable
 
     monkeypatch.setattr(heartbeats, "read", away)
     with pytest.raises(CommandError, match="Redis cannot be reached"):

@@ -14,7 +14,7 @@ from django.conf import LazySettings
 from django.db import transaction
 
 from core import task_queue
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers import changes
 from servers.hostnet import state
 from servers.models import Host, Route, Server, ServerHost
@@ -93,7 +93,7 @@ def test_a_change_of_two_hosts_is_told_to_both_and_to_no_third(company: Company)
 def test_an_old_copy_of_a_host_does_not_take_its_version_back(company: Company) -> None:
     stale = Host.objects.get()
     for _ in range(5):
-        changes.raise_versions([stale.pk])
+        changes.bump_versions([stale.pk])
     Host.objects.update(boot="boot-5")
     before = version(stale)
     stale.name = "renamed"
@@ -191,7 +191,7 @@ def test_the_version_of_a_state_is_read_before_its_rows(company: Company, monkey
     rows = desired._connections
 
     def connect_in_between(host: Host) -> Any:
-        changes.raise_versions([host.pk])
+        changes.bump_versions([host.pk])
         live(company, user, version=version(host))
         return rows(host)
 
@@ -242,7 +242,7 @@ def test_a_host_that_does_not_confirm_is_told_to_remove_the_peer(
 def test_waiting_for_a_slow_host_is_not_taken_for_a_hung_store(settings: LazySettings) -> None:
     for patience in (0.05, 1.0, 60.0):
         settings.CONFIRM_TIMEOUT = patience
-        assert store().connection_pool.connection_kwargs["socket_timeout"] > patience
+        assert redis_client().connection_pool.connection_kwargs["socket_timeout"] > patience
 
 
 def test_the_next_host_is_tried_in_the_same_request(company: Company, settings: LazySettings) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.clock import moment
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers import heartbeats
 from servers.models import Host, ServerHost
 from tests.conftest import Clock
@@ -29,7 +29,7 @@ def company(db: None, fixed_clock: Clock) -> Company:
 
 
 def report(host: Host, text: str | bytes | dict[str, Any]) -> None:
-    store().rpush(f"{host.queue}:reports", json.dumps(text) if isinstance(text, dict) else text)
+    redis_client().rpush(f"{host.queue}:reports", json.dumps(text) if isinstance(text, dict) else text)
 
 
 def removed(*connections: str, reason: str = "asked", time: float = NOW) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def test_a_report_that_cannot_be_read_is_dropped_and_those_after_it_are_taken(
     report(later, hello)
     assert reports.take_reports(NOW) == 3
     assert set(Host.objects.values_list("boot", flat=True)) == {"boot-2"}
-    assert not store().exists(f"{company.host.queue}:reports")
+    assert not redis_client().exists(f"{company.host.queue}:reports")
 
 
 @pytest.mark.parametrize("kind", ["string", "hash"])
@@ -185,9 +185,9 @@ def test_a_host_whose_reports_are_no_list_holds_up_nobody(company: Company, kind
     report(later, {"kind": "hello", "boot": "boot-2"})
     name = f"{company.host.queue}:reports"
     if kind == "string":
-        store().set(name, "x")
+        redis_client().set(name, "x")
     else:
-        store().hset(name, "x", "y")
+        redis_client().hset(name, "x", "y")
     assert reports.take_reports(NOW) == 1
     later.refresh_from_db()
     assert later.boot == "boot-2"
@@ -230,7 +230,7 @@ def test_a_heartbeat_of_any_form_is_one_and_spoils_no_other(
     queued()
     silent = add_host(company.server, "gate-2", alive=False)
     odd = add_host(company.server, "gate-3")
-    store().set(heartbeats.key(odd), said)
+    redis_client().set(heartbeats.key(odd), said)
     alive = heartbeats.read([company.host, silent, odd])
     assert set(alive) == {company.host.pk, odd.pk}
     assert alive[company.host.pk]["boot"] == "b"
@@ -244,7 +244,7 @@ def test_no_heartbeat_is_read_of_no_host() -> None:
 
 
 def test_a_lost_hello_is_made_up_for_by_the_heartbeat(company: Company) -> None:
-    store().set(heartbeats.key(company.host), json.dumps({"boot": "boot-3"}))
+    redis_client().set(heartbeats.key(company.host), json.dumps({"boot": "boot-3"}))
     tasks.converge_all()
     company.host.refresh_from_db()
     assert company.host.boot == "boot-3"

@@ -57,7 +57,7 @@ def test_fifty_users_at_once_all_get_different_addresses(company: Company, host:
     answers = as_dicts(together([partial(connect, identity) for identity in identities]))
     assert len({address_of(answer) for answer in answers}) == 50
     rows = live()
-    assert len({row.part for row in rows}) == len({row.user_id for row in rows}) == len(rows) == 50
+    assert len({row.host_part for row in rows}) == len({row.user_id for row in rows}) == len(rows) == 50
     assert {row.state for row in rows} == {State.OPEN}
     told = host.of("hostnet.add_peer")
     assert len({message["peer"]["public_key"] for message in told}) == len(told) == 50
@@ -144,7 +144,7 @@ def test_a_further_device_replaces_itself_and_keeps_its_dynamic_address(
     assert address_of(connect(device[1], device_id="second")) == "10.9.0.3/24"
     assert address_of(connect(device[1], device_id="third")) == "10.9.0.4/24"
     assert address_of(connect(device[1], device_id="second")) == "10.9.0.3/24"
-    assert Address.objects.get(part=3).dynamic
+    assert Address.objects.get(host_part=3).dynamic
     assert len(live()) == 3
 
 
@@ -170,9 +170,9 @@ def test_a_dynamic_address_returns_to_the_pool_with_the_end_of_its_connection(
     connect(device[1], device_id="second")
     first, second = live()
     assert disconnect(second, NOW)
-    assert Address.objects.get(part=3).user is None
+    assert Address.objects.get(host_part=3).user is None
     assert disconnect(first, NOW)
-    assert Address.objects.get(part=2).user == device[0]
+    assert Address.objects.get(host_part=2).user == device[0]
     assert not disconnect(first, NOW)  # it was ended already
     assert address_of(connect(company.hire("bob")[1])) == "10.9.0.3/24"
 
@@ -184,9 +184,9 @@ def test_a_device_that_was_on_another_host_is_removed_there(
     (old,) = live()
     other = add_host(company.server, "gate-2", address="192.0.2.2")
     # Dead to the control side from here on; its queue is read all the same.
-    from core.redis_store import store
+    from core.redis_store import redis_client
 
-    store().delete(f"{company.host.queue}:alive")
+    redis_client().delete(f"{company.host.queue}:alive")
     with HostStandIn(other).running() as second:
         assert address_of(connect(device[1])) == "10.9.0.2/24"
         (new,) = live()

@@ -58,8 +58,8 @@ def delete_the_users_group(company: Company) -> None:
 
 def shrink_the_network(company: Company) -> None:
     """Past the checks of the form: alice's address is no longer in it."""
-    Address.objects.filter(user__name="alice").update(part=200)
-    Connection.objects.filter(user__name="alice").update(part=200, address="10.9.0.200")
+    Address.objects.filter(user__name="alice").update(host_part=200)
+    Connection.objects.filter(user__name="alice").update(host_part=200, address="10.9.0.200")
     Server.objects.filter(pk=company.server.pk).update(wg_network="10.9.0.0/28", network="10.8.0.0/28")
 
 
@@ -131,7 +131,7 @@ def test_changes_that_take_nobodys_right_end_nobody(company: Company, bystander:
 def test_multi_device_and_dynamic_addresses_are_left_alone(company: Company) -> None:
     user, _ = company.hire("alice")
     live(company, user)
-    live(company, user, part=addresses.dynamic_address(company.server, user).part)
+    live(company, user, host_part=addresses.dynamic_address(company.server, user).host_part)
     assert reaper.enforce(NOW) == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 import redis
 from django.conf import LazySettings
 
-from core.redis_store import StoreDown, store
+from core.redis_store import RedisUnavailable, redis_client
 from tests.conftest import Clock
 from tests.connection_rows import live, many, reasons, with_fresh_marker
 from tests.factories import Company, HostStandIn, found
@@ -60,7 +60,7 @@ def test_without_redis_it_is_store_down(settings: LazySettings, tmp_path: object
         lambda: liveness.has_pinged("a"),
         lambda: liveness.deadlines(["a"]),
     ):
-        with pytest.raises(StoreDown):
+        with pytest.raises(RedisUnavailable):
             call()
     with pytest.raises(redis.RedisError):
         reaper.sweep(NOW)
@@ -100,7 +100,7 @@ def test_a_redis_that_was_emptied_is_filled_with_full_deadlines_before_anything_
     rows = many(company, 5)
     with_fresh_marker()
     much_later = NOW + 10 * TIMEOUT
-    store().flushall()
+    redis_client().flushall()
     assert reaper.sweep(much_later) == 0
     expected = {row.public_id: float(much_later + TIMEOUT) for row in rows}
     assert liveness.deadlines([row.public_id for row in rows]) == expected
@@ -112,7 +112,7 @@ def test_a_redis_that_was_emptied_is_filled_with_full_deadlines_before_anything_
 
 def test_another_redis_with_an_old_dump_revokes_nobody_early(company: Company) -> None:
     rows = many(company, 3)
-    store().set(liveness.MARKER, "the run id of the process before")
+    redis_client().set(liveness.MARKER, "the run id of the process before")
     much_later = NOW + 10 * TIMEOUT  # every deadline in the dump has passed
     assert reaper.sweep(much_later) == 0
     assert set(liveness.deadlines([row.public_id for row in rows]).values()) == {float(much_later + TIMEOUT)}
@@ -129,7 +129,7 @@ def test_a_refill_never_shortens_a_deadline(company: Company) -> None:
 def test_a_refill_includes_who_waits_for_a_host_and_leaves_out_who_has_ended(company: Company) -> None:
     waiting = live(company, company.hire("waiting")[0], state=State.PENDING)
     ended = live(company, company.hire("ended")[0], state=State.ENDED)
-    store().flushall()
+    redis_client().flushall()
     reaper.refill(NOW)
     assert liveness.deadlines([waiting.public_id, ended.public_id]) == {waiting.public_id: NOW + TIMEOUT}
 
@@ -138,27 +138,27 @@ def test_each_server_has_its_own_timeout_in_a_refill(company: Company) -> None:
     company.server.ping_timeout = 60
     company.server.save()
     (row,) = many(company, 1)
-    store().flushall()
+    redis_client().flushall()
     reaper.refill(NOW)
     assert liveness.deadline(row.public_id) == NOW + 60
 
 
 def test_a_refill_of_thousands_loses_none() -> None:
     liveness.refill((f"c{number}", NOW + number) for number in range(2500))
-    assert store().zcard(liveness.DEADLINES) == store().hlen(liveness.PINGS) == 2500
+    assert redis_client().zcard(liveness.DEADLINES) == redis_client().hlen(liveness.PINGS) == 2500
     assert not liveness.lost_memory()
 
 
 def test_a_redis_lost_during_the_refill_is_filled_again(company: Company) -> None:
     def live_until_redis_is_another() -> object:
         yield "a", NOW + 1.0
-        store().flushall()
+        redis_client().flushall()
         yield "b", NOW + 1.0
 
     many(company, 1)
-    store().set(liveness.MARKER, "another")
+    redis_client().set(liveness.MARKER, "another")
     liveness.refill(live_until_redis_is_another())  # type: ignore[arg-type]
-    store().delete(liveness.MARKER)
+    redis_client().delete(liveness.MARKER)
     assert liveness.lost_memory()
     assert reaper.sweep(NOW) == 0
     assert not liveness.lost_memory()

@@ -12,7 +12,7 @@ from django.db import OperationalError
 from django.db import connection as database
 
 from core.crypto import Secret
-from core.redis_store import store
+from core.redis_store import redis_client
 from tests.attack import at_server, connect, ping, pinged, second_server, unchanged
 from tests.conftest import Clock
 from tests.factories import Company, HostStandIn
@@ -101,7 +101,7 @@ def test_a_remembered_connection_that_redis_forgot_is_looked_up(
     alice: Identity, key: str, fixed_clock: Clock, django_assert_num_queries: Any
 ) -> None:
     assert pinged(alice, key)
-    store().flushdb()
+    redis_client().flushdb()
     now = int(fixed_clock.advance(10))
     with django_assert_num_queries(1):
         assert pinged(alice, key, now=now)
@@ -159,10 +159,10 @@ def test_copies_of_pings_do_not_keep_a_silent_client_alive(alice: Identity, key:
 
 
 def test_no_nonce_is_stored_and_no_decision_written_for_a_ping(alice: Identity, key: str, fixed_clock: Clock) -> None:
-    nonces, decisions = len(list(store().scan_iter("nonce:*"))), Decision.objects.count()
+    nonces, decisions = len(list(redis_client().scan_iter("nonce:*"))), Decision.objects.count()
     for _ in range(3):
         assert pinged(alice, key, now=int(fixed_clock.advance(10)))
-    assert len(list(store().scan_iter("nonce:*"))) == nonces
+    assert len(list(redis_client().scan_iter("nonce:*"))) == nonces
     assert Decision.objects.count() == decisions
 
 
@@ -222,11 +222,11 @@ def test_a_secret_that_does_not_open_is_our_fault(company: Company, key: str, al
 def test_redis_lost_during_a_connect_leaves_nothing_half_made(
     alice: Identity, host: HostStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.redis_store import StoreDown
+    from core.redis_store import RedisUnavailable
     from wgpeers.fleet import messages
 
     def down(*_: Any) -> bool:
-        raise StoreDown
+        raise RedisUnavailable
 
     monkeypatch.setattr(messages, "add_and_wait", down)
     assert make_request(alice).send().status_code == 503

@@ -10,7 +10,7 @@ import pytest
 from django.conf import LazySettings
 from django.db import connection as database
 
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers.models import Host, ServerHost
 from tests.attack import at_server, connect, pinged, second_server, unchanged
 from tests.factories import Company, HostStandIn, add_host
@@ -172,7 +172,7 @@ def test_a_late_confirmation_does_not_count_for_the_next_attempt(
     host.answer = None
     key = new_wg_key()
     refused(offer(alice, key), 503, "unconfirmed")
-    store().rpush(host.of("hostnet.add_peer")[0]["confirm"], "ok")
+    redis_client().rpush(host.of("hostnet.add_peer")[0]["confirm"], "ok")
     refused(offer(alice, key), 503, "unconfirmed")
     assert not Connection.objects.exclude(state=State.ENDED).exists()
 
@@ -208,7 +208,7 @@ def _settled(host: HostStandIn, task: str) -> None:
     for _ in range(200):
         if host.of(task):
             return
-        store().blpop(["nothing comes here"], timeout=0.02)
+        redis_client().blpop(["nothing comes here"], timeout=0.02)
 
 
 @pytest.mark.usefixtures("by_name")
@@ -228,7 +228,7 @@ def test_when_no_host_confirms(company: Company, alice: Identity, host: HostStan
 
 
 def test_no_host_is_alive(company: Company, alice: Identity, host: HostStandIn) -> None:
-    store().delete(f"{company.host.queue}:alive")
+    redis_client().delete(f"{company.host.queue}:alive")
     with unchanged(host):
         refused(offer(alice, new_wg_key()), 503, "no_host")
     Host.objects.update(enabled=False)

@@ -90,15 +90,15 @@ def test_a_storm_leaves_everything_in_order(company: Company, settings: LazySett
     assert set(said) <= {"answered", "unconfirmed", "in_progress", "key_spent", "address taken"}
     assert said["answered"]
     live = Connection.objects.exclude(state=State.ENDED)
-    assert len({(row.server_id, row.part) for row in live}) == live.count()
+    assert len({(row.server_id, row.host_part) for row in live}) == live.count()
     devices = Counter((row.user_id, row.device_id if multi_device else "") for row in live)
     assert set(devices.values()) <= {1}
     # A dynamic address is held by exactly those who are connected with one.
-    held = set(Address.objects.filter(dynamic=True).exclude(user=None).values_list("part", "user"))
-    static = set(Address.objects.filter(dynamic=False).exclude(user=None).values_list("part", "user"))
-    in_use = {(row.part, row.user_id) for row in live}
+    held = set(Address.objects.filter(dynamic=True).exclude(user=None).values_list("host_part", "user"))
+    static = set(Address.objects.filter(dynamic=False).exclude(user=None).values_list("host_part", "user"))
+    in_use = {(row.host_part, row.user_id) for row in live}
     enforce(NOW)
     assert held <= in_use
-    assert {(row.part, row.user_id) for row in Connection.objects.exclude(state=State.ENDED)} <= held | static
+    assert {(row.host_part, row.user_id) for row in Connection.objects.exclude(state=State.ENDED)} <= held | static
     never_allowed = Connection.objects.filter(end_reason="unconfirmed")
     assert not SpentKey.objects.filter(connection__in=never_allowed).exists()

@@ -10,7 +10,7 @@ from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
 
 from core.clock import moment
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers.models import Address, Host
 from tests.concurrency import together
 from tests.conftest import Clock
@@ -111,18 +111,18 @@ def test_a_row_that_cannot_be_ended_does_not_hold_up_the_others(
     company: Company, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = many(company, 5)
-    claim = ending.claim
+    mark_ended = ending.mark_ended
 
     def claim_all_but_one(row: Connection, *args: Any) -> bool:
         if row.pk == rows[2].pk:
             raise DatabaseError("broken row")
-        return claim(row, *args)
+        return mark_ended(row, *args)
 
-    monkeypatch.setattr(ending, "claim", claim_all_but_one)
+    monkeypatch.setattr(ending, "mark_ended", claim_all_but_one)
     assert reaper.sweep(NOW + TIMEOUT) == 4
     assert {name for name, reason in reasons().items() if reason != "silent"} == {"user-2"}
     assert f"could not end connection {rows[2].public_id}" in caplog.text
-    monkeypatch.setattr(ending, "claim", claim)
+    monkeypatch.setattr(ending, "mark_ended", mark_ended)
     assert reaper.sweep(NOW + TIMEOUT + 10) == 1
 
 
@@ -147,7 +147,7 @@ def test_a_stale_deadline_without_a_live_row_is_dropped(company: Company) -> Non
     Connection.objects.update(state=State.ENDED)
     liveness.start("of a deleted row", NOW)
     assert reaper.sweep(NOW + TIMEOUT) == 0
-    assert store().zcard(liveness.DEADLINES) == 0
+    assert redis_client().zcard(liveness.DEADLINES) == 0
     assert not Decision.objects.exists()
     row.refresh_from_db()
     assert row.end_reason == ""
@@ -155,19 +155,19 @@ def test_a_stale_deadline_without_a_live_row_is_dropped(company: Company) -> Non
 
 def test_a_sweep_costs_what_is_overdue_not_what_lives(company: Company) -> None:
     user, _ = company.hire("alice")
-    overdue = [live(company, user, part=part) for part in range(2, 5)]
+    overdue = [live(company, user, host_part=host_part) for host_part in range(2, 5)]
     with CaptureQueriesContext(connection) as few:
         assert reaper.sweep(NOW + TIMEOUT) == 3
     template = {"user": user, "user_name": "alice", "server": company.server, "host": company.host, "state": State.OPEN}
     rows = [
         Connection(
-            **template, wg_public_key=str(n), part=10 + n, address="10.9.0.9", created=moment(NOW), device_id="d"
+            **template, wg_public_key=str(n), host_part=10 + n, address="10.9.0.9", created=moment(NOW), device_id="d"
         )
         for n in range(1000)
     ]
     Connection.objects.bulk_create(rows)
-    store().zadd(liveness.DEADLINES, {row.public_id: NOW + 10 * TIMEOUT for row in rows})
-    overdue = [live(company, user, part=part) for part in range(2, 5)]
+    redis_client().zadd(liveness.DEADLINES, {row.public_id: NOW + 10 * TIMEOUT for row in rows})
+    overdue = [live(company, user, host_part=host_part) for host_part in range(2, 5)]
     with CaptureQueriesContext(connection) as among_many:
         assert reaper.sweep(NOW + TIMEOUT) == 3
     assert len(among_many) == len(few) <= 12 * len(overdue)
@@ -213,14 +213,14 @@ def test_what_no_host_confirmed_is_ended_and_its_key_is_not_spent(
     company.server.save()
     user, _ = company.hire("alice")
     static = live(company, user, state=State.PENDING)
-    Address.objects.create(server=company.server, part=50, user=user, dynamic=True)
-    dynamic = live(company, user, state=State.PENDING, part=50)
+    Address.objects.create(server=company.server, host_part=50, user=user, dynamic=True)
+    dynamic = live(company, user, state=State.PENDING, host_part=50)
     assert reaper.sweep(NOW + min(ping_timeout, 29.9) - 0.1) == 0
     assert reaper.sweep(NOW + 30) == 2
     assert set(Connection.objects.values_list("end_reason", flat=True)) == {"unconfirmed"}
     assert not SpentKey.objects.exists()
-    assert Address.objects.get(part=50).user is None
-    assert Address.objects.get(part=static.part).user == user
+    assert Address.objects.get(host_part=50).user is None
+    assert Address.objects.get(host_part=static.host_part).user == user
     told = {name for message in messages(company.host, "hostnet.remove_peers") for name in message["connections"]}
     assert told == {static.public_id, dynamic.public_id}
     assert Decision.objects.filter(layer="host", code="unconfirmed").count() == 2
@@ -249,8 +249,8 @@ def test_without_redis_a_sweep_revokes_nobody_and_is_logged(
 
 def test_a_dynamic_address_returns_with_the_sweep(company: Company) -> None:
     user, _ = company.hire("alice")
-    Address.objects.create(server=company.server, part=60, user=user, dynamic=True)
-    live(company, user, part=60)
+    Address.objects.create(server=company.server, host_part=60, user=user, dynamic=True)
+    live(company, user, host_part=60)
     assert reaper.sweep(NOW + TIMEOUT) == 1
-    address = Address.objects.get(part=60)
+    address = Address.objects.get(host_part=60)
     assert (address.user, address.dynamic) == (None, False)

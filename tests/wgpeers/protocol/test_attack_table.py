@@ -53,15 +53,15 @@ def refused(request: ClientRequest, status: int, host: HostStandIn | None = None
     assert len(response.content) < 200
 
 
-def changed(request: ClientRequest, part: str, name: str, change: Callable[[str], Any]) -> ClientRequest:
+def changed(request: ClientRequest, host_part: str, name: str, change: Callable[[str], Any]) -> ClientRequest:
     """``request`` with one of its parts ("headers" or "body") changed; DROPPED takes it out."""
-    fields: dict[str, Any] = dict(request.headers if part == "headers" else request.body)
+    fields: dict[str, Any] = dict(request.headers if host_part == "headers" else request.body)
     value = change(fields[name])
     if value is DROPPED:
         del fields[name]
     else:
         fields[name] = value
-    if part == "headers":
+    if host_part == "headers":
         return dataclasses.replace(request, headers=fields)
     return dataclasses.replace(request, body=fields)
 

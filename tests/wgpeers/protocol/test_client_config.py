@@ -91,7 +91,7 @@ def route(server: Server, network: str, **fields: Any) -> Route:
 
 def told(company: Company) -> dict[str, Any]:
     user, _ = company.hire("alice")
-    connection = Connection(user=user, server=company.server, host=company.host, state=State.OPEN, part=5)
+    connection = Connection(user=user, server=company.server, host=company.host, state=State.OPEN, host_part=5)
     connection.created = clock.moment(clock.now())
     server = Server.objects.get(pk=company.server.pk)
     return client_config.build(connection, server, company.host, new_wg_key())

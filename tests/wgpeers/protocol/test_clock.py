@@ -8,7 +8,7 @@ import hmac
 import pytest
 from django.conf import LazySettings
 
-from core.redis_store import store
+from core.redis_store import redis_client
 from tests.attack import resign, unchanged
 from tests.conftest import Clock
 from tests.factories import Company, HostStandIn
@@ -62,8 +62,8 @@ def test_a_nonce_is_remembered_for_longer_than_any_timestamp_with_it_is_good(
     settings.CLOCK_WINDOW = window
     request = make_request(alice, plaintext(timestamp=NOW + window), now=NOW + window)
     assert request.send().status_code == 200
-    (key,) = store().scan_iter("nonce:*")
-    assert store().ttl(key) > 2 * window
+    (key,) = redis_client().scan_iter("nonce:*")
+    assert redis_client().ttl(key) > 2 * window
 
 
 def test_a_nonce_is_good_once(alice: Identity, host: HostStandIn) -> None:

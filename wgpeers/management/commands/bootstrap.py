@@ -20,7 +20,7 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError
 
 from core import clock
-from core.redis_store import store
+from core.redis_store import redis_client
 from servers import heartbeats
 from servers.models import Host
 from users.models import VpnUser
@@ -52,7 +52,7 @@ class Command(BaseCommand):
             host, user = self._rows(options)
             if options["fresh"]:
                 # What the worker of an earlier run said last may still stand for some seconds.
-                store().delete(heartbeats.key(host))
+                redis_client().delete(heartbeats.key(host))
             self.emit("host", error=self._wait_for_host(host))
             self.emit("user_key", error=self._wait_for_key(user))
         except (ValidationError, DatabaseError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from core.redis_store import StoreDown
+from core.redis_store import RedisUnavailable
 from servers import heartbeats
 from servers.models import Host
 from wgpeers.fleet import desired, messages
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         host = _find(options["host"])
         try:
             lines = self._ask(host, options["timeout"])
-        except StoreDown:
+        except RedisUnavailable:
             raise CommandError("Redis cannot be reached, and with it no host.") from None
         except messages.NoPlan as error:
             raise CommandError(f"{host.name} gives no plan: {error}.") from None

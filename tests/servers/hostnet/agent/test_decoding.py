@@ -57,7 +57,7 @@ BLUE = Interface(
     restrict=False,
     dns=DNS,
 )
-WHOLE = HostState("h1", 11, "boot", 9790, (RED, BLUE), pass_foreign=True)
+WHOLE = HostState("h1", 11, "boot", 9790, (RED, BLUE), open_foreign_firewalls=True)
 SHOW = ShowPlan(WHOLE, "host.h1:plan:0123abc")
 
 
