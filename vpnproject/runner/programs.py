@@ -20,6 +20,8 @@ from .processes import MARK
 WEB_PROCESSES, WEB_THREADS = max(2, min(8, 2 * (os.cpu_count() or 1))), 2
 GATEWAY_PROCESSES, GATEWAY_THREADS = 2, 2
 GROUP = "vpn"
+# What the programs below are made of: a change in one of these starts them anew.
+PACKAGES = ("vpnproject", "core", "users", "servers", "wgpeers")
 REDIS_LEAST = 256 * 2**20
 
 
@@ -235,7 +237,7 @@ def machine_memory() -> int:
 def stamp(project: Path, extra: str) -> str:
     """A short fingerprint of the server's code (names, sizes and times of its files) and of ``extra``."""
     digest = hashlib.sha256(f"{extra}\n{sys.version}\n".encode())
-    for package in ("vpnproject", "users", "servers", "wgpeers"):
+    for package in PACKAGES:
         for path in sorted((project / package).rglob("*")):
             if path.is_file() and path.suffix != ".pyc":
                 status = path.stat()

@@ -155,6 +155,12 @@ def written(log: Path) -> bool:
     return any(b"nonce" in file.read_bytes() for file in log.glob("*.aof"))
 
 
+def test_the_stamp_covers_all_that_the_programs_import() -> None:
+    """A part that is forgotten there would run on, old, after an upgrade."""
+    ours = {path.parent.name for path in PROJECT.glob("*/__init__.py")} - {"tests", "bench"}
+    assert set(programs.PACKAGES) == ours
+
+
 def test_the_stamp_changes_with_code_and_certificate_only(tmp_path: Path) -> None:
     (tmp_path / "users").mkdir()
     (tmp_path / "users" / "models.py").write_text("a = 1\n")
