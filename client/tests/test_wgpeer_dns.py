@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from nacl.public import PrivateKey
-from wgpeer.answers import read_configuration
+from wgpeer.responses import read_configuration
 from wgpeer.session import TunnelError
 from wgpeer.tunnel import dns
 from wgpeer.tunnel.dns import Names, Record
-from wgpeer.tunnel.machine import MachineTunnel, sweep
+from wgpeer.tunnel.linux import MachineTunnel, sweep
 from wgpeer_fakes import CONFIGURATION
 
 Install = Callable[..., None]

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wgpeer.answers import Allowed, Refused
+from wgpeer.api_client import Credentials, Facts, Speaker
 from wgpeer.clock import Stopped, SystemClock
 from wgpeer.envelope import Sealed
 from wgpeer.profile import ApiHost
-from wgpeer.speaker import Credentials, Facts, Speaker
+from wgpeer.responses import Allowed, Refused
 from wgpeer.transport import AddressBook, Answer, HttpTransport, NoAnswer
 from wgpeer_fakes import VECTORS, allow, http_server, identity, make_profile, open_request, pong, refuse
 
@@ -55,7 +55,7 @@ def test_a_ping_over_plain_http_and_a_sync_with_its_query(transport: HttpTranspo
 
     speaker = Speaker(make_profile(), identity(), Facts(), SystemClock(), transport)
     with http_server(handler) as port:
-        from wgpeer.answers import read_configuration
+        from wgpeer.responses import read_configuration
 
         plain = json.loads(VECTORS["connect"]["example_response_plaintext"])["configuration"]
         where = read_configuration(plain | {"gateway": "127.0.0.1", "web_port": port})

@@ -19,14 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wgpeer import __version__, cli, daemon
 from wgpeer import status as s
-from wgpeer.answers import Route, read_configuration
 from wgpeer.envelope import BadAnswer
 from wgpeer.factors import MissingSecret, join_password
+from wgpeer.responses import Route, read_configuration
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError, locked, write
-from wgpeer.tunnel.machine import sweep
-from wgpeer.tunnel.split import THROW, UNICAST, UNREACHABLE, Entry, Neighbourhood, split
-from wgpeer.words import plain
+from wgpeer.text import plain
+from wgpeer.tunnel.linux import sweep
+from wgpeer.tunnel.split_tunnel import THROW, UNICAST, UNREACHABLE, Entry, Neighbourhood, split
 from wgpeer_fakes import CONFIGURATION, VECTORS, profile_text
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wgpeer.api_client import Facts, Speaker
 from wgpeer.clock import Stopped
 from wgpeer.factors import FactorToken
 from wgpeer.profile import Profile
 from wgpeer.session import Final, Session, TunnelError
-from wgpeer.speaker import Facts, Speaker
 from wgpeer.status import Status
 from wgpeer.transport import Answer, NoAnswer
 from wgpeer_fakes import (

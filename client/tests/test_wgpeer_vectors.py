@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.public import PrivateKey
 from wgpeer import envelope
-from wgpeer.answers import Allowed, Refused, read_connect, read_ping, read_sign_in
 from wgpeer.envelope import BadAnswer, Fresh, open_answer
+from wgpeer.responses import Allowed, Refused, read_connect, read_ping, read_sign_in
 from wgpeer_fakes import BOX, VECTORS, hmac64, identity, open_request
 
 CASES = [name for name, case in VECTORS.items() if isinstance(case, dict) and "plaintext" in case]

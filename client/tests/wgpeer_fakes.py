@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from nacl.public import Box, PrivateKey, PublicKey
-from wgpeer.answers import Configuration
 from wgpeer.clock import Stopped
 from wgpeer.constants import CONNECT_TIMEOUT
 from wgpeer.envelope import Identity, Sealed
 from wgpeer.profile import Profile, parse
+from wgpeer.responses import Configuration
 from wgpeer.transport import Answer, NoAnswer
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "tests/vectors/connect.json").read_text())

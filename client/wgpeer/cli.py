@@ -24,7 +24,7 @@ from wgpeer.importer import ImportFailed
 from wgpeer.profile import Profile
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError
-from wgpeer.words import plain
+from wgpeer.text import plain
 
 app = typer.Typer(
     help="Connect this machine to a WireGuard VPN server that gives out a new key for every connection.",

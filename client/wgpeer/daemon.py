@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import IO
 
 from wgpeer import status as s
+from wgpeer.api_client import Facts, Speaker
 from wgpeer.clock import Stopped, SystemClock
 from wgpeer.envelope import Identity
 from wgpeer.factors import FactorToken
 from wgpeer.profile import Profile
 from wgpeer.session import Final, Session, TunnelError
-from wgpeer.speaker import Facts, Speaker
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError, is_locked, locked
 from wgpeer.transport import HttpTransport
-from wgpeer.tunnel.machine import BACKENDS, MachineTunnel, sweep
+from wgpeer.tunnel.linux import BACKENDS, MachineTunnel, sweep
 
 LOG_BYTES = 1024 * 1024
 LOG_FILES = 3

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from nacl.public import PublicKey
 
 from wgpeer.constants import MAX_PROFILE
-from wgpeer.words import plain
+from wgpeer.text import plain
 
 IDS = ("organization_id", "user_id", "server_id")
 _ID = re.compile(r"[A-Za-z0-9]{1,64}")

@@ -16,13 +16,13 @@ from nacl.public import PrivateKey
 
 from wgpeer import constants as c
 from wgpeer import status as s
-from wgpeer.answers import Allowed, Configuration, Refused, SignIn
+from wgpeer.api_client import Credentials, Failed, NotYet, Reply, Speaker, gateway_url
 from wgpeer.clock import Clock
 from wgpeer.envelope import b64
 from wgpeer.factors import FactorToken
-from wgpeer.keeper import Connection, Keeper, Loss
+from wgpeer.keepalive import Connection, Keeper, Loss
 from wgpeer.profile import ApiHost, Profile, ProfileError, merge
-from wgpeer.speaker import Credentials, Failed, NotYet, Reply, Speaker, gateway_url
+from wgpeer.responses import Allowed, Configuration, Refused, SignIn
 from wgpeer.status import Status
 
 

@@ -31,8 +31,8 @@ DRIVER = """
 import base64, json, os, sys
 from pathlib import Path
 from nacl.public import PrivateKey
-from wgpeer.answers import read_configuration
-from wgpeer.tunnel.machine import MachineTunnel, sweep
+from wgpeer.responses import read_configuration
+from wgpeer.tunnel.linux import MachineTunnel, sweep
 
 what, lease = sys.argv[1], Path(sys.argv[2])
 if what == "sweep":

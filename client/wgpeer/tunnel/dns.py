@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from wgpeer.words import plain
+from wgpeer.text import plain
 
 TIMEOUT = 10.0
 RESOLV_CONF = Path("/etc/resolv.conf")

@@ -8,7 +8,7 @@ from typing import Any
 from pyroute2 import IPRoute, WireGuard
 from pyroute2.netlink.exceptions import NetlinkError
 
-from wgpeer.tunnel.base import BackendError, Wanted
+from wgpeer.tunnel.backend import BackendError, Wanted
 
 
 class KernelBackend:

@@ -33,7 +33,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from wgpeer.constants import MAX_INTERFACES, RULE_PRIORITY, SOCKET_MARK, TABLE_BASE
-from wgpeer.tunnel.split import THROW, UNICAST, UNREACHABLE, Entry, Neighbourhood, Network, Split
+from wgpeer.tunnel.split_tunnel import THROW, UNICAST, UNREACHABLE, Entry, Neighbourhood, Network, Split
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 MAIN = 254

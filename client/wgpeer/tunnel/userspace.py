@@ -7,7 +7,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from wgpeer.tunnel.base import BackendError, Wanted
+from wgpeer.tunnel.backend import BackendError, Wanted
 
 SOCKETS = Path("/var/run/wireguard")
 PROGRAM = "wireguard-go"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wgpeer import __version__
-from wgpeer.answers import Allowed, Configuration, Refused, SignIn, read_connect, read_ping, read_sign_in
 from wgpeer.clock import Clock
 from wgpeer.constants import ANSWER_TIMEOUT, PUSH_ANSWER_TIMEOUT, SIGN_IN_ANSWER_TIMEOUT, SYNC_TIMEOUT
 from wgpeer.envelope import (
@@ -26,6 +25,7 @@ from wgpeer.envelope import (
     sign_sync,
 )
 from wgpeer.profile import ApiHost, Profile
+from wgpeer.responses import Allowed, Configuration, Refused, SignIn, read_connect, read_ping, read_sign_in
 from wgpeer.transport import NoAnswer, Transport
 
 T = TypeVar("T")

@@ -13,7 +13,6 @@ from pathlib import Path
 from nacl.public import PrivateKey
 from pyroute2.netlink.exceptions import NetlinkError
 
-from wgpeer.answers import Configuration
 from wgpeer.constants import (
     FREE_LOOKS,
     HANDSHAKE_LOOK,
@@ -25,14 +24,15 @@ from wgpeer.constants import (
     TUNNEL_COST,
 )
 from wgpeer.envelope import unb64
+from wgpeer.responses import Configuration
 from wgpeer.session import TunnelError
 from wgpeer.store import read_json, write
 from wgpeer.tunnel import dns, routing
-from wgpeer.tunnel.base import Backend, BackendError, Wanted
+from wgpeer.tunnel.backend import Backend, BackendError, Wanted
 from wgpeer.tunnel.dns import Names, Record
 from wgpeer.tunnel.kernel import KernelBackend
-from wgpeer.tunnel.split import Split
-from wgpeer.tunnel.split import split as split_routes
+from wgpeer.tunnel.split_tunnel import Split
+from wgpeer.tunnel.split_tunnel import split as split_routes
 from wgpeer.tunnel.userspace import UserspaceBackend, socket_answers
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

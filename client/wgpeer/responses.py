@@ -10,7 +10,7 @@ from typing import Any
 
 from wgpeer.constants import MAX_METRIC, MAX_ROUTES, PING_INTERVAL_MIN
 from wgpeer.envelope import BadAnswer, Identity, same_mac, unb64
-from wgpeer.words import plain
+from wgpeer.text import plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from nacl.public import PrivateKey
 from pyroute2 import netns
-from wgpeer.answers import Configuration, read_configuration
 from wgpeer.constants import RULE_PRIORITY, TABLE_BASE
 from wgpeer.envelope import b64
+from wgpeer.responses import Configuration, read_configuration
 from wgpeer.session import TunnelError
 from wgpeer.store import read_json, write
 from wgpeer.tunnel import routing
-from wgpeer.tunnel.machine import BOOT_ID, MachineTunnel, sweep
+from wgpeer.tunnel.linux import BOOT_ID, MachineTunnel, sweep
 from wgpeer_fakes import CONFIGURATION
 
 pytestmark = pytest.mark.host

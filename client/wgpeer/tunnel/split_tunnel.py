@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from wgpeer.answers import Route
+from wgpeer.responses import Route
 
 UNICAST, UNREACHABLE, THROW = 1, 7, 9  # RTN_...
 DEFAULT_METRIC = {4: 0, 6: 1024}  # what the kernel gives a route without one

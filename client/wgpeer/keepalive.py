@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from nacl.public import PrivateKey
 
 from wgpeer import constants as c
-from wgpeer.answers import Configuration
+from wgpeer.api_client import Failed, Speaker
 from wgpeer.clock import Clock
 from wgpeer.envelope import b64
 from wgpeer.profile import ApiHost
-from wgpeer.speaker import Failed, Speaker
+from wgpeer.responses import Configuration
 
 
 @dataclass(slots=True)
