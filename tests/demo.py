@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cryptography.fernet import Fernet
 from nacl.public import PrivateKey
 from rich.console import Console
-from wgpeer.envelope import Fresh, Identity, Sealed, b64, seal
+from wgpeer.envelope import Ephemeral, Identity, SealedRequest, b64, seal
 from wgpeer.profile import Profile
 from wgpeer.store import Store
 
@@ -220,7 +220,7 @@ def only_profile(peer: WgPeer) -> Profile:
     return store.load(store.names()[0])
 
 
-def sealed_connect(profile: Profile, key: str, device: str) -> Sealed:
+def sealed_connect(profile: Profile, key: str, device: str) -> SealedRequest:
     now = int(time.time())
     plaintext = {
         "device_id": device,
@@ -231,10 +231,10 @@ def sealed_connect(profile: Profile, key: str, device: str) -> Sealed:
     }
     identity = Identity(profile.text("sync_token"), profile.text("sync_secret"), profile.rsa_key(), profile.box_key)
     path = "/key/wg/" + "/".join(profile.ids)
-    return seal(identity, Fresh.make(), "POST", path, plaintext, now, device=False)
+    return seal(identity, Ephemeral.make(), "POST", path, plaintext, now, device=False)
 
 
-def post(stack: Stack, request: Sealed) -> tuple[int, str]:
+def post(stack: Stack, request: SealedRequest) -> tuple[int, str]:
     """Status and error code of the answer. From the host itself: a namespace is a network, not a process."""
     command = [
         "curl",

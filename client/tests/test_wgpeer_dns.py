@@ -14,12 +14,12 @@ from nacl.public import PrivateKey
 from wgpeer.responses import read_configuration
 from wgpeer.session import TunnelError
 from wgpeer.tunnel import dns
-from wgpeer.tunnel.dns import Names, Record
-from wgpeer.tunnel.linux import MachineTunnel, sweep
+from wgpeer.tunnel.dns import DnsChange, DnsConfig
+from wgpeer.tunnel.linux import LinuxTunnel, clean_up
 from wgpeer_fakes import CONFIGURATION
 
 Install = Callable[..., None]
-CORP = Names(("10.9.0.1", "fd09::1"), ("corp.example",))
+CORP = DnsConfig(("10.9.0.1", "fd09::1"), ("corp.example",))
 
 
 @pytest.fixture
@@ -47,35 +47,35 @@ def log(tmp_path: Path) -> list[str]:
     return lines
 
 
-def apply(names: Names) -> tuple[str, list[Record]]:
-    records: list[Record] = []
-    return dns.apply("wgp0", 7, names, records.append), records
+def apply(config: DnsConfig) -> tuple[str, list[DnsChange]]:
+    changes: list[DnsChange] = []
+    return dns.apply("wgp0", 7, config, changes.append), changes
 
 
 @pytest.mark.parametrize(
-    ("names", "domains", "default"),
+    ("config", "domains", "default"),
     [
         (CORP, "corp.example ~.", "yes"),
-        (Names(("10.9.0.1",), ("corp.example",), ("lab.example",)), "corp.example ~lab.example", "no"),
-        (Names(("10.9.0.1",), (), ("lab.example",)), "~lab.example", "no"),
-        (Names(("10.9.0.1",), (), ("lab.example",), everything=True), "~lab.example ~.", "yes"),
+        (DnsConfig(("10.9.0.1",), ("corp.example",), ("lab.example",)), "corp.example ~lab.example", "no"),
+        (DnsConfig(("10.9.0.1",), (), ("lab.example",)), "~lab.example", "no"),
+        (DnsConfig(("10.9.0.1",), (), ("lab.example",), default_route=True), "~lab.example ~.", "yes"),
     ],
 )
 def test_resolved_is_told_which_names(
-    tmp_path: Path, install: Install, names: Names, domains: str, default: str
+    tmp_path: Path, install: Install, config: DnsConfig, domains: str, default: str
 ) -> None:
     install("resolvectl")
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.53\n")
-    words, records = apply(names)
+    words, changes = apply(config)
     assert words.endswith("(by systemd-resolved)")
-    assert records == [Record("systemd-resolved", "wgp0", 7, names.servers)], "remembered before it is changed"
+    assert changes == [DnsChange("systemd-resolved", "wgp0", 7, config.servers)], "remembered before it is changed"
     assert log(tmp_path) == [
-        f"resolvectl dns wgp0 {' '.join(names.servers)}",
+        f"resolvectl dns wgp0 {' '.join(config.servers)}",
         f"resolvectl domain wgp0 {domains}",
         f"resolvectl default-route wgp0 {default}",
         "resolvectl flush-caches",
     ]
-    dns.restore(records[0])
+    dns.revert(changes[0])
     assert log(tmp_path) == ["resolvectl revert wgp0", "resolvectl flush-caches"]
 
 
@@ -89,9 +89,9 @@ def test_resolvectl_by_another_name_is_no_resolvconf(tmp_path: Path, install: In
     install("resolvectl", works=False, says="Failed to connect to bus")
     (tmp_path / "resolvconf").symlink_to(tmp_path / "resolvectl")
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.53\n")
-    words, records = apply(CORP)
+    words, changes = apply(CORP)
     assert words.startswith("not set: systemd-resolved does not take it (Failed to connect to bus). To use 10.9.0.1")
-    assert records[-1] == Record()
+    assert changes[-1] == DnsChange()
     assert not [line for line in log(tmp_path) if line.startswith("resolvconf")]
 
 
@@ -100,12 +100,12 @@ def test_resolvconf_is_next(tmp_path: Path, install: Install, says: str, manager
     install("resolvectl", works=False)
     install("resolvconf", says=says)
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.53\nnameserver 10.9.0.1\n")
-    words, records = apply(CORP)
+    words, changes = apply(CORP)
     assert words.endswith(f"(by {manager or 'resolvconf'})")
     called = log(tmp_path)
     assert f"resolvconf {alone}-a tun.wgp0.7" in called
     assert called[-3:] == ["nameserver 10.9.0.1", "nameserver fd09::1", "search corp.example"]
-    dns.restore(records[-1])
+    dns.revert(changes[-1])
     assert log(tmp_path)[0].startswith("resolvconf -d tun.wgp0.7")
 
 
@@ -128,13 +128,13 @@ def test_a_new_hosts_name_is_looked_up_without_the_dead_tunnels_servers_unless_t
     tmp_path: Path, install: Install, everything: bool
 ) -> None:
     install("resolvconf")
-    record = Record("resolvconf", "tun.wgp0.7", 7, ("10.9.0.1",))
+    change = DnsChange("resolvconf", "tun.wgp0.7", 7, ("10.9.0.1",))
 
     def resolve(_name: str) -> list[str]:
         return ["127.0.0.1"] if "resolvconf -d tun.wgp0.7" in log(tmp_path) else []
 
-    tunnel = MachineTunnel(
-        tmp_path / "lease.json", resolve, lambda _words: None, _record=record, _everything=everything
+    tunnel = LinuxTunnel(
+        tmp_path / "recovery.json", resolve, lambda _words: None, _dns_change=change, _has_default_route=everything
     )
     where = read_configuration(CONFIGURATION | {"hostname": "new.example"})
     if everything:
@@ -142,7 +142,7 @@ def test_a_new_hosts_name_is_looked_up_without_the_dead_tunnels_servers_unless_t
             tunnel.up(where, PrivateKey.generate(), use_dns=True, use_default_route=True)
         assert log(tmp_path) == []
     else:
-        tunnel.choice = "none"
+        tunnel.backend_choice = "none"
         with pytest.raises(KeyError):  # the address is found, and then there is nothing to build a tunnel with
             tunnel.up(where, PrivateKey.generate(), use_dns=True, use_default_route=True)
 
@@ -160,9 +160,9 @@ def test_a_service_that_keeps_its_output_open_holds_nobody_up(
 
 
 def test_with_nothing_there_it_says_what_to_install(tmp_path: Path, install: Install) -> None:
-    words, records = apply(CORP)
+    words, changes = apply(CORP)
     assert words.startswith("not set: no manager of name servers is here. To use 10.9.0.1, fd09::1, install")
-    assert records == [Record()]
+    assert changes == [DnsChange()]
     assert not (tmp_path / "resolv.conf").exists()
 
 
@@ -170,12 +170,12 @@ def test_with_nothing_there_it_says_what_to_install(tmp_path: Path, install: Ins
     "value", [None, [], "x", {}, {"manager": 1}, {"manager": "openresolv", "name": "a", "index": "b"}]
 )
 def test_a_damaged_record_is_none(value: object) -> None:
-    assert Record.from_dict(value) == Record()
+    assert DnsChange.from_dict(value) == DnsChange()
 
 
 def test_a_record_survives_being_written() -> None:
-    record = Record("openresolv", "tun.wgp0.7", 7, ("10.9.0.1",))
-    assert Record.from_dict(json.loads(json.dumps(record.as_dict()))) == record
+    change = DnsChange("openresolv", "tun.wgp0.7", 7, ("10.9.0.1",))
+    assert DnsChange.from_dict(json.loads(json.dumps(change.as_dict()))) == change
 
 
 def test_what_a_crash_left_goes_even_when_the_interface_is_anothers(tmp_path: Path, install: Install) -> None:
@@ -183,11 +183,11 @@ def test_what_a_crash_left_goes_even_when_the_interface_is_anothers(tmp_path: Pa
     install("resolvconf")
     install("resolvectl")
     for manager, name in (("resolvconf", "tun.lo.9999"), ("systemd-resolved", "lo")):
-        record = Record(manager, name, 9999, ("10.9.0.1",))
-        lease = {"interface": "wgp98", "index": 9999, "boot": "another", "dns": record.as_dict()}
-        (tmp_path / "lease.json").write_text(json.dumps(lease))
-        sweep(tmp_path / "lease.json")
+        change = DnsChange(manager, name, 9999, ("10.9.0.1",))
+        lease = {"interface": "wgp98", "index": 9999, "boot": "another", "dns": change.as_dict()}
+        (tmp_path / "recovery.json").write_text(json.dumps(lease))
+        clean_up(tmp_path / "recovery.json")
         assert log(tmp_path) == [], "after a boot there is nothing left of it"
-        assert not (tmp_path / "lease.json").exists()
-        dns.restore(record)
+        assert not (tmp_path / "recovery.json").exists()
+        dns.revert(change)
         assert log(tmp_path) == (["resolvconf -d tun.lo.9999"] if manager == "resolvconf" else [])

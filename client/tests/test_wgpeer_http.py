@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wgpeer.api_client import Credentials, Facts, Speaker
+from wgpeer.api_client import ApiClient, Credentials, DeviceInfo
 from wgpeer.clock import Stopped, SystemClock
-from wgpeer.envelope import Sealed
+from wgpeer.envelope import SealedRequest
 from wgpeer.profile import ApiHost
 from wgpeer.responses import Allowed, Refused
-from wgpeer.transport import AddressBook, Answer, HttpTransport, NoAnswer
+from wgpeer.transport import HttpResponse, HttpTransport, NoResponse, ResolverCache
 from wgpeer_fakes import VECTORS, allow, http_server, identity, make_profile, open_request, pong, refuse
 
-REQUEST = Sealed("GET", "/x", {"Auth-Token": "t"}, b"", None)
+REQUEST = SealedRequest("GET", "/x", {"Auth-Token": "t"}, b"", None)
 KEY = "A" * 43 + "="
 
 
@@ -32,42 +32,42 @@ def transport() -> HttpTransport:
 def test_a_connect_and_a_refusal_over_real_tls(certificate: tuple[Path, Path], transport: HttpTransport) -> None:
     kinds: list[str] = []
 
-    def handler(method: str, path: str, headers: dict[str, str], raw: bytes) -> Answer:
+    def handler(method: str, path: str, headers: dict[str, str], raw: bytes) -> HttpResponse:
         opened = open_request("", method, path, headers, raw)
         kinds.append(opened.kind)
         return allow(opened) if opened.plaintext["password"] == "1234" else refuse(opened)
 
-    speaker = Speaker(make_profile(), identity(), Facts.gather(), SystemClock(), transport)
+    api = ApiClient(make_profile(), identity(), DeviceInfo.gather(), SystemClock(), transport)
     with http_server(handler, tls=certificate) as port:
         host = ApiHost("127.0.0.1", port)
-        assert isinstance(speaker.connect(host, Credentials(KEY, "1234", "t")), Allowed)
-        assert isinstance(speaker.connect(host, Credentials(KEY, "0000", "t")), Refused)
+        assert isinstance(api.connect(host, Credentials(KEY, "1234", "t")), Allowed)
+        assert isinstance(api.connect(host, Credentials(KEY, "0000", "t")), Refused)
     assert kinds == ["wg", "wg"]
 
 
 def test_a_ping_over_plain_http_and_a_sync_with_its_query(transport: HttpTransport) -> None:
     paths: list[str] = []
 
-    def handler(method: str, path: str, headers: dict[str, str], raw: bytes) -> Answer:
+    def handler(method: str, path: str, headers: dict[str, str], raw: bytes) -> HttpResponse:
         paths.append(path)
         opened = open_request("", method, path.split("?")[0], headers, raw)
-        return pong(opened) if method == "PUT" else Answer(200, b"{}")
+        return pong(opened) if method == "PUT" else HttpResponse(200, b"{}")
 
-    speaker = Speaker(make_profile(), identity(), Facts(), SystemClock(), transport)
+    api = ApiClient(make_profile(), identity(), DeviceInfo(), SystemClock(), transport)
     with http_server(handler) as port:
         from wgpeer.responses import read_configuration
 
         plain = json.loads(VECTORS["connect"]["example_response_plaintext"])["configuration"]
         where = read_configuration(plain | {"gateway": "127.0.0.1", "web_port": port})
-        assert speaker.ping(where, KEY, "lo", 3.0) is True
-        assert speaker.sync(f"http://127.0.0.1:{port}", "lo") == ""
+        assert api.ping(where, KEY, "lo", 3.0) is True
+        assert api.sync(f"http://127.0.0.1:{port}", "lo") == ""
     assert paths[0] == VECTORS["connect"]["path"]
     assert paths[1].endswith("?ver=2")
 
 
 @pytest.mark.parametrize("code", [301, 302, 400, 408, 409, 428, 429, 500, 503])
 def test_statuses_come_through_and_redirects_are_not_followed(code: int, transport: HttpTransport) -> None:
-    with http_server(lambda *_: Answer(code, b"{}", 7)) as port:
+    with http_server(lambda *_: HttpResponse(code, b"{}", 7)) as port:
         answer = transport.send(f"http://127.0.0.1:{port}", REQUEST, 3.0)
     assert (answer.status, answer.retry_after) == (code, 7.0)
 
@@ -75,9 +75,9 @@ def test_statuses_come_through_and_redirects_are_not_followed(code: int, transpo
 def test_host_header_names_the_host(transport: HttpTransport) -> None:
     seen: list[dict[str, str]] = []
 
-    def handler(_method: str, _path: str, headers: dict[str, str], _raw: bytes) -> Answer:
+    def handler(_method: str, _path: str, headers: dict[str, str], _raw: bytes) -> HttpResponse:
         seen.append(headers)
-        return Answer(200, b"{}")
+        return HttpResponse(200, b"{}")
 
     with http_server(handler) as port:
         transport.send(f"http://localhost:{port}", REQUEST, 3.0)
@@ -88,7 +88,7 @@ def test_host_header_names_the_host(transport: HttpTransport) -> None:
 def test_a_refused_connection_is_not_silence(transport: HttpTransport) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with pytest.raises(NoAnswer) as caught:
+    with pytest.raises(NoResponse) as caught:
         transport.send(f"https://127.0.0.1:{port}", REQUEST, 3.0)
     assert caught.value.silent is False
 
@@ -103,7 +103,7 @@ def mute() -> Iterator[int]:
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_mute_server_is_silence_and_is_left_in_time(scheme: str, mute: int, transport: HttpTransport) -> None:
     started = time.monotonic()
-    with pytest.raises(NoAnswer) as caught:
+    with pytest.raises(NoResponse) as caught:
         transport.send(f"{scheme}://127.0.0.1:{mute}", REQUEST, 0.4)
     assert caught.value.silent is True
     assert time.monotonic() - started < 2
@@ -130,7 +130,7 @@ def test_a_dripping_server_is_left_in_time(transport: HttpTransport) -> None:
         thread = threading.Thread(target=talk, args=(server, [head, *[b"x"] * 900], done), daemon=True)
         thread.start()
         started = time.monotonic()
-        with pytest.raises(NoAnswer):
+        with pytest.raises(NoResponse):
             transport.send(f"http://127.0.0.1:{server.getsockname()[1]}", REQUEST, 0.5)
         assert time.monotonic() - started < 2
         done.set()
@@ -142,15 +142,15 @@ def test_a_broken_answer_is_no_answer(raw: bytes, transport: HttpTransport) -> N
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=talk, args=(server, [raw], threading.Event()), daemon=True)
         thread.start()
-        with pytest.raises(NoAnswer):
+        with pytest.raises(NoResponse):
             transport.send(f"http://127.0.0.1:{server.getsockname()[1]}", REQUEST, 2.0)
         thread.join(5)
 
 
 def test_an_endless_answer_is_cut(transport: HttpTransport) -> None:
     with (
-        http_server(lambda *_: Answer(200, b"x" * (2 * 1024 * 1024))) as port,
-        pytest.raises(NoAnswer, match="too much"),
+        http_server(lambda *_: HttpResponse(200, b"x" * (2 * 1024 * 1024))) as port,
+        pytest.raises(NoResponse, match="too much"),
     ):
         transport.send(f"http://127.0.0.1:{port}", REQUEST, 3.0)
 
@@ -185,14 +185,17 @@ def test_addresses_are_remembered_and_asked_for_again_when_none_answers(monkeypa
         return answers.pop(0)
 
     monkeypatch.setattr("wgpeer.transport.resolve", fake)
-    book = AddressBook(lambda: 5.0)
-    assert book.lookup("vpn.example") == ["192.0.2.1"]
-    assert book.lookup("vpn.example") == ["192.0.2.1"]
-    book.forget("vpn.example")
+    resolver = ResolverCache(lambda: 5.0)
+    assert resolver.lookup("vpn.example") == ["192.0.2.1"]
+    assert resolver.lookup("vpn.example") == ["192.0.2.1"]
+    resolver.expire("vpn.example")
     # The old one stays behind the new: a resolver within a tunnel may know only what the tunnel reaches.
-    assert book.lookup("vpn.example") == ["192.0.2.2", "192.0.2.1"]
-    book.forget("vpn.example")
-    assert book.lookup("vpn.example") == ["192.0.2.2", "192.0.2.1"]  # the resolver is gone: better the old than none
+    assert resolver.lookup("vpn.example") == ["192.0.2.2", "192.0.2.1"]
+    resolver.expire("vpn.example")
+    assert resolver.lookup("vpn.example") == [
+        "192.0.2.2",
+        "192.0.2.1",
+    ]  # the resolver is gone: better the old than none
     assert len(asked) == 3
 
 
@@ -205,19 +208,19 @@ def test_names_are_remembered_all_at_once_and_few_addresses_of_each(monkeypatch:
         return [f"192.0.2.{next(numbers)}" for _ in range(6)]
 
     monkeypatch.setattr("wgpeer.transport.resolve", fake)
-    book = AddressBook(lambda: 5.0)
-    book.remember(["a.example", "b.example", "a.example", "c.example"])
-    first = book.lookup("a.example")
+    resolver = ResolverCache(lambda: 5.0)
+    resolver.prefetch(["a.example", "b.example", "a.example", "c.example"])
+    first = resolver.lookup("a.example")
     assert len(first) == 6
     together.reset()
     for name in ("a.example", "b.example", "c.example"):
-        book.forget(name)
-    book.remember(["a.example", "b.example", "c.example"])
-    assert len(book.lookup("a.example")) == 8
-    assert set(first[:2]) <= set(book.lookup("a.example"))
-    book.remember([])
+        resolver.expire(name)
+    resolver.prefetch(["a.example", "b.example", "c.example"])
+    assert len(resolver.lookup("a.example")) == 8
+    assert set(first[:2]) <= set(resolver.lookup("a.example"))
+    resolver.prefetch([])
 
 
 def test_an_unknown_name_has_no_answer(transport: HttpTransport) -> None:
-    with pytest.raises(NoAnswer, match="no address"):
+    with pytest.raises(NoResponse, match="no address"):
         transport.send("https://nowhere.invalid", REQUEST, 3.0)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from wgpeer.importer import ImportFailed, import_url, load
-from wgpeer.store import Store, StoreError, is_locked, locked, write
-from wgpeer.transport import Answer
+from wgpeer.store import Store, StoreError, is_locked, locked, write_file
+from wgpeer.transport import HttpResponse
 from wgpeer_fakes import PEM, http_server, make_profile, profile_text
 
 
@@ -51,8 +51,8 @@ def test_links_that_are_none(link: str) -> None:
     assert "Ab1" not in str(caught.value)
 
 
-def served(answer: Answer, seen: list[str]) -> object:
-    def handler(_method: str, path: str, _headers: dict[str, str], _raw: bytes) -> Answer:
+def served(answer: HttpResponse, seen: list[str]) -> object:
+    def handler(_method: str, path: str, _headers: dict[str, str], _raw: bytes) -> HttpResponse:
         seen.append(path)
         return answer
 
@@ -62,7 +62,7 @@ def served(answer: Answer, seen: list[str]) -> object:
 def test_a_link_by_address_is_fetched_without_verifying(certificate: tuple[Path, Path]) -> None:
     body = json.dumps({"acme_alice_office.ovpn": profile_text(), "b.ovpn": profile_text(server_id="77")}).encode()
     seen: list[str] = []
-    with http_server(served(Answer(200, body), seen), tls=certificate) as port:  # type: ignore[arg-type]
+    with http_server(served(HttpResponse(200, body), seen), tls=certificate) as port:  # type: ignore[arg-type]
         got = load(f"pritunl://127.0.0.1:{port}/k/Short1")
     assert set(got) == {"acme_alice_office.ovpn", "b.ovpn"}
     assert seen == ["/ku/Short1"]
@@ -71,7 +71,7 @@ def test_a_link_by_address_is_fetched_without_verifying(certificate: tuple[Path,
 def test_a_link_by_name_is_verified_unless_told_otherwise(certificate: tuple[Path, Path]) -> None:
     body = json.dumps({"a.ovpn": profile_text()}).encode()
     seen: list[str] = []
-    with http_server(served(Answer(200, body), seen), tls=certificate) as port:  # type: ignore[arg-type]
+    with http_server(served(HttpResponse(200, body), seen), tls=certificate) as port:  # type: ignore[arg-type]
         with pytest.raises(ImportFailed, match="--insecure"):
             load(f"https://localhost:{port}/k/Short1")
         assert seen == []
@@ -81,20 +81,20 @@ def test_a_link_by_name_is_verified_unless_told_otherwise(certificate: tuple[Pat
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (Answer(404, b""), "expired"),
-        (Answer(429, b""), "wait"),
-        (Answer(500, b""), "status 500"),
-        (Answer(302, b""), "status 302"),
-        (Answer(200, b"<html>"), "not an import"),
-        (Answer(200, b"[]"), "not an import"),
-        (Answer(200, b'{"a.ovpn": 7}'), "not an import"),
-        (Answer(200, b"{}"), "no profile"),
-        (Answer(200, b'{"a.ovpn": "junk"}'), "a.ovpn cannot be used"),
-        (Answer(200, b" " * (5 * 1024 * 1024)), "too much"),
-        (Answer(200, json.dumps({f"{n}.ovpn": "x" for n in range(100)}).encode()), "not an import"),
+        (HttpResponse(404, b""), "expired"),
+        (HttpResponse(429, b""), "wait"),
+        (HttpResponse(500, b""), "status 500"),
+        (HttpResponse(302, b""), "status 302"),
+        (HttpResponse(200, b"<html>"), "not an import"),
+        (HttpResponse(200, b"[]"), "not an import"),
+        (HttpResponse(200, b'{"a.ovpn": 7}'), "not an import"),
+        (HttpResponse(200, b"{}"), "no profile"),
+        (HttpResponse(200, b'{"a.ovpn": "junk"}'), "a.ovpn cannot be used"),
+        (HttpResponse(200, b" " * (5 * 1024 * 1024)), "too much"),
+        (HttpResponse(200, json.dumps({f"{n}.ovpn": "x" for n in range(100)}).encode()), "not an import"),
     ],
 )
-def test_answers_that_are_no_import(answer: Answer, words: str, certificate: tuple[Path, Path]) -> None:
+def test_answers_that_are_no_import(answer: HttpResponse, words: str, certificate: tuple[Path, Path]) -> None:
     with http_server(served(answer, []), tls=certificate) as port:  # type: ignore[arg-type]
         with pytest.raises(ImportFailed, match=words) as caught:
             load(f"https://127.0.0.1:{port}/k/Short1")
@@ -201,10 +201,10 @@ def test_the_same_profile_again_replaces_and_another_of_that_name_does_not(tmp_p
 
 def test_a_damaged_file_is_reported_in_words(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
-    write(store.profiles / "x.ovpn", "junk")
+    write_file(store.profiles / "x.ovpn", "junk")
     with pytest.raises(StoreError, match="cannot be used"):
         store.load("x")
-    write(store.root / "device.key", "junk")
+    write_file(store.root / "device.key", "junk")
     with pytest.raises(StoreError, match="register"):
         store.device_key()
 

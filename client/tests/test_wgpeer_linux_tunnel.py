@@ -20,9 +20,9 @@ from wgpeer.constants import RULE_PRIORITY, TABLE_BASE
 from wgpeer.envelope import b64
 from wgpeer.responses import Configuration, read_configuration
 from wgpeer.session import TunnelError
-from wgpeer.store import read_json, write
+from wgpeer.store import read_json, write_file
 from wgpeer.tunnel import routing
-from wgpeer.tunnel.linux import BOOT_ID, MachineTunnel, sweep
+from wgpeer.tunnel.linux import BOOT_ID, LinuxTunnel, clean_up
 from wgpeer_fakes import CONFIGURATION
 
 pytestmark = pytest.mark.host
@@ -55,7 +55,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[str, str, str]]:
         sh("ip", "-n", host, "addr", "add", "10.9.0.1/24", "dev", interface)
         sh("ip", "-n", host, "link", "set", interface, "up")
         # Whatever a test leaves goes, also when it fails: a process would keep its namespace alive for ever.
-        stack.callback(inside, client, partial(sweep, tmp_path / "lease.json"))
+        stack.callback(inside, client, partial(clean_up, tmp_path / "recovery.json"))
         yield client, host, interface
 
 
@@ -104,7 +104,7 @@ def configuration(public_key: str, address: str) -> Configuration:
 def test_made_changed_repaired_and_taken_away(pair: tuple[str, str, str], tmp_path: Path) -> None:
     client, host, interface = pair
     said: list[str] = []
-    tunnel = MachineTunnel(tmp_path / "lease.json", lambda name: [name], said.append)
+    tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda name: [name], said.append)
 
     def use(address: str, public_key: str) -> str:
         key = PrivateKey.generate()
@@ -122,27 +122,27 @@ def test_made_changed_repaired_and_taken_away(pair: tuple[str, str, str], tmp_pa
     def work() -> None:
         first = use("10.9.0.5", host_key(host, interface))
         assert "10.9.0.5/24" in first
-        index = routing.index_of(tunnel.interface)
-        assert read_json(tunnel.lease)["index"] == index
+        index = routing.interface_index(tunnel.interface)
+        assert read_json(tunnel.recovery_file)["index"] == index
         second = use("10.9.0.6", host_key(host, interface))  # another key, another peer, another address
         assert "10.9.0.6/24" in second
         assert "10.9.0.5" not in second
-        assert routing.index_of(tunnel.interface) == index, "the same interface, so nothing leaked meanwhile"
+        assert routing.interface_index(tunnel.interface) == index, "the same interface, so nothing leaked meanwhile"
         sh("ip", "link", "del", tunnel.interface)  # somebody else did that
         assert "10.9.0.7/24" in use("10.9.0.7", host_key(host, interface))
         name = tunnel.interface
         tunnel.down()
         tunnel.down()
-        assert routing.index_of(name) == 0
+        assert routing.interface_index(name) == 0
         assert "77" not in sh("ip", "rule").replace("32767", "").replace("32766", "")
-        assert not tunnel.lease.exists()
+        assert not tunnel.recovery_file.exists()
 
     inside(client, work)
 
 
 def test_a_name_without_a_way_to_it_is_said_in_words(pair: tuple[str, str, str], tmp_path: Path) -> None:
     client, _, _ = pair
-    tunnel = MachineTunnel(tmp_path / "lease.json", lambda _name: ["203.0.113.1"], lambda _words: None)
+    tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda _name: ["203.0.113.1"], lambda _words: None)
     where = configuration(b64(bytes(32)), "10.9.0.5")
 
     def work() -> None:
@@ -155,7 +155,7 @@ def test_a_name_without_a_way_to_it_is_said_in_words(pair: tuple[str, str, str],
 def test_the_first_endpoint_with_a_way_is_taken(pair: tuple[str, str, str], tmp_path: Path) -> None:
     client, host, interface = pair
     known = {"v4.example": ["203.0.113.1", "198.18.5.1"], "v6.example": ["2001:db8::1"]}
-    tunnel = MachineTunnel(tmp_path / "lease.json", known.__getitem__, lambda _words: None)
+    tunnel = LinuxTunnel(tmp_path / "recovery.json", known.__getitem__, lambda _words: None)
     where = replace(configuration(host_key(host, interface), "10.9.0.5"), endpoints=("v6.example", "v4.example"))
 
     def work() -> str:
@@ -169,7 +169,7 @@ def test_the_first_endpoint_with_a_way_is_taken(pair: tuple[str, str, str], tmp_
 
 def test_an_interface_that_has_become_anothers_is_left_alone(pair: tuple[str, str, str], tmp_path: Path) -> None:
     client, host, interface = pair
-    tunnel = MachineTunnel(tmp_path / "lease.json", lambda name: [name], lambda _words: None)
+    tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda name: [name], lambda _words: None)
 
     def work() -> None:
         where = configuration(host_key(host, interface), "10.9.0.5")
@@ -177,9 +177,9 @@ def test_an_interface_that_has_become_anothers_is_left_alone(pair: tuple[str, st
         name = tunnel.interface
         sh("ip", "link", "del", name)
         sh("ip", "link", "add", name, "type", "veth")  # another program has taken the name
-        sweep(tunnel.lease)
-        assert routing.index_of(name) > 0
-        assert not tunnel.lease.exists()
+        clean_up(tunnel.recovery_file)
+        assert routing.interface_index(name) > 0
+        assert not tunnel.recovery_file.exists()
 
     inside(client, work)
 
@@ -194,7 +194,7 @@ def test_tables_of_a_lost_interface_go_with_the_lease_but_not_those_of_a_link_th
         "former": ["wgp7", "wgp8", "eth0", 5],
         "boot": BOOT_ID.read_text().strip(),
     }
-    write(tmp_path / "lease.json", json.dumps(lease))
+    write_file(tmp_path / "recovery.json", json.dumps(lease))
 
     def work() -> None:
         sh("ip", "link", "add", "wgp8", "type", "veth")
@@ -202,7 +202,7 @@ def test_tables_of_a_lost_interface_go_with_the_lease_but_not_those_of_a_link_th
             table = str(TABLE_BASE + 2 * number + 1)
             sh("ip", "rule", "add", "pref", str(RULE_PRIORITY + 200 + number), "table", table)
             sh("ip", "route", "add", "unreachable", "default", "table", table)
-        sweep(tmp_path / "lease.json")
+        clean_up(tmp_path / "recovery.json")
         rules = sh("ip", "rule")
         assert f"lookup {TABLE_BASE + 15}" not in rules
         assert f"lookup {TABLE_BASE + 17}" in rules
@@ -213,7 +213,7 @@ def test_tables_of_a_lost_interface_go_with_the_lease_but_not_those_of_a_link_th
 
 def test_ipv6_that_is_switched_off_is_left_out(pair: tuple[str, str, str], tmp_path: Path) -> None:
     client, host, interface = pair
-    tunnel = MachineTunnel(tmp_path / "lease.json", lambda name: [name], lambda _words: None)
+    tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda name: [name], lambda _words: None)
     both = read_configuration(
         CONFIGURATION
         | {"hostname": "198.18.5.1", "address6": "fd09::5/64", "routes6": [{"network": "fd09::/64"}]}

@@ -31,10 +31,10 @@ from test_wgpeer_tunnel import (
     until,
 )
 from wgpeer.constants import TABLE_BASE
-from wgpeer.transport import Answer
-from wgpeer.tunnel.routing import number_of
-from wgpeer.tunnel.userspace import socket_answers
-from wgpeer_fakes import CONFIGURATION, Opened, answering, pong, profile_text
+from wgpeer.transport import HttpResponse
+from wgpeer.tunnel.routing import interface_number
+from wgpeer.tunnel.userspace import socket_is_alive
+from wgpeer_fakes import CONFIGURATION, OpenedRequest, make_http_server, pong, profile_text
 
 __all__ = ["namespaces", "net"]
 pytestmark = pytest.mark.host
@@ -62,7 +62,7 @@ def dual(net: Net, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPat
                 address = ["addr", "replace", f"2001:db8:{host.number}::{part}/64", "dev", device, "nodad"]
                 sh("ip", "-n", where, *address)
             sh("ip", "-n", host.name, "addr", "replace", f"{OUT6}/128", "dev", "lo")
-            make: Callable[[], ThreadingHTTPServer] = lambda h=host: answering(  # type: ignore[misc]  # noqa: E731
+            make: Callable[[], ThreadingHTTPServer] = lambda h=host: make_http_server(  # type: ignore[misc]  # noqa: E731
                 h.answer, (address6(h), API_PORT), certificate
             )
             with monkeypatch.context() as patch:
@@ -187,7 +187,7 @@ def test_sending_everything_leaks_in_neither_family_at_any_moment(dual: Net) -> 
     with Wire(dual) as wire:
         until(lambda: wire.sent > 400)
         # A new key, while the old tunnel stands.
-        replies: list[Callable[[Opened], Answer]] = [lambda opened: pong(opened, status=False)]
+        replies: list[Callable[[OpenedRequest], HttpResponse]] = [lambda opened: pong(opened, status=False)]
         host.on_ping = lambda opened: replies.pop()(opened) if replies else pong(opened)
         until(connected(dual, 1), 30)
         # The host is away for longer than the client's patience.
@@ -230,7 +230,7 @@ def test_a_name_taken_in_another_namespace_is_left_to_it_and_nothing_leaks_meanw
         os.kill(pid, signal.SIGSTOP)
         stack.callback(os.kill, pid, signal.SIGCONT)
         dual.run("ip", "link", "del", name)
-        until(lambda: not socket_answers(name))
+        until(lambda: not socket_is_alive(name))
         sh("ip", "netns", "exec", elsewhere, "wireguard-go", name)
         stack.pop_all().close()
         stack.callback(sh, "ip", "-n", elsewhere, "link", "del", name)
@@ -306,7 +306,7 @@ def test_without_an_mtu_of_the_server_the_way_to_the_host_decides(dual: Net) -> 
     host = only(dual, 0)
     host.changes = {"mtu": 0}
     near = f"v{dual.client[3:]}1a"
-    replies: list[Callable[[Opened], Answer]] = []
+    replies: list[Callable[[OpenedRequest], HttpResponse]] = []
     host.on_ping = lambda opened: replies.pop()(opened) if replies else pong(opened)
 
     def mtu() -> int:
@@ -358,7 +358,7 @@ def test_networks_kept_outside_and_metrics_in_both_families(dual: Net) -> None:
         assert all(f"dev {interface}" in dual.run("ip", "route", "get", address) for address in inside)
         outside = ("203.0.113.77", "2001:db8:77::1", "10.61.1.1")
         assert not any(interface in dual.run("ip", "route", "get", address) for address in outside)
-        table = str(TABLE_BASE + 2 * number_of(interface))
+        table = str(TABLE_BASE + 2 * interface_number(interface))
         tables = "".join(dual.run("ip", family, "route", "show", "table", table) for family in ("-4", "-6"))
         for network in ("10.60.0.0/16", "2001:db8:60::/64"):
             line = next(line for line in tables.splitlines() if line.startswith(network))
@@ -382,7 +382,7 @@ def test_a_handshake_that_is_lost_is_begun_again_within_a_second(dual: Net) -> N
                     moments.append(time.monotonic())
         host.wg("set", host.interface, "peer", key, "allowed-ips", "10.9.0.5/32")
 
-    def late(opened: Opened) -> Answer:
+    def late(opened: OpenedRequest) -> HttpResponse:
         tap = in_namespace(host.name, partial(Wire._tap, f"v{dual.client[3:]}1b"))
         tap.settimeout(10)
         arguments = (tap, opened.plaintext["wg_public_key"])
@@ -401,7 +401,7 @@ def test_a_handshake_that_is_lost_is_begun_again_within_a_second(dual: Net) -> N
 
 def test_traffic_goes_on_at_once_after_each_of_many_reconnects(dual: Net) -> None:
     host = only(dual, 0)
-    replies: list[Callable[[Opened], Answer]] = []
+    replies: list[Callable[[OpenedRequest], HttpResponse]] = []
     host.on_ping = lambda opened: replies.pop()(opened) if replies else pong(opened)
     dual.wgpeer("up", "office")
     for count in range(1, 6):

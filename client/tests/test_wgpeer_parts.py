@@ -19,14 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wgpeer import __version__, cli, daemon
 from wgpeer import status as s
-from wgpeer.envelope import BadAnswer
+from wgpeer.envelope import InvalidResponse
 from wgpeer.factors import MissingSecret, join_password
 from wgpeer.responses import Route, read_configuration
 from wgpeer.status import Status
-from wgpeer.store import Store, StoreError, locked, write
-from wgpeer.text import plain
-from wgpeer.tunnel.linux import sweep
-from wgpeer.tunnel.split_tunnel import THROW, UNICAST, UNREACHABLE, Entry, Neighbourhood, split
+from wgpeer.store import Store, StoreError, locked, write_file
+from wgpeer.text import printable
+from wgpeer.tunnel.linux import clean_up
+from wgpeer.tunnel.split_tunnel import THROW, UNICAST, UNREACHABLE, MainTable, TableRoute, split_routes
 from wgpeer_fakes import CONFIGURATION, VECTORS, profile_text
 
 
@@ -62,31 +62,31 @@ def test_secrets_are_asked_for_and_joined_as_the_server_wants_them(
 
 
 def test_what_was_given_is_not_asked_for() -> None:
-    assert join_password("otp_pin", {"pin": "2718", "code": "314159 "}, None) == "2718314159"
+    assert join_password("otp_pin", {"pin": "2718", "passcode": "314159 "}, None) == "2718314159"
     with pytest.raises(MissingSecret, match="--otp"):
         join_password("otp_pin", {"pin": "2718"}, None)
 
 
-def names(table: set[Entry]) -> tuple[set[str], set[str]]:
+def names(table: set[TableRoute]) -> tuple[set[str], set[str]]:
     """Networks through the tunnel, and networks thrown on."""
     through = {entry.network for entry in table if entry.kind == UNICAST}
     return through, {entry.network for entry in table if entry.kind == THROW}
 
 
-def near(*networks: str) -> Neighbourhood:
-    return Neighbourhood(frozenset(map(ipaddress.ip_network, networks)))
+def near(*networks: str) -> MainTable:
+    return MainTable(frozenset(map(ipaddress.ip_network, networks)))
 
 
 def test_networks_are_split() -> None:
-    routes = [Route("10.9.0.0/24"), Route("0.0.0.0/0"), Route("192.0.2.0/24", outside=True), Route("::/0")]
-    wanted = split(routes, "10.9.0.1", use_default_route=True)
+    routes = [Route("10.9.0.0/24"), Route("0.0.0.0/0"), Route("192.0.2.0/24", excluded=True), Route("::/0")]
+    wanted = split_routes(routes, "10.9.0.1", use_default_route=True)
     assert wanted.allowed_ips == ("0.0.0.0/0", "10.9.0.0/24", "10.9.0.1/32", "::/0")
     first, last = wanted.tables(socket.AF_INET, near())
     assert names(first) == ({"10.9.0.0/24", "10.9.0.1/32"}, {"192.0.2.0/24"})
     assert names(last) == ({"0.0.0.0/0"}, {"192.0.2.0/24"})
     first6, last6 = wanted.tables(socket.AF_INET6, near())
     assert (names(first6), names(last6)) == ((set(), set()), ({"::/0"}, set()))
-    assert wanted.words == "IPv4 and IPv6: everything but this machine's LANs; not 192.0.2.0/24"
+    assert wanted.description == "IPv4 and IPv6: everything but this machine's LANs; not 192.0.2.0/24"
 
 
 def test_what_a_configuration_says_of_domains_metrics_and_mtu() -> None:
@@ -103,15 +103,15 @@ def test_what_a_configuration_says_of_domains_metrics_and_mtu() -> None:
         {"routing_domains": "x"},
         {"routing_domains": ["-x"]},
     ):
-        with pytest.raises(BadAnswer):
+        with pytest.raises(InvalidResponse):
             read_configuration(CONFIGURATION | wrong)
     for metric in (-1, 2**31, "5", True):
-        with pytest.raises(BadAnswer):
+        with pytest.raises(InvalidResponse):
             read_configuration(CONFIGURATION | {"routes": [{"network": "10.0.0.0/8", "metric": metric}]})
 
 
 def test_behind_each_whole_internet_route_stands_an_unreachable_one() -> None:
-    wanted = split([Route("0.0.0.0/0", metric=50), Route("::/0")], "10.9.0.1", use_default_route=True)
+    wanted = split_routes([Route("0.0.0.0/0", metric=50), Route("::/0")], "10.9.0.1", use_default_route=True)
     for family, everything in ((socket.AF_INET, "0.0.0.0/0"), (socket.AF_INET6, "::/0")):
         _, last = wanted.tables(family, near())
         by_metric = [entry.kind for entry in sorted(last, key=lambda entry: entry.metric)]
@@ -120,7 +120,7 @@ def test_behind_each_whole_internet_route_stands_an_unreachable_one() -> None:
 
 
 def test_what_the_interface_cannot_carry_is_unreachable_and_not_left_to_leak() -> None:
-    wanted = split([Route("::/0"), Route("2001:db8:50::/64")], "10.9.0.1", use_default_route=True)
+    wanted = split_routes([Route("::/0"), Route("2001:db8:50::/64")], "10.9.0.1", use_default_route=True)
     first, last = wanted.tables(socket.AF_INET6, near(), usable=False)
     assert {entry.kind for entry in first | last} == {UNREACHABLE}
     assert {entry.network for entry in first | last} == {"::/0", "2001:db8:50::/64"}
@@ -128,14 +128,14 @@ def test_what_the_interface_cannot_carry_is_unreachable_and_not_left_to_leak() -
 
 def test_a_metric_is_set_and_a_lower_one_of_the_main_table_keeps_its_network() -> None:
     ten, twenty = ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("20.0.0.0/8")
-    main = Neighbourhood(metrics={ten: 100, twenty: 100, ipaddress.ip_network("30.0.0.0/8"): 0})
+    main = MainTable(metrics={ten: 100, twenty: 100, ipaddress.ip_network("30.0.0.0/8"): 0})
     routes = [Route(str(ten), metric=200), Route(str(twenty), metric=50), Route("30.0.0.0/8"), Route("0.0.0.0/0")]
-    first, _ = split(routes, "10.9.0.1", use_default_route=True).tables(socket.AF_INET, main)
+    first, _ = split_routes(routes, "10.9.0.1", use_default_route=True).tables(socket.AF_INET, main)
     assert names(first)[1] == {"10.0.0.0/8"}
-    assert Entry("20.0.0.0/8", UNICAST, 50) in first
-    assert Entry("30.0.0.0/8", UNICAST, 0) in first
+    assert TableRoute("20.0.0.0/8", UNICAST, 50) in first
+    assert TableRoute("30.0.0.0/8", UNICAST, 0) in first
     twice = [Route("20.0.0.0/8", metric=7), Route("20.0.0.0/8", metric=9)]
-    assert split(twice, "10.9.0.1", use_default_route=True).inside[twenty] == 7
+    assert split_routes(twice, "10.9.0.1", use_default_route=True).included[twenty] == 7
 
 
 @pytest.mark.parametrize("whole", ["0.0.0.0/0", "::/0"])
@@ -147,35 +147,35 @@ def test_the_internet_in_pieces_around_what_is_kept_outside_is_the_internet(whol
         cut = [part for piece in pieces if hole.subnet_of(piece) for part in piece.address_exclude(hole)]  # type: ignore[arg-type]
         pieces = [piece for piece in pieces if not hole.subnet_of(piece)] + cut  # type: ignore[arg-type]
     other = "10.50.0.0/16" if whole == "0.0.0.0/0" else "fd50::/64"
-    sent = [Route(str(piece)) for piece in pieces] + [Route(hole, outside=True) for hole in holes] + [Route(other)]
-    wanted = split(sent, "10.9.0.1", use_default_route=True)
-    assert [str(network) for network in wanted.everything] == [whole]
-    assert {str(network) for network in wanted.inside} == {other, "10.9.0.1/32"}
-    assert {str(network) for network in wanted.outside} == set(holes)
-    assert split(sent, "10.9.0.1", use_default_route=False).everything == {}
+    sent = [Route(str(piece)) for piece in pieces] + [Route(hole, excluded=True) for hole in holes] + [Route(other)]
+    wanted = split_routes(sent, "10.9.0.1", use_default_route=True)
+    assert [str(network) for network in wanted.default_routes] == [whole]
+    assert {str(network) for network in wanted.included} == {other, "10.9.0.1/32"}
+    assert {str(network) for network in wanted.excluded} == set(holes)
+    assert split_routes(sent, "10.9.0.1", use_default_route=False).default_routes == {}
     for missing in range(len(pieces)):  # one piece less, and it is not the internet any more
-        less = split([*sent[:missing], *sent[missing + 1 :]], "10.9.0.1", use_default_route=True)
-        assert less.everything == {}
-        assert len(less.inside) == len(pieces) + 1
+        less = split_routes([*sent[:missing], *sent[missing + 1 :]], "10.9.0.1", use_default_route=True)
+        assert less.default_routes == {}
+        assert len(less.included) == len(pieces) + 1
 
 
 def test_without_default_route_nothing_else_is_lost() -> None:
-    wanted = split([Route("0.0.0.0/0"), Route("10.0.0.0/8")], "10.9.0.1", use_default_route=False)
+    wanted = split_routes([Route("0.0.0.0/0"), Route("10.0.0.0/8")], "10.9.0.1", use_default_route=False)
     assert wanted.allowed_ips == ("10.0.0.0/8", "10.9.0.1/32")
     assert wanted.tables(socket.AF_INET, near())[1] == set()
-    assert wanted.words == "10.0.0.0/8"
+    assert wanted.description == "10.0.0.0/8"
 
 
 def test_the_lan_inside_a_network_of_the_tunnel_stays_its_own() -> None:
-    wanted = split([Route("10.0.0.0/8")], "10.9.0.1", use_default_route=True)
+    wanted = split_routes([Route("10.0.0.0/8")], "10.9.0.1", use_default_route=True)
     first, _ = wanted.tables(socket.AF_INET, near("10.1.2.0/24", "10.0.0.0/8", "192.168.1.0/24", "fd00::/64"))
     assert names(first) == ({"10.0.0.0/8", "10.9.0.1/32"}, {"10.1.2.0/24"})
 
 
 def test_name_servers_in_no_route_are_known() -> None:
-    routes = [Route("10.0.0.0/8"), Route("10.5.0.0/16", outside=True), Route("::/0")]
-    wanted = split(routes, "10.9.0.1", use_default_route=True)
-    carried = {text: wanted.carries(text) for text in ("10.1.1.1", "10.5.1.1", "8.8.8.8", "2001:db8::1", "10.9.0.1")}
+    routes = [Route("10.0.0.0/8"), Route("10.5.0.0/16", excluded=True), Route("::/0")]
+    wanted = split_routes(routes, "10.9.0.1", use_default_route=True)
+    carried = {text: wanted.covers(text) for text in ("10.1.1.1", "10.5.1.1", "8.8.8.8", "2001:db8::1", "10.9.0.1")}
     assert carried == {"10.1.1.1": True, "10.5.1.1": False, "8.8.8.8": False, "2001:db8::1": True, "10.9.0.1": True}
 
 
@@ -186,7 +186,7 @@ networks4 = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32)).map(
 
 @given(st.lists(st.tuples(networks4, st.booleans()), max_size=8), st.lists(networks4, max_size=5))
 def test_the_gateway_is_always_inside(pairs: list[tuple[str, bool]], others: list[str]) -> None:
-    wanted = split([Route(*pair) for pair in pairs], "10.9.0.1", use_default_route=True)
+    wanted = split_routes([Route(*pair) for pair in pairs], "10.9.0.1", use_default_route=True)
     first, last = wanted.tables(socket.AF_INET, near(*others))
     assert "10.9.0.1/32" in names(first)[0]
     assert "10.9.0.1/32" not in names(first)[1]
@@ -195,16 +195,16 @@ def test_the_gateway_is_always_inside(pairs: list[tuple[str, bool]], others: lis
 
 
 def test_text_from_outside_cannot_command_the_terminal() -> None:
-    assert plain("a\x1b]0;x\x07b\r\nc\u202ed") == "a ]0;x b  c d"
-    assert len(plain("x" * 9999)) == 500
+    assert printable("a\x1b]0;x\x07b\r\nc\u202ed") == "a ]0;x b  c d"
+    assert len(printable("x" * 9999)) == 500
 
 
 def test_a_lease_of_another_boot_sweeps_nothing(tmp_path: Path) -> None:
-    lease = tmp_path / "lease.json"
-    write(lease, json.dumps({"interface": "wgp0", "index": 1, "boot": "another"}))
-    sweep(lease)
+    lease = tmp_path / "recovery.json"
+    write_file(lease, json.dumps({"interface": "wgp0", "index": 1, "boot": "another"}))
+    clean_up(lease)
     assert not lease.exists()
-    sweep(lease)
+    clean_up(lease)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -294,9 +294,9 @@ def test_a_tunnel_needs_root(monkeypatch: pytest.MonkeyPatch, wgpeer: Wgpeer) ->
 def test_a_process_that_died_is_shown_as_failed_and_a_living_one_as_it_says(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     s.save(store.status_path("x"), Status(profile="x", state=s.CONNECTED, pid=1, since=1.5, reconnects=2))
-    assert daemon.current(store, "x").state == s.FAILED
+    assert daemon.current_status(store, "x").state == s.FAILED
     with locked(store.lock_path("x")):
-        assert daemon.current(store, "x").since == 1.5
+        assert daemon.current_status(store, "x").since == 1.5
         with pytest.raises(StoreError, match="up already"):
             daemon.run(store, "x", "", "auto")
     assert daemon.stop(store, "x") is False  # process 1 is not ours and is left alone
@@ -309,7 +309,7 @@ def test_what_a_killed_process_said_last_is_never_shown_of_the_next(
     s.save(store.status_path("x"), Status(profile="x", state=s.CONNECTED, pid=1, since=1.5))
     shown: list[Status] = []
     # The log is opened when others may already see that it is up.
-    monkeypatch.setattr(daemon, "_open_log", lambda store, name: shown.append(daemon.current(store, name)))
+    monkeypatch.setattr(daemon, "_open_log", lambda store, name: shown.append(daemon.current_status(store, name)))
     with pytest.raises(AttributeError):  # there is no log
         daemon.run(store, "x", "", "auto")
     assert [(status.state, status.pid) for status in shown] == [(s.STARTING, os.getpid())]
@@ -333,7 +333,7 @@ def test_status_survives_odd_files(tmp_path: Path) -> None:
     path = tmp_path / "s.json"
     odd: list[Any] = ["", "[]", "{", json.dumps({"state": 7, "since": "x", "unknown": 1}), "{}"]
     for text in odd:
-        write(path, text)
+        write_file(path, text)
         seen = s.load(path)
         assert seen is None or seen == Status()
 

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wgpeer.api_client import Facts, Speaker
+from wgpeer.api_client import ApiClient, DeviceInfo
 from wgpeer.clock import Stopped
 from wgpeer.factors import FactorToken
 from wgpeer.profile import Profile
-from wgpeer.session import Final, Session, TunnelError
+from wgpeer.session import Session, SessionEnded, TunnelError
 from wgpeer.status import Status
-from wgpeer.transport import Answer, NoAnswer
+from wgpeer.transport import HttpResponse, NoResponse
 from wgpeer_fakes import (
     CONFIGURATION,
     FakeClock,
     FakeNetwork,
     FakeTunnel,
     Handler,
-    Opened,
+    OpenedRequest,
     allow,
     hmac64,
     identity,
@@ -32,7 +32,7 @@ from wgpeer_fakes import (
     pong,
     profile_text,
     refuse,
-    seal_answer,
+    seal_response,
     silence,
     status,
 )
@@ -49,11 +49,11 @@ class Lab:
     clock: FakeClock = field(default_factory=FakeClock)
     tunnel: FakeTunnel = field(default_factory=FakeTunnel)
     statuses: list[Status] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    logged: list[str] = field(default_factory=list)
     saved: list[Profile] = field(default_factory=list)
     password: str = "1234"
     seed: int = 1
-    remembered: list[tuple[int, list[str]]] = field(default_factory=list)
+    prefetched: list[tuple[int, list[str]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.network = FakeNetwork(self.clock, {name: status(503) for name in (A, B, C, "gateway")})
@@ -63,8 +63,8 @@ class Lab:
         names = {"a": A, "b": B, "c": C, "gateway": "gateway"}
         self.network.hosts.update({names[name]: handler for name, handler in hosts.items()})
         session = Session(
-            speaker=Speaker(
-                self.profile, identity(), Facts("laptop", ("02:00:00:00:00:01",)), self.clock, self.network
+            api=ApiClient(
+                self.profile, identity(), DeviceInfo("laptop", ("02:00:00:00:00:01",)), self.clock, self.network
             ),
             clock=self.clock,
             tunnel=self.tunnel,
@@ -72,12 +72,12 @@ class Lab:
             password=self.password,
             report=self.statuses.append,
             save=self.saved.append,
-            say=self.said.append,
-            remember=lambda hosts: self.remembered.append((len(self.tunnel.ups), sorted(hosts))),
+            log=self.logged.append,
+            prefetch=lambda hosts: self.prefetched.append((len(self.tunnel.ups), sorted(hosts))),
             random=random.Random(self.seed),
         )
         self.session = session
-        with pytest.raises((Stopped, Final, TunnelError)) as caught:
+        with pytest.raises((Stopped, SessionEnded, TunnelError)) as caught:
             session.run()
         self.error = caught.value
         assert self.tunnel.downs == 1
@@ -100,24 +100,24 @@ def in_turn(*handlers: Handler) -> Handler:
     """One handler a request; the last one stays."""
     left = list(handlers)
 
-    def handle(request: Opened) -> Answer:
+    def handle(request: OpenedRequest) -> HttpResponse:
         return (left.pop(0) if len(left) > 1 else left[0])(request)
 
     return handle
 
 
 def gateway(ping: Handler = pong, sync: Handler | None = None) -> Handler:
-    quiet: Handler = sync or (lambda _request: Answer(200, b"{}"))
+    quiet: Handler = sync or (lambda _request: HttpResponse(200, b"{}"))
     return lambda request: quiet(request) if request.kind == "sync" else ping(request)
 
 
 def test_names_of_all_api_hosts_are_looked_up_before_the_tunnels_name_servers_are_there(lab: Lab) -> None:
-    def twice(request: Opened) -> Answer:
+    def twice(request: OpenedRequest) -> HttpResponse:
         return pong(request, status=lab.clock.now < 1100)
 
     lab.run(a=allow, b=allow, c=allow, gateway=gateway(twice))
     assert len(lab.tunnel.ups) > 1
-    assert lab.remembered == [(0, ["a.example", "b.example", "c.example"])]
+    assert lab.prefetched == [(0, ["a.example", "b.example", "c.example"])]
 
 
 # --- connecting -------------------------------------------------------------------------------------------------------
@@ -170,24 +170,24 @@ def test_a_failing_host_passes_key_and_password_to_the_next(lab: Lab, failure: H
     assert len({request.body["public_key"] for request in asked}) == len(asked)  # a fresh box each time
 
 
-def tampered(request: Opened) -> Answer:
+def tampered(request: OpenedRequest) -> HttpResponse:
     answer = json.loads(allow(request).body)
-    return Answer(200, json.dumps(answer | {"signature": hmac64("something else")}).encode())
+    return HttpResponse(200, json.dumps(answer | {"signature": hmac64("something else")}).encode())
 
 
-def sealed_by_a_stranger(request: Opened) -> Answer:
+def sealed_by_a_stranger(request: OpenedRequest) -> HttpResponse:
     from nacl.public import PrivateKey
 
     body = {"allow": True, "reason": None, "configuration": CONFIGURATION}
-    return Answer(200, seal_answer(request, body, box=PrivateKey.generate()))
+    return HttpResponse(200, seal_response(request, body, box=PrivateKey.generate()))
 
 
-def plain_refusal(_request: Opened) -> Answer:
-    return Answer(200, b'{"allow": false, "reason": "go away"}')
+def plain_refusal(_request: OpenedRequest) -> HttpResponse:
+    return HttpResponse(200, b'{"allow": false, "reason": "go away"}')
 
 
-def unsigned_sign_in(_request: Opened) -> Answer:
-    return Answer(200, b'{"sso_url": "https://evil.example/", "sso_token": "x"}')
+def unsigned_sign_in(_request: OpenedRequest) -> HttpResponse:
+    return HttpResponse(200, b'{"sso_url": "https://evil.example/", "sso_token": "x"}')
 
 
 @pytest.mark.parametrize("forged", [tampered, sealed_by_a_stranger, plain_refusal, unsigned_sign_in])
@@ -246,7 +246,7 @@ def test_silent_hosts_are_asked_last_in_the_next_round(lab: Lab) -> None:
 
 
 def test_allow_false_is_final(lab: Lab) -> None:
-    assert lab.run(a=refuse, b=refuse, c=refuse) is Final
+    assert lab.run(a=refuse, b=refuse, c=refuse) is SessionEnded
     assert str(lab.error) == "Second factor refused"
     assert len(lab.network.of("wg")) == 1
     assert lab.tunnel.ups == []
@@ -254,21 +254,21 @@ def test_allow_false_is_final(lab: Lab) -> None:
 
 def test_allow_false_while_reconnecting_is_final_and_takes_the_tunnel_down(lab: Lab) -> None:
     api = in_turn(allow, refuse)
-    assert lab.run(a=api, b=api, gateway=gateway(status(404))) is Final
+    assert lab.run(a=api, b=api, gateway=gateway(status(404))) is SessionEnded
     assert len(lab.tunnel.ups) == 1
 
 
 def test_an_unknown_device_shows_its_registration_key(lab: Lab) -> None:
-    def unknown(request: Opened) -> Answer:
+    def unknown(request: OpenedRequest) -> HttpResponse:
         return refuse(request, None, reg_key="Q7KD")
 
-    assert lab.run(a=unknown, b=unknown) is Final
-    assert isinstance(lab.error, Final)
+    assert lab.run(a=unknown, b=unknown) is SessionEnded
+    assert isinstance(lab.error, SessionEnded)
     assert lab.error.reg_key == "Q7KD"
 
 
 def test_control_characters_of_a_reason_never_reach_the_terminal(lab: Lab) -> None:
-    def nasty(request: Opened) -> Answer:
+    def nasty(request: OpenedRequest) -> HttpResponse:
         return refuse(request, "no\x1b[2J\nway")
 
     lab.run(a=nasty, b=nasty)
@@ -278,16 +278,16 @@ def test_control_characters_of_a_reason_never_reach_the_terminal(lab: Lab) -> No
 # --- single sign-on ---------------------------------------------------------------------------------------------------
 
 
-def sign_in(_request: Opened) -> Answer:
+def sign_in(_request: OpenedRequest) -> HttpResponse:
     url, token = "https://vpn.example/sso/1", "token-1"
     body = {"sso_url": url, "sso_token": token, "signature": hmac64(f"{token}&{url}")}
-    return Answer(200, json.dumps(body).encode())
+    return HttpResponse(200, json.dumps(body).encode())
 
 
 def test_sign_in_waits_with_the_same_key_until_it_is_done(lab: Lab) -> None:
     waits = in_turn(status(428), status(503), status(428), allow)
 
-    def api(request: Opened) -> Answer:
+    def api(request: OpenedRequest) -> HttpResponse:
         return waits(request) if request.kind == "wg_wait" else sign_in(request)
 
     lab.clock.stop_at = 1030
@@ -302,10 +302,10 @@ def test_sign_in_waits_with_the_same_key_until_it_is_done(lab: Lab) -> None:
 
 
 def test_sign_in_gives_up_after_ninety_seconds(lab: Lab) -> None:
-    def api(request: Opened) -> Answer:
+    def api(request: OpenedRequest) -> HttpResponse:
         return status(428)(request) if request.kind == "wg_wait" else sign_in(request)
 
-    assert lab.run(a=api, b=api) is Final
+    assert lab.run(a=api, b=api) is SessionEnded
     assert 85 < lab.clock.now - 1000 < 95
 
 
@@ -332,8 +332,8 @@ def test_a_ping_that_says_gone_reconnects_at_once_with_a_new_key(lab: Lab) -> No
     assert len(set(lab.keys())) == 2
 
 
-def broken_off(_request: Opened) -> Answer:
-    raise NoAnswer("connection reset", silent=False)
+def broken_off(_request: OpenedRequest) -> HttpResponse:
+    raise NoResponse("connection reset", silent=False)
 
 
 @pytest.mark.parametrize("fault", [status(500), status(503), status(301), broken_off, tampered])
@@ -359,13 +359,13 @@ def test_from_a_hosts_death_to_the_new_tunnel_thirteen_seconds_at_worst(tmp_path
     lab = Lab(tmp_path, make_profile(lines=f"setenv UV_ID {'0' * 32}\nsetenv UV_NAME x\n"), seed=seed)
     died, built = 1010.001, list[float]()
 
-    def mortal(request: Opened) -> Answer:
+    def mortal(request: OpenedRequest) -> HttpResponse:
         return silence(request) if lab.clock.now > died else allow(request, hostname="a.example")
 
-    def second(request: Opened) -> Answer:
+    def second(request: OpenedRequest) -> HttpResponse:
         return allow(request, hostname="b.example") if lab.clock.now > died else status(503)(request)
 
-    def gate(request: Opened) -> Answer:
+    def gate(request: OpenedRequest) -> HttpResponse:
         return silence(request) if len(built) == 1 and lab.clock.now > died else pong(request)
 
     def up(configuration: Any, _key: Any, **_kwargs: Any) -> str:
@@ -386,7 +386,7 @@ def test_a_suspend_longer_than_the_timeout_reconnects_at_once(lab: Lab) -> None:
     lab.clock.stop_at = 1440
     seen: list[float] = []
 
-    def again(request: Opened) -> Answer:
+    def again(request: OpenedRequest) -> HttpResponse:
         seen.append(lab.clock.now)
         return allow(request)
 
@@ -430,7 +430,7 @@ def test_connections_that_never_live_back_off(lab: Lab) -> None:
 
 def test_a_profile_that_must_not_reconnect_does_not(tmp_path: Path) -> None:
     lab = Lab(tmp_path, make_profile(disable_reconnect=True))
-    assert lab.run(a=allow, b=allow, gateway=gateway(in_turn(pong, status(404)))) is Final
+    assert lab.run(a=allow, b=allow, gateway=gateway(in_turn(pong, status(404)))) is SessionEnded
     assert len(lab.keys()) == 1
 
 
@@ -479,9 +479,9 @@ def test_without_tokens_nothing_is_stored(lab: Lab) -> None:
 # --- sync -------------------------------------------------------------------------------------------------------------
 
 
-def synced(text: str, secret: str | None = None) -> Callable[[Opened], Answer]:
+def synced(text: str, secret: str | None = None) -> Callable[[OpenedRequest], HttpResponse]:
     signature = hmac64(text, secret) if secret else hmac64(text)
-    return lambda _request: Answer(200, json.dumps({"conf": text, "signature": signature}).encode())
+    return lambda _request: HttpResponse(200, json.dumps({"conf": text, "signature": signature}).encode())
 
 
 def newer(**changes: Any) -> str:
@@ -495,7 +495,7 @@ def newer(**changes: Any) -> str:
 
 
 def test_a_sync_brings_new_hosts_and_keeps_what_is_ours(lab: Lab) -> None:
-    sync = in_turn(synced(newer()), lambda _request: Answer(200, b"{}"))
+    sync = in_turn(synced(newer()), lambda _request: HttpResponse(200, b"{}"))
     lab.run(a=allow, b=allow, gateway=gateway(sync=sync))
     (saved,) = lab.saved
     assert [host.url for host in saved.sync_hosts] == ["https://new.example"]
@@ -516,8 +516,8 @@ BAD_SYNCS = {
     "other organization": synced(newer(organization_id="0123")),
     "other box key": synced(newer(server_box_public_key="A" * 43 + "=")),
     "not a profile": synced("hello"),
-    "not json": lambda _request: Answer(200, b"hello"),
-    "nothing new": lambda _request: Answer(200, b"{}"),
+    "not json": lambda _request: HttpResponse(200, b"hello"),
+    "nothing new": lambda _request: HttpResponse(200, b"{}"),
     "quiet": status(480),
     "fault": status(503),
 }

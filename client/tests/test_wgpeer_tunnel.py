@@ -22,8 +22,18 @@ from typing import Any
 import pytest
 from pyroute2 import netns
 from wgpeer.store import is_locked
-from wgpeer.transport import Answer
-from wgpeer_fakes import CONFIGURATION, Opened, allow, answering, open_request, pong, profile_text, refuse, status
+from wgpeer.transport import HttpResponse
+from wgpeer_fakes import (
+    CONFIGURATION,
+    OpenedRequest,
+    allow,
+    make_http_server,
+    open_request,
+    pong,
+    profile_text,
+    refuse,
+    status,
+)
 
 pytestmark = pytest.mark.host
 
@@ -69,19 +79,19 @@ class Host:
     interface: str
     public_key: str = ""
     changes: dict[str, Any] = field(default_factory=dict)
-    on_ping: Callable[[Opened], Answer] = pong
-    on_connect: Callable[[Opened], Answer] | None = None
-    seen: list[tuple[str, Opened]] = field(default_factory=list)
+    on_ping: Callable[[OpenedRequest], HttpResponse] = pong
+    on_connect: Callable[[OpenedRequest], HttpResponse] | None = None
+    seen: list[tuple[str, OpenedRequest]] = field(default_factory=list)
 
     @property
     def address(self) -> str:
         return f"198.18.{self.number}.1"
 
-    def answer(self, method: str, path: str, headers: dict[str, str], raw: bytes) -> Answer:
+    def answer(self, method: str, path: str, headers: dict[str, str], raw: bytes) -> HttpResponse:
         opened = open_request(self.address, method, path.split("?")[0], headers, raw)
         self.seen.append((opened.kind, opened))
         if opened.kind == "sync":
-            return Answer(200, b"{}")
+            return HttpResponse(200, b"{}")
         if opened.kind == "ping":
             return self.on_ping(opened)
         if self.on_connect:
@@ -94,7 +104,7 @@ class Host:
     def wg(self, *arguments: str, text: str = "") -> str:
         return sh("ip", "netns", "exec", self.name, "wg", *arguments, text=text)
 
-    def of(self, kind: str) -> list[Opened]:
+    def of(self, kind: str) -> list[OpenedRequest]:
         return [opened for seen, opened in self.seen if seen == kind]
 
 
@@ -165,7 +175,7 @@ def make_host(net_name: str, number: int, tls: tuple[Path, Path], client: str, s
     sh("ip", "-n", host.name, "addr", "add", "fd09::1/64", "dev", host.interface, "nodad")
     sh("ip", "-n", host.name, "link", "set", host.interface, "up")
     for address, port, certificate in ((host.address, API_PORT, tls), ("10.9.0.1", WEB_PORT, None)):
-        make: Callable[[], ThreadingHTTPServer] = lambda a=address, p=port, c=certificate: answering(  # type: ignore[misc]  # noqa: E731
+        make: Callable[[], ThreadingHTTPServer] = lambda a=address, p=port, c=certificate: make_http_server(  # type: ignore[misc]  # noqa: E731
             host.answer, (a, p), c
         )
         server = in_namespace(host.name, make)
@@ -246,7 +256,7 @@ def test_everything_through_the_tunnel_but_the_server_itself(net: Net) -> None:
     inside = [{"network": "10.9.0.0/24"}, {"network": "0.0.0.0/0"}, {"network": "198.18.0.0/15"}]
     host.changes = {"routes": [*inside, {"network": "203.0.113.77/32", "net_gateway": True}]}
     # The first ping is refused: it reconnects from inside the tunnel, so the API must be reachable around it.
-    answers: list[Callable[[Opened], Answer]] = [pong, status(404)]
+    answers: list[Callable[[OpenedRequest], HttpResponse]] = [pong, status(404)]
     host.on_ping = lambda opened: answers.pop()(opened) if len(answers) > 1 else pong(opened)
     net.wgpeer("up", "office")
     interface, keys = net.saved()["interface"], [request.plaintext["wg_public_key"] for request in host.of("wg")]

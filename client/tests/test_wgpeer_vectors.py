@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.public import PrivateKey
 from wgpeer import envelope
-from wgpeer.envelope import BadAnswer, Fresh, open_answer
+from wgpeer.envelope import Ephemeral, InvalidResponse, open_response
 from wgpeer.responses import Allowed, Refused, read_connect, read_ping, read_sign_in
 from wgpeer_fakes import BOX, VECTORS, hmac64, identity, open_request
 
@@ -50,7 +50,7 @@ def test_digest_and_rsa_signature(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_inputs_make_the_same_request(name: str) -> None:
     case = VECTORS[name]
-    fresh = Fresh(box_key(case), base64.b64decode(case["body"]["nonce"]), case["headers"]["Auth-Nonce"])
+    fresh = Ephemeral(box_key(case), base64.b64decode(case["body"]["nonce"]), case["headers"]["Auth-Nonce"])
     plaintext = json.loads(case["plaintext"])
     device = bool(case["body"]["device_signature"])
     who = identity(device_key=device_key() if device else None)
@@ -85,13 +85,13 @@ def test_device_key_and_signature() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_answers_open(name: str) -> None:
     case = VECTORS[name]
-    opened = open_answer(identity(), box_key(case), case["example_response"])
+    opened = open_response(identity(), box_key(case), case["example_response"])
     assert opened == json.loads(case["example_response_plaintext"])
 
 
 def test_answers_mean_what_they_say() -> None:
     def opened(name: str) -> dict[str, Any]:
-        return open_answer(identity(), box_key(VECTORS[name]), VECTORS[name]["example_response"])
+        return open_response(identity(), box_key(VECTORS[name]), VECTORS[name]["example_response"])
 
     allowed = read_connect(opened("connect"))
     assert isinstance(allowed, Allowed)
@@ -110,16 +110,16 @@ def test_an_answer_with_a_flipped_field_is_refused(name: str, field: str) -> Non
     raw = bytearray(base64.b64decode(answer[field]))
     raw[0] ^= 1
     flipped = answer | {field: base64.b64encode(bytes(raw)).decode()}
-    with pytest.raises(BadAnswer):
-        open_answer(identity(), box_key(VECTORS[name]), flipped)
+    with pytest.raises(InvalidResponse):
+        open_response(identity(), box_key(VECTORS[name]), flipped)
 
 
 @pytest.mark.parametrize("field", ["data", "nonce", "signature"])
 def test_an_answer_with_a_field_dropped_or_odd_is_refused(field: str) -> None:
     case = VECTORS["connect"]
     for odd in (None, 7, "", "\ud800", "é", [], case["example_response"][field] + "A"):
-        with pytest.raises(BadAnswer):
-            open_answer(identity(), box_key(case), case["example_response"] | {field: odd})
+        with pytest.raises(InvalidResponse):
+            open_response(identity(), box_key(case), case["example_response"] | {field: odd})
 
 
 def test_the_box_is_checked_even_when_the_hmac_holds() -> None:
@@ -129,28 +129,28 @@ def test_the_box_is_checked_even_when_the_hmac_holds() -> None:
     raw[-1] ^= 1
     data, nonce = base64.b64encode(bytes(raw)).decode(), case["example_response"]["nonce"]
     forged = {"data": data, "nonce": nonce, "signature": hmac64(f"{data}&{nonce}")}
-    with pytest.raises(BadAnswer, match="box"):
-        open_answer(identity(), box_key(case), forged)
+    with pytest.raises(InvalidResponse, match="box"):
+        open_response(identity(), box_key(case), forged)
 
 
 def test_an_answer_to_another_request_is_refused() -> None:
-    with pytest.raises(BadAnswer, match="box"):
-        open_answer(identity(), box_key(VECTORS["ping"]), VECTORS["connect"]["example_response"])
+    with pytest.raises(InvalidResponse, match="box"):
+        open_response(identity(), box_key(VECTORS["ping"]), VECTORS["connect"]["example_response"])
 
 
 def test_an_answer_of_another_server_is_refused() -> None:
     other = identity(server_box_key=PrivateKey.generate().public_key)
-    with pytest.raises(BadAnswer, match="box"):
-        open_answer(other, box_key(VECTORS["connect"]), VECTORS["connect"]["example_response"])
+    with pytest.raises(InvalidResponse, match="box"):
+        open_response(other, box_key(VECTORS["connect"]), VECTORS["connect"]["example_response"])
 
 
 def test_sign_in_address_must_be_signed() -> None:
     answer = VECTORS["sign_in_needed"]["example_response"]
     assert read_sign_in(identity(), answer).url == answer["sso_url"]
     for field in ("sso_url", "sso_token", "signature"):
-        with pytest.raises(BadAnswer):
+        with pytest.raises(InvalidResponse):
             read_sign_in(identity(), answer | {field: answer[field] + "x"})
-        with pytest.raises(BadAnswer):
+        with pytest.raises(InvalidResponse):
             read_sign_in(identity(), {key: value for key, value in answer.items() if key != field})
 
 
@@ -160,12 +160,12 @@ def test_sync_request_and_answer() -> None:
     assert sealed.headers == case["headers"]
     assert envelope.signed_string(sealed.headers, "GET", case["path"]) == case["signed_string"]
     answer = case["example_response"]
-    assert envelope.same_mac(VECTORS["sync_secret"], answer["conf"], answer["signature"])
-    assert not envelope.same_mac(VECTORS["sync_secret"], answer["conf"] + " ", answer["signature"])
+    assert envelope.verify_mac(VECTORS["sync_secret"], answer["conf"], answer["signature"])
+    assert not envelope.verify_mac(VECTORS["sync_secret"], answer["conf"] + " ", answer["signature"])
 
 
 def test_every_request_is_fresh() -> None:
-    made = [Fresh.make() for _ in range(50)]
+    made = [Ephemeral.make() for _ in range(50)]
     assert len({bytes(fresh.box_key) for fresh in made}) == 50
     assert len({fresh.box_nonce for fresh in made}) == 50
     assert len({fresh.auth_nonce for fresh in made}) == 50
@@ -173,8 +173,10 @@ def test_every_request_is_fresh() -> None:
 
 
 def test_nothing_secret_is_shown() -> None:
-    sealed = envelope.seal(identity(), Fresh.make(), "POST", "/key/wg/a/b/c", {"password": "271828"}, 1, device=False)
-    for shown in (repr(identity()), repr(sealed), repr(Fresh.make())):
+    sealed = envelope.seal(
+        identity(), Ephemeral.make(), "POST", "/key/wg/a/b/c", {"password": "271828"}, 1, device=False
+    )
+    for shown in (repr(identity()), repr(sealed), repr(Ephemeral.make())):
         assert VECTORS["sync_secret"] not in shown
         assert VECTORS["sync_token"] not in shown
         assert "PrivateKey" not in shown
@@ -192,11 +194,11 @@ KEYS = [*json.loads(VECTORS["connect"]["example_response_plaintext"])["configura
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), json_values, max_size=3))
 def test_a_malformed_configuration_is_refused_in_one_way(changes: dict[str, Any]) -> None:
-    """Whatever comes out of the box, it is either a checked configuration or a BadAnswer."""
+    """Whatever comes out of the box, it is either a checked configuration or a InvalidResponse."""
     good = json.loads(VECTORS["connect"]["example_response_plaintext"])
     try:
         reply = read_connect(good | {"configuration": good["configuration"] | changes})
-    except BadAnswer:
+    except InvalidResponse:
         return
     assert isinstance(reply, Allowed)
     assert len(base64.b64decode(reply.configuration.public_key)) == 32
@@ -209,7 +211,7 @@ def test_a_malformed_configuration_is_refused_in_one_way(changes: dict[str, Any]
 def test_any_bytes_are_an_object_or_a_bad_answer(raw: bytes) -> None:
     try:
         assert isinstance(envelope.json_object(raw), dict)
-    except BadAnswer:
+    except InvalidResponse:
         return
 
 

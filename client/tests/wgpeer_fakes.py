@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from nacl.public import Box, PrivateKey, PublicKey
 from wgpeer.clock import Stopped
 from wgpeer.constants import CONNECT_TIMEOUT
-from wgpeer.envelope import Identity, Sealed
+from wgpeer.envelope import Identity, SealedRequest
 from wgpeer.profile import Profile, parse
 from wgpeer.responses import Configuration
-from wgpeer.transport import Answer, NoAnswer
+from wgpeer.transport import HttpResponse, NoResponse
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "tests/vectors/connect.json").read_text())
 IDS = tuple(VECTORS[name] for name in ("organization_id", "user_id", "server_id"))
@@ -111,7 +111,7 @@ def hmac64(message: str, secret: str = SECRET) -> str:
 
 
 @dataclass
-class Opened:
+class OpenedRequest:
     """A request as a server sees it after all checks."""
 
     base: str
@@ -126,14 +126,14 @@ class Opened:
         return {"PUT": "ping", "GET": "sync"}.get(self.method, self.path.split("/")[2])
 
 
-def open_request(base: str, method: str, path: str, headers: dict[str, str], raw: bytes) -> Opened:
+def open_request(base: str, method: str, path: str, headers: dict[str, str], raw: bytes) -> OpenedRequest:
     """All three proofs, or an AssertionError."""
     auth = [headers[f"Auth-{name}"] for name in ("Token", "Timestamp", "Nonce")]
     assert auth[0] == VECTORS["sync_token"]
     assert len(auth[2]) == 32
     if method == "GET":
         assert headers["Auth-Signature"] == hmac64("&".join([*auth, method, path]))
-        return Opened(base, method, path, {}, BOX.public_key, {})
+        return OpenedRequest(base, method, path, {}, BOX.public_key, {})
     body = json.loads(raw)
     signed = [*auth, method, path, body["data"], body["nonce"], body["public_key"], body["signature"]]
     if body.get("device_signature"):
@@ -144,37 +144,39 @@ def open_request(base: str, method: str, path: str, headers: dict[str, str], raw
     RSA_KEY.public_key().verify(base64.b64decode(body["signature"]), digest, scheme, Prehashed(hashes.SHA512()))
     client_key = PublicKey(base64.b64decode(body["public_key"]))
     opened = Box(BOX, client_key).decrypt(base64.b64decode(body["data"]), base64.b64decode(body["nonce"]))
-    return Opened(base, method, path, json.loads(opened), client_key, body)
+    return OpenedRequest(base, method, path, json.loads(opened), client_key, body)
 
 
-def seal_answer(request: Opened, answer: dict[str, Any], *, box: PrivateKey = BOX, secret: str = SECRET) -> bytes:
+def seal_response(
+    request: OpenedRequest, answer: dict[str, Any], *, box: PrivateKey = BOX, secret: str = SECRET
+) -> bytes:
     message = Box(box, request.client_key).encrypt(json.dumps(answer).encode())
     data, nonce = (base64.b64encode(part).decode() for part in (message.ciphertext, message.nonce))
     return json.dumps({"data": data, "nonce": nonce, "signature": hmac64(f"{data}&{nonce}", secret)}).encode()
 
 
-def allow(request: Opened, **changes: Any) -> Answer:
+def allow(request: OpenedRequest, **changes: Any) -> HttpResponse:
     configuration = CONFIGURATION | changes
-    return Answer(200, seal_answer(request, {"allow": True, "reason": None, "configuration": configuration}))
+    return HttpResponse(200, seal_response(request, {"allow": True, "reason": None, "configuration": configuration}))
 
 
-def refuse(request: Opened, reason: str | None = "Second factor refused", **more: Any) -> Answer:
-    return Answer(200, seal_answer(request, {"allow": False, "reason": reason, "configuration": None} | more))
+def refuse(request: OpenedRequest, reason: str | None = "Second factor refused", **more: Any) -> HttpResponse:
+    return HttpResponse(200, seal_response(request, {"allow": False, "reason": reason, "configuration": None} | more))
 
 
-def pong(request: Opened, *, status: bool = True) -> Answer:
-    return Answer(200, seal_answer(request, {"status": status, "timestamp": 1}))
+def pong(request: OpenedRequest, *, status: bool = True) -> HttpResponse:
+    return HttpResponse(200, seal_response(request, {"status": status, "timestamp": 1}))
 
 
-def silence(_request: Opened) -> Answer:
-    raise NoAnswer("no sign of life", silent=True)
+def silence(_request: OpenedRequest) -> HttpResponse:
+    raise NoResponse("no sign of life", silent=True)
 
 
-def status(code: int, retry_after: float = 0.0) -> Callable[[Opened], Answer]:
-    return lambda _request: Answer(code, b"{}", retry_after)
+def status(code: int, retry_after: float = 0.0) -> Callable[[OpenedRequest], HttpResponse]:
+    return lambda _request: HttpResponse(code, b"{}", retry_after)
 
 
-Handler = Callable[[Opened], Answer]
+Handler = Callable[[OpenedRequest], HttpResponse]
 
 
 @dataclass
@@ -209,20 +211,22 @@ class FakeNetwork:
 
     clock: FakeClock
     hosts: dict[str, Handler]
-    seen: list[tuple[float, Opened]] = field(default_factory=list)
+    seen: list[tuple[float, OpenedRequest]] = field(default_factory=list)
 
-    def send(self, base: str, request: Sealed, seconds: float, *, query: str = "", interface: str = "") -> Answer:
+    def send(
+        self, base: str, request: SealedRequest, seconds: float, *, query: str = "", interface: str = ""
+    ) -> HttpResponse:
         opened = open_request(base, request.method, request.path, request.headers, request.body)
         assert query == ("ver=2" if request.method == "GET" else "")
         self.seen.append((self.clock.now, opened))
         try:
             return self.hosts["gateway" if interface else base](opened)
-        except NoAnswer as error:
+        except NoResponse as error:
             if error.silent:
                 self.clock.now += seconds if interface else min(seconds, CONNECT_TIMEOUT)
             raise
 
-    def of(self, kind: str) -> list[Opened]:
+    def of(self, kind: str) -> list[OpenedRequest]:
         return [opened for _, opened in self.seen if opened.kind == kind]
 
     def times(self, kind: str) -> list[float]:
@@ -247,10 +251,12 @@ class FakeTunnel:
         self.downs += 1
 
 
-Answering = Callable[[str, str, dict[str, str], bytes], Answer]
+HttpHandler = Callable[[str, str, dict[str, str], bytes], HttpResponse]
 
 
-def answering(handler: Answering, address: tuple[str, int], tls: tuple[Path, Path] | None) -> ThreadingHTTPServer:
+def make_http_server(
+    handler: HttpHandler, address: tuple[str, int], tls: tuple[Path, Path] | None
+) -> ThreadingHTTPServer:
     """A real server, listening and not yet serving. ``tls`` is certificate and key."""
 
     class Handling(BaseHTTPRequestHandler):
@@ -281,9 +287,9 @@ def answering(handler: Answering, address: tuple[str, int], tls: tuple[Path, Pat
 
 
 @contextmanager
-def http_server(handler: Answering, *, tls: tuple[Path, Path] | None = None) -> Iterator[int]:
+def http_server(handler: HttpHandler, *, tls: tuple[Path, Path] | None = None) -> Iterator[int]:
     """A real server on loopback; gives its port."""
-    server = answering(handler, ("127.0.0.1", 0), tls)
+    server = make_http_server(handler, ("127.0.0.1", 0), tls)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

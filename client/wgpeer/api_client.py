@@ -10,27 +10,27 @@ from typing import Any, TypeVar
 
 from wgpeer import __version__
 from wgpeer.clock import Clock
-from wgpeer.constants import ANSWER_TIMEOUT, PUSH_ANSWER_TIMEOUT, SIGN_IN_ANSWER_TIMEOUT, SYNC_TIMEOUT
+from wgpeer.constants import PUSH_RESPONSE_TIMEOUT, RESPONSE_TIMEOUT, SIGN_IN_RESPONSE_TIMEOUT, SYNC_TIMEOUT
 from wgpeer.envelope import (
-    BadAnswer,
-    Fresh,
+    Ephemeral,
     Identity,
-    Sealed,
+    InvalidResponse,
+    SealedRequest,
     device_public,
     json_object,
-    open_answer,
-    random_letters,
-    same_mac,
+    open_response,
+    random_alphanumeric,
     seal,
     sign_sync,
+    verify_mac,
 )
 from wgpeer.profile import ApiHost, Profile
-from wgpeer.responses import Allowed, Configuration, Refused, SignIn, read_connect, read_ping, read_sign_in
-from wgpeer.transport import NoAnswer, Transport
+from wgpeer.responses import Allowed, Configuration, Refused, SignInRequired, read_connect, read_ping, read_sign_in
+from wgpeer.transport import NoResponse, Transport
 
 T = TypeVar("T")
 
-STATUS_WORDS = {
+STATUS_MESSAGES = {
     400: "says the request is malformed",
     401: "does not accept this profile's keys; ask for a new import link if that goes on",
     404: "does not know this address",
@@ -42,14 +42,14 @@ STATUS_WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DeviceInfo:
     """What a request says about this machine."""
 
     hostname: str = ""
     mac_addrs: tuple[str, ...] = ()
 
     @classmethod
-    def gather(cls) -> Facts:
+    def gather(cls) -> DeviceInfo:
         addresses = []
         for _, name in socket.if_nameindex():
             path = Path("/sys/class/net") / name / "address"
@@ -69,7 +69,7 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class NotYet:
+class SignInPending:
     """The user has not signed in yet."""
 
 
@@ -77,66 +77,74 @@ class NotYet:
 class Failed:
     """No usable answer. ``status`` is 0 without an HTTP answer; ``silent``: nothing came at all within the time."""
 
-    words: str
+    reason: str
     status: int = 0
     retry_after: float = 0.0
     silent: bool = False
 
 
-Reply = Allowed | Refused | SignIn | NotYet | Failed
+ConnectResult = Allowed | Refused | SignInRequired | SignInPending | Failed
 
 
-class Speaker:
+class ApiClient:
     """Speaks for one profile."""
 
-    def __init__(self, profile: Profile, identity: Identity, facts: Facts, clock: Clock, transport: Transport) -> None:
+    def __init__(
+        self, profile: Profile, identity: Identity, device_info: DeviceInfo, clock: Clock, transport: Transport
+    ) -> None:
         self.profile = profile
         self._identity = identity
-        self._facts = facts
+        self._device_info = device_info
         self._clock = clock
         self._transport = transport
 
-    def connect(self, host: ApiHost, credentials: Credentials) -> Reply:
-        seconds = PUSH_ANSWER_TIMEOUT if self.profile.flag("push_auth") else ANSWER_TIMEOUT
-        return self._ask(host, "wg", credentials, "", seconds)
+    def connect(self, host: ApiHost, credentials: Credentials) -> ConnectResult:
+        seconds = PUSH_RESPONSE_TIMEOUT if self.profile.flag("push_auth") else RESPONSE_TIMEOUT
+        return self._post(host, "wg", credentials, "", seconds)
 
-    def wait_for_sign_in(self, host: ApiHost, credentials: Credentials, sso_token: str) -> Reply:
-        return self._ask(host, "wg_wait", credentials, sso_token, SIGN_IN_ANSWER_TIMEOUT)
+    def wait_for_sign_in(self, host: ApiHost, credentials: Credentials, sso_token: str) -> ConnectResult:
+        return self._post(host, "wg_wait", credentials, sso_token, SIGN_IN_RESPONSE_TIMEOUT)
 
-    def ping(self, where: Configuration, wg_public_key: str, interface: str, seconds: float) -> bool | Failed:
+    def ping(self, configuration: Configuration, wg_public_key: str, interface: str, seconds: float) -> bool | Failed:
         """Whether the server still knows this connection."""
         plaintext = self._plaintext(Credentials(wg_public_key), "")
         sealed = self._seal("PUT", "wg", plaintext, device=False)
-        return self._exchange(
-            gateway_url(where), sealed, seconds, lambda raw: read_ping(self._open(sealed, raw)), interface=interface
+        return self._send(
+            gateway_url(configuration),
+            sealed,
+            seconds,
+            lambda raw: read_ping(self._open(sealed, raw)),
+            interface=interface,
         )
 
     def sync(self, base: str, interface: str) -> str | Failed:
         """The new profile text, its signature verified; empty when nothing has changed."""
         hash_ = self.profile.text("sync_hash") or "0"
         path = f"/key/sync/{'/'.join(self.profile.ids)}/{hash_}"
-        sealed = sign_sync(self._identity, random_letters(32), path, int(self._clock.wall()))
-        return self._exchange(base, sealed, SYNC_TIMEOUT, self._read_sync, query="ver=2", interface=interface)
+        sealed = sign_sync(self._identity, random_alphanumeric(32), path, int(self._clock.wall()))
+        return self._send(base, sealed, SYNC_TIMEOUT, self._read_sync, query="ver=2", interface=interface)
 
-    def _ask(self, host: ApiHost, kind: str, credentials: Credentials, sso_token: str, seconds: float) -> Reply:
+    def _post(
+        self, host: ApiHost, kind: str, credentials: Credentials, sso_token: str, seconds: float
+    ) -> ConnectResult:
         plaintext = self._plaintext(credentials, sso_token)
         sealed = self._seal("POST", kind, plaintext, device=self.profile.flag("device_auth"))
 
-        def read(raw: bytes) -> Reply:
+        def read(raw: bytes) -> ConnectResult:
             answer = json_object(raw)
             if "sso_url" in answer:
                 return read_sign_in(self._identity, answer)
             return read_connect(self._open(sealed, raw))
 
-        reply = self._exchange(host.url, sealed, seconds, read)
+        reply = self._send(host.url, sealed, seconds, read)
         if kind == "wg_wait" and isinstance(reply, Failed) and reply.status == 428:
-            return NotYet()
+            return SignInPending()
         return reply
 
-    def _exchange(
+    def _send(
         self,
         base: str,
-        sealed: Sealed,
+        sealed: SealedRequest,
         seconds: float,
         read: Callable[[bytes], T],
         *,
@@ -146,30 +154,30 @@ class Speaker:
         try:
             answer = self._transport.send(base, sealed, seconds, query=query, interface=interface)
             if answer.status != 200:
-                words = STATUS_WORDS.get(answer.status, f"answered with status {answer.status}")
-                return Failed(f"{base} {words}", answer.status, answer.retry_after)
+                message = STATUS_MESSAGES.get(answer.status, f"answered with status {answer.status}")
+                return Failed(f"{base} {message}", answer.status, answer.retry_after)
             return read(answer.body)
-        except NoAnswer as error:
+        except NoResponse as error:
             return Failed(str(error), silent=error.silent)
-        except BadAnswer as error:
+        except InvalidResponse as error:
             return Failed(f"{base} gave an answer that cannot be trusted: {error}")
 
-    def _seal(self, method: str, kind: str, plaintext: dict[str, Any], *, device: bool) -> Sealed:
+    def _seal(self, method: str, kind: str, plaintext: dict[str, Any], *, device: bool) -> SealedRequest:
         path = f"/key/{kind}/{'/'.join(self.profile.ids)}"
-        return seal(self._identity, Fresh.make(), method, path, plaintext, int(self._clock.wall()), device=device)
+        return seal(self._identity, Ephemeral.make(), method, path, plaintext, int(self._clock.wall()), device=device)
 
-    def _open(self, sealed: Sealed, raw: bytes) -> dict[str, Any]:
+    def _open(self, sealed: SealedRequest, raw: bytes) -> dict[str, Any]:
         if sealed.box_key is None:
-            raise BadAnswer("there is no key to open this answer with")
-        return open_answer(self._identity, sealed.box_key, json_object(raw))
+            raise InvalidResponse("there is no key to open this answer with")
+        return open_response(self._identity, sealed.box_key, json_object(raw))
 
     def _read_sync(self, raw: bytes) -> str:
         answer = json_object(raw)
         if not answer:
             return ""
         text = answer.get("conf")
-        if not isinstance(text, str) or not same_mac(self._identity.sync_secret, text, answer.get("signature")):
-            raise BadAnswer("the signature of the new profile is wrong")
+        if not isinstance(text, str) or not verify_mac(self._identity.sync_secret, text, answer.get("signature")):
+            raise InvalidResponse("the signature of the new profile is wrong")
         return text
 
     def _plaintext(self, credentials: Credentials, sso_token: str) -> dict[str, Any]:
@@ -177,14 +185,14 @@ class Speaker:
         return {
             "device_id": self.profile.device_id,
             "device_name": self.profile.device_name,
-            "device_hostname": self._facts.hostname,
+            "device_hostname": self._device_info.hostname,
             "device_key": device_public(device_key),
             "platform": "linux",
             "client_ver": __version__,
-            "mac_addr": self._facts.mac_addrs[0] if self._facts.mac_addrs else "",
-            "mac_addrs": list(self._facts.mac_addrs),
+            "mac_addr": self._device_info.mac_addrs[0] if self._device_info.mac_addrs else "",
+            "mac_addrs": list(self._device_info.mac_addrs),
             "token": credentials.token,
-            "nonce": random_letters(16),
+            "nonce": random_alphanumeric(16),
             "password": credentials.password,
             "timestamp": int(self._clock.wall()),
             "wg_public_key": credentials.wg_public_key,
@@ -194,7 +202,7 @@ class Speaker:
         }
 
 
-def gateway_url(where: Configuration) -> str:
+def gateway_url(configuration: Configuration) -> str:
     """Where pings go: the host's own address inside the tunnel."""
-    host = f"[{where.gateway}]" if ":" in where.gateway else where.gateway
-    return f"{'http' if where.web_no_ssl else 'https'}://{host}:{where.web_port}"
+    host = f"[{configuration.gateway}]" if ":" in configuration.gateway else configuration.gateway
+    return f"{'http' if configuration.web_no_ssl else 'https'}://{host}:{configuration.web_port}"

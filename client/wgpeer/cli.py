@@ -19,12 +19,12 @@ from rich.table import Table
 from wgpeer import __version__, daemon, importer
 from wgpeer import status as s
 from wgpeer.daemon import EXIT_FAILED, EXIT_MISSING, EXIT_OK, EXIT_PENDING, EXIT_RIGHTS, EXIT_USAGE
-from wgpeer.factors import CODE, PASSWORD, PIN, FactorToken, MissingSecret, join_password
+from wgpeer.factors import PASSCODE, PASSWORD, PIN, FactorToken, MissingSecret, join_password
 from wgpeer.importer import ImportFailed
 from wgpeer.profile import Profile
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError
-from wgpeer.text import plain
+from wgpeer.text import printable
 
 app = typer.Typer(
     help="Connect this machine to a WireGuard VPN server that gives out a new key for every connection.",
@@ -50,8 +50,8 @@ def main() -> None:
         _fail(str(error), EXIT_FAILED)
 
 
-def _fail(words: str, code: int) -> None:
-    err.print(f"[red]wgpeer:[/red] {escape(plain(words, 2000))}", soft_wrap=True)
+def _fail(message: str, code: int) -> None:
+    err.print(f"[red]wgpeer:[/red] {escape(printable(message, 2000))}", soft_wrap=True)
     sys.exit(code)
 
 
@@ -61,16 +61,19 @@ def _default_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "wgpeer"
 
 
-Where = Annotated[
-    Path | None, typer.Option("--dir", envvar="WGPEER_DIR", help="Where profiles are kept. Default: /var/lib/wgpeer.")
+Directory = Annotated[
+    Path | None,
+    typer.Option("--dir", envvar="WGPEER_DIR", help="Where profiles are kept. Default: /var/lib/wgpeer."),
 ]
-Name = Annotated[str | None, typer.Argument(metavar="[PROFILE]", help="Name or its beginning; needed if several.")]
+ProfileName = Annotated[
+    str | None, typer.Argument(metavar="[PROFILE]", help="Name or its beginning; needed if several.")
+]
 
 
 @app.callback(invoke_without_command=True)
 def common(
     context: typer.Context,
-    directory: Where = None,
+    directory: Directory = None,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """Options of every command."""
@@ -105,8 +108,8 @@ def list_profiles(context: typer.Context) -> None:
     table = Table("PROFILE", "USER", "ORGANIZATION", "SERVER", "STATE", box=None, pad_edge=False)
     for name in store.names():
         profile = store.load(name)
-        texts = [plain(profile.text(key), 60) for key in ("user", "organization", "server")]
-        table.add_row(escape(name), *map(escape, texts), _coloured(daemon.current(store, name).state))
+        texts = [printable(profile.text(key), 60) for key in ("user", "organization", "server")]
+        table.add_row(escape(name), *map(escape, texts), _coloured(daemon.current_status(store, name).state))
     if table.row_count:
         out.print(table)
     else:
@@ -114,7 +117,7 @@ def list_profiles(context: typer.Context) -> None:
 
 
 @app.command()
-def remove(context: typer.Context, profile: Name = None) -> None:
+def remove(context: typer.Context, profile: ProfileName = None) -> None:
     """Disconnect and forget a profile."""
     store = _store(context)
     name = store.find(profile)
@@ -126,7 +129,7 @@ def remove(context: typer.Context, profile: Name = None) -> None:
 @app.command()
 def up(
     context: typer.Context,
-    profile: Name = None,
+    profile: ProfileName = None,
     pin: Annotated[str | None, typer.Option(envvar="WGPEER_PIN", help="PIN; asked for if needed.")] = None,
     otp: Annotated[str | None, typer.Option(envvar="WGPEER_OTP", help="One-time code; asked for if needed.")] = None,
     password: Annotated[str | None, typer.Option(envvar="WGPEER_PASSWORD", help="Password; asked for.")] = None,
@@ -146,9 +149,9 @@ def up(
     if daemon.is_up(store, name):
         out.print(f"{escape(name)} is up already; see: wgpeer status")
         return
-    if message := plain(loaded.text("pre_connect_msg"), 2000):
+    if message := printable(loaded.text("pre_connect_msg"), 2000):
         (err if foreground else out).print(escape(message), soft_wrap=True)
-    given = {PIN: pin, CODE: otp, PASSWORD: password}
+    given = {PIN: pin, PASSCODE: otp, PASSWORD: password}
     joined = sys.stdin.read(4096).rstrip("\n") if password_stdin else _secrets(store, name, loaded, given)
     if foreground:
         os.chdir("/")
@@ -159,7 +162,7 @@ def up(
 def _secrets(store: Store, name: str, profile: Profile, given: dict[str, str | None]) -> str:
     """The password of this connect. Nothing is asked while the factor token stands for it."""
     mode = profile.header.get("password_mode")
-    if FactorToken.load(store.token_path(name), profile).stands(time.time()) and not any(given.values()):
+    if FactorToken.load(store.token_path(name), profile).is_valid(time.time()) and not any(given.values()):
         return ""
     ask = (lambda what: getpass.getpass(f"{what}: ")) if sys.stdin.isatty() else None
     return join_password(mode if isinstance(mode, str) else None, given, ask)
@@ -170,7 +173,7 @@ def _up_in_background(store: Store, name: str, password: str, backend: str, seco
     last = Status(profile=name)
     try:
         with err.status(f"connecting {escape(name)}") as spinner:
-            for last in daemon.follow(store, name, process, seconds):
+            for last in daemon.watch(store, name, process, seconds):
                 spinner.update(_progress(last))
                 if last.sign_in_url and last.state == s.SIGNING_IN:
                     err.print(f"sign in here: {escape(last.sign_in_url)}", soft_wrap=True)
@@ -188,7 +191,7 @@ def _up_in_background(store: Store, name: str, password: str, backend: str, seco
             EXIT_PENDING,
         )
     else:
-        _fail(_why(last), code or EXIT_FAILED)
+        _fail(_failure_text(last), code or EXIT_FAILED)
 
 
 def _progress(status: Status) -> str:
@@ -197,7 +200,7 @@ def _progress(status: Status) -> str:
     return escape(" ".join(part for part in (words or status.state, detail) if part))
 
 
-def _why(status: Status) -> str:
+def _failure_text(status: Status) -> str:
     if status.reg_key:
         return (
             f"this device is not registered yet. Give the administrator this registration key: {status.reg_key}, "
@@ -214,7 +217,7 @@ def _note_dns(status: Status) -> None:
 
 
 @app.command()
-def down(context: typer.Context, profile: Name = None) -> None:
+def down(context: typer.Context, profile: ProfileName = None) -> None:
     """Disconnect: the tunnel, its routes and its name servers go."""
     if os.geteuid() != 0:
         _fail("taking a tunnel down needs root; use: sudo wgpeer down", EXIT_RIGHTS)
@@ -223,7 +226,7 @@ def down(context: typer.Context, profile: Name = None) -> None:
     stopped = [name for name in names if daemon.stop(store, name)]
     if not stopped:
         for name in store.names():
-            daemon.sweep_if_free(store, name)
+            daemon.clean_up_if_down(store, name)
         _fail("nothing is up", EXIT_MISSING)
     for name in stopped:
         out.print(f"{escape(name)} is down")
@@ -232,7 +235,7 @@ def down(context: typer.Context, profile: Name = None) -> None:
 @app.command("status")
 def show_status(
     context: typer.Context,
-    profile: Name = None,
+    profile: ProfileName = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object, or a list of them without PROFILE.")
     ] = False,
@@ -240,7 +243,7 @@ def show_status(
     """Show what is up. Exit code 0 when (all that is asked for, or anything at all) is connected, 1 otherwise."""
     store = _store(context)
     names = [store.find(profile)] if profile else store.names()
-    seen = [daemon.current(store, name) for name in names]
+    seen = [daemon.current_status(store, name) for name in names]
     if as_json:
         shown = [asdict(status) for status in seen]
         sys.stdout.write(json.dumps(shown[0] if profile else shown, indent=2) + "\n")
@@ -292,7 +295,7 @@ def _coloured(state: str) -> str:
 @app.command()
 def logs(
     context: typer.Context,
-    profile: Name = None,
+    profile: ProfileName = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on showing what comes.")] = False,
     lines: Annotated[int, typer.Option("-n", help="How many of the last lines.")] = 50,
 ) -> None:

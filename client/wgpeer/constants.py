@@ -1,20 +1,21 @@
 """Every time and size limit of the client, each with its reason. Times are seconds.
 
 From a host's death to the new tunnel, at worst: ``ping_interval`` (10 by default) until the next ping is due, plus
-``PING_SILENCE`` (3) until it counts as lost, plus one connect to a living host (well under 1): about 13 seconds.
+``PING_RESPONSE_TIMEOUT`` (3) until it counts as lost, plus one connect to a living host (well under 1): about
+13 seconds.
 """
 
 # --- connecting -------------------------------------------------------------------------------------------------------
 CONNECT_TIMEOUT = 3.0  # TCP and TLS to one address. A dead address costs this much of a failover, so it is short
-ANSWER_TIMEOUT = 10.0  # a connect is confirmed by a host, about a second each; several may be tried behind one request
-PUSH_ANSWER_TIMEOUT = 70.0  # a person must take the phone out of the pocket
-SIGN_IN_ANSWER_TIMEOUT = 30.0  # the server holds each wait for the sign-in up to about 20
-SIGN_IN_LIMIT = 90.0  # then nobody is there
+RESPONSE_TIMEOUT = 10.0  # a host confirms a connect, about a second each; several may be tried behind one request
+PUSH_RESPONSE_TIMEOUT = 70.0  # a person must take the phone out of the pocket
+SIGN_IN_RESPONSE_TIMEOUT = 30.0  # the server holds each wait for the sign-in up to about 20
+SIGN_IN_TIMEOUT = 90.0  # then nobody is there
 SIGN_IN_PAUSE = 1.0  # between two waits, should a server answer at once instead of holding the request
 RESOLVE_TIMEOUT = 2.0  # a resolver behind a dead tunnel must not stop a failover
-ADDRESS_AGE = 3600.0  # resolved addresses of API hosts are kept this long: DNS may be gone with the tunnel
-ADDRESSES = 8  # of one name, old and new together: each may cost a failover CONNECT_TIMEOUT
-LOOKUPS = 8  # names looked up at the same time
+DNS_CACHE_TTL = 3600.0  # resolved addresses of API hosts are kept this long: DNS may be gone with the tunnel
+MAX_ADDRESSES = 8  # of one name, old and new together: each may cost a failover CONNECT_TIMEOUT
+MAX_LOOKUPS = 8  # names looked up at the same time
 
 ROUND_PAUSE = 7.0  # all hosts failed: the whole round again
 ROUND_PAUSE_LATER = 30.0  # ... and when that lasted ROUND_PATIENCE, less often
@@ -22,22 +23,22 @@ ROUND_PATIENCE = 300.0
 ROUND_JITTER = 0.2  # share of a pause that is random, so that a thousand clients do not come back at the same moment
 RETRY_AFTER_MAX = 300.0  # no answer can send us away for longer
 
-SHORT_LIFE = 30.0  # a connection that ended sooner did not help: wait before the next, doubling
-REPEAT_PAUSE = 1.0
-REPEAT_PAUSE_MAX = 60.0
+SHORT_CONNECTION = 30.0  # a connection that ended sooner did not help: wait before the next, doubling
+RECONNECT_PAUSE = 1.0
+RECONNECT_PAUSE_MAX = 60.0
 
 # --- pinging ----------------------------------------------------------------------------------------------------------
 PING_INTERVAL_MIN = 5.0  # whatever the server says
-HANDSHAKES = 2  # so often a handshake is begun before the first ping; WireGuard itself repeats one after 5 s only
-HANDSHAKE_LOOK = 0.02
-HANDSHAKE_LOOKS = 50  # one second for each: longer than any way round the world
-FREE_LOOKS = 100  # times HANDSHAKE_LOOK: so long a WireGuard process may take to end with its interface
-PING_SILENCE = 3.0  # no answer at all for this long: the host is dead. Leaves room for two TCP retransmissions
-FIRST_PING_SILENCE = 8.0  # the first one waits for the WireGuard handshake, which is repeated after 5
+HANDSHAKE_ATTEMPTS = 2  # before the first ping; WireGuard by itself repeats a handshake only after 5 s
+HANDSHAKE_POLL = 0.02
+HANDSHAKE_POLLS = 50  # one second for each: longer than any way round the world
+NAME_FREE_POLLS = 100  # times HANDSHAKE_POLL: so long a WireGuard process may take to end with its interface
+PING_RESPONSE_TIMEOUT = 3.0  # no answer at all for this long: the host is dead. Leaves room for two TCP retransmissions
+FIRST_PING_RESPONSE_TIMEOUT = 8.0  # the first one waits for the WireGuard handshake, which is repeated after 5
 PING_RETRY_PAUSE = 1.0  # the host answers, but with a fault of its own (5xx, refused): it is alive, so be patient
 PING_RETRIES = 8
 PING_RETRY_LIMIT = 15.0
-SUSPEND_SLICE = 1.0  # the longest sleep in one piece; sleeping clocks stand still during suspend, so look again
+MAX_SLEEP = 1.0  # the longest sleep in one piece; sleeping clocks stand still during suspend, so look again
 
 # --- configuration sync -----------------------------------------------------------------------------------------------
 SYNC_INTERVAL = 600.0
@@ -45,14 +46,14 @@ SYNC_FIRST = 5.0  # after the connect, when traffic has settled
 SYNC_TIMEOUT = 5.0  # shorter than a ping interval: a sync never costs a ping
 
 # --- sizes ------------------------------------------------------------------------------------------------------------
-MAX_ANSWER = 1024 * 1024  # bytes of an API answer
+MAX_RESPONSE = 1024 * 1024  # bytes of an API answer
 MAX_PROFILE = 256 * 1024  # bytes of one profile file
 MAX_ARCHIVE = 4 * 1024 * 1024  # bytes of an archive or an import answer
 MAX_PROFILES = 64  # profiles in one import
 MAX_ROUTES = 4096
 
 # --- network ----------------------------------------------------------------------------------------------------------
-TUNNEL_COST = 80  # bytes of WireGuard, UDP and IPv6 around a packet: what the outer path's MTU loses
+TUNNEL_OVERHEAD = 80  # bytes of WireGuard, UDP and IPv6 around a packet: what the outer path's MTU loses
 MTU_MIN, MTU_MAX = 1280, 8920  # IPv6 needs the one; the other is Ethernet's largest frame, less the cost
 MAX_METRIC = 0x7FFFFFFF  # of a route, as the server gives it
 SOCKET_MARK = 0x77677077  # on our packets that must stay outside every tunnel of ours

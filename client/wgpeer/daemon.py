@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import IO
 
 from wgpeer import status as s
-from wgpeer.api_client import Facts, Speaker
+from wgpeer.api_client import ApiClient, DeviceInfo
 from wgpeer.clock import Stopped, SystemClock
 from wgpeer.envelope import Identity
 from wgpeer.factors import FactorToken
 from wgpeer.profile import Profile
-from wgpeer.session import Final, Session, TunnelError
+from wgpeer.session import Session, SessionEnded, TunnelError
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError, is_locked, locked
 from wgpeer.transport import HttpTransport
-from wgpeer.tunnel.linux import BACKENDS, MachineTunnel, sweep
+from wgpeer.tunnel.linux import BACKENDS, LinuxTunnel, clean_up
 
 LOG_BYTES = 1024 * 1024
 LOG_FILES = 3
@@ -53,13 +53,13 @@ def run(store: Store, name: str, password: str, backend: str) -> int:
             if not held.enter_context(locked(store.lock_path(name))):
                 raise StoreError(f"{name} is up already; see: wgpeer status")
             # Before anybody can see us up: what a killed process wrote last would pass for ours.
-            keeper = StatusKeeper(store.status_path(name), Status(profile=name, pid=os.getpid()))
-            _sweep_leftovers(store, name)
+            status_file = StatusFile(store.status_path(name), Status(profile=name, pid=os.getpid()))
+            _clean_up_leftovers(store, name)
         log = _open_log(store, name)
         clock = SystemClock()
         clock.install()
         try:
-            return _run(store, name, password, backend, clock, log, keeper)
+            return _run(store, name, password, backend, clock, log, status_file)
         finally:
             log.handlers[0].close()
 
@@ -71,27 +71,27 @@ def _run(
     backend: str,
     clock: SystemClock,
     log: logging.Logger,
-    keeper: StatusKeeper,
+    status_file: StatusFile,
 ) -> int:
     try:
-        session = _session(store, name, password, backend, clock, log, keeper)
+        session = _session(store, name, password, backend, clock, log, status_file)
         session.run()
     except Stopped:
         log.info("stopped")
-        keeper.end(s.DOWN)
+        status_file.end(s.DOWN)
         return EXIT_OK
-    except Final as error:
+    except SessionEnded as error:
         log.error("refused: %s%s", error, f" (registration key {error.reg_key})" if error.reg_key else "")
-        keeper.end(s.REFUSED, last_error=str(error), reg_key=error.reg_key)
+        status_file.end(s.REFUSED, last_error=str(error), reg_key=error.reg_key)
         return EXIT_REFUSED
     except (TunnelError, StoreError) as error:
         log.error("%s", error)
-        keeper.end(s.FAILED, last_error=str(error))
+        status_file.end(s.FAILED, last_error=str(error))
         return EXIT_FAILED
     except BaseException:
         # A fault of ours: the tunnel is gone already (the session saw to that), and the trace belongs into the log.
         log.exception("a fault in wgpeer")
-        keeper.end(s.FAILED, last_error="a fault in wgpeer; see: wgpeer logs")
+        status_file.end(s.FAILED, last_error="a fault in wgpeer; see: wgpeer logs")
         raise
     return EXIT_OK
 
@@ -103,22 +103,22 @@ def _session(
     backend: str,
     clock: SystemClock,
     log: logging.Logger,
-    keeper: StatusKeeper,
+    status_file: StatusFile,
 ) -> Session:
     profile = store.load(name)
     transport = HttpTransport(clock)
-    tunnel = MachineTunnel(store.lease_path(name), transport.addresses.lookup, log.info, clock.wait, backend)
+    tunnel = LinuxTunnel(store.recovery_path(name), transport.resolver.lookup, log.info, clock.wait, backend)
     return Session(
-        speaker=Speaker(profile, identity_of(profile, store), Facts.gather(), clock, transport),
+        api=ApiClient(profile, identity_of(profile, store), DeviceInfo.gather(), clock, transport),
         clock=clock,
         tunnel=tunnel,
         token=FactorToken.load(store.token_path(name), profile),
         password=password,
-        report=keeper.report,
+        report=status_file.report,
         save=lambda changed: store.save(name, changed),
-        say=log.info,
-        remember=transport.addresses.remember,
-        status=keeper.status,
+        log=log.info,
+        prefetch=transport.resolver.prefetch,
+        status=status_file.status,
     )
 
 
@@ -130,7 +130,7 @@ def identity_of(profile: Profile, store: Store) -> Identity:
     )
 
 
-class StatusKeeper:
+class StatusFile:
     """Writes each status to its file."""
 
     def __init__(self, path: Path, status: Status) -> None:
@@ -164,16 +164,16 @@ def _open_log(store: Store, name: str) -> logging.Logger:
     return log
 
 
-def _sweep_leftovers(store: Store, own: str) -> None:
+def _clean_up_leftovers(store: Store, own: str) -> None:
     """Take away what crashed processes left behind: ours, and those of profiles that nobody keeps up now."""
-    for lease in store.run.glob("*.lease.json"):
-        name = lease.name.removesuffix(".lease.json")
+    for recovery_file in store.run.glob("*.recovery.json"):
+        name = recovery_file.name.removesuffix(".recovery.json")
         if name == own:
-            sweep(lease)
+            clean_up(recovery_file)
             continue
         with locked(store.lock_path(name)) as free:
             if free:
-                sweep(lease)
+                clean_up(recovery_file)
 
 
 # --- from outside -----------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def is_up(store: Store, name: str) -> bool:
         return is_locked(store.lock_path(name))
 
 
-def current(store: Store, name: str) -> Status:
+def current_status(store: Store, name: str) -> Status:
     """The status of a profile. A process that died without a word shows as failed."""
     with store.guard():  # at one moment: a status read before a new process came up would pass for the new one's
         up, seen = is_locked(store.lock_path(name)), s.load(store.status_path(name))
@@ -214,7 +214,7 @@ def start(store: Store, name: str, password: str, backend: str) -> subprocess.Po
     return process
 
 
-def follow(store: Store, name: str, process: subprocess.Popen[bytes], seconds: float) -> Iterator[Status]:
+def watch(store: Store, name: str, process: subprocess.Popen[bytes], seconds: float) -> Iterator[Status]:
     """Statuses of a process just started, as they change, until it is connected, has ended or ``seconds`` are over."""
     deadline, last = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
@@ -235,12 +235,12 @@ def stop(store: Store, name: str, seconds: float = 20.0) -> bool:
     """End the process of a profile and wait for it; False when there is none. Raises ``StoreError``."""
     seen = s.load(store.status_path(name))
     if not is_up(store, name) or seen is None or not seen.pid:
-        sweep_if_free(store, name)
+        clean_up_if_down(store, name)
         return False
     try:
         handle = os.pidfd_open(seen.pid)
     except ProcessLookupError:
-        sweep_if_free(store, name)
+        clean_up_if_down(store, name)
         return False
     try:
         # With the handle open the number cannot come to mean another process; the lock still held says it is ours.
@@ -251,12 +251,12 @@ def stop(store: Store, name: str, seconds: float = 20.0) -> bool:
             raise StoreError(f"process {seen.pid} of {name} does not end; see: wgpeer logs")
     finally:
         os.close(handle)
-    sweep_if_free(store, name)
+    clean_up_if_down(store, name)
     return True
 
 
-def sweep_if_free(store: Store, name: str) -> None:
+def clean_up_if_down(store: Store, name: str) -> None:
     """Take away what a process that crashed left behind."""
     with store.guard(), locked(store.lock_path(name)) as free:
-        if free and store.lease_path(name).exists():
-            sweep(store.lease_path(name))
+        if free and store.recovery_path(name).exists():
+            clean_up(store.recovery_path(name))

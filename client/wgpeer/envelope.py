@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 
-LETTERS = string.ascii_letters + string.digits
+ALPHANUMERIC = string.ascii_letters + string.digits
 
 
-class BadAnswer(Exception):
+class InvalidResponse(Exception):
     """An answer that nobody but an attacker or a broken server sends. Treated like no answer at all."""
 
 
@@ -42,7 +42,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class Ephemeral:
     """What must be new for each request: the box key pair, the 24-byte box nonce and the 32-character header nonce."""
 
     box_key: PrivateKey = field(repr=False)
@@ -50,12 +50,12 @@ class Fresh:
     auth_nonce: str
 
     @classmethod
-    def make(cls) -> Fresh:
-        return cls(PrivateKey.generate(), secrets.token_bytes(24), random_letters(32))
+    def make(cls) -> Ephemeral:
+        return cls(PrivateKey.generate(), secrets.token_bytes(24), random_alphanumeric(32))
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedRequest:
     """A request ready to be sent, and the key that alone opens its answer."""
 
     method: str
@@ -65,9 +65,9 @@ class Sealed:
     box_key: PrivateKey | None = field(repr=False)
 
 
-def random_letters(count: int) -> str:
+def random_alphanumeric(count: int) -> str:
     """``count`` random letters and digits."""
-    return "".join(secrets.choice(LETTERS) for _ in range(count))
+    return "".join(secrets.choice(ALPHANUMERIC) for _ in range(count))
 
 
 def b64(raw: bytes) -> str:
@@ -80,16 +80,16 @@ def b64raw(raw: bytes) -> str:
     return b64(raw).rstrip("=")
 
 
-def unb64(text: object, size: int | None = None) -> bytes:
-    """The bytes of padded base64, ``size`` of them where given. Raises ``BadAnswer``."""
+def b64_decode(text: object, size: int | None = None) -> bytes:
+    """The bytes of padded base64, ``size`` of them where given. Raises ``InvalidResponse``."""
     if not isinstance(text, str):
-        raise BadAnswer("a base64 text is missing")
+        raise InvalidResponse("a base64 text is missing")
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadAnswer("not base64") from error
+        raise InvalidResponse("not base64") from error
     if size is not None and len(raw) != size:
-        raise BadAnswer(f"{len(raw)} bytes where {size} belong")
+        raise InvalidResponse(f"{len(raw)} bytes where {size} belong")
     return raw
 
 
@@ -98,7 +98,7 @@ def mac(secret: str, message: str) -> str:
     return b64(hmac.digest(secret.encode(), message.encode(), "sha512"))
 
 
-def same_mac(secret: str, message: str, signature: object) -> bool:
+def verify_mac(secret: str, message: str, signature: object) -> bool:
     """Whether ``signature`` is the HMAC of ``message``; takes the same time however much of it is right."""
     try:
         return isinstance(signature, str) and hmac.compare_digest(mac(secret, message).encode(), signature.encode())
@@ -122,8 +122,15 @@ def signed_string(headers: Mapping[str, str], method: str, path: str, body: Mapp
 
 
 def seal(
-    identity: Identity, fresh: Fresh, method: str, path: str, plaintext: Mapping[str, Any], now: int, *, device: bool
-) -> Sealed:
+    identity: Identity,
+    fresh: Ephemeral,
+    method: str,
+    path: str,
+    plaintext: Mapping[str, Any],
+    now: int,
+    *,
+    device: bool,
+) -> SealedRequest:
     """Wrap ``plaintext`` in all three proofs (and the device's, where ``device``). ``now`` is Unix seconds."""
     box = Box(fresh.box_key, identity.server_box_key)
     message = json.dumps(plaintext, separators=(",", ":")).encode()
@@ -139,14 +146,14 @@ def seal(
     headers = _headers(identity, fresh.auth_nonce, now)
     headers["Auth-Signature"] = mac(identity.sync_secret, signed_string(headers, method, path, body))
     headers["Content-Type"] = "application/json"
-    return Sealed(method, path, headers, json.dumps(body).encode(), fresh.box_key)
+    return SealedRequest(method, path, headers, json.dumps(body).encode(), fresh.box_key)
 
 
-def sign_sync(identity: Identity, auth_nonce: str, path: str, now: int) -> Sealed:
+def sign_sync(identity: Identity, auth_nonce: str, path: str, now: int) -> SealedRequest:
     """A sync request: proven by the HMAC alone. ``path`` is without the query string."""
     headers = _headers(identity, auth_nonce, now)
     headers["Auth-Signature"] = mac(identity.sync_secret, signed_string(headers, "GET", path))
-    return Sealed("GET", path, headers, b"", None)
+    return SealedRequest("GET", path, headers, b"", None)
 
 
 def _headers(identity: Identity, auth_nonce: str, now: int) -> dict[str, str]:
@@ -174,29 +181,29 @@ def device_public(key: ec.EllipticCurvePrivateKey | None) -> str:
     return b64raw(key.public_key().public_bytes(serialization.Encoding.DER, form))
 
 
-def open_answer(identity: Identity, box_key: PrivateKey, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the HMAC of a sealed answer, then open its box. Raises ``BadAnswer``.
+def open_response(identity: Identity, box_key: PrivateKey, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the HMAC of a sealed answer, then open its box. Raises ``InvalidResponse``.
 
     The box is sealed to a key made for this one request, so an old answer never opens: no replay.
     """
     data, nonce = answer.get("data"), answer.get("nonce")
     if not isinstance(data, str) or not isinstance(nonce, str):
-        raise BadAnswer("the answer is not sealed")
-    if not same_mac(identity.sync_secret, f"{data}&{nonce}", answer.get("signature")):
-        raise BadAnswer("the answer's signature is wrong")
+        raise InvalidResponse("the answer is not sealed")
+    if not verify_mac(identity.sync_secret, f"{data}&{nonce}", answer.get("signature")):
+        raise InvalidResponse("the answer's signature is wrong")
     try:
-        message = Box(box_key, identity.server_box_key).decrypt(unb64(data), unb64(nonce, Box.NONCE_SIZE))
+        message = Box(box_key, identity.server_box_key).decrypt(b64_decode(data), b64_decode(nonce, Box.NONCE_SIZE))
     except CryptoError as error:
-        raise BadAnswer("the answer's box does not open") from error
+        raise InvalidResponse("the answer's box does not open") from error
     return json_object(message)
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
-    """The JSON object in ``raw``. Raises ``BadAnswer``."""
+    """The JSON object in ``raw``. Raises ``InvalidResponse``."""
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise BadAnswer("the answer is not JSON") from error
+        raise InvalidResponse("the answer is not JSON") from error
     if not isinstance(value, dict):
-        raise BadAnswer("the answer is not a JSON object")
+        raise InvalidResponse("the answer is not a JSON object")
     return value

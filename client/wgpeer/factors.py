@@ -7,44 +7,44 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wgpeer.envelope import random_letters
+from wgpeer.envelope import random_alphanumeric
 from wgpeer.profile import Profile
-from wgpeer.store import read_json, write
+from wgpeer.store import read_json, write_file
 
-PIN, CODE, PASSWORD = "pin", "code", "password"
-_CODES = ("otp", "yubikey", "duo_otp", "okta_otp", "onelogin_otp")
-_PROMPTS = {PIN: "PIN", CODE: "Passcode", PASSWORD: "Password"}
+PIN, PASSCODE, PASSWORD = "pin", "passcode", "password"
+_PASSCODE_MODES = ("otp", "yubikey", "duo_otp", "okta_otp", "onelogin_otp")
+_PROMPTS = {PIN: "PIN", PASSCODE: "Passcode", PASSWORD: "Password"}
 
 
 class MissingSecret(Exception):
     """A secret is needed and there is nobody to ask; the message names the option."""
 
 
-def parts_of(mode: str | None) -> tuple[str, ...]:
+def required_secrets(mode: str | None) -> tuple[str, ...]:
     """The secrets a password mode asks for, in the order in which they are joined."""
     if not mode:
         return ()
     if mode == PIN:
         return (PIN,)
-    if mode in _CODES:
-        return (CODE,)
-    if mode.endswith("_pin") and mode.removesuffix("_pin") in _CODES:
-        return (PIN, CODE)
-    if mode.endswith("_password") and mode.removesuffix("_password") in _CODES:
-        return (PASSWORD, CODE)
+    if mode in _PASSCODE_MODES:
+        return (PASSCODE,)
+    if mode.endswith("_pin") and mode.removesuffix("_pin") in _PASSCODE_MODES:
+        return (PIN, PASSCODE)
+    if mode.endswith("_password") and mode.removesuffix("_password") in _PASSCODE_MODES:
+        return (PASSWORD, PASSCODE)
     return (PASSWORD,)
 
 
 def join_password(mode: str | None, given: dict[str, str | None], ask: Callable[[str], str] | None) -> str:
     """The password of a connect: what was given, and the rest from ``ask`` (None: nobody there). ``<pin><code>``."""
     joined = ""
-    for part in parts_of(mode):
+    for part in required_secrets(mode):
         secret = given.get(part)
         if not secret and ask is None:
-            option = {PIN: "--pin", CODE: "--otp", PASSWORD: "--password"}[part]
+            option = {PIN: "--pin", PASSCODE: "--otp", PASSWORD: "--password"}[part]
             raise MissingSecret(f"this server asks for the {_PROMPTS[part]}; give it with {option}")
         if not secret and ask is not None:
-            what = "YubiKey (touch it)" if part == CODE and (mode or "").startswith("yubikey") else _PROMPTS[part]
+            what = "YubiKey (touch it)" if part == PASSCODE and (mode or "").startswith("yubikey") else _PROMPTS[part]
             secret = ask(what)
         joined += (secret or "").strip()
     return joined
@@ -76,10 +76,10 @@ class FactorToken:
     def current(self, now: float) -> str:
         """The token to send; a new one when the old one has expired. ``now`` is Unix seconds."""
         if not self.value or (self.passed and now >= self.expires):
-            self.value, self.passed = random_letters(32), False
+            self.value, self.passed = random_alphanumeric(32), False
         return self.value
 
-    def stands(self, now: float) -> bool:
+    def is_valid(self, now: float) -> bool:
         """Whether a connect now needs no secrets, as far as we know."""
         return self.enabled and self.passed and now < self.expires
 
@@ -87,7 +87,7 @@ class FactorToken:
         """A connect with this token was allowed. The server counts from the factors, so a later one extends nothing."""
         if self.enabled and not self.passed:
             self.passed, self.expires = True, now + self.lifetime
-            write(self.path, json.dumps({"token": self.value, "expires": self.expires}))
+            write_file(self.path, json.dumps({"token": self.value, "expires": self.expires}))
 
     def forget(self) -> None:
         """The server refused: the token is worth nothing any more."""

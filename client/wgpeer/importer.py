@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from wgpeer.constants import ANSWER_TIMEOUT, CONNECT_TIMEOUT, MAX_ARCHIVE, MAX_PROFILE, MAX_PROFILES
-from wgpeer.envelope import BadAnswer, json_object, sign_digest
+from wgpeer.constants import CONNECT_TIMEOUT, MAX_ARCHIVE, MAX_PROFILE, MAX_PROFILES, RESPONSE_TIMEOUT
+from wgpeer.envelope import InvalidResponse, json_object, sign_digest
 from wgpeer.profile import Profile, ProfileError, parse
-from wgpeer.transport import NoAnswer, read_bounded
+from wgpeer.transport import NoResponse, read_bounded
 
 SUFFIX = ".ovpn"
 
@@ -48,17 +48,17 @@ def parse_all(texts: dict[str, str]) -> dict[str, Profile]:
     for name, text in texts.items():
         try:
             profiles[name] = parse(text)
-            _prove(profiles[name].rsa_key())
+            _check_key_signs(profiles[name].rsa_key())
         except (ProfileError, InvalidSignature, ValueError) as error:
-            raise ImportFailed(f"{name} cannot be used: {_words(error)}") from error
+            raise ImportFailed(f"{name} cannot be used: {_reason(error)}") from error
     return profiles
 
 
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, ProfileError) else "its private key does not work"
 
 
-def _prove(key: rsa.RSAPrivateKey) -> None:
+def _check_key_signs(key: rsa.RSAPrivateKey) -> None:
     """A key that cannot sign would fail at every connect, in the server's words instead of ours."""
     digest = hashlib.sha512(b"wgpeer").digest()
     scheme = padding.PSS(mgf=padding.MGF1(hashes.SHA512()), salt_length=padding.PSS.AUTO)
@@ -76,17 +76,17 @@ def import_url(link: str) -> tuple[str, bool]:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise ImportFailed("the import link is malformed") from error
-    words = parts.path.split("/")
+    segments = parts.path.split("/")
     if parts.scheme == "http":
         raise ImportFailed(
             "the import link is not https: a profile holds a private key and must not travel in the clear"
         )
     if parts.scheme not in ("pritunl", "https") or not host or parts.username or parts.query:
         raise ImportFailed("the import link is malformed")
-    if len(words) != 3 or words[1] not in ("k", "ku") or not words[2].isalnum() or not words[2].isascii():
+    if len(segments) != 3 or segments[1] not in ("k", "ku") or not segments[2].isalnum() or not segments[2].isascii():
         raise ImportFailed("the import link must look like https://HOST/k/CODE or pritunl://HOST/ku/CODE")
     shown = f"[{host}]" if ":" in host else host
-    return f"https://{shown}{f':{port}' if port else ''}/ku/{words[2]}", not _is_address(host)
+    return f"https://{shown}{f':{port}' if port else ''}/ku/{segments[2]}", not _is_address(host)
 
 
 def _is_address(host: str) -> bool:
@@ -103,10 +103,10 @@ def fetch(link: str, *, insecure: bool = False) -> dict[str, str]:
     verify = verify and not insecure
     pool = urllib3.PoolManager(
         cert_reqs="CERT_REQUIRED" if verify else "CERT_NONE",
-        timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=ANSWER_TIMEOUT),
+        timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=RESPONSE_TIMEOUT),
         retries=False,
     )
-    deadline = time.monotonic() + CONNECT_TIMEOUT + ANSWER_TIMEOUT
+    deadline = time.monotonic() + CONNECT_TIMEOUT + RESPONSE_TIMEOUT
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
@@ -117,7 +117,7 @@ def fetch(link: str, *, insecure: bool = False) -> dict[str, str]:
             "the server's certificate is not trusted by this machine. If the server uses a certificate of its own and "
             "you trust the network in between, add --insecure; otherwise do not go on"
         ) from error
-    except NoAnswer as error:
+    except NoResponse as error:
         raise ImportFailed(f"{error}; is the address that of a VPN server?") from error
     except urllib3.exceptions.HTTPError as error:
         raise ImportFailed("the server does not answer; check the address, and that it can be reached") from error
@@ -135,7 +135,7 @@ def _read_fetched(status: int, body: bytes) -> dict[str, str]:
         raise ImportFailed(f"the server answered with status {status}; ask the administrator")
     try:
         texts = json_object(body)
-    except BadAnswer as error:
+    except InvalidResponse as error:
         raise ImportFailed("the answer is not an import; is the address that of a VPN server?") from error
     if len(texts) > MAX_PROFILES or not all(isinstance(text, str) for text in texts.values()):
         raise ImportFailed("the answer is not an import; is the address that of a VPN server?")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from nacl.public import PrivateKey
 
 from wgpeer import constants as c
-from wgpeer.api_client import Failed, Speaker
+from wgpeer.api_client import ApiClient, Failed
 from wgpeer.clock import Clock
 from wgpeer.envelope import b64
 from wgpeer.profile import ApiHost
@@ -33,14 +33,14 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class Disconnect:
     """Why a connection is over. ``silent``: its host gave no sign of life."""
 
-    words: str
+    reason: str
     silent: bool = False
 
 
-class Keeper:
+class Keepalive:
     """Drives one connection. ``on_ping`` is called after each good ping, ``on_sync`` when a sync is due; it says
     whether it worked."""
 
@@ -48,24 +48,24 @@ class Keeper:
         self,
         connection: Connection,
         interface: str,
-        speaker: Speaker,
+        api: ApiClient,
         clock: Clock,
         on_ping: Callable[[], None],
         on_sync: Callable[[Connection], bool],
     ) -> None:
         self._connection = connection
         self._interface = interface
-        self._speaker = speaker
+        self._api = api
         self._clock = clock
         self._on_ping = on_ping
         self._on_sync = on_sync
 
-    def run(self) -> Loss:
+    def run(self) -> Disconnect:
         """Ping until the connection is lost. Raises ``Stopped`` through the clock."""
         sync_due = self._clock.boottime() + c.SYNC_FIRST
         while True:
             asked = self._clock.boottime()
-            if loss := self._overslept() or self.ping():
+            if loss := self._expired() or self.ping():
                 return loss
             self._on_ping()
             if asked >= sync_due:
@@ -73,47 +73,47 @@ class Keeper:
                 sync_due = asked + (c.SYNC_INTERVAL if good else c.SYNC_INTERVAL / 10)
             self._wait_until(asked + self._connection.configuration.ping_interval)
 
-    def ping(self) -> Loss | None:
+    def ping(self) -> Disconnect | None:
         """One ping with its retries; None when it was good."""
         started, tries = self._clock.boottime(), 0
-        silence = c.PING_SILENCE if self._connection.pinged else c.FIRST_PING_SILENCE
+        silence = c.PING_RESPONSE_TIMEOUT if self._connection.pinged else c.FIRST_PING_RESPONSE_TIMEOUT
         while True:
             tries += 1
-            loss, final = self._try(silence)
+            loss, final = self._ping_once(silence)
             if loss is None or final:
                 return loss
             if tries >= c.PING_RETRIES or self._clock.boottime() - started >= c.PING_RETRY_LIMIT:
                 return loss
             self._clock.wait(c.PING_RETRY_PAUSE)
 
-    def _try(self, silence: float) -> tuple[Loss | None, bool]:
+    def _ping_once(self, silence: float) -> tuple[Disconnect | None, bool]:
         """One request. What it means, and whether that is final or worth another try."""
         connection = self._connection
-        reply = self._speaker.ping(connection.configuration, connection.public_key, self._interface, silence)
+        reply = self._api.ping(connection.configuration, connection.public_key, self._interface, silence)
         if reply is True:
             connection.last_good, connection.pinged = self._clock.boottime(), True
             return None, True
         if reply is False:
-            return Loss("the server has ended this connection"), True
+            return Disconnect("the server has ended this connection"), True
         return self._judge(reply)
 
     @staticmethod
-    def _judge(failed: Failed) -> tuple[Loss, bool]:
+    def _judge(failed: Failed) -> tuple[Disconnect, bool]:
         if 400 <= failed.status < 500:
-            return Loss(f"the server refused a ping ({failed.status})"), True
+            return Disconnect(f"the server refused a ping ({failed.status})"), True
         if failed.silent:
-            return Loss("the host is silent", silent=True), True
-        return Loss(f"pings fail: {failed.words}"), False
+            return Disconnect("the host is silent", silent=True), True
+        return Disconnect(f"pings fail: {failed.reason}"), False
 
-    def _overslept(self) -> Loss | None:
+    def _expired(self) -> Disconnect | None:
         """After so long without a good ping the server has revoked the key: do not even ask."""
         asleep = self._clock.boottime() - self._connection.last_good
         if asleep < self._connection.configuration.ping_timeout:
             return None
-        return Loss(f"no ping for {asleep:.0f} s, probably asleep")
+        return Disconnect(f"no ping for {asleep:.0f} s, probably asleep")
 
     def _wait_until(self, due: float) -> None:
         # In slices: a sleep stands still while the machine is suspended, this clock does not. So a wake-up is seen
         # within one slice, whatever was left of the sleep.
         while (left := due - self._clock.boottime()) > 0:
-            self._clock.wait(min(left, c.SUSPEND_SLICE))
+            self._clock.wait(min(left, c.MAX_SLEEP))

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from nacl.public import PublicKey
 
 from wgpeer.constants import MAX_PROFILE
-from wgpeer.text import plain
+from wgpeer.text import printable
 
 IDS = ("organization_id", "user_id", "server_id")
 _ID = re.compile(r"[A-Za-z0-9]{1,64}")
@@ -72,7 +72,7 @@ class Profile:
 
     @property
     def title(self) -> str:
-        return plain(f"{self.text('user')} at {self.text('organization')}, server {self.text('server')}", 200)
+        return printable(f"{self.text('user')} at {self.text('organization')}, server {self.text('server')}", 200)
 
     @property
     def device_id(self) -> str:

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from wgpeer.constants import MAX_METRIC, MAX_ROUTES, PING_INTERVAL_MIN
-from wgpeer.envelope import BadAnswer, Identity, same_mac, unb64
-from wgpeer.text import plain
+from wgpeer.envelope import Identity, InvalidResponse, b64_decode, verify_mac
+from wgpeer.text import printable
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A network and whether it goes through the tunnel. ``outside`` networks are cut out of those that do. ``metric``
+    """A network and whether it goes through the tunnel. ``excluded`` networks are cut out of those that do. ``metric``
     is 0 where the server gives none."""
 
     network: str
-    outside: bool = False
+    excluded: bool = False
     metric: int = 0
 
 
@@ -60,7 +60,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class SignIn:
+class SignInRequired:
     """The user must open ``url``; then the request is repeated with ``token``."""
 
     url: str
@@ -68,47 +68,47 @@ class SignIn:
 
 
 def read_connect(answer: Mapping[str, Any]) -> Allowed | Refused:
-    """The opened answer to a connect. Raises ``BadAnswer``."""
+    """The opened answer to a connect. Raises ``InvalidResponse``."""
     if answer.get("allow") is True:
         return Allowed(read_configuration(answer.get("configuration")))
     if answer.get("allow") is not False:
-        raise BadAnswer("the answer neither allows nor refuses")
-    reg_key = plain(_text(answer, "reg_key"), 64)
-    reason = plain(_text(answer, "reason"))
+        raise InvalidResponse("the answer neither allows nor refuses")
+    reg_key = printable(_text(answer, "reg_key"), 64)
+    reason = printable(_text(answer, "reason"))
     if reg_key:
         return Refused(reason or "this device is not registered", reg_key)
     return Refused(reason or "the server gave no reason")
 
 
-def read_sign_in(identity: Identity, answer: Mapping[str, Any]) -> SignIn:
+def read_sign_in(identity: Identity, answer: Mapping[str, Any]) -> SignInRequired:
     """The plain answer that asks for single sign-on. Its signature is required: an address that somebody on the way put
-    in would send the user to a false sign-in page. Raises ``BadAnswer``."""
+    in would send the user to a false sign-in page. Raises ``InvalidResponse``."""
     url, token = _text(answer, "sso_url"), _text(answer, "sso_token")
-    if not same_mac(identity.sync_secret, f"{token}&{url}", answer.get("signature")):
-        raise BadAnswer("the sign-in address is not signed by the server")
+    if not verify_mac(identity.sync_secret, f"{token}&{url}", answer.get("signature")):
+        raise InvalidResponse("the sign-in address is not signed by the server")
     if not url.startswith(("https://", "http://")) or not url.isprintable() or len(url) > 2000:
-        raise BadAnswer("the sign-in address is not a web address")
-    return SignIn(url, token)
+        raise InvalidResponse("the sign-in address is not a web address")
+    return SignInRequired(url, token)
 
 
 def read_ping(answer: Mapping[str, Any]) -> bool:
-    """Whether the server still knows this connection. Raises ``BadAnswer``."""
+    """Whether the server still knows this connection. Raises ``InvalidResponse``."""
     status = answer.get("status")
     if not isinstance(status, bool):
-        raise BadAnswer("the ping's answer has no status")
+        raise InvalidResponse("the ping's answer has no status")
     return status
 
 
 def read_configuration(value: object) -> Configuration:
-    """Check a configuration as the server sent it. Raises ``BadAnswer``."""
+    """Check a configuration as the server sent it. Raises ``InvalidResponse``."""
     if not isinstance(value, dict):
-        raise BadAnswer("allowed, but without a configuration")
+        raise InvalidResponse("allowed, but without a configuration")
     public_key = _text(value, "public_key")
-    unb64(public_key, 32)
+    b64_decode(public_key, 32)
     endpoints = tuple(_host(_text(value, key)) for key in ("hostname", "hostname6") if _text(value, key))
     addresses = tuple(_interface(_text(value, key)) for key in ("address", "address6") if _text(value, key))
     if not endpoints or not addresses:
-        raise BadAnswer("the configuration lacks an address or a host name")
+        raise InvalidResponse("the configuration lacks an address or a host name")
     return Configuration(
         addresses=addresses,
         endpoints=endpoints,
@@ -132,21 +132,21 @@ def read_configuration(value: object) -> Configuration:
 
 def _mtu(value: int) -> int:
     if value and not 576 <= value <= 9000:
-        raise BadAnswer("mtu is out of range")
+        raise InvalidResponse("mtu is out of range")
     return value
 
 
 def _routes(value: Mapping[str, Any], key: str, version: int) -> tuple[Route, ...]:
     items = value.get(key) or []
     if not isinstance(items, list) or len(items) > MAX_ROUTES:
-        raise BadAnswer(f"{key} is not a list of routes")
+        raise InvalidResponse(f"{key} is not a list of routes")
     routes = []
     for item in items:
         if not isinstance(item, dict):
-            raise BadAnswer(f"{key} is not a list of routes")
+            raise InvalidResponse(f"{key} is not a list of routes")
         network = _network(_text(item, "network"))
         if ipaddress.ip_network(network).version != version:
-            raise BadAnswer(f"{key} holds a network of the other family")
+            raise InvalidResponse(f"{key} holds a network of the other family")
         metric = _number(item, "metric", 0, MAX_METRIC, 0) if item.get("metric") is not None else 0
         routes.append(Route(network, item.get("net_gateway") is True, metric))
     return tuple(routes)
@@ -157,21 +157,21 @@ def _text(value: Mapping[str, Any], key: str) -> str:
     if text is None:
         return ""
     if not isinstance(text, str):
-        raise BadAnswer(f"{key} is not a text")
+        raise InvalidResponse(f"{key} is not a text")
     return text
 
 
 def _texts(value: Mapping[str, Any], key: str) -> list[str]:
     items = value.get(key) or []
     if not isinstance(items, list) or len(items) > MAX_ROUTES or not all(isinstance(item, str) for item in items):
-        raise BadAnswer(f"{key} is not a list of texts")
+        raise InvalidResponse(f"{key} is not a list of texts")
     return items
 
 
 def _number(value: Mapping[str, Any], key: str, low: int, high: int, default: int | None = None) -> int:
     number = value.get(key, default)
     if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
-        raise BadAnswer(f"{key} is not a number from {low} to {high}")
+        raise InvalidResponse(f"{key} is not a number from {low} to {high}")
     return number
 
 
@@ -179,21 +179,21 @@ def _address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError as error:
-        raise BadAnswer("not an address where one belongs") from error
+        raise InvalidResponse("not an address where one belongs") from error
 
 
 def _interface(text: str) -> str:
     try:
         return str(ipaddress.ip_interface(text))
     except ValueError as error:
-        raise BadAnswer("not an address with a prefix length") from error
+        raise InvalidResponse("not an address with a prefix length") from error
 
 
 def _network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError as error:
-        raise BadAnswer("not a network where one belongs") from error
+        raise InvalidResponse("not a network where one belongs") from error
 
 
 def _host(text: str) -> str:
@@ -206,5 +206,5 @@ def _host(text: str) -> str:
 def _domain(text: str) -> str:
     allowed = all(c.isascii() and (c.isalnum() or c in "-._") for c in text)
     if not text or len(text) > 253 or not allowed or text.startswith("-"):
-        raise BadAnswer("not a host or domain name where one belongs")
+        raise InvalidResponse("not a host or domain name where one belongs")
     return text

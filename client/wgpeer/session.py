@@ -16,17 +16,17 @@ from nacl.public import PrivateKey
 
 from wgpeer import constants as c
 from wgpeer import status as s
-from wgpeer.api_client import Credentials, Failed, NotYet, Reply, Speaker, gateway_url
+from wgpeer.api_client import ApiClient, ConnectResult, Credentials, Failed, SignInPending, gateway_url
 from wgpeer.clock import Clock
 from wgpeer.envelope import b64
 from wgpeer.factors import FactorToken
-from wgpeer.keepalive import Connection, Keeper, Loss
+from wgpeer.keepalive import Connection, Disconnect, Keepalive
 from wgpeer.profile import ApiHost, Profile, ProfileError, merge
-from wgpeer.responses import Allowed, Configuration, Refused, SignIn
+from wgpeer.responses import Allowed, Configuration, Refused, SignInRequired
 from wgpeer.status import Status
 
 
-class Final(Exception):
+class SessionEnded(Exception):
     """The session is over and a person must act. ``reg_key`` as in ``Refused``."""
 
     def __init__(self, reason: str, reg_key: str = "") -> None:
@@ -64,7 +64,7 @@ class Tunnel(Protocol):
 
 
 @dataclass(slots=True)
-class Round:
+class RoundResult:
     """What came of offering a key to every host once. ``wait`` is the least time (seconds) before the next round."""
 
     connection: Connection | None = None
@@ -75,42 +75,42 @@ class Round:
 
 @dataclass(slots=True)
 class Session:
-    """``report`` is called with each new status, ``save`` with each profile that a sync brought, ``say`` with words for
-    the log (never a secret), ``remember`` with names of API hosts that will be needed when no resolver answers."""
+    """``report`` is called with each new status, ``save`` with each profile that a sync brought, ``log`` with words for
+    the log (never a secret), ``prefetch`` with names of API hosts that will be needed when no resolver answers."""
 
-    speaker: Speaker
+    api: ApiClient
     clock: Clock
     tunnel: Tunnel
     token: FactorToken
     password: str = field(repr=False)
     report: Callable[[Status], None]
     save: Callable[[Profile], None]
-    say: Callable[[str], None]
-    remember: Callable[[list[str]], None] = lambda _hosts: None
+    log: Callable[[str], None]
+    prefetch: Callable[[list[str]], None] = lambda _hosts: None
     random: random.Random = field(default_factory=random.SystemRandom)
     status: Status = field(default_factory=Status)
     _not_before: dict[ApiHost, float] = field(default_factory=dict)
     _silent_hosts: set[ApiHost] = field(default_factory=set)
-    _dead: frozenset[str] = frozenset()
+    _dead_endpoints: frozenset[str] = frozenset()
     _syncs_failed: int = 0
 
     @property
     def profile(self) -> Profile:
-        return self.speaker.profile
+        return self.api.profile
 
     def run(self) -> None:
-        """Until ``Stopped`` (from the clock), ``Final`` or, on the first connection only, ``TunnelError`` is raised.
-        The tunnel is gone afterwards in every case."""
-        previous, short_lives = None, 0
+        """Connect and reconnect until ``Stopped`` (from the clock), ``SessionEnded`` or, on the first connection only,
+        ``TunnelError`` is raised. The tunnel is gone afterwards in every case."""
+        previous, short_connections = None, 0
         try:
             while True:
                 connection = self._connect(previous)
-                loss = self._live(connection, fresh=connection is not previous)
-                self._lost(connection, loss)
+                loss = self._run_connection(connection, fresh=connection is not previous)
+                self._connection_lost(connection, loss)
                 previous = connection
-                short_lives = short_lives + 1 if self._was_short(connection) else 0
-                if short_lives > 1:
-                    self.clock.wait(min(c.REPEAT_PAUSE_MAX, c.REPEAT_PAUSE * 2 ** min(short_lives - 2, 10)))
+                short_connections = short_connections + 1 if self._was_short(connection) else 0
+                if short_connections > 1:
+                    self.clock.wait(min(c.RECONNECT_PAUSE_MAX, c.RECONNECT_PAUSE * 2 ** min(short_connections - 2, 10)))
         finally:
             self.tunnel.down()
 
@@ -118,123 +118,130 @@ class Session:
 
     def _connect(self, previous: Connection | None) -> Connection:
         key, started = PrivateKey.generate(), self.clock.boottime()
-        self._tell(state=s.RECONNECTING if previous else s.CONNECTING, message="")
+        self._update_status(state=s.RECONNECTING if previous else s.CONNECTING, message="")
         while True:
-            outcome = self._round(key)
+            outcome = self._try_all_hosts(key)
             if outcome.connection:
                 return outcome.connection
             if outcome.key_spent:
                 key = PrivateKey.generate()
-            if previous and not outcome.answered and self._still_alive(previous):
+            if previous and not outcome.answered and self._old_connection_works(previous):
                 return previous
-            self.clock.wait(self._pause(outcome, started))
+            self.clock.wait(self._round_pause(outcome, started))
 
-    def _round(self, key: PrivateKey) -> Round:
-        """Offer the key to each host once. Raises ``Final`` when one refuses for good."""
-        outcome, waits = Round(), list[float]()
-        for host in self._order():
+    def _try_all_hosts(self, key: PrivateKey) -> RoundResult:
+        """Offer the key to each host once. Raises ``SessionEnded`` when one refuses for good."""
+        outcome, waits = RoundResult(), list[float]()
+        for host in self._hosts_in_order():
             now = self.clock.boottime()
             if self._not_before.get(host, 0.0) > now:
                 waits.append(self._not_before[host] - now)
                 continue
-            reply = self._offer(host, key)
+            reply = self._request_connection(host, key)
             if isinstance(reply, Allowed):
                 self.token.accepted(self.clock.wall())
                 now = self.clock.boottime()
-                return Round(Connection(reply.configuration, key, host, now, now), answered=True)
+                return RoundResult(Connection(reply.configuration, key, host, now, now), answered=True)
             self._note_failure(host, reply, outcome)
             waits.append(max(0.0, self._not_before.get(host, 0.0) - self.clock.boottime()))
         outcome.wait = min(waits, default=0.0)
         return outcome
 
-    def _offer(self, host: ApiHost, key: PrivateKey) -> Allowed | Failed:
+    def _request_connection(self, host: ApiHost, key: PrivateKey) -> Allowed | Failed:
         credentials = Credentials(b64(bytes(key.public_key)), self.password, self.token.current(self.clock.wall()))
-        self._tell(host=host.url)
-        reply = self.speaker.connect(host, credentials)
-        if isinstance(reply, SignIn):
+        self._update_status(host=host.url)
+        reply = self.api.connect(host, credentials)
+        if isinstance(reply, SignInRequired):
             reply = self._sign_in(host, credentials, reply)
         if isinstance(reply, Refused):
             self.token.forget()
-            raise Final(reply.reason, reply.reg_key)
+            raise SessionEnded(reply.reason, reply.reg_key)
         return reply if isinstance(reply, (Allowed, Failed)) else Failed(f"{host.url} gave an answer out of place")
 
-    def _sign_in(self, host: ApiHost, credentials: Credentials, asked: SignIn) -> Reply:
+    def _sign_in(self, host: ApiHost, credentials: Credentials, asked: SignInRequired) -> ConnectResult:
         """Show the address, then ask until the user has signed in. A host that fails meanwhile gets more tries: the
         sign-in belongs to it."""
-        limit = self.clock.boottime() + c.SIGN_IN_LIMIT
+        limit = self.clock.boottime() + c.SIGN_IN_TIMEOUT
         before = self.status.state
-        self._tell(state=s.SIGNING_IN, sign_in_url=asked.url)
-        self.say("waiting for a sign-in; its address is shown by: wgpeer status")
+        self._update_status(state=s.SIGNING_IN, sign_in_url=asked.url)
+        self.log("waiting for a sign-in; its address is shown by: wgpeer status")
         while self.clock.boottime() < limit:
-            reply = self.speaker.wait_for_sign_in(host, credentials, asked.token)
-            patient = isinstance(reply, NotYet) or (isinstance(reply, Failed) and not 400 <= reply.status < 500)
+            reply = self.api.wait_for_sign_in(host, credentials, asked.token)
+            patient = isinstance(reply, SignInPending) or (isinstance(reply, Failed) and not 400 <= reply.status < 500)
             if not patient:
-                self._tell(state=before, sign_in_url="")
+                self._update_status(state=before, sign_in_url="")
                 return reply
             self.clock.wait(c.SIGN_IN_PAUSE)
-        raise Final("nobody signed in in time; start again with: wgpeer up")
+        raise SessionEnded("nobody signed in in time; start again with: wgpeer up")
 
-    def _note_failure(self, host: ApiHost, failed: Failed, outcome: Round) -> None:
-        self.say(f"{host.url}: {failed.words}")
-        self._tell(last_error=failed.words)
+    def _note_failure(self, host: ApiHost, failed: Failed, outcome: RoundResult) -> None:
+        self.log(f"{host.url}: {failed.reason}")
+        self._update_status(last_error=failed.reason)
         (self._silent_hosts.add if failed.silent else self._silent_hosts.discard)(host)
         outcome.answered = outcome.answered or failed.status > 0
         outcome.key_spent = outcome.key_spent or failed.status == 409
         if failed.retry_after:
             self._not_before[host] = self.clock.boottime() + failed.retry_after
 
-    def _order(self) -> list[ApiHost]:
+    def _hosts_in_order(self) -> list[ApiHost]:
         """Sync hosts in random order, then the remotes; those that were silent a moment ago last of all."""
         shuffled = list(self.profile.sync_hosts)
         self.random.shuffle(shuffled)
         hosts: Sequence[ApiHost] = list(dict.fromkeys([*shuffled, *self.profile.remotes]))
-        return sorted(hosts, key=lambda host: host in self._silent_hosts or host.name in self._dead)
+        return sorted(hosts, key=lambda host: host in self._silent_hosts or host.name in self._dead_endpoints)
 
-    def _pause(self, outcome: Round, started: float) -> float:
+    def _round_pause(self, outcome: RoundResult, started: float) -> float:
         patient = self.clock.boottime() - started < c.ROUND_PATIENCE
         pause = c.ROUND_PAUSE if patient else c.ROUND_PAUSE_LATER
         return max(outcome.wait, pause * (1 + c.ROUND_JITTER * (self.random.random() - 0.5)))
 
-    def _still_alive(self, previous: Connection) -> bool:
+    def _old_connection_works(self, previous: Connection) -> bool:
         """Nobody at all answered: perhaps it was our own network that was gone, and the old connection is as good as
         ever. Asked only with the key it has, so this revives nothing that the server has ended."""
         if not self.tunnel.interface:
             return False
-        reply = self.speaker.ping(previous.configuration, previous.public_key, self.tunnel.interface, c.PING_SILENCE)
+        reply = self.api.ping(
+            previous.configuration, previous.public_key, self.tunnel.interface, c.PING_RESPONSE_TIMEOUT
+        )
         if reply is True:
-            self.say("the network is back and the connection still good")
+            self.log("the network is back and the connection still good")
             previous.last_good = self.clock.boottime()
         return reply is True
 
     # --- connected ----------------------------------------------------------------------------------------------------
 
-    def _live(self, connection: Connection, *, fresh: bool) -> Loss:
+    def _run_connection(self, connection: Connection, *, fresh: bool) -> Disconnect:
         if fresh:
             try:
-                self._open(connection)
+                self._bring_up(connection)
             except TunnelError as error:
                 if self.status.since == 0:
                     raise
-                return Loss(str(error))
-        keeper = Keeper(
-            connection, self.tunnel.interface, self.speaker, self.clock, lambda: self._good(connection), self._sync
+                return Disconnect(str(error))
+        keepalive = Keepalive(
+            connection,
+            self.tunnel.interface,
+            self.api,
+            self.clock,
+            lambda: self._ping_succeeded(connection),
+            self._sync,
         )
-        return keeper.run()
+        return keepalive.run()
 
-    def _open(self, connection: Connection) -> None:
-        where = connection.configuration
+    def _bring_up(self, connection: Connection) -> None:
+        configuration = connection.configuration
         if not self.status.interface:
             # Now, not when they are needed: then the resolver is behind a tunnel that is dead.
-            self.remember([host.name for host in self._order()])
+            self.prefetch([host.name for host in self._hosts_in_order()])
         endpoint = self.tunnel.up(
-            where,
+            configuration,
             connection.key,
             use_dns=not self.profile.flag("disable_dns"),
             use_default_route=not self.profile.flag("disable_gateway"),
         )
-        self._tell(
-            address=", ".join(where.addresses),
-            gateway=where.gateway,
+        self._update_status(
+            address=", ".join(configuration.addresses),
+            gateway=configuration.gateway,
             host=connection.host.url,
             endpoint=endpoint,
             interface=self.tunnel.interface,
@@ -246,48 +253,48 @@ class Session:
             message="the tunnel is built, waiting for the first ping",
         )
 
-    def _good(self, connection: Connection) -> None:
+    def _ping_succeeded(self, connection: Connection) -> None:
         now = self.clock.wall()
         if self.status.state != s.CONNECTED:
-            self._dead = frozenset()
-            self._tell(state=s.CONNECTED, since=now, message="", last_error="")
-            self.say(f"connected: {self.status.address} on {self.status.interface}, by {connection.host.url}")
-        self._tell(last_ping=now)
+            self._dead_endpoints = frozenset()
+            self._update_status(state=s.CONNECTED, since=now, message="", last_error="")
+            self.log(f"connected: {self.status.address} on {self.status.interface}, by {connection.host.url}")
+        self._update_status(last_ping=now)
 
-    def _lost(self, connection: Connection, loss: Loss) -> None:
-        self.say(f"connection lost: {loss.words}")
-        self._dead = frozenset(connection.configuration.endpoints) if loss.silent else frozenset()
-        self._tell(state=s.RECONNECTING, last_error=loss.words, reconnects=self.status.reconnects + 1)
+    def _connection_lost(self, connection: Connection, loss: Disconnect) -> None:
+        self.log(f"connection lost: {loss.reason}")
+        self._dead_endpoints = frozenset(connection.configuration.endpoints) if loss.silent else frozenset()
+        self._update_status(state=s.RECONNECTING, last_error=loss.reason, reconnects=self.status.reconnects + 1)
         if self.profile.flag("disable_reconnect"):
-            raise Final(f"{loss.words}; this profile does not reconnect by itself")
+            raise SessionEnded(f"{loss.reason}; this profile does not reconnect by itself")
 
     def _was_short(self, connection: Connection) -> bool:
-        return self.clock.boottime() - connection.started < c.SHORT_LIFE
+        return self.clock.boottime() - connection.started < c.SHORT_CONNECTION
 
     def _sync(self, connection: Connection) -> bool:
         """Take in what changed: through the gateway, and every other try through the API that allowed us."""
         inside = self._syncs_failed % 2 == 0
         base = gateway_url(connection.configuration) if inside else connection.host.url
-        text = self.speaker.sync(base, self.tunnel.interface if inside else "")
+        text = self.api.sync(base, self.tunnel.interface if inside else "")
         if isinstance(text, Failed):
             self._syncs_failed += 1
             if text.status != 480:
-                self.say(f"sync failed: {text.words}")
+                self.log(f"sync failed: {text.reason}")
             return text.status == 480
         self._syncs_failed = 0
         try:
             merged = merge(self.profile, text) if text else None
         except ProfileError as error:
-            self.say(f"a synced profile was refused: {error}")
+            self.log(f"a synced profile was refused: {error}")
             return True
         if merged:
-            self.speaker.profile = merged
+            self.api.profile = merged
             self.save(merged)
-            self.remember([host.name for host in self._order()])
-            self.say("the profile has changed and was saved")
+            self.prefetch([host.name for host in self._hosts_in_order()])
+            self.log("the profile has changed and was saved")
         return True
 
-    def _tell(self, **changes: object) -> None:
+    def _update_status(self, **changes: object) -> None:
         changed = replace(self.status, **changes)  # type: ignore[arg-type]
         if changed != self.status:
             self.status = changed

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wgpeer.store import read_json, write
+from wgpeer.store import read_json, write_file
 
 STARTING, CONNECTING, SIGNING_IN, CONNECTED = "starting", "connecting", "signing-in", "connected"
 RECONNECTING, REFUSED, FAILED, DOWN = "reconnecting", "refused", "failed", "down"
@@ -46,7 +46,7 @@ class Status:
 
 
 def save(path: Path, status: Status) -> None:
-    write(path, status.as_json() + "\n", lasting=False)  # every few seconds, and worthless after a power cut
+    write_file(path, status.as_json() + "\n", durable=False)  # every few seconds, and worthless after a power cut
 
 
 def load(path: Path) -> Status | None:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from wgpeer.importer import SUFFIX
 from wgpeer.profile import Profile, ProfileError, parse, render
 
-_UNFIT = re.compile(r"[^A-Za-z0-9._@+-]+")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._@+-]+")
 
 
 class StoreError(Exception):
@@ -71,7 +71,7 @@ class Store:
 
     def add(self, file_name: str, profile: Profile) -> str:
         """Save a profile and return its name. One for the same organization, user and server is replaced."""
-        wanted = _UNFIT.sub("_", file_name.removesuffix(SUFFIX)).strip("._-")[:100] or "profile"
+        wanted = _UNSAFE.sub("_", file_name.removesuffix(SUFFIX)).strip("._-")[:100] or "profile"
         name, number = wanted, 1
         taken = {other: self.load(other).ids for other in self.names()}
         same = [other for other, ids in taken.items() if ids == profile.ids]
@@ -84,7 +84,7 @@ class Store:
         return name
 
     def save(self, name: str, profile: Profile) -> None:
-        write(self.profiles / f"{name}{SUFFIX}", render(profile))
+        write_file(self.profiles / f"{name}{SUFFIX}", render(profile))
 
     def load(self, name: str) -> Profile:
         """Raises ``StoreError``."""
@@ -113,7 +113,7 @@ class Store:
     def remove(self, name: str) -> None:
         """Forget a profile and all that belongs to it."""
         (self.profiles / f"{name}{SUFFIX}").unlink(missing_ok=True)
-        for path in (self.token_path(name), self.status_path(name), self.lease_path(name)):
+        for path in (self.token_path(name), self.status_path(name), self.recovery_path(name)):
             path.unlink(missing_ok=True)
         for path in self.logs.glob(f"{name}.log*"):
             path.unlink()
@@ -124,8 +124,8 @@ class Store:
     def status_path(self, name: str) -> Path:
         return self.run / f"{name}.status.json"
 
-    def lease_path(self, name: str) -> Path:
-        return self.run / f"{name}.lease.json"
+    def recovery_path(self, name: str) -> Path:
+        return self.run / f"{name}.recovery.json"
 
     def log_path(self, name: str) -> Path:
         return self.logs / f"{name}.log"
@@ -151,7 +151,7 @@ class Store:
             key = ec.generate_private_key(ec.SECP256R1())
             form = serialization.PrivateFormat.PKCS8
             pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-            write(path, pem.decode())
+            write_file(path, pem.decode())
         try:
             loaded = serialization.load_pem_private_key(path.read_bytes(), None)
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -161,14 +161,14 @@ class Store:
         return loaded
 
 
-def write(path: Path, text: str, *, lasting: bool = True) -> None:
-    """Write a file of mode 0600, whole or not at all; ``lasting``: also when the power fails."""
+def write_file(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write a file of mode 0600, whole or not at all; ``durable``: also when the power fails."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with os.fdopen(handle, "w") as file:
             file.write(text)
             file.flush()
-            if lasting:
+            if durable:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:

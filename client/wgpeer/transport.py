@@ -21,30 +21,30 @@ import urllib3
 
 from wgpeer.clock import SystemClock
 from wgpeer.constants import (
-    ADDRESS_AGE,
-    ADDRESSES,
     CONNECT_TIMEOUT,
-    LOOKUPS,
-    MAX_ANSWER,
+    DNS_CACHE_TTL,
+    MAX_ADDRESSES,
+    MAX_LOOKUPS,
+    MAX_RESPONSE,
     RESOLVE_TIMEOUT,
     RETRY_AFTER_MAX,
     SOCKET_MARK,
 )
-from wgpeer.envelope import Sealed
+from wgpeer.envelope import SealedRequest
 
 SocketOptions = list[tuple[int, int, int | bytes]]
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """Nothing usable came back. ``silent``: nothing at all within the time; else the other side refused or broke."""
 
-    def __init__(self, words: str, *, silent: bool = False) -> None:
-        super().__init__(words)
+    def __init__(self, reason: str, *, silent: bool = False) -> None:
+        super().__init__(reason)
         self.silent = silent
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """``retry_after`` is seconds, 0 where the server did not say."""
 
     status: int
@@ -55,8 +55,10 @@ class Answer:
 class Transport(Protocol):
     """``base`` is ``http(s)://host[:port]``; ``seconds`` bounds the whole request."""
 
-    def send(self, base: str, request: Sealed, seconds: float, *, query: str = "", interface: str = "") -> Answer:
-        """Send inside the tunnel of ``interface``, or outside all tunnels when it is empty. Raises ``NoAnswer``."""
+    def send(
+        self, base: str, request: SealedRequest, seconds: float, *, query: str = "", interface: str = ""
+    ) -> HttpResponse:
+        """Send inside the tunnel of ``interface``, or outside all tunnels when it is empty. Raises ``NoResponse``."""
 
 
 class HttpTransport:
@@ -64,22 +66,24 @@ class HttpTransport:
 
     def __init__(self, clock: SystemClock) -> None:
         self._clock = clock
-        self.addresses = AddressBook(clock.boottime)
+        self.resolver = ResolverCache(clock.boottime)
 
-    def send(self, base: str, request: Sealed, seconds: float, *, query: str = "", interface: str = "") -> Answer:
+    def send(
+        self, base: str, request: SealedRequest, seconds: float, *, query: str = "", interface: str = ""
+    ) -> HttpResponse:
         target = Target.parse(base)
-        options = _inside(interface) if interface else _outside()
+        options = _through(interface) if interface else _outside_tunnels()
         # Through a tunnel, a slow connect is the WireGuard handshake: only the whole time counts there.
         connect = seconds if interface else CONNECT_TIMEOUT
         with self._clock.interruptible():
             deadline = time.monotonic() + seconds
-            problem = NoAnswer(f"{target.host} has no address", silent=True)
-            for address in self.addresses.lookup(target.host):
+            problem = NoResponse(f"{target.host} has no address", silent=True)
+            for address in self.resolver.lookup(target.host):
                 try:
                     return _request(target, address, request, query, options, deadline, connect)
-                except NoAnswer as error:
+                except NoResponse as error:
                     problem = error
-            self.addresses.forget(target.host)
+            self.resolver.expire(target.host)
             raise problem
 
 
@@ -97,32 +101,38 @@ class Target:
         return cls(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
     @property
-    def header(self) -> str:
+    def host_header(self) -> str:
         shown = f"[{self.host}]" if ":" in self.host else self.host
         usual = 443 if self.scheme == "https" else 80
         return shown if self.port == usual else f"{shown}:{self.port}"
 
 
-def _outside() -> SocketOptions:
+def _outside_tunnels() -> SocketOptions:
     return [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_MARK, SOCKET_MARK)]
 
 
-def _inside(interface: str) -> SocketOptions:
+def _through(interface: str) -> SocketOptions:
     name = interface.encode() + b"\0"
     return [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)]
 
 
 def _request(
-    target: Target, address: str, request: Sealed, query: str, options: SocketOptions, deadline: float, connect: float
-) -> Answer:
+    target: Target,
+    address: str,
+    request: SealedRequest,
+    query: str,
+    options: SocketOptions,
+    deadline: float,
+    connect: float,
+) -> HttpResponse:
     left = deadline - time.monotonic()
     host = target.host
     if left <= 0:
-        raise NoAnswer(f"{host} does not answer", silent=True)
+        raise NoResponse(f"{host} does not answer", silent=True)
     timeout = urllib3.Timeout(connect=min(connect, left), read=left)
     pool = _pool(target, address, options)
     path = request.path + (f"?{query}" if query else "")
-    headers = {**request.headers, "Host": target.header, "Connection": "close"}
+    headers = {**request.headers, "Host": target.host_header, "Connection": "close"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
@@ -136,11 +146,11 @@ def _request(
                 redirect=False,
                 preload_content=False,
             )
-        body = read_bounded(answer, MAX_ANSWER, deadline, host)
-        return Answer(answer.status, body, _retry_after(answer.headers.get("Retry-After")))
+        body = read_bounded(answer, MAX_RESPONSE, deadline, host)
+        return HttpResponse(answer.status, body, _retry_after(answer.headers.get("Retry-After")))
     except (urllib3.exceptions.HTTPError, OSError) as error:
         refused = _refused(error)
-        raise NoAnswer(f"{host} {'turns us away' if refused else 'does not answer'}", silent=not refused) from error
+        raise NoResponse(f"{host} {'turns us away' if refused else 'does not answer'}", silent=not refused) from error
     finally:
         pool.close()
 
@@ -162,14 +172,14 @@ def _pool(
 
 def read_bounded(answer: urllib3.BaseHTTPResponse, limit: int, deadline: float, host: str) -> bytes:
     """The body, in pieces: a server that drips one byte a second must not hold us longer than the whole deadline (of
-    ``time.monotonic``), nor one that never ends. Raises ``NoAnswer``."""
+    ``time.monotonic``), nor one that never ends. Raises ``NoResponse``."""
     body = b""
     while piece := answer.read1(65536):
         body += piece
         if len(body) > limit:
-            raise NoAnswer(f"{host} sends too much")
+            raise NoResponse(f"{host} sends too much")
         if time.monotonic() > deadline:
-            raise NoAnswer(f"{host} answers too slowly", silent=True)
+            raise NoResponse(f"{host} answers too slowly", silent=True)
     return body
 
 
@@ -187,32 +197,32 @@ def _retry_after(value: str | None) -> float:
     return min(float(value), RETRY_AFTER_MAX) if value and value.isascii() and value.isdigit() else 0.0
 
 
-class AddressBook:
+class ResolverCache:
     """Addresses of host names, remembered: when a tunnel dies, the resolver behind it dies too."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._known: dict[str, tuple[float, list[str]]] = {}
 
-    def remember(self, hosts: Iterable[str]) -> None:
+    def prefetch(self, hosts: Iterable[str]) -> None:
         """Look up names while the machine's own resolver can still be asked, all at once."""
         names = list(dict.fromkeys(hosts))
-        with ThreadPoolExecutor(max_workers=max(1, min(len(names), LOOKUPS))) as pool:
+        with ThreadPoolExecutor(max_workers=max(1, min(len(names), MAX_LOOKUPS))) as pool:
             list(pool.map(self.lookup, names))
 
     def lookup(self, host: str) -> list[str]:
         """Addresses to try, in the system's order of preference; empty when there are none. Those known before come
         last: a resolver inside the tunnel may know a name by an address that only the tunnel reaches."""
         since, addresses = self._known.get(host, (0.0, []))
-        if addresses and self._now() - since < ADDRESS_AGE:
+        if addresses and self._now() - since < DNS_CACHE_TTL:
             return addresses
         fresh = resolve(host, RESOLVE_TIMEOUT)
-        merged = list(dict.fromkeys([*fresh, *addresses]))[:ADDRESSES]
+        merged = list(dict.fromkeys([*fresh, *addresses]))[:MAX_ADDRESSES]
         if fresh:
             self._known[host] = (self._now(), merged)
         return merged
 
-    def forget(self, host: str) -> None:
+    def expire(self, host: str) -> None:
         """None of the addresses answered: ask the resolver next time, and fall back to these if it is silent."""
         if host in self._known:
             self._known[host] = (float("-inf"), self._known[host][1])

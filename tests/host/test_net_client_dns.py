@@ -32,13 +32,13 @@ import base64, json, os, sys
 from pathlib import Path
 from nacl.public import PrivateKey
 from wgpeer.responses import read_configuration
-from wgpeer.tunnel.linux import MachineTunnel, sweep
+from wgpeer.tunnel.linux import LinuxTunnel, clean_up
 
 what, lease = sys.argv[1], Path(sys.argv[2])
 if what == "sweep":
-    sweep(lease)
+    clean_up(lease)
     sys.exit()
-tunnel = MachineTunnel(lease, lambda name: [name], lambda words: None, lambda seconds: None, "userspace")
+tunnel = LinuxTunnel(lease, lambda name: [name], lambda words: None, lambda seconds: None, "userspace")
 where = {
     "address": "10.9.0.5/24", "hostname": "192.0.2.1", "port": 51820, "gateway": "10.9.0.1", "web_port": 9790,
     "public_key": base64.b64encode(bytes(PrivateKey.generate().public_key)).decode(),
@@ -388,10 +388,10 @@ def test_real_lookups_go_where_they_belong(resolved: Laptop) -> None:
     for namespace, name in ((machine, "wgp7"), (far, "inside")):
         namespace.ip("link", "set", name, "up")
     script = (
-        "import sys, json, socket\nfrom wgpeer.tunnel.dns import *\nrecords = []\n"
-        "names = Names(('10.9.0.1',), ('corp.example',), tuple(json.loads(sys.argv[1])))\n"
-        "print(apply('wgp7', socket.if_nametoindex('wgp7'), names, records.append))\n"
-        "if len(sys.argv) > 2: restore(records[-1])\n"
+        "import sys, json, socket\nfrom wgpeer.tunnel.dns import *\nchanges = []\n"
+        "config = DnsConfig(('10.9.0.1',), ('corp.example',), tuple(json.loads(sys.argv[1])))\n"
+        "print(apply('wgp7', socket.if_nametoindex('wgp7'), config, changes.append))\n"
+        "if len(sys.argv) > 2: revert(changes[-1])\n"
     )
 
     def run(*domains: str, undo: bool = False) -> None:

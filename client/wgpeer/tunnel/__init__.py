@@ -1,1 +1,1 @@
-"""The machine's side of a connection: WireGuard, addresses, routes, DNS. ``machine.MachineTunnel`` is all of it."""
+"""The machine's side of a connection: WireGuard, addresses, routes, DNS. ``machine.LinuxTunnel`` is all of it."""

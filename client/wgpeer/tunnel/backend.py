@@ -11,14 +11,14 @@ class BackendError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class InterfaceConfig:
     """An interface with its one peer. ``endpoint`` is an address, never a name; keys are 32 bytes."""
 
     private_key: bytes = field(repr=False)
-    mark: int
-    peer_key: bytes
-    endpoint: str
-    port: int
+    fwmark: int
+    peer_public_key: bytes
+    endpoint_address: str
+    endpoint_port: int
     allowed_ips: tuple[str, ...]
 
 
@@ -28,7 +28,7 @@ class Backend(Protocol):
     def create(self, interface: str) -> None:
         """Make the interface. Raises ``BackendError``, also when the name is taken."""
 
-    def configure(self, interface: str, wanted: Wanted) -> None:
+    def configure(self, interface: str, config: InterfaceConfig) -> None:
         """Make the interface have exactly this key and this peer; whatever peer it had is gone. Raises
         ``BackendError``."""
 

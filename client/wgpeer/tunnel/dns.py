@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from wgpeer.text import plain
+from wgpeer.text import printable
 
 TIMEOUT = 10.0
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -25,22 +25,22 @@ INSTALL = "install systemd-resolved, openresolv or resolvconf, or enter it where
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """Which servers to ask (addresses), and for what. ``search`` domains are tried behind short names; ``routing``
-    domains only say which names are asked for there, none of them meaning all names, as does ``everything``."""
+class DnsConfig:
+    """Which servers to ask (addresses), and for what. ``search_domains`` are tried behind short names; ``routing``
+    domains only say which names are asked for there, none of them meaning all names, as does ``default_route``."""
 
     servers: tuple[str, ...]
-    search: tuple[str, ...] = ()
-    routing: tuple[str, ...] = ()
-    everything: bool = False
+    search_domains: tuple[str, ...] = ()
+    routing_domains: tuple[str, ...] = ()
+    default_route: bool = False
 
     @property
     def all_names(self) -> bool:
-        return self.everything or not self.routing
+        return self.default_route or not self.routing_domains
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class DnsChange:
     """What is about to be set, and by which manager: enough to take it out again, by another process too. ``name`` is
     the manager's word for it: an interface, or a record of resolvconf."""
 
@@ -53,7 +53,7 @@ class Record:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, value: object) -> Record:
+    def from_dict(cls, value: object) -> DnsChange:
         """An empty one where the value is not of this kind."""
         if not isinstance(value, dict):
             return cls()
@@ -64,71 +64,75 @@ class Record:
         return cls(manager, name, index, tuple(text for text in texts if isinstance(text, str)))
 
 
-def apply(interface: str, index: int, names: Names, before: Callable[[Record], None]) -> str:
+def apply(interface: str, index: int, config: DnsConfig, before: Callable[[DnsChange], None]) -> str:
     """Use the servers while the interface is up, and say in words what was done. ``before`` is told what is about to
     be changed, to be remembered before it is."""
-    shown = ", ".join(names.servers)
+    shown = ", ".join(config.servers)
     problems = []
-    for record in _managers(interface, index, names):
-        before(record)
-        problem = _set(record, names)
+    for change in _managers(interface, index, config):
+        before(change)
+        problem = _set(change, config)
         if not problem:
-            return f"{shown} {_purpose(record, names)} (by {record.manager})"
-        restore(record)
+            return f"{shown} {_purpose(change, config)} (by {change.manager})"
+        revert(change)
         problems.append(problem)
-    before(Record())
+    before(DnsChange())
     why = "; ".join(problems) or "no manager of name servers is here"
     return f"not set: {why}. To use {shown}, {INSTALL}"
 
 
-def restore(record: Record) -> None:
+def revert(change: DnsChange) -> None:
     """Take our servers out again. Nothing else is changed, and nothing happens when they are gone already."""
-    if record.manager == RESOLVED and _index(record.name) in (0, record.index):
-        _run(["resolvectl", "revert", record.name])
+    if change.manager == RESOLVED and _index(change.name) in (0, change.index):
+        _run(["resolvectl", "revert", change.name])
         _run(["resolvectl", "flush-caches"])
-    if record.manager in (OPENRESOLV, RESOLVCONF):
-        _run(["resolvconf", "-d", record.name, *(["-f"] if record.manager == OPENRESOLV else [])])
+    if change.manager in (OPENRESOLV, RESOLVCONF):
+        _run(["resolvconf", "-d", change.name, *(["-f"] if change.manager == OPENRESOLV else [])])
 
 
-def restore_after_boot(record: Record) -> None:
+def revert_after_boot(change: DnsChange) -> None:
     """The managers forget at a boot what they were told, but openresolv's last list is a file that stays: have it made
     anew, unless that has happened already."""
-    if record.manager == OPENRESOLV and set(record.servers) & set(_listed()):
+    if change.manager == OPENRESOLV and set(change.servers) & set(_listed()):
         _run(["resolvconf", "-u"])
 
 
-def _managers(interface: str, index: int, names: Names) -> list[Record]:
+def _managers(interface: str, index: int, config: DnsConfig) -> list[DnsChange]:
     """Those that are here and are what programs on this machine ask, the best first."""
     found = []
     if shutil.which("resolvectl"):
-        found.append(Record(RESOLVED, interface, index, names.servers))
+        found.append(DnsChange(RESOLVED, interface, index, config.servers))
     program = shutil.which("resolvconf")
     # systemd-resolved brings a resolvconf that is resolvectl by another name.
     if program and Path(program).resolve().name != "resolvectl":
         manager = OPENRESOLV if "openresolv" in _run([program, "--version"])[1] else RESOLVCONF
-        # Both sort by name, and put what is called tun before Ethernet and the like. The index makes the record ours
+        # Both sort by name, and put what is called tun before Ethernet and the like. The index makes the change ours
         # alone, whoever has the interface's name later.
-        found.append(Record(manager, f"tun.{interface}.{index}", index, names.servers))
+        found.append(DnsChange(manager, f"tun.{interface}.{index}", index, config.servers))
     return found
 
 
-def _set(record: Record, names: Names) -> str:
+def _set(change: DnsChange, config: DnsConfig) -> str:
     """Hand it to the manager. What is wrong, in words; empty when programs now ask these servers."""
-    return _set_resolved(record, names) if record.manager == RESOLVED else _set_resolvconf(record, names)
+    return _set_resolved(change, config) if change.manager == RESOLVED else _set_resolvconf(change, config)
 
 
-def _set_resolved(record: Record, names: Names) -> str:
+def _set_resolved(change: DnsChange, config: DnsConfig) -> str:
     if not _asks_resolved():
         return (
             f"{RESOLV_CONF} does not lead to systemd-resolved; if it should, "
             f"ln -sf /run/systemd/resolve/stub-resolv.conf {RESOLV_CONF}"
         )
     # "~." makes these servers the ones for every name; "~domain" for the names under it.
-    domains = [*names.search, *(f"~{domain}" for domain in names.routing), *(["~."] if names.all_names else [])]
+    domains = [
+        *config.search_domains,
+        *(f"~{domain}" for domain in config.routing_domains),
+        *(["~."] if config.all_names else []),
+    ]
     commands = [
-        ["dns", record.name, *names.servers],
-        ["domain", record.name, *domains],
-        ["default-route", record.name, "yes" if names.all_names else "no"],
+        ["dns", change.name, *config.servers],
+        ["domain", change.name, *domains],
+        ["default-route", change.name, "yes" if config.all_names else "no"],
     ]
     for command in commands:
         done, said = _run(["resolvectl", *command])
@@ -146,23 +150,23 @@ def _asks_resolved() -> bool:
     return by_module or by_address or str(RESOLV_CONF.resolve()).startswith("/run/systemd/resolve/")
 
 
-def _set_resolvconf(record: Record, names: Names) -> str:
-    if record.manager == OPENRESOLV and not _can_be_given_back():
+def _set_resolvconf(change: DnsChange, config: DnsConfig) -> str:
+    if change.manager == OPENRESOLV and not _can_be_given_back():
         return (
             f"openresolv could not keep a copy of {RESOLV_CONF}, which somebody else made: its directory is read-only"
         )
-    lines = [f"nameserver {server}" for server in names.servers]
-    lines += [f"search {' '.join(names.search)}"] if names.search else []
+    lines = [f"nameserver {server}" for server in config.servers]
+    lines += [f"search {' '.join(config.search_domains)}"] if config.search_domains else []
     # openresolv can be told that these servers are the only ones: the LAN's must not be asked behind their back.
-    alone = ["-m", "0", "-x"] if record.manager == OPENRESOLV else []
-    done, said = _run(["resolvconf", *alone, "-a", record.name], "\n".join(lines) + "\n")
+    alone = ["-m", "0", "-x"] if change.manager == OPENRESOLV else []
+    done, said = _run(["resolvconf", *alone, "-a", change.name], "\n".join(lines) + "\n")
     if not done:
-        return f"{record.manager} does not take it ({said or 'no reason given'})"
+        return f"{change.manager} does not take it ({said or 'no reason given'})"
     listed = _listed()
     local = any(server.startswith("127.") or server == "::1" for server in listed)
-    if names.servers[0] in listed or local:  # a resolver on this machine is fed by resolvconf as well
+    if config.servers[0] in listed or local:  # a resolver on this machine is fed by resolvconf as well
         return ""
-    return f"{record.manager} has it, but {RESOLV_CONF} does not show it; is that a file that {record.manager} makes?"
+    return f"{change.manager} has it, but {RESOLV_CONF} does not show it; is that a file that {change.manager} makes?"
 
 
 def _can_be_given_back() -> bool:
@@ -171,14 +175,14 @@ def _can_be_given_back() -> bool:
     return made or not RESOLV_CONF.exists() or os.access(RESOLV_CONF.parent, os.W_OK)
 
 
-def _purpose(record: Record, names: Names) -> str:
-    short = f", also for short names in {', '.join(names.search)}" if names.search else ""
-    if names.all_names:
+def _purpose(change: DnsChange, config: DnsConfig) -> str:
+    short = f", also for short names in {', '.join(config.search_domains)}" if config.search_domains else ""
+    if config.all_names:
         return f"for all names{short}"
-    under = ", ".join(dict.fromkeys([*names.routing, *names.search]))
-    if record.manager == RESOLVED:
+    under = ", ".join(dict.fromkeys([*config.routing_domains, *config.search_domains]))
+    if change.manager == RESOLVED:
         return f"for names under {under}{short}"
-    return f"for all names, because {record.manager} cannot keep to those under {under}{short}"
+    return f"for all names, because {change.manager} cannot keep to those under {under}{short}"
 
 
 def _listed() -> list[str]:
@@ -219,4 +223,4 @@ def _run(command: list[str], text: str = "") -> tuple[bool, str]:
             return False, f"{command[0]}: {type(error).__name__}"
         output.seek(0)
         said = output.read(4096).decode(errors="replace")
-    return done.returncode == 0, plain(" ".join(said.split()), 200)
+    return done.returncode == 0, printable(" ".join(said.split()), 200)

@@ -8,7 +8,7 @@ from typing import Any
 from pyroute2 import IPRoute, WireGuard
 from pyroute2.netlink.exceptions import NetlinkError
 
-from wgpeer.tunnel.backend import BackendError, Wanted
+from wgpeer.tunnel.backend import BackendError, InterfaceConfig
 
 
 class KernelBackend:
@@ -21,20 +21,20 @@ class KernelBackend:
         except NetlinkError as error:
             raise BackendError(f"the kernel cannot make the WireGuard interface {interface}: {error}") from error
 
-    def configure(self, interface: str, wanted: Wanted) -> None:
-        peer_key = _b64(wanted.peer_key)
+    def configure(self, interface: str, config: InterfaceConfig) -> None:
+        peer_public_key = _b64(config.peer_public_key)
         peer = {
-            "public_key": peer_key,
-            "endpoint_addr": wanted.endpoint,
-            "endpoint_port": wanted.port,
-            "allowed_ips": list(wanted.allowed_ips),
+            "public_key": peer_public_key,
+            "endpoint_addr": config.endpoint_address,
+            "endpoint_port": config.endpoint_port,
+            "allowed_ips": list(config.allowed_ips),
             "replace_allowed_ips": True,
         }
         try:
             with WireGuard() as device:
                 for old in _peers(device, interface):
                     device.set(interface, peer={"public_key": old["public_key"], "remove": True})
-                device.set(interface, private_key=_b64(wanted.private_key), fwmark=wanted.mark, peer=peer)
+                device.set(interface, private_key=_b64(config.private_key), fwmark=config.fwmark, peer=peer)
         except (NetlinkError, OSError) as error:
             raise BackendError(f"the kernel refused the configuration of {interface}: {error}") from error
 

@@ -14,26 +14,25 @@ from nacl.public import PrivateKey
 from pyroute2.netlink.exceptions import NetlinkError
 
 from wgpeer.constants import (
-    FREE_LOOKS,
-    HANDSHAKE_LOOK,
-    HANDSHAKE_LOOKS,
-    HANDSHAKES,
+    HANDSHAKE_ATTEMPTS,
+    HANDSHAKE_POLL,
+    HANDSHAKE_POLLS,
     MTU_MAX,
     MTU_MIN,
+    NAME_FREE_POLLS,
     SOCKET_MARK,
-    TUNNEL_COST,
+    TUNNEL_OVERHEAD,
 )
-from wgpeer.envelope import unb64
+from wgpeer.envelope import b64_decode
 from wgpeer.responses import Configuration
 from wgpeer.session import TunnelError
-from wgpeer.store import read_json, write
+from wgpeer.store import read_json, write_file
 from wgpeer.tunnel import dns, routing
-from wgpeer.tunnel.backend import Backend, BackendError, Wanted
-from wgpeer.tunnel.dns import Names, Record
+from wgpeer.tunnel.backend import Backend, BackendError, InterfaceConfig
+from wgpeer.tunnel.dns import DnsChange, DnsConfig
 from wgpeer.tunnel.kernel import KernelBackend
-from wgpeer.tunnel.split_tunnel import Split
-from wgpeer.tunnel.split_tunnel import split as split_routes
-from wgpeer.tunnel.userspace import UserspaceBackend, socket_answers
+from wgpeer.tunnel.split_tunnel import SplitTunnel, split_routes
+from wgpeer.tunnel.userspace import UserspaceBackend, socket_is_alive
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 IP_MTU, IPV6_MTU = 14, 24  # socket options that the socket module has no names for
@@ -45,24 +44,25 @@ BACKENDS: dict[str, tuple[type[KernelBackend] | type[UserspaceBackend], ...]] = 
 
 
 @dataclass(slots=True)
-class MachineTunnel:
-    """``lease`` is the file that remembers what we made: written before it is made, so that a crash leaves a trace.
+class LinuxTunnel:
+    """``recovery_file`` is the file that names what we made. It is written before, so that a crash leaves a
+    trace.
     ``resolve`` gives the addresses of a host name; ``wait`` waits for seconds (and may raise to end it all)."""
 
-    lease: Path
+    recovery_file: Path
     resolve: Callable[[str], list[str]]
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     wait: Callable[[float], None] = time.sleep
-    choice: str = "auto"
+    backend_choice: str = "auto"
     interface: str = ""
     dns: str = ""
     routes: str = ""
     mtu: int = 0
     _backend: Backend | None = None
-    _record: Record = field(default_factory=Record)
-    _everything: bool = False
-    _index: int = 0
-    _former: set[str] = field(default_factory=set)  # names we lost; their tables still hold back what they carried
+    _dns_change: DnsChange = field(default_factory=DnsChange)
+    _has_default_route: bool = False
+    _interface_index: int = 0
+    _lost_interfaces: set[str] = field(default_factory=set)  # their tables still hold back traffic
 
     @property
     def backend(self) -> str:
@@ -70,25 +70,25 @@ class MachineTunnel:
 
     def up(self, configuration: Configuration, key: PrivateKey, *, use_dns: bool, use_default_route: bool) -> str:
         """Make the machine so, whatever it was before. Raises ``TunnelError``."""
-        endpoint, path_mtu = self._endpoint(configuration)
+        endpoint, path_mtu = self._choose_endpoint(configuration)
         split = split_routes(configuration.routes, configuration.gateway, use_default_route=use_default_route)
-        wanted = Wanted(
+        config = InterfaceConfig(
             private_key=bytes(key),
-            mark=SOCKET_MARK,
-            peer_key=unb64(configuration.public_key, 32),
-            endpoint=endpoint,
-            port=configuration.port,
+            fwmark=SOCKET_MARK,
+            peer_public_key=b64_decode(configuration.public_key, 32),
+            endpoint_address=endpoint,
+            endpoint_port=configuration.port,
             allowed_ips=split.allowed_ips,
         )
-        self.mtu, self.routes = configuration.mtu or path_mtu, split.words
-        self._everything = bool(split.everything)
+        self.mtu, self.routes = configuration.mtu or path_mtu, split.description
+        self._has_default_route = bool(split.default_routes)
         try:
-            backend = self._ready()
-            backend.configure(self.interface, wanted)
-            routing.set_link(self.interface, configuration.addresses, self.mtu)
+            backend = self._ensure_interface()
+            backend.configure(self.interface, config)
+            routing.configure_link(self.interface, configuration.addresses, self.mtu)
             routing.set_routes(self.interface, split)
-            self._clear_former()
-            self._shake_hands(backend, wanted, configuration.gateway)
+            self._clear_lost_interfaces()
+            self._start_handshake(backend, config, configuration.gateway)
         except (BackendError, NetlinkError, OSError) as error:
             raise TunnelError(f"the tunnel cannot be built: {error}") from error
         self._warn(configuration, split)
@@ -97,100 +97,101 @@ class MachineTunnel:
 
     def down(self) -> None:
         """Take away everything that was made."""
-        sweep(self.lease)
+        clean_up(self.recovery_file)
         self.interface, self.dns, self.routes, self.mtu, self._backend = "", "", "", 0, None
-        self._record, self._index, self._former = Record(), 0, set()
+        self._dns_change, self._interface_index, self._lost_interfaces = DnsChange(), 0, set()
 
-    def _shake_hands(self, backend: Backend, wanted: Wanted, gateway: str) -> None:
+    def _start_handshake(self, backend: Backend, config: InterfaceConfig, gateway: str) -> None:
         """Begin the handshake now, and begin it again should it be lost: WireGuard itself would wait 5 s to do so, in
         which nothing gets through. A host that stays silent is for the first ping to judge."""
-        for attempt in range(HANDSHAKES):
+        for attempt in range(HANDSHAKE_ATTEMPTS):
             if attempt:
-                backend.configure(self.interface, wanted)  # the peer anew, and so a new handshake at once
-            routing.poke(self.interface, gateway)
-            for _ in range(HANDSHAKE_LOOKS):
+                backend.configure(self.interface, config)  # the peer anew, and so a new handshake at once
+            routing.trigger_handshake(self.interface, gateway)
+            for _ in range(HANDSHAKE_POLLS):
                 if backend.last_handshake(self.interface):
                     return
-                self.wait(HANDSHAKE_LOOK)
+                self.wait(HANDSHAKE_POLL)
 
-    def _set_dns(self, configuration: Configuration, split: Split, *, use_dns: bool) -> None:
-        names = Names(
+    def _set_dns(self, configuration: Configuration, split: SplitTunnel, *, use_dns: bool) -> None:
+        names = DnsConfig(
             configuration.dns_servers if use_dns else (),
             configuration.search_domains,
             configuration.routing_domains,
-            everything=self._everything,
+            default_route=self._has_default_route,
         )
         if not names.servers:
-            dns.restore(self._record)  # the last host had some, this one has none
-            self.dns, self._record = "", Record()
+            dns.revert(self._dns_change)  # the last host had some, this one has none
+            self.dns, self._dns_change = "", DnsChange()
             return
-        index = routing.index_of(self.interface)
+        index = routing.interface_index(self.interface)
 
-        def before(record: Record) -> None:
-            if (self._record.manager, self._record.name) != (record.manager, record.name):
-                dns.restore(self._record)  # of an interface that is no more, or another manager
-            self._record = record
-            self._write_lease(self.interface, index)
+        def before(change: DnsChange) -> None:
+            if (self._dns_change.manager, self._dns_change.name) != (change.manager, change.name):
+                dns.revert(self._dns_change)  # of an interface that is no more, or another manager
+            self._dns_change = change
+            self._write_recovery_file(self.interface, index)
 
         self.dns = dns.apply(self.interface, index, names, before)
-        astray = [server for server in names.servers if not split.carries(server)]
+        astray = [server for server in names.servers if not split.covers(server)]
         if astray:
             self.dns += f"; {', '.join(astray)} is in no route of the tunnel, so it may not answer"
 
-    def _ready(self) -> Backend:
+    def _ensure_interface(self) -> Backend:
         """The backend, with the interface there: also when somebody deleted it, or its process died."""
-        if self._backend and self._is_whole():
+        if self._backend and self._interface_is_ours():
             return self._backend
         # Only the interface is made anew. Its tables and rules stay: what would have gone through it must not leave
         # by another way meanwhile.
         held = self.interface
         if held:
-            if routing.index_of(held) == self._index:
+            if routing.interface_index(held) == self._interface_index:
                 routing.delete_link(held)
             if not self._is_free(held):
-                self._former.add(held)
+                self._lost_interfaces.add(held)
                 held = ""
-        return self._create(held)
+        return self._create_interface(held)
 
-    def _clear_former(self) -> None:
-        _clear_lost(self._former)
-        if self._former:
-            self._former = set()
-            self._write_lease(self.interface, self._index)
+    def _clear_lost_interfaces(self) -> None:
+        _clear_lost(self._lost_interfaces)
+        if self._lost_interfaces:
+            self._lost_interfaces = set()
+            self._write_recovery_file(self.interface, self._interface_index)
 
-    def _create(self, held: str) -> Backend:
+    def _create_interface(self, held: str) -> Backend:
         problem = BackendError("no free interface name")
-        for kind in BACKENDS[self.choice]:
+        for kind in BACKENDS[self.backend_choice]:
             backend: Backend = kind()
-            for name in [held] if held else self._candidates():
-                self._write_lease(name, 0)
+            for name in [held] if held else self._free_names():
+                self._write_recovery_file(name, 0)
                 try:
                     backend.create(name)
                 except BackendError as error:
                     problem = error
-                    if name in self._candidates():  # not taken by somebody quicker: this backend does not work here
+                    if name in self._free_names():  # not taken by somebody quicker: this backend does not work here
                         break
                     continue
-                self.interface, self._index, self._backend = name, routing.index_of(name), backend
-                self._write_lease(name, self._index)
+                self.interface, self._interface_index, self._backend = name, routing.interface_index(name), backend
+                self._write_recovery_file(name, self._interface_index)
                 return backend
-        if not held and not self._former:
-            self.lease.unlink(missing_ok=True)
+        if not held and not self._lost_interfaces:
+            self.recovery_file.unlink(missing_ok=True)
         raise problem
 
     def _is_free(self, name: str) -> bool:
         """Wait a moment for a process of a deleted interface to end: it takes its socket's file with it, and must not
         take that of the next one."""
-        for _ in range(FREE_LOOKS):
-            if not socket_answers(name) and not routing.index_of(name):
+        for _ in range(NAME_FREE_POLLS):
+            if not socket_is_alive(name) and not routing.interface_index(name):
                 return True
-            self.wait(HANDSHAKE_LOOK)
+            self.wait(HANDSHAKE_POLL)
         return False
 
-    def _is_whole(self) -> bool:
+    def _interface_is_ours(self) -> bool:
         # Asked first whether the interface is ours: without it, its socket may answer from another namespace, served by
         # a process that took the name since.
-        if self._backend is None or not self._index or routing.index_of(self.interface) != self._index:
+        index = self._interface_index
+        if self._backend is None or not index or routing.interface_index(self.interface) != index:
             return False
         try:
             return self._backend.last_handshake(self.interface) >= 0
@@ -198,75 +199,75 @@ class MachineTunnel:
             return False
 
     @staticmethod
-    def _candidates() -> list[str]:
+    def _free_names() -> list[str]:
         # UAPI sockets are files, shared by network namespaces: a name can be taken where no link of it is seen.
-        return [name for name in routing.free_names() if not socket_answers(name)][:10]
+        return [name for name in routing.free_names() if not socket_is_alive(name)][:10]
 
-    def _write_lease(self, interface: str, index: int) -> None:
+    def _write_recovery_file(self, interface: str, index: int) -> None:
         boot = BOOT_ID.read_text().strip()
-        held = {"interface": interface, "index": index, "boot": boot, "dns": self._record.as_dict()}
-        write(self.lease, json.dumps(held | {"former": sorted(self._former)}))
+        held = {"interface": interface, "index": index, "boot": boot, "dns": self._dns_change.as_dict()}
+        write_file(self.recovery_file, json.dumps(held | {"former": sorted(self._lost_interfaces)}))
 
-    def _endpoint(self, configuration: Configuration) -> tuple[str, int]:
+    def _choose_endpoint(self, configuration: Configuration) -> tuple[str, int]:
         """The first address of the host that this machine has a way to, and the tunnel's MTU on that way."""
-        found = self._way_to(configuration)
-        if not found and self._record.manager and not self._everything:
+        found = self._reachable_endpoint(configuration)
+        if not found and self._dns_change.manager and not self._has_default_route:
             # Perhaps a name that is new to us, while the name servers we set are behind the very tunnel that died.
             # Where everything goes through it they stay: no name of any program may leave by another way.
-            dns.restore(self._record)
-            self.dns, self._record = "", Record()
-            found = self._way_to(configuration)
+            dns.revert(self._dns_change)
+            self.dns, self._dns_change = "", DnsChange()
+            found = self._reachable_endpoint(configuration)
         if found:
             return found
         shown = " or ".join(configuration.endpoints)
-        why = "; its name may be known only by name servers within the tunnel" if self._record.manager else ""
+        why = "; its name may be known only by name servers within the tunnel" if self._dns_change.manager else ""
         raise TunnelError(f"there is no way to the host {shown} from here{why}")
 
-    def _way_to(self, configuration: Configuration) -> tuple[str, int] | None:
+    def _reachable_endpoint(self, configuration: Configuration) -> tuple[str, int] | None:
         for name in configuration.endpoints:
             for address in self.resolve(name):
                 if outer := _path_mtu(address, configuration.port):
-                    return address, max(MTU_MIN, min(outer - TUNNEL_COST, MTU_MAX))
+                    return address, max(MTU_MIN, min(outer - TUNNEL_OVERHEAD, MTU_MAX))
         return None
 
-    def _warn(self, configuration: Configuration, split: Split) -> None:
+    def _warn(self, configuration: Configuration, split: SplitTunnel) -> None:
         if configuration.network_links:
             shown = ", ".join(configuration.network_links)
-            self.say(f"the server routes {shown} to this machine; let it forward them if that is meant (ip_forward)")
+            self.log(f"the server routes {shown} to this machine; let it forward them if that is meant (ip_forward)")
         if any(":" in address for address in configuration.addresses) and not routing.has_ipv6(self.interface):
-            self.say(
+            self.log(
                 f"IPv6 does not work on {self.interface} (switched off in net.ipv6.conf, or an MTU below 1280), so "
                 "what should go through the tunnel over IPv6 goes nowhere"
             )
-        if split.everything and _strict_reverse_path():
-            self.say(
+        if split.default_routes and _strict_reverse_path():
+            self.log(
                 "rp_filter is strict (1) on this machine: answers of the host would be dropped while all traffic goes "
                 "through the tunnel. Set net.ipv4.conf.all.rp_filter=2"
             )
 
 
-def sweep(lease: Path) -> None:
-    """Take away what a lease names. Nothing else: an interface that has since become another's is left alone."""
-    held = read_json(lease)
+def clean_up(recovery_file: Path) -> None:
+    """Remove what a recovery file names. Nothing else: an interface that has since become another's is left alone."""
+    held = read_json(recovery_file)
     interface, index = held.get("interface"), held.get("index")
-    record = Record.from_dict(held.get("dns"))
+    change = DnsChange.from_dict(held.get("dns"))
     if held.get("boot") != BOOT_ID.read_text().strip():
-        dns.restore_after_boot(record)
-    elif isinstance(interface, str) and interface.startswith(routing.PREFIX):
-        now = routing.index_of(interface)
-        dns.restore(record)
+        dns.revert_after_boot(change)
+    elif isinstance(interface, str) and interface.startswith(routing.INTERFACE_PREFIX):
+        now = routing.interface_index(interface)
+        dns.revert(change)
         if now == 0 or not index or now == index:
-            routing.clear_routes(routing.number_of(interface))
+            routing.clear_routes(routing.interface_number(interface))
             routing.delete_link(interface)
         _clear_lost(held.get("former"))
-    lease.unlink(missing_ok=True)
+    recovery_file.unlink(missing_ok=True)
 
 
 def _clear_lost(names: object) -> None:
     """Tables of interfaces that are no more. Where a link has such a name again, they are that link's."""
     for name in names if isinstance(names, (list, set)) else ():
-        if isinstance(name, str) and name.startswith(routing.PREFIX) and not routing.index_of(name):
-            routing.clear_routes(routing.number_of(name))
+        if isinstance(name, str) and name.startswith(routing.INTERFACE_PREFIX) and not routing.interface_index(name):
+            routing.clear_routes(routing.interface_number(name))
 
 
 def _path_mtu(address: str, port: int) -> int:

@@ -33,29 +33,29 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from wgpeer.constants import MAX_INTERFACES, RULE_PRIORITY, SOCKET_MARK, TABLE_BASE
-from wgpeer.tunnel.split_tunnel import THROW, UNICAST, UNREACHABLE, Entry, Neighbourhood, Network, Split
+from wgpeer.tunnel.split_tunnel import THROW, UNICAST, UNREACHABLE, MainTable, Network, SplitTunnel, TableRoute
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
-MAIN = 254
-INVERT = 2  # FIB_RULE_INVERT: "not"
+MAIN_TABLE = 254
+FIB_RULE_INVERT = 2  # "not"
 KINDS = {UNREACHABLE: "unreachable", THROW: "throw"}
-NODAD = 2  # IFA_F_NODAD
+IFA_F_NODAD = 2
 SCOPE_LINK = 253
-PREFIX = "wgp"
-DISCARD = 9  # the port of the service that answers nothing
+INTERFACE_PREFIX = "wgp"
+DISCARD_PORT = 9  # the port of the service that answers nothing
 
 
-def number_of(interface: str) -> int:
-    return int(interface.removeprefix(PREFIX))
+def interface_number(interface: str) -> int:
+    return int(interface.removeprefix(INTERFACE_PREFIX))
 
 
 def free_names() -> Iterable[str]:
     """Names that no link here has, lowest first."""
     taken = {name for _, name in socket.if_nameindex()}
-    return (name for name in (f"{PREFIX}{number}" for number in range(MAX_INTERFACES)) if name not in taken)
+    return (name for name in (f"{INTERFACE_PREFIX}{number}" for number in range(MAX_INTERFACES)) if name not in taken)
 
 
-def index_of(interface: str) -> int:
+def interface_index(interface: str) -> int:
     """0 when there is no such link."""
     try:
         return socket.if_nametoindex(interface)
@@ -64,23 +64,23 @@ def index_of(interface: str) -> int:
 
 
 def delete_link(interface: str) -> None:
-    if index := index_of(interface):
+    if index := interface_index(interface):
         with IPRoute() as route:
             _ignore_missing(partial(route.link, "del", index=index))
 
 
-def set_link(interface: str, addresses: Iterable[str], mtu: int) -> None:
+def configure_link(interface: str, addresses: Iterable[str], mtu: int) -> None:
     """MTU, exactly these addresses, and up."""
-    index = index_of(interface)
+    index = interface_index(interface)
     with IPRoute() as route:
         route.link("set", index=index, mtu=mtu, state="up")
         parsed = [ipaddress.ip_interface(address) for address in addresses]
-        wanted = {str(address) for address in parsed if address.version == 4 or has_ipv6(interface)}
-        _add_addresses(route, index, wanted - _addresses(route, index))
-        for address in _addresses(route, index) - wanted:
+        desired = {str(address) for address in parsed if address.version == 4 or has_ipv6(interface)}
+        _add_addresses(route, index, desired - _addresses(route, index))
+        for address in _addresses(route, index) - desired:
             _ignore_missing(partial(route.addr, "del", index=index, **_address(address)))
         # With the first address of a network the kernel may take its later ones away: add those once more.
-        _add_addresses(route, index, wanted - _addresses(route, index))
+        _add_addresses(route, index, desired - _addresses(route, index))
 
 
 def _addresses(route: IPRoute, index: int) -> set[str]:
@@ -94,7 +94,7 @@ def _addresses(route: IPRoute, index: int) -> set[str]:
 def _add_addresses(route: IPRoute, index: int, addresses: Iterable[str]) -> None:
     for address in addresses:
         # No duplicate address detection: nobody else is on this link, and the first ping cannot wait for it.
-        flags = {"flags": NODAD} if ":" in address else {}
+        flags = {"flags": IFA_F_NODAD} if ":" in address else {}
         route.addr("add", index=index, **_address(address), **flags)
 
 
@@ -109,22 +109,22 @@ def has_ipv6(interface: str) -> bool:
     return path.exists() and path.read_text().strip() == "0"
 
 
-def poke(interface: str, address: str) -> None:
+def trigger_handshake(interface: str, address: str) -> None:
     """Send one packet through the interface, so that WireGuard has a reason for its handshake. Nobody answers it."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as packet, contextlib.suppress(OSError):
         packet.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
-        packet.sendto(b"", (address, DISCARD))
+        packet.sendto(b"", (address, DISCARD_PORT))
 
 
-def set_routes(interface: str, wanted: Split) -> None:
-    """Make tables and rules as wanted: first add, then delete, so that nothing wanted is ever missing."""
-    number, index = number_of(interface), index_of(interface)
+def set_routes(interface: str, desired: SplitTunnel) -> None:
+    """Make tables and rules as desired: first add, then delete, so that nothing wanted is ever missing."""
+    number, index = interface_number(interface), interface_index(interface)
     with IPRoute() as route:
-        near = _neighbourhood(route, index)
+        main = _main_table(route, index)
         for family in _families():
             usable = family == socket.AF_INET or has_ipv6(interface)
-            first, last = wanted.tables(family, near, usable=usable)
+            first, last = desired.tables(family, main, usable=usable)
             _set_table(route, family, _table(number, 0), index, first)
             _set_table(route, family, _table(number, 1), index, last)
             # The rules come last: from the first packet they send here, the tables are whole.
@@ -148,10 +148,10 @@ def _table(number: int, which: int) -> int:
     return TABLE_BASE + 2 * number + which
 
 
-def _neighbourhood(route: IPRoute, own_index: int) -> Neighbourhood:
-    local, metrics = set[Network](), dict[Network, int]()
+def _main_table(route: IPRoute, own_index: int) -> MainTable:
+    connected, metrics = set[Network](), dict[Network, int]()
     for family in FAMILIES:
-        for message in route.get_routes(table=MAIN, family=family):
+        for message in route.get_routes(table=MAIN_TABLE, family=family):
             destination = message.get_attr("RTA_DST")
             if not destination or message["type"] != UNICAST or message.get_attr("RTA_OIF") == own_index:
                 continue
@@ -160,14 +160,14 @@ def _neighbourhood(route: IPRoute, own_index: int) -> Neighbourhood:
             metrics[network] = min(metric, metrics.get(network, metric))
             far = message.get_attr("RTA_GATEWAY") or message.get_attr("RTA_VIA") or message.get_attr("RTA_MULTIPATH")
             if not far and not network.is_link_local:
-                local.add(network)
-    return Neighbourhood(frozenset(local), metrics)
+                connected.add(network)
+    return MainTable(frozenset(connected), metrics)
 
 
-def _set_table(route: IPRoute, family: int, table: int, index: int, wanted: set[Entry]) -> None:
+def _set_table(route: IPRoute, family: int, table: int, index: int, desired: set[TableRoute]) -> None:
     nothing = "0.0.0.0" if family == socket.AF_INET else "::"  # noqa: S104  (a route's destination, not a bind)
-    have = {
-        Entry(
+    observed = {
+        TableRoute(
             f"{message.get_attr('RTA_DST') or nothing}/{message['dst_len']}",
             message["type"],
             message.get_attr("RTA_PRIORITY") or 0,
@@ -175,13 +175,13 @@ def _set_table(route: IPRoute, family: int, table: int, index: int, wanted: set[
         for message in route.get_routes(table=table, family=family)
     }
     # What keeps traffic from leaking comes first and goes last.
-    for entry in sorted(wanted - have, key=lambda entry: entry.kind != UNREACHABLE):
+    for entry in sorted(desired - observed, key=lambda entry: entry.kind != UNREACHABLE):
         _change_route(route, "replace", family, table, index, entry)
-    for entry in sorted(have - wanted, key=lambda entry: entry.kind == UNREACHABLE):
+    for entry in sorted(observed - desired, key=lambda entry: entry.kind == UNREACHABLE):
         _ignore_missing(partial(_change_route, route, "del", family, table, index, entry))
 
 
-def _change_route(route: IPRoute, what: str, family: int, table: int, index: int, entry: Entry) -> None:
+def _change_route(route: IPRoute, what: str, family: int, table: int, index: int, entry: TableRoute) -> None:
     more: dict[str, Any] = {}
     if entry.kind != UNICAST:
         more = {"type": KINDS[entry.kind]}
@@ -193,23 +193,23 @@ def _change_route(route: IPRoute, what: str, family: int, table: int, index: int
 
 
 def _set_rules(route: IPRoute, family: int, number: int, *, first: bool, last: bool) -> None:
-    wanted = {
+    desired = {
         RULE_PRIORITY + number: first,
         RULE_PRIORITY + MAX_INTERFACES + number: last,
         RULE_PRIORITY + 2 * MAX_INTERFACES + number: last,
     }
-    have = {message.get_attr("FRA_PRIORITY") for message in route.get_rules(family=family)}
-    for step, (priority, needed) in enumerate(wanted.items()):
-        if needed and priority not in have:
+    observed = {message.get_attr("FRA_PRIORITY") for message in route.get_rules(family=family)}
+    for step, (priority, needed) in enumerate(desired.items()):
+        if needed and priority not in observed:
             route.rule("add", family=family, priority=priority, **_rule(number, step))
-        elif priority in have and not needed:
+        elif priority in observed and not needed:
             _ignore_missing(partial(route.rule, "del", family=family, priority=priority))
 
 
 def _rule(number: int, step: int) -> dict[str, int]:
     if step == 1:
-        return {"table": MAIN, "FRA_SUPPRESS_PREFIXLEN": 0}
-    return {"table": _table(number, 0 if step == 0 else 1), "fwmark": SOCKET_MARK, "flags": INVERT}
+        return {"table": MAIN_TABLE, "FRA_SUPPRESS_PREFIXLEN": 0}
+    return {"table": _table(number, 0 if step == 0 else 1), "fwmark": SOCKET_MARK, "flags": FIB_RULE_INVERT}
 
 
 def _ignore_missing(work: Callable[[], object]) -> None:

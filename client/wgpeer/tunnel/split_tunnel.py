@@ -15,11 +15,11 @@ DEFAULT_METRIC = {4: 0, 6: 1024}  # what the kernel gives a route without one
 FIRST_METRIC, LAST_METRIC = 1, 0xFFFFFFFE  # of what must win over a route of ours, and of what must come after it
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-WHOLE: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+DEFAULT_ROUTES: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TableRoute:
     """A route in a table of ours. ``kind``: UNICAST is through the interface, THROW on to the next rule."""
 
     network: str
@@ -28,96 +28,98 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbourhood:
+class MainTable:
     """What the main table has besides ours: the networks this machine is in, and the metric of every network."""
 
-    local: frozenset[Network] = frozenset()
+    connected: frozenset[Network] = frozenset()
     metrics: Mapping[Network, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class SplitTunnel:
     """Where networks go. ``inside`` and ``everything`` (each with its metric, 0 for none) through the tunnel,
     ``outside`` not."""
 
-    inside: Mapping[Network, int]
-    everything: Mapping[Network, int]
-    outside: frozenset[Network]
+    included: Mapping[Network, int]
+    default_routes: Mapping[Network, int]
+    excluded: frozenset[Network]
 
-    def tables(self, family: int, near: Neighbourhood, *, usable: bool = True) -> tuple[set[Entry], set[Entry]]:
+    def tables(self, family: int, main: MainTable, *, usable: bool = True) -> tuple[set[TableRoute], set[TableRoute]]:
         """Tables A and B. A network this machine is in that lies inside one of the tunnel stays what it was, or a
         laptop would lose its own LAN. Not ``usable``: the interface cannot carry this family."""
         version = 4 if family == socket.AF_INET else 6
         through = UNICAST if usable else UNREACHABLE
-        inside = {network: metric for network, metric in self.inside.items() if network.version == version}
-        kept = {network for network in self.outside if network.version == version}
-        thrown = kept | {net for net in near.local if any(_within(net, wide) for wide in inside)}
-        thrown |= {net for net, metric in inside.items() if metric and near.metrics.get(net, metric) < metric}
-        first = {Entry(str(net), THROW, FIRST_METRIC) for net in thrown}
-        first |= {Entry(str(net), through, metric or DEFAULT_METRIC[version]) for net, metric in inside.items()}
-        last = set[Entry]()
-        for net, metric in self.everything.items():
+        included = {network: metric for network, metric in self.included.items() if network.version == version}
+        kept = {network for network in self.excluded if network.version == version}
+        thrown = kept | {net for net in main.connected if any(_is_inside(net, wide) for wide in included)}
+        thrown |= {net for net, metric in included.items() if metric and main.metrics.get(net, metric) < metric}
+        first = {TableRoute(str(net), THROW, FIRST_METRIC) for net in thrown}
+        first |= {TableRoute(str(net), through, metric or DEFAULT_METRIC[version]) for net, metric in included.items()}
+        last = set[TableRoute]()
+        for net, metric in self.default_routes.items():
             if net.version == version:
-                last.add(Entry(str(net), through, metric or DEFAULT_METRIC[version]))
-                last.add(Entry(str(net), UNREACHABLE, LAST_METRIC))
+                last.add(TableRoute(str(net), through, metric or DEFAULT_METRIC[version]))
+                last.add(TableRoute(str(net), UNREACHABLE, LAST_METRIC))
         if last:
-            last |= {Entry(str(net), THROW, FIRST_METRIC) for net in kept}
-        return (first if inside else set()), last
+            last |= {TableRoute(str(net), THROW, FIRST_METRIC) for net in kept}
+        return (first if included else set()), last
 
     @property
     def allowed_ips(self) -> tuple[str, ...]:
-        return tuple(sorted(str(network) for network in [*self.inside, *self.everything]))
+        return tuple(sorted(str(network) for network in [*self.included, *self.default_routes]))
 
-    def carries(self, address: str) -> bool:
+    def covers(self, address: str) -> bool:
         """Whether packets to an address go through the tunnel; a network kept outside lies within a wider one."""
         parsed = ipaddress.ip_address(address)
-        wide = [net for net in [*self.inside, *self.everything] if parsed in net]
-        return bool(wide) and not any(parsed in net and _within(net, max(wide, key=_length)) for net in self.outside)
+        wide = [net for net in [*self.included, *self.default_routes] if parsed in net]
+        return bool(wide) and not any(
+            parsed in net and _is_inside(net, max(wide, key=_length)) for net in self.excluded
+        )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """For people: what goes through the tunnel, and what not."""
-        whole = sorted(net.version for net in self.everything)
+        whole = sorted(net.version for net in self.default_routes)
         shown = [" and ".join(f"IPv{version}" for version in whole) + ": everything but this machine's LANs"]
         shown = shown if whole else []
-        left = [net for net in self.inside if net.version not in whole]
-        shown += [str(net) for net in sorted(left, key=lambda net: (net.version, net)) if not _is_said(net, left)]
-        kept = [str(net) for net in sorted(self.outside, key=lambda net: (net.version, net))]
+        left = [net for net in self.included if net.version not in whole]
+        shown += [str(net) for net in sorted(left, key=lambda net: (net.version, net)) if not _is_redundant(net, left)]
+        kept = [str(net) for net in sorted(self.excluded, key=lambda net: (net.version, net))]
         return ", ".join(shown) + (f"; not {', '.join(kept)}" if kept else "")
 
 
-def split(routes: Iterable[Route], gateway: str, *, use_default_route: bool) -> Split:
-    """Sort a configuration's routes; the gateway itself is always inside, because pings go there."""
-    inside = dict[Network, int]()
-    outside = {ipaddress.ip_network(route.network) for route in routes if route.outside}
+def split_routes(routes: Iterable[Route], gateway: str, *, use_default_route: bool) -> SplitTunnel:
+    """Sort a configuration's routes; the gateway itself is always included, because pings go there."""
+    included = dict[Network, int]()
+    excluded = {ipaddress.ip_network(route.network) for route in routes if route.excluded}
     for route in sorted(routes, key=lambda route: -route.metric):  # of two for one network the lower metric stays
-        if not route.outside:
-            inside[ipaddress.ip_network(route.network)] = route.metric
-    everything = dict[Network, int]()
-    for whole in WHOLE:
-        if list(_united([*inside, *outside], whole)) != [whole]:
+        if not route.excluded:
+            included[ipaddress.ip_network(route.network)] = route.metric
+    default_routes = dict[Network, int]()
+    for whole in DEFAULT_ROUTES:
+        if list(_collapsed([*included, *excluded], whole)) != [whole]:
             continue
-        pieces = {whole} if whole in inside else _pieces(whole, outside) & inside.keys()
+        pieces = {whole} if whole in included else _complement(whole, excluded) & included.keys()
         if pieces:
-            everything[whole] = max(inside[piece] for piece in pieces)
-            inside = {network: metric for network, metric in inside.items() if network not in pieces}
-    inside[ipaddress.ip_network(gateway)] = 0
-    return Split(inside, everything if use_default_route else {}, frozenset(outside - inside.keys()))
+            default_routes[whole] = max(included[piece] for piece in pieces)
+            included = {network: metric for network, metric in included.items() if network not in pieces}
+    included[ipaddress.ip_network(gateway)] = 0
+    return SplitTunnel(included, default_routes if use_default_route else {}, frozenset(excluded - included.keys()))
 
 
-def _pieces(whole: Network, holes: Iterable[Network]) -> set[Network]:
+def _complement(whole: Network, holes: Iterable[Network]) -> set[Network]:
     """What remains of the internet without the holes: so a server tells of it that cuts them out for its clients."""
     pieces: list[Any] = [whole]
-    for hole in _united(holes, whole):
+    for hole in _collapsed(holes, whole):
         pieces = [part for piece in pieces for part in _without(piece, hole)]
-    return set(_united(pieces, whole))
+    return set(_collapsed(pieces, whole))
 
 
 def _without(piece: Any, hole: Any) -> list[Any]:
     return list(piece.address_exclude(hole)) if hole.subnet_of(piece) else [piece]
 
 
-def _united(networks: Iterable[Network], like: Network) -> Iterable[Any]:
+def _collapsed(networks: Iterable[Network], like: Network) -> Iterable[Any]:
     """The fewest networks of one family that are all of these together."""
     return ipaddress.collapse_addresses(cast(Any, [net for net in networks if net.version == like.version]))
 
@@ -126,10 +128,10 @@ def _length(network: Network) -> int:
     return network.prefixlen
 
 
-def _is_said(network: Network, others: Iterable[Network]) -> bool:
+def _is_redundant(network: Network, others: Iterable[Network]) -> bool:
     """Whether a network says nothing that a wider one beside it does not say."""
-    return any(_within(network, wide) for wide in others)
+    return any(_is_inside(network, wide) for wide in others)
 
 
-def _within(small: Network, wide: Network) -> bool:
+def _is_inside(small: Network, wide: Network) -> bool:
     return small.version == wide.version and small.prefixlen > wide.prefixlen and small[0] in wide

@@ -7,12 +7,12 @@ import socket
 import subprocess
 from pathlib import Path
 
-from wgpeer.tunnel.backend import BackendError, Wanted
+from wgpeer.tunnel.backend import BackendError, InterfaceConfig
 
 SOCKETS = Path("/var/run/wireguard")
 PROGRAM = "wireguard-go"
 START_TIMEOUT = 10.0
-ANSWER_TIMEOUT = 5.0
+UAPI_TIMEOUT = 5.0
 
 
 class UserspaceBackend:
@@ -23,7 +23,7 @@ class UserspaceBackend:
         it ends by itself when the interface is deleted."""
         if shutil.which(PROGRAM) is None:
             raise BackendError(f"neither the kernel's WireGuard nor {PROGRAM} is here; install wireguard-go")
-        if socket_answers(interface):
+        if socket_is_alive(interface):
             raise BackendError(f"{interface} is in use by another process")
         try:
             done = subprocess.run(
@@ -40,26 +40,26 @@ class UserspaceBackend:
         if done.returncode != 0:
             raise BackendError(f"{PROGRAM} cannot make {interface}; is /dev/net/tun there, and are you root?")
 
-    def configure(self, interface: str, wanted: Wanted) -> None:
-        host = f"[{wanted.endpoint}]" if ":" in wanted.endpoint else wanted.endpoint
+    def configure(self, interface: str, config: InterfaceConfig) -> None:
+        host = f"[{config.endpoint_address}]" if ":" in config.endpoint_address else config.endpoint_address
         lines = [
             "set=1",
-            f"private_key={wanted.private_key.hex()}",
-            f"fwmark={wanted.mark}",
+            f"private_key={config.private_key.hex()}",
+            f"fwmark={config.fwmark}",
             "replace_peers=true",
-            f"public_key={wanted.peer_key.hex()}",
-            f"endpoint={host}:{wanted.port}",
+            f"public_key={config.peer_public_key.hex()}",
+            f"endpoint={host}:{config.endpoint_port}",
             "replace_allowed_ips=true",
-            *(f"allowed_ip={network}" for network in wanted.allowed_ips),
+            *(f"allowed_ip={network}" for network in config.allowed_ips),
         ]
-        _ask(interface, lines)
+        _uapi_request(interface, lines)
 
     def last_handshake(self, interface: str) -> int:
-        answer = _ask(interface, ["get=1"])
-        return max((int(value) for key, value in answer if key == "last_handshake_time_sec"), default=0)
+        response = _uapi_request(interface, ["get=1"])
+        return max((int(value) for key, value in response if key == "last_handshake_time_sec"), default=0)
 
 
-def socket_answers(interface: str) -> bool:
+def socket_is_alive(interface: str) -> bool:
     """Whether a process serves an interface of this name, in whatever network namespace."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -69,11 +69,11 @@ def socket_answers(interface: str) -> bool:
     return True
 
 
-def _ask(interface: str, lines: list[str]) -> list[tuple[str, str]]:
+def _uapi_request(interface: str, lines: list[str]) -> list[tuple[str, str]]:
     """One UAPI exchange. Nothing of a request is ever quoted: it holds the private key."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(ANSWER_TIMEOUT)
+            connection.settimeout(UAPI_TIMEOUT)
             connection.connect(str(SOCKETS / f"{interface}.sock"))
             connection.sendall("\n".join([*lines, "", ""]).encode())
             raw = b""
@@ -84,7 +84,7 @@ def _ask(interface: str, lines: list[str]) -> list[tuple[str, str]]:
                 raw += piece
     except OSError as error:
         raise BackendError(f"the WireGuard process of {interface} does not answer") from error
-    answer = [(key, value) for key, _, value in (line.partition("=") for line in raw.decode().split("\n"))]
-    if ("errno", "0") not in answer:
+    response = [(key, value) for key, _, value in (line.partition("=") for line in raw.decode().split("\n"))]
+    if ("errno", "0") not in response:
         raise BackendError(f"the WireGuard process of {interface} refused its configuration")
-    return answer
+    return response
