@@ -231,7 +231,7 @@ def sealed_connect(profile: Profile, key: str, device: str) -> SealedRequest:
     }
     identity = Identity(profile.text("sync_token"), profile.text("sync_secret"), profile.rsa_key(), profile.box_key)
     path = "/key/wg/" + "/".join(profile.ids)
-    return seal(identity, Ephemeral.make(), "POST", path, plaintext, now, device=False)
+    return seal(identity, Ephemeral.generate(), "POST", path, plaintext, now, device=False)
 
 
 def post(stack: Stack, request: SealedRequest) -> tuple[int, str]:

@@ -191,7 +191,7 @@ def test_tables_of_a_lost_interface_go_with_the_lease_but_not_those_of_a_link_th
     lease = {
         "interface": "wgp9",
         "index": 0,
-        "former": ["wgp7", "wgp8", "eth0", 5],
+        "lost_interfaces": ["wgp7", "wgp8", "eth0", 5],
         "boot": BOOT_ID.read_text().strip(),
     }
     write_file(tmp_path / "recovery.json", json.dumps(lease))

@@ -165,7 +165,7 @@ def test_sync_request_and_answer() -> None:
 
 
 def test_every_request_is_fresh() -> None:
-    made = [Ephemeral.make() for _ in range(50)]
+    made = [Ephemeral.generate() for _ in range(50)]
     assert len({bytes(fresh.box_key) for fresh in made}) == 50
     assert len({fresh.box_nonce for fresh in made}) == 50
     assert len({fresh.auth_nonce for fresh in made}) == 50
@@ -174,9 +174,9 @@ def test_every_request_is_fresh() -> None:
 
 def test_nothing_secret_is_shown() -> None:
     sealed = envelope.seal(
-        identity(), Ephemeral.make(), "POST", "/key/wg/a/b/c", {"password": "271828"}, 1, device=False
+        identity(), Ephemeral.generate(), "POST", "/key/wg/a/b/c", {"password": "271828"}, 1, device=False
     )
-    for shown in (repr(identity()), repr(sealed), repr(Ephemeral.make())):
+    for shown in (repr(identity()), repr(sealed), repr(Ephemeral.generate())):
         assert VECTORS["sync_secret"] not in shown
         assert VECTORS["sync_token"] not in shown
         assert "PrivateKey" not in shown

@@ -1,4 +1,7 @@
-"""One request and its answer, for each kind: connect, wait for sign-in, ping, sync. No retries, no decisions."""
+"""The server's API for clients: one request and its response for connect, sign-in, ping and sync.
+
+No retries and no decisions: those are in ``session`` and ``keepalive``.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +46,14 @@ STATUS_MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """What a request says about this machine."""
+    """What a request says about this machine. ``mac_addrs`` are texts like 02:00:00:00:00:01."""
 
     hostname: str = ""
     mac_addrs: tuple[str, ...] = ()
 
     @classmethod
     def gather(cls) -> DeviceInfo:
+        """Of this machine as it is now."""
         addresses = []
         for _, name in socket.if_nameindex():
             path = Path("/sys/class/net") / name / "address"
@@ -61,7 +65,8 @@ class DeviceInfo:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a connect offers besides the keys. ``password`` lives in memory only."""
+    """What a connect request offers: the connection's WireGuard key (base64), the joined secrets, and the factor token.
+    ``password`` is kept in memory only."""
 
     wg_public_key: str
     password: str = field(default="", repr=False)
@@ -75,7 +80,8 @@ class SignInPending:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """No usable answer. ``status`` is 0 without an HTTP answer; ``silent``: nothing came at all within the time."""
+    """No usable response. ``status`` is 0 without an HTTP response, ``retry_after`` is seconds (0: the server gave
+    none); ``silent``: nothing came at all within the time."""
 
     reason: str
     status: int = 0
@@ -87,7 +93,7 @@ ConnectResult = Allowed | Refused | SignInRequired | SignInPending | Failed
 
 
 class ApiClient:
-    """Speaks for one profile."""
+    """Sends the requests of one profile. Failures are returned, as ``Failed``, and never raised."""
 
     def __init__(
         self, profile: Profile, identity: Identity, device_info: DeviceInfo, clock: Clock, transport: Transport
@@ -99,14 +105,18 @@ class ApiClient:
         self._transport = transport
 
     def connect(self, host: ApiHost, credentials: Credentials) -> ConnectResult:
+        """Ask a host to allow a connection."""
         seconds = PUSH_RESPONSE_TIMEOUT if self.profile.flag("push_auth") else RESPONSE_TIMEOUT
         return self._post(host, "wg", credentials, "", seconds)
 
     def wait_for_sign_in(self, host: ApiHost, credentials: Credentials, sso_token: str) -> ConnectResult:
+        """Ask again after ``SignInRequired``, with its token. The host holds the request until the user has signed in,
+        for up to about 20 s; then the result is ``SignInPending``."""
         return self._post(host, "wg_wait", credentials, sso_token, SIGN_IN_RESPONSE_TIMEOUT)
 
     def ping(self, configuration: Configuration, wg_public_key: str, interface: str, seconds: float) -> bool | Failed:
-        """Whether the server still knows this connection."""
+        """Whether the server still knows this connection. Sent through the tunnel, to its gateway; ``seconds`` bounds
+        it."""
         plaintext = self._plaintext(Credentials(wg_public_key), "")
         sealed = self._seal("PUT", "wg", plaintext, device=False)
         return self._send(
@@ -118,7 +128,7 @@ class ApiClient:
         )
 
     def sync(self, base: str, interface: str) -> str | Failed:
-        """The new profile text, its signature verified; empty when nothing has changed."""
+        """The text of the changed profile, its signature verified; empty when nothing has changed."""
         hash_ = self.profile.text("sync_hash") or "0"
         path = f"/key/sync/{'/'.join(self.profile.ids)}/{hash_}"
         sealed = sign_sync(self._identity, random_alphanumeric(32), path, int(self._clock.wall()))
@@ -131,15 +141,15 @@ class ApiClient:
         sealed = self._seal("POST", kind, plaintext, device=self.profile.flag("device_auth"))
 
         def read(raw: bytes) -> ConnectResult:
-            answer = json_object(raw)
-            if "sso_url" in answer:
-                return read_sign_in(self._identity, answer)
+            response = json_object(raw)
+            if "sso_url" in response:
+                return read_sign_in(self._identity, response)
             return read_connect(self._open(sealed, raw))
 
-        reply = self._send(host.url, sealed, seconds, read)
-        if kind == "wg_wait" and isinstance(reply, Failed) and reply.status == 428:
+        result = self._send(host.url, sealed, seconds, read)
+        if kind == "wg_wait" and isinstance(result, Failed) and result.status == 428:
             return SignInPending()
-        return reply
+        return result
 
     def _send(
         self,
@@ -152,31 +162,33 @@ class ApiClient:
         interface: str = "",
     ) -> T | Failed:
         try:
-            answer = self._transport.send(base, sealed, seconds, query=query, interface=interface)
-            if answer.status != 200:
-                message = STATUS_MESSAGES.get(answer.status, f"answered with status {answer.status}")
-                return Failed(f"{base} {message}", answer.status, answer.retry_after)
-            return read(answer.body)
+            response = self._transport.send(base, sealed, seconds, query=query, interface=interface)
+            if response.status != 200:
+                message = STATUS_MESSAGES.get(response.status, f"answered with status {response.status}")
+                return Failed(f"{base} {message}", response.status, response.retry_after)
+            return read(response.body)
         except NoResponse as error:
             return Failed(str(error), silent=error.silent)
         except InvalidResponse as error:
-            return Failed(f"{base} gave an answer that cannot be trusted: {error}")
+            return Failed(f"{base} gave a response that cannot be trusted: {error}")
 
     def _seal(self, method: str, kind: str, plaintext: dict[str, Any], *, device: bool) -> SealedRequest:
         path = f"/key/{kind}/{'/'.join(self.profile.ids)}"
-        return seal(self._identity, Ephemeral.make(), method, path, plaintext, int(self._clock.wall()), device=device)
+        return seal(
+            self._identity, Ephemeral.generate(), method, path, plaintext, int(self._clock.wall()), device=device
+        )
 
     def _open(self, sealed: SealedRequest, raw: bytes) -> dict[str, Any]:
         if sealed.box_key is None:
-            raise InvalidResponse("there is no key to open this answer with")
+            raise InvalidResponse("there is no key to open this response with")
         return open_response(self._identity, sealed.box_key, json_object(raw))
 
     def _read_sync(self, raw: bytes) -> str:
-        answer = json_object(raw)
-        if not answer:
+        response = json_object(raw)
+        if not response:
             return ""
-        text = answer.get("conf")
-        if not isinstance(text, str) or not verify_mac(self._identity.sync_secret, text, answer.get("signature")):
+        text = response.get("conf")
+        if not isinstance(text, str) or not verify_mac(self._identity.sync_secret, text, response.get("signature")):
             raise InvalidResponse("the signature of the new profile is wrong")
         return text
 
@@ -203,6 +215,6 @@ class ApiClient:
 
 
 def gateway_url(configuration: Configuration) -> str:
-    """Where pings go: the host's own address inside the tunnel."""
+    """Where pings go: the host's own address inside the tunnel, as ``http(s)://address:port``."""
     host = f"[{configuration.gateway}]" if ":" in configuration.gateway else configuration.gateway
     return f"{'http' if configuration.web_no_ssl else 'https'}://{host}:{configuration.web_port}"

@@ -1,4 +1,4 @@
-"""Time and the wish to stop, behind one small interface so that tests need no real waiting."""
+"""The time and the signals that end this process, behind one interface, so that tests need no real waiting."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Protocol
 
 
 class Stopped(Exception):
-    """Somebody asked this process to end."""
+    """A signal asked this process to end."""
 
 
 class Clock(Protocol):
     """All times are seconds."""
 
     def wall(self) -> float:
-        """Unix time; may jump."""
+        """Unix time. It jumps when somebody sets the clock."""
 
     def boottime(self) -> float:
-        """Never jumps, and goes on while the machine is suspended."""
+        """Time since boot. It never jumps, and goes on while the machine is suspended."""
 
     def wait(self, seconds: float) -> None:
-        """Wait; the wait itself stands still while the machine is suspended. Raises ``Stopped``."""
+        """Wait. The wait stands still while the machine is suspended. Raises ``Stopped``."""
 
 
 class SystemClock:
@@ -63,12 +63,15 @@ class SystemClock:
             self._interruptible = False
 
     def wall(self) -> float:
+        """Unix time."""
         return time.time()
 
     def boottime(self) -> float:
+        """``CLOCK_BOOTTIME``."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def wait(self, seconds: float) -> None:
+        """Wait, or raise ``Stopped`` as soon as a signal comes."""
         readable, _, _ = select.select([self._reader], [], [], max(0.0, seconds))
         if readable or self._stopping:
             raise Stopped

@@ -21,7 +21,7 @@ ROUND_PAUSE = 7.0  # all hosts failed: the whole round again
 ROUND_PAUSE_LATER = 30.0  # ... and when that lasted ROUND_PATIENCE, less often
 ROUND_PATIENCE = 300.0
 ROUND_JITTER = 0.2  # share of a pause that is random, so that a thousand clients do not come back at the same moment
-RETRY_AFTER_MAX = 300.0  # no answer can send us away for longer
+RETRY_AFTER_MAX = 300.0  # no response can send us away for longer
 
 SHORT_CONNECTION = 30.0  # a connection that ended sooner did not help: wait before the next, doubling
 RECONNECT_PAUSE = 1.0
@@ -33,7 +33,9 @@ HANDSHAKE_ATTEMPTS = 2  # before the first ping; WireGuard by itself repeats a h
 HANDSHAKE_POLL = 0.02
 HANDSHAKE_POLLS = 50  # one second for each: longer than any way round the world
 NAME_FREE_POLLS = 100  # times HANDSHAKE_POLL: so long a WireGuard process may take to end with its interface
-PING_RESPONSE_TIMEOUT = 3.0  # no answer at all for this long: the host is dead. Leaves room for two TCP retransmissions
+PING_RESPONSE_TIMEOUT = (
+    3.0  # no response at all for this long: the host is dead. Leaves room for two TCP retransmissions
+)
 FIRST_PING_RESPONSE_TIMEOUT = 8.0  # the first one waits for the WireGuard handshake, which is repeated after 5
 PING_RETRY_PAUSE = 1.0  # the host answers, but with a fault of its own (5xx, refused): it is alive, so be patient
 PING_RETRIES = 8
@@ -46,9 +48,9 @@ SYNC_FIRST = 5.0  # after the connect, when traffic has settled
 SYNC_TIMEOUT = 5.0  # shorter than a ping interval: a sync never costs a ping
 
 # --- sizes ------------------------------------------------------------------------------------------------------------
-MAX_RESPONSE = 1024 * 1024  # bytes of an API answer
+MAX_RESPONSE = 1024 * 1024  # bytes of an API response
 MAX_PROFILE = 256 * 1024  # bytes of one profile file
-MAX_ARCHIVE = 4 * 1024 * 1024  # bytes of an archive or an import answer
+MAX_ARCHIVE = 4 * 1024 * 1024  # bytes of an archive or an import response
 MAX_PROFILES = 64  # profiles in one import
 MAX_ROUTES = 4096
 

@@ -1,4 +1,5 @@
-"""The process that keeps one profile up: put the parts together, run, and leave nothing behind."""
+"""The process that keeps one profile up, and what other processes do with it: start, watch and stop it, read its
+status."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -45,7 +46,8 @@ class PrivateLog(logging.handlers.RotatingFileHandler):
 
 
 def run(store: Store, name: str, password: str, backend: str) -> int:
-    """Keep a profile up until a signal or a final refusal; the exit code. Errors are in the status and in the log."""
+    """Keep a profile up until a signal, a refusal or an error; returns the exit code. Errors are in the status and in
+    the log. Raises ``StoreError`` when the profile is up already or ``backend`` is none of ``BACKENDS``."""
     if backend not in BACKENDS:
         raise StoreError(f"there is no backend {backend}; choose one of: {', '.join(BACKENDS)}")
     with contextlib.ExitStack() as held:
@@ -59,23 +61,15 @@ def run(store: Store, name: str, password: str, backend: str) -> int:
         clock = SystemClock()
         clock.install()
         try:
-            return _run(store, name, password, backend, clock, log, status_file)
+            return _run(lambda: _session(store, name, password, backend, clock, log, status_file), log, status_file)
         finally:
             log.handlers[0].close()
 
 
-def _run(
-    store: Store,
-    name: str,
-    password: str,
-    backend: str,
-    clock: SystemClock,
-    log: logging.Logger,
-    status_file: StatusFile,
-) -> int:
+def _run(make_session: Callable[[], Session], log: logging.Logger, status_file: StatusFile) -> int:
+    """Run a session until it ends, and say why it ended: in the log, in the status and by the exit code."""
     try:
-        session = _session(store, name, password, backend, clock, log, status_file)
-        session.run()
+        make_session().run()
     except Stopped:
         log.info("stopped")
         status_file.end(s.DOWN)
@@ -123,7 +117,8 @@ def _session(
 
 
 def identity_of(profile: Profile, store: Store) -> Identity:
-    """The proofs of a profile, with this machine's device key where the server wants one."""
+    """What a profile's requests are signed with, this machine's device key included where the server wants one. Raises
+    ``StoreError``."""
     device_key = store.device_key() if profile.flag("device_auth") else None
     return Identity(
         profile.text("sync_token"), profile.text("sync_secret"), profile.rsa_key(), profile.box_key, device_key
@@ -131,7 +126,7 @@ def identity_of(profile: Profile, store: Store) -> Identity:
 
 
 class StatusFile:
-    """Writes each status to its file."""
+    """The file that holds the status of this process."""
 
     def __init__(self, path: Path, status: Status) -> None:
         self._path = path
@@ -139,11 +134,12 @@ class StatusFile:
         self.report(status)
 
     def report(self, status: Status) -> None:
+        """Write a status."""
         self.status = status
         s.save(self._path, status)
 
     def end(self, state: str, *, last_error: str = "", reg_key: str = "") -> None:
-        """The last status of this process. The tunnel's facts go: there is no tunnel any more."""
+        """Write the last status of this process. What it says of the tunnel is left out: there is none any more."""
         self.report(
             replace(
                 Status(profile=self.status.profile, reconnects=self.status.reconnects),
@@ -165,7 +161,7 @@ def _open_log(store: Store, name: str) -> logging.Logger:
 
 
 def _clean_up_leftovers(store: Store, own: str) -> None:
-    """Take away what crashed processes left behind: ours, and those of profiles that nobody keeps up now."""
+    """Remove what crashed processes left behind: of this profile, and of all others that are not up now."""
     for recovery_file in store.run.glob("*.recovery.json"):
         name = recovery_file.name.removesuffix(".recovery.json")
         if name == own:
@@ -180,12 +176,13 @@ def _clean_up_leftovers(store: Store, own: str) -> None:
 
 
 def is_up(store: Store, name: str) -> bool:
+    """Whether a process keeps this profile up."""
     with store.guard():
         return is_locked(store.lock_path(name))
 
 
 def current_status(store: Store, name: str) -> Status:
-    """The status of a profile. A process that died without a word shows as failed."""
+    """The status of a profile. That of a process that died without writing its last one is ``failed``."""
     with store.guard():  # at one moment: a status read before a new process came up would pass for the new one's
         up, seen = is_locked(store.lock_path(name)), s.load(store.status_path(name))
     seen = seen or Status(profile=name, state=s.DOWN)
@@ -195,7 +192,7 @@ def current_status(store: Store, name: str) -> Status:
 
 
 def start(store: Store, name: str, password: str, backend: str) -> subprocess.Popen[bytes]:
-    """Start the process in the background. The password goes through a pipe: arguments are there for all to see."""
+    """Start the process in the background. The password goes through a pipe, because every user can see arguments."""
     # -P: this runs as root, and must not import what lies in the current directory.
     command = [sys.executable, "-P", "-m", "wgpeer", "--dir", str(store.root), "up", name]
     process = subprocess.Popen(
@@ -215,7 +212,8 @@ def start(store: Store, name: str, password: str, backend: str) -> subprocess.Po
 
 
 def watch(store: Store, name: str, process: subprocess.Popen[bytes], seconds: float) -> Iterator[Status]:
-    """Statuses of a process just started, as they change, until it is connected, has ended or ``seconds`` are over."""
+    """The statuses of a process just started, as they change, until it is connected, has ended, or ``seconds`` are
+    over."""
     deadline, last = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
         ended = process.poll() is not None
@@ -232,7 +230,8 @@ def watch(store: Store, name: str, process: subprocess.Popen[bytes], seconds: fl
 
 
 def stop(store: Store, name: str, seconds: float = 20.0) -> bool:
-    """End the process of a profile and wait for it; False when there is none. Raises ``StoreError``."""
+    """End the process of a profile and wait for it. False when there is none. Raises ``StoreError`` when it has not
+    ended after ``seconds``."""
     seen = s.load(store.status_path(name))
     if not is_up(store, name) or seen is None or not seen.pid:
         clean_up_if_down(store, name)
@@ -256,7 +255,7 @@ def stop(store: Store, name: str, seconds: float = 20.0) -> bool:
 
 
 def clean_up_if_down(store: Store, name: str) -> None:
-    """Take away what a process that crashed left behind."""
+    """Remove what a crashed process left behind, unless the profile is up."""
     with store.guard(), locked(store.lock_path(name)) as free:
         if free and store.recovery_path(name).exists():
             clean_up(store.recovery_path(name))

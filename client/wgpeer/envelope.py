@@ -1,7 +1,8 @@
-"""The three proofs: HMAC, box and signature. Build a request, open an answer. Pure: no network, no clock, no files.
+"""The three proofs: HMAC, box and signature. Build a request, open a response. Pure: no network, no clock, no files.
 
 A request proves itself by an HMAC-SHA512 (who holds the sync secret), by a NaCl box (only the server can read it) and
-by an RSA-PSS signature (who holds the user's private key). TLS is never relied on.
+by an RSA-PSS signature (who holds the user's private key). TLS is never relied on. The format is that of
+docs/PROTOCOL.md.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ ALPHANUMERIC = string.ascii_letters + string.digits
 
 
 class InvalidResponse(Exception):
-    """An answer that nobody but an attacker or a broken server sends. Treated like no answer at all."""
+    """A response that nobody but an attacker or a broken server sends. Treated like no response at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a client proves itself with. Nothing of it is ever shown."""
+    """What a client proves itself with. ``device_key`` (P-256) is None where the profile asks for none. Nothing of this
+    is ever shown."""
 
     sync_token: str = field(repr=False)
     sync_secret: str = field(repr=False)
@@ -43,20 +45,23 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Ephemeral:
-    """What must be new for each request: the box key pair, the 24-byte box nonce and the 32-character header nonce."""
+    """What must be new for each request: the box key pair, the 24-byte nonce of the box, and ``auth_nonce``, the 32
+    letters and digits of the Auth-Nonce header."""
 
     box_key: PrivateKey = field(repr=False)
     box_nonce: bytes
     auth_nonce: str
 
     @classmethod
-    def make(cls) -> Ephemeral:
+    def generate(cls) -> Ephemeral:
+        """A new one, from the system's random numbers."""
         return cls(PrivateKey.generate(), secrets.token_bytes(24), random_alphanumeric(32))
 
 
 @dataclass(frozen=True, slots=True)
 class SealedRequest:
-    """A request ready to be sent, and the key that alone opens its answer."""
+    """A request ready to be sent. ``box_key`` alone opens its response; it is None for a sync, whose response has no
+    box."""
 
     method: str
     path: str
@@ -66,7 +71,7 @@ class SealedRequest:
 
 
 def random_alphanumeric(count: int) -> str:
-    """``count`` random letters and digits."""
+    """``count`` random ASCII letters and digits."""
     return "".join(secrets.choice(ALPHANUMERIC) for _ in range(count))
 
 
@@ -81,7 +86,8 @@ def b64raw(raw: bytes) -> str:
 
 
 def b64_decode(text: object, size: int | None = None) -> bytes:
-    """The bytes of padded base64, ``size`` of them where given. Raises ``InvalidResponse``."""
+    """The bytes of padded base64. Raises ``InvalidResponse``, also when they are not ``size`` bytes, where that is
+    given."""
     if not isinstance(text, str):
         raise InvalidResponse("a base64 text is missing")
     try:
@@ -94,12 +100,12 @@ def b64_decode(text: object, size: int | None = None) -> bytes:
 
 
 def mac(secret: str, message: str) -> str:
-    """b64 of the HMAC-SHA512 of ``message``."""
+    """The HMAC-SHA512 of ``message``, in padded base64."""
     return b64(hmac.digest(secret.encode(), message.encode(), "sha512"))
 
 
 def verify_mac(secret: str, message: str, signature: object) -> bool:
-    """Whether ``signature`` is the HMAC of ``message``; takes the same time however much of it is right."""
+    """Whether ``signature`` is the HMAC of ``message``, compared in constant time."""
     try:
         return isinstance(signature, str) and hmac.compare_digest(mac(secret, message).encode(), signature.encode())
     except UnicodeEncodeError:  # JSON can carry half a character, which no honest text has
@@ -112,7 +118,7 @@ def body_digest(data: str, nonce: str, public_key: str) -> bytes:
 
 
 def signed_string(headers: Mapping[str, str], method: str, path: str, body: Mapping[str, str] | None = None) -> str:
-    """The message of the request's HMAC. ``body`` is None for a sync, which has none."""
+    """What the HMAC of a request is computed over. ``path`` has no query string; ``body`` is None for a sync."""
     parts = [headers["Auth-Token"], headers["Auth-Timestamp"], headers["Auth-Nonce"], method, path]
     if body is not None:
         parts += [body["data"], body["nonce"], body["public_key"], body["signature"]]
@@ -131,7 +137,8 @@ def seal(
     *,
     device: bool,
 ) -> SealedRequest:
-    """Wrap ``plaintext`` in all three proofs (and the device's, where ``device``). ``now`` is Unix seconds."""
+    """Encrypt ``plaintext`` to the server and add all three proofs, and with ``device`` the device's signature too.
+    ``now`` is Unix seconds. Raises ``ValueError`` where a device key is needed and there is none."""
     box = Box(fresh.box_key, identity.server_box_key)
     message = json.dumps(plaintext, separators=(",", ":")).encode()
     body = {
@@ -150,7 +157,7 @@ def seal(
 
 
 def sign_sync(identity: Identity, auth_nonce: str, path: str, now: int) -> SealedRequest:
-    """A sync request: proven by the HMAC alone. ``path`` is without the query string."""
+    """A sync request, proven by the HMAC alone. ``path`` has no query string; ``now`` is Unix seconds."""
     headers = _headers(identity, auth_nonce, now)
     headers["Auth-Signature"] = mac(identity.sync_secret, signed_string(headers, "GET", path))
     return SealedRequest("GET", path, headers, b"", None)
@@ -161,40 +168,42 @@ def _headers(identity: Identity, auth_nonce: str, now: int) -> dict[str, str]:
 
 
 def sign_digest(key: rsa.RSAPrivateKey, digest: bytes) -> bytes:
-    """RSA-PSS with SHA-512 over a digest that is taken as already hashed."""
+    """RSA-PSS with SHA-512 over a 64-byte digest that is taken as already hashed; the raw signature."""
     scheme = padding.PSS(mgf=padding.MGF1(hashes.SHA512()), salt_length=padding.PSS.MAX_LENGTH)
     return key.sign(digest, scheme, Prehashed(hashes.SHA512()))
 
 
 def sign_device(key: ec.EllipticCurvePrivateKey | None, digest: bytes) -> bytes:
-    """ECDSA P-256 with SHA-256 whose message is the digest itself; ASN.1 DER."""
+    """ECDSA P-256 with SHA-256, whose message is the digest itself; in ASN.1 DER. Raises ``ValueError`` without a
+    key."""
     if key is None:
         raise ValueError("this profile asks for a device key, and there is none")
     return key.sign(digest, ec.ECDSA(hashes.SHA256()))
 
 
 def device_public(key: ec.EllipticCurvePrivateKey | None) -> str:
-    """The device's public key as requests carry it; empty without one."""
+    """The device's public key as requests carry it: SubjectPublicKeyInfo in DER, base64 without padding. Empty without
+    one."""
     if key is None:
         return ""
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return b64raw(key.public_key().public_bytes(serialization.Encoding.DER, form))
 
 
-def open_response(identity: Identity, box_key: PrivateKey, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the HMAC of a sealed answer, then open its box. Raises ``InvalidResponse``.
+def open_response(identity: Identity, box_key: PrivateKey, response: Mapping[str, Any]) -> dict[str, Any]:
+    """The plaintext of a sealed response: its HMAC is checked, then its box is opened. Raises ``InvalidResponse``.
 
-    The box is sealed to a key made for this one request, so an old answer never opens: no replay.
+    The box is sealed to a key made for this one request, so an old response never opens: no replay.
     """
-    data, nonce = answer.get("data"), answer.get("nonce")
+    data, nonce = response.get("data"), response.get("nonce")
     if not isinstance(data, str) or not isinstance(nonce, str):
-        raise InvalidResponse("the answer is not sealed")
-    if not verify_mac(identity.sync_secret, f"{data}&{nonce}", answer.get("signature")):
-        raise InvalidResponse("the answer's signature is wrong")
+        raise InvalidResponse("the response is not sealed")
+    if not verify_mac(identity.sync_secret, f"{data}&{nonce}", response.get("signature")):
+        raise InvalidResponse("the response's signature is wrong")
     try:
         message = Box(box_key, identity.server_box_key).decrypt(b64_decode(data), b64_decode(nonce, Box.NONCE_SIZE))
     except CryptoError as error:
-        raise InvalidResponse("the answer's box does not open") from error
+        raise InvalidResponse("the response's box does not open") from error
     return json_object(message)
 
 
@@ -203,7 +212,7 @@ def json_object(raw: bytes) -> dict[str, Any]:
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise InvalidResponse("the answer is not JSON") from error
+        raise InvalidResponse("the response is not JSON") from error
     if not isinstance(value, dict):
-        raise InvalidResponse("the answer is not a JSON object")
+        raise InvalidResponse("the response is not a JSON object")
     return value

@@ -1,4 +1,4 @@
-"""Second factors on the client's side: which secrets to ask for, and the token that stands for them afterwards."""
+"""Second factors on the client's side: which secrets to ask for, and the token that replaces them afterwards."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _PROMPTS = {PIN: "PIN", PASSCODE: "Passcode", PASSWORD: "Password"}
 
 
 class MissingSecret(Exception):
-    """A secret is needed and there is nobody to ask; the message names the option."""
+    """A secret is needed and nobody can be asked. The message names the option that gives it."""
 
 
 def required_secrets(mode: str | None) -> tuple[str, ...]:
-    """The secrets a password mode asks for, in the order in which they are joined."""
+    """The secrets that a profile's ``password_mode`` asks for, in the order in which the server wants them joined. An
+    unknown mode asks for a password."""
     if not mode:
         return ()
     if mode == PIN:
@@ -36,25 +37,29 @@ def required_secrets(mode: str | None) -> tuple[str, ...]:
 
 
 def join_password(mode: str | None, given: dict[str, str | None], ask: Callable[[str], str] | None) -> str:
-    """The password of a connect: what was given, and the rest from ``ask`` (None: nobody there). ``<pin><code>``."""
+    """The password of a connect request: the required secrets joined without a separator, so ``<pin><passcode>``.
+
+    ``given`` maps PIN, PASSCODE and PASSWORD to what the user gave. The rest is asked for: ``ask`` takes the prompt and
+    returns the secret, and is None where there is no terminal. Raises ``MissingSecret``."""
     joined = ""
-    for part in required_secrets(mode):
-        secret = given.get(part)
+    for kind in required_secrets(mode):
+        secret = given.get(kind)
         if not secret and ask is None:
-            option = {PIN: "--pin", PASSCODE: "--otp", PASSWORD: "--password"}[part]
-            raise MissingSecret(f"this server asks for the {_PROMPTS[part]}; give it with {option}")
+            option = {PIN: "--pin", PASSCODE: "--otp", PASSWORD: "--password"}[kind]
+            raise MissingSecret(f"this server asks for the {_PROMPTS[kind]}; give it with {option}")
         if not secret and ask is not None:
-            what = "YubiKey (touch it)" if part == PASSCODE and (mode or "").startswith("yubikey") else _PROMPTS[part]
-            secret = ask(what)
+            yubikey = kind == PASSCODE and (mode or "").startswith("yubikey")
+            secret = ask("YubiKey (touch it)" if yubikey else _PROMPTS[kind])
         joined += (secret or "").strip()
     return joined
 
 
 @dataclass(slots=True)
 class FactorToken:
-    """A random token that stands for the factors once a connect with it passed them, for the server's ``token_ttl``.
+    """A random token that replaces the factors after a connect with it has passed them, for the server's ``token_ttl``.
 
-    Where the server keeps no tokens it is made anew for each process and never stored.
+    ``lifetime`` is seconds, ``expires`` Unix seconds; ``passed`` says that the server has accepted the token. Where the
+    server keeps no tokens (not ``enabled``), each process makes its own and never stores it.
     """
 
     path: Path
@@ -66,6 +71,7 @@ class FactorToken:
 
     @classmethod
     def load(cls, path: Path, profile: Profile) -> FactorToken:
+        """The token stored in ``path``, or an empty one."""
         token = cls(path, float(profile.number("token_ttl")), profile.flag("token"))
         saved = read_json(path) if token.enabled else {}
         value, expires = saved.get("token"), saved.get("expires")
@@ -74,22 +80,23 @@ class FactorToken:
         return token
 
     def current(self, now: float) -> str:
-        """The token to send; a new one when the old one has expired. ``now`` is Unix seconds."""
+        """The token to send, a new one when the old one has expired. ``now`` is Unix seconds."""
         if not self.value or (self.passed and now >= self.expires):
             self.value, self.passed = random_alphanumeric(32), False
         return self.value
 
     def is_valid(self, now: float) -> bool:
-        """Whether a connect now needs no secrets, as far as we know."""
+        """Whether a connect at ``now`` (Unix seconds) needs no secrets, as far as we know."""
         return self.enabled and self.passed and now < self.expires
 
     def accepted(self, now: float) -> None:
-        """A connect with this token was allowed. The server counts from the factors, so a later one extends nothing."""
+        """A connect with this token was allowed: store it. The server counts from the time the factors were passed, so
+        a later connect extends nothing."""
         if self.enabled and not self.passed:
             self.passed, self.expires = True, now + self.lifetime
             write_file(self.path, json.dumps({"token": self.value, "expires": self.expires}))
 
     def forget(self) -> None:
-        """The server refused: the token is worth nothing any more."""
+        """The server refused: remove the token, here and on disk."""
         self.value, self.passed = "", False
         self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Take profiles in: from an import link, an archive or a single file. Nothing is unpacked to disk by name."""
+"""Import profiles from a link, an archive or a single file. Nothing is unpacked to disk by its name in the archive."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUFFIX = ".ovpn"
 
 
 class ImportFailed(Exception):
-    """Nothing was imported; the message says why and what to do."""
+    """Nothing was imported. The message says why and what to do."""
 
 
 def load(source: str, *, insecure: bool = False) -> dict[str, Profile]:
@@ -41,7 +41,8 @@ def load(source: str, *, insecure: bool = False) -> dict[str, Profile]:
 
 
 def parse_all(texts: dict[str, str]) -> dict[str, Profile]:
-    """Parse every text, or refuse all of them, so that half an import never looks like a whole one."""
+    """Parse every text (by file name), or refuse all of them, so that half an import never looks like a whole one.
+    Raises ``ImportFailed``."""
     if not texts:
         raise ImportFailed(f"there is no profile ({SUFFIX}) in it")
     profiles = {}
@@ -49,27 +50,26 @@ def parse_all(texts: dict[str, str]) -> dict[str, Profile]:
         try:
             profiles[name] = parse(text)
             _check_key_signs(profiles[name].rsa_key())
-        except (ProfileError, InvalidSignature, ValueError) as error:
-            raise ImportFailed(f"{name} cannot be used: {_reason(error)}") from error
+        except ProfileError as error:
+            raise ImportFailed(f"{name} cannot be used: {error}") from error
+        except (InvalidSignature, ValueError) as error:
+            raise ImportFailed(f"{name} cannot be used: its private key does not work") from error
     return profiles
 
 
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, ProfileError) else "its private key does not work"
-
-
 def _check_key_signs(key: rsa.RSAPrivateKey) -> None:
-    """A key that cannot sign would fail at every connect, in the server's words instead of ours."""
+    """Make a signature and verify it: a damaged key would fail only at the first connect. Raises ``InvalidSignature``
+    or ``ValueError``."""
     digest = hashlib.sha512(b"wgpeer").digest()
     scheme = padding.PSS(mgf=padding.MGF1(hashes.SHA512()), salt_length=padding.PSS.AUTO)
     key.public_key().verify(sign_digest(key, digest), digest, scheme, Prehashed(hashes.SHA512()))
 
 
 def import_url(link: str) -> tuple[str, bool]:
-    """The HTTPS address behind an import link, and whether its certificate must be verified.
+    """The HTTPS URL behind an import link, and whether its certificate must be verified. Raises ``ImportFailed``.
 
-    An address that is a number cannot have a certificate of its own, so it is not verified, as the protocol says: the
-    link is then as trustworthy as the network it is fetched over.
+    A link whose host is an IP address is not verified, as docs/PROTOCOL.md says, because such a server has a
+    certificate of its own. The link is then as trustworthy as the network it is fetched over.
     """
     try:
         parts = urlsplit(link)
@@ -98,7 +98,8 @@ def _is_address(host: str) -> bool:
 
 
 def fetch(link: str, *, insecure: bool = False) -> dict[str, str]:
-    """Fetch an import link. The code in it is a secret and is never repeated in a message."""
+    """The texts of the profiles behind an import link, by file name. Raises ``ImportFailed``. The code in the link is a
+    secret and is never repeated in a message."""
     url, verify = import_url(link)
     verify = verify and not insecure
     pool = urllib3.PoolManager(
@@ -110,8 +111,8 @@ def fetch(link: str, *, insecure: bool = False) -> dict[str, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
-            answer = pool.request("GET", url, redirect=False, preload_content=False)
-        body = read_bounded(answer, MAX_ARCHIVE, deadline, "the server")
+            response = pool.request("GET", url, redirect=False, preload_content=False)
+        body = read_bounded(response, MAX_ARCHIVE, deadline, "the server")
     except urllib3.exceptions.SSLError as error:
         raise ImportFailed(
             "the server's certificate is not trusted by this machine. If the server uses a certificate of its own and "
@@ -123,7 +124,7 @@ def fetch(link: str, *, insecure: bool = False) -> dict[str, str]:
         raise ImportFailed("the server does not answer; check the address, and that it can be reached") from error
     finally:
         pool.clear()
-    return _read_fetched(answer.status, body)
+    return _read_fetched(response.status, body)
 
 
 def _read_fetched(status: int, body: bytes) -> dict[str, str]:
@@ -136,14 +137,14 @@ def _read_fetched(status: int, body: bytes) -> dict[str, str]:
     try:
         texts = json_object(body)
     except InvalidResponse as error:
-        raise ImportFailed("the answer is not an import; is the address that of a VPN server?") from error
+        raise ImportFailed("the response is not an import; is the address that of a VPN server?") from error
     if len(texts) > MAX_PROFILES or not all(isinstance(text, str) for text in texts.values()):
-        raise ImportFailed("the answer is not an import; is the address that of a VPN server?")
+        raise ImportFailed("the response is not an import; is the address that of a VPN server?")
     return {_base_name(name): text for name, text in texts.items()}
 
 
 def read_file(path: Path) -> dict[str, str]:
-    """The texts of the profiles in a .tar, .zip or .ovpn file, by file name."""
+    """The texts of the profiles in a .tar, .zip or .ovpn file, by file name. Raises ``ImportFailed``."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_ARCHIVE + 1)

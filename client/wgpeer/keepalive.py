@@ -1,4 +1,4 @@
-"""Keep one connection alive: ping, notice when it is lost, sync the profile now and then."""
+"""Keep one connection alive: ping it, notice when it is lost, sync the profile now and then."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from nacl.public import PrivateKey
 
 from wgpeer import constants as c
-from wgpeer.api_client import ApiClient, Failed
+from wgpeer.api_client import ApiClient
 from wgpeer.clock import Clock
 from wgpeer.envelope import b64
 from wgpeer.profile import ApiHost
@@ -17,8 +17,8 @@ from wgpeer.responses import Configuration
 
 @dataclass(slots=True)
 class Connection:
-    """A connection the server allowed, and the WireGuard key made for it. ``started`` and ``last_good`` (the last good
-    ping, or the connect itself) are of the clock that goes on during suspend."""
+    """A connection that the server allowed, and the WireGuard key made for it. ``started`` and ``last_good`` (the last
+    good ping, or the connect itself) are ``Clock.boottime``; ``pinged`` says that a ping has been good."""
 
     configuration: Configuration
     key: PrivateKey = field(repr=False)
@@ -29,20 +29,21 @@ class Connection:
 
     @property
     def public_key(self) -> str:
+        """In base64."""
         return b64(bytes(self.key.public_key))
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Why a connection is over. ``silent``: its host gave no sign of life."""
+    """Why a connection is lost. ``silent``: its host gave no response at all."""
 
     reason: str
     silent: bool = False
 
 
 class Keepalive:
-    """Drives one connection. ``on_ping`` is called after each good ping, ``on_sync`` when a sync is due; it says
-    whether it worked."""
+    """Pings one connection through ``interface``. ``on_ping`` is called after each good ping, ``on_sync`` when a sync
+    is due; it returns whether the sync worked."""
 
     def __init__(
         self,
@@ -61,12 +62,12 @@ class Keepalive:
         self._on_sync = on_sync
 
     def run(self) -> Disconnect:
-        """Ping until the connection is lost. Raises ``Stopped`` through the clock."""
+        """Ping until the connection is lost. Raises ``Stopped``, from the clock."""
         sync_due = self._clock.boottime() + c.SYNC_FIRST
         while True:
             asked = self._clock.boottime()
-            if loss := self._expired() or self.ping():
-                return loss
+            if lost := self._expired() or self.ping():
+                return lost
             self._on_ping()
             if asked >= sync_due:
                 good = self._on_sync(self._connection)
@@ -74,39 +75,35 @@ class Keepalive:
             self._wait_until(asked + self._connection.configuration.ping_interval)
 
     def ping(self) -> Disconnect | None:
-        """One ping with its retries; None when it was good."""
+        """One ping with its retries. None when it was good."""
         started, tries = self._clock.boottime(), 0
-        silence = c.PING_RESPONSE_TIMEOUT if self._connection.pinged else c.FIRST_PING_RESPONSE_TIMEOUT
+        timeout = c.PING_RESPONSE_TIMEOUT if self._connection.pinged else c.FIRST_PING_RESPONSE_TIMEOUT
         while True:
             tries += 1
-            loss, final = self._ping_once(silence)
-            if loss is None or final:
-                return loss
+            lost, final = self._ping_once(timeout)
+            if lost is None or final:
+                return lost
             if tries >= c.PING_RETRIES or self._clock.boottime() - started >= c.PING_RETRY_LIMIT:
-                return loss
+                return lost
             self._clock.wait(c.PING_RETRY_PAUSE)
 
-    def _ping_once(self, silence: float) -> tuple[Disconnect | None, bool]:
-        """One request. What it means, and whether that is final or worth another try."""
+    def _ping_once(self, timeout: float) -> tuple[Disconnect | None, bool]:
+        """One request. Why the connection is lost (None: it is not), and whether that is final or worth another try."""
         connection = self._connection
-        reply = self._api.ping(connection.configuration, connection.public_key, self._interface, silence)
-        if reply is True:
+        result = self._api.ping(connection.configuration, connection.public_key, self._interface, timeout)
+        if result is True:
             connection.last_good, connection.pinged = self._clock.boottime(), True
             return None, True
-        if reply is False:
+        if result is False:
             return Disconnect("the server has ended this connection"), True
-        return self._judge(reply)
-
-    @staticmethod
-    def _judge(failed: Failed) -> tuple[Disconnect, bool]:
-        if 400 <= failed.status < 500:
-            return Disconnect(f"the server refused a ping ({failed.status})"), True
-        if failed.silent:
+        if 400 <= result.status < 500:
+            return Disconnect(f"the server refused a ping ({result.status})"), True
+        if result.silent:
             return Disconnect("the host is silent", silent=True), True
-        return Disconnect(f"pings fail: {failed.reason}"), False
+        return Disconnect(f"pings fail: {result.reason}"), False
 
     def _expired(self) -> Disconnect | None:
-        """After so long without a good ping the server has revoked the key: do not even ask."""
+        """After ``ping_timeout`` without a good ping the server has revoked the key: do not even ask."""
         asleep = self._clock.boottime() - self._connection.last_good
         if asleep < self._connection.configuration.ping_timeout:
             return None

@@ -1,4 +1,7 @@
-"""A profile: one text file that holds all a client needs for one server. Parse, check, write, and take in a sync."""
+"""A profile: one text file that holds all a client needs for one server. Parse, check, write, and merge a sync.
+
+The format is that of docs/PROTOCOL.md, *Profile*.
+"""
 
 from __future__ import annotations
 
@@ -27,25 +30,27 @@ _TAG = re.compile(r"<(/?)(ca|cert|key)>")
 
 
 class ProfileError(Exception):
-    """A profile that cannot be used; the message says why, and quotes nothing secret."""
+    """A profile cannot be used. The message says why, and quotes nothing secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiHost:
-    """An address where the API answers, by HTTPS."""
+    """A host and port where the API answers by HTTPS. ``name`` is a host name or an address, without brackets."""
 
     name: str
     port: int = 443
 
     @property
     def url(self) -> str:
+        """``https://host``, with the port where it is not 443."""
         shown = f"[{self.name}]" if ":" in self.name else self.name
         return f"https://{shown}" if self.port == 443 else f"https://{shown}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A parsed profile. ``lines`` are its OpenVPN-style lines; ``ca``, ``cert`` and ``key`` are PEM texts."""
+    """A parsed profile. ``header`` is its JSON object, ``lines`` are its OpenVPN-style lines, ``ca``, ``cert`` and
+    ``key`` are PEM texts."""
 
     header: dict[str, Any] = field(repr=False)
     lines: tuple[str, ...] = field(repr=False)
@@ -54,32 +59,37 @@ class Profile:
     key: str = field(repr=False)
 
     def text(self, name: str) -> str:
-        """A text of the header, empty when it is not there."""
+        """A string of the header, empty when it is missing or no string."""
         value = self.header.get(name)
         return value if isinstance(value, str) else ""
 
     def flag(self, name: str) -> bool:
+        """Whether a field of the header is true."""
         return self.header.get(name) is True
 
     def number(self, name: str) -> int:
+        """An integer of the header, 0 when it is missing or no integer."""
         value = self.header.get(name)
         return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
     @property
     def ids(self) -> tuple[str, str, str]:
-        """Organization, user, server."""
+        """The ids of organization, user and server."""
         return self.text(IDS[0]), self.text(IDS[1]), self.text(IDS[2])
 
     @property
     def title(self) -> str:
+        """For people: whose profile this is, and of which server."""
         return printable(f"{self.text('user')} at {self.text('organization')}, server {self.text('server')}", 200)
 
     @property
     def device_id(self) -> str:
+        """32 hex digits."""
         return self._setenv("UV_ID")
 
     @property
     def device_name(self) -> str:
+        """The name that the server gave this device."""
         return self._setenv("UV_NAME")
 
     def _setenv(self, name: str) -> str:
@@ -88,21 +98,26 @@ class Profile:
 
     @property
     def sync_hosts(self) -> tuple[ApiHost, ...]:
+        """The hosts to ask first. Raises ``ProfileError``."""
         return tuple(parse_host(url) for url in self.header.get("sync_hosts") or ())
 
     @property
     def remotes(self) -> tuple[ApiHost, ...]:
-        """Of a ``remote`` line of exactly four words only the host counts; the API answers at port 443."""
-        words = (line.split() for line in self.lines)
-        return tuple(ApiHost(w[1].strip("[]")) for w in words if len(w) == 4 and w[0] == "remote")
+        """The hosts to ask when all sync hosts have failed: those of ``remote`` lines of exactly four words, at port
+        443 whatever the line says."""
+        lines = (line.split() for line in self.lines)
+        return tuple(ApiHost(line[1].strip("[]")) for line in lines if len(line) == 4 and line[0] == "remote")
 
     @property
     def box_key(self) -> PublicKey:
+        """The server's public key for the box. Raises ``ProfileError``."""
         return PublicKey(_box_key(self.text("server_box_public_key")))
 
     def rsa_key(self) -> rsa.RSAPrivateKey:
-        """The user's key. Proving its numbers takes a third of a second and protects nobody: it is the user's own, and
-        the import has made a signature with it."""
+        """The user's private key. Raises ``ProfileError``.
+
+        Its numbers are not proven: that takes a third of a second and protects nobody, since the key is the user's own
+        and the import has made a signature with it."""
         try:
             key = serialization.load_pem_private_key(self.key.encode(), None, unsafe_skip_rsa_key_validation=True)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -113,7 +128,8 @@ class Profile:
 
 
 def parse(text: str, *, synced: bool = False) -> Profile:
-    """Parse a profile, whole, or as a sync answers it (without key, sync token and secret). Raises ``ProfileError``."""
+    """Parse and check a profile; with ``synced`` one without key, sync token and secret, as a sync sends it. Raises
+    ``ProfileError``."""
     if len(text.encode(errors="replace")) > MAX_PROFILE:
         raise ProfileError(f"it is larger than {MAX_PROFILE // 1024} KiB")
     lines = [line.rstrip("\r") for line in text.split("\n")]
@@ -127,7 +143,7 @@ def parse(text: str, *, synced: bool = False) -> Profile:
 
 
 def render(profile: Profile) -> str:
-    """The profile as a file. ``parse`` of it gives the same profile."""
+    """The text of the profile's file. ``parse`` of it gives the same profile."""
     header = "\n".join("#" + line for line in json.dumps(profile.header, indent=4).split("\n"))
     blocks = "".join(
         f"<{tag}>\n{pem}\n</{tag}>\n"
@@ -138,11 +154,11 @@ def render(profile: Profile) -> str:
 
 
 def merge(mine: Profile, text: str) -> Profile | None:
-    """What a sync makes of ``mine``; None when it is not newer. The caller has verified the signature over ``text``.
+    """The profile after a sync that sent ``text``, None when it changes nothing. Raises ``ProfileError``.
 
-    That signature proves only the sync secret. So the box key stays the one of the import: whoever holds the secret
-    alone must not be able to put a key of his own in and read the next PIN. Key, token, secret, device id and device
-    name stay ours too. Raises ``ProfileError``.
+    The caller has verified the HMAC over ``text``. That signature proves only the sync secret. So the box key stays the
+    one of the import: whoever holds the secret alone must not be able to put in a key of their own and read the next
+    PIN. Key, token, secret, device id and device name stay ours too.
     """
     theirs = parse(text, synced=True)
     if theirs.ids != mine.ids:
@@ -161,7 +177,7 @@ def merge(mine: Profile, text: str) -> Profile | None:
 
 
 def parse_host(url: object) -> ApiHost:
-    """``https://host[:port]``. Raises ``ProfileError``."""
+    """The host of a URL ``https://host[:port]``. Raises ``ProfileError``."""
     try:
         parts = urlsplit(url if isinstance(url, str) else "")
         port = parts.port or 443

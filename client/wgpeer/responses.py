@@ -1,5 +1,6 @@
-"""What the server may answer, checked field by field. Everything here has passed the envelope and is still not trusted
-to be well formed: an address that is no address must not reach the kernel."""
+"""What the server may response, checked field by field. Everything here has passed the envelope and is still not
+trusted to be well formed: an address that is no address must not reach the kernel. The format is that of
+docs/PROTOCOL.md."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from wgpeer.text import printable
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A network and whether it goes through the tunnel. ``excluded`` networks are cut out of those that do. ``metric``
+    """A network that goes through the tunnel, or, when ``excluded``, one that is cut out of those that do. ``metric``
     is 0 where the server gives none."""
 
     network: str
@@ -25,9 +26,15 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A tunnel as the server describes it. Addresses carry their prefix length; times are seconds; an ``mtu`` of 0 is
-    for us to find out. ``search_domains`` are tried behind short names; ``routing_domains`` only say which names are
-    looked up through the tunnel, none of them meaning all names."""
+    """A tunnel as the server describes it.
+
+    ``addresses`` are the interface's own, with prefix length; ``endpoints`` are names or addresses of the host,
+    ``port`` its WireGuard port, ``public_key`` its key in base64. ``gateway`` is its address inside the tunnel, where
+    pings go by HTTP to ``web_port``. ``ping_interval`` and ``ping_timeout`` are seconds, ``mtu`` is bytes (0: find
+    out). ``search_domains`` are tried behind short names; ``routing_domains`` only say which names are looked up
+    through the tunnel, none of them meaning all names. ``network_links`` are networks that the server routes to this
+    machine.
+    """
 
     addresses: tuple[str, ...]
     endpoints: tuple[str, ...]
@@ -48,12 +55,14 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
+    """The connection is open on its host."""
+
     configuration: Configuration
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Final: a person must act. ``reg_key`` is what the administrator needs to confirm an unknown device."""
+    """Refused for good: a person must act. ``reg_key`` is what the administrator needs to confirm an unknown device."""
 
     reason: str
     reg_key: str = ""
@@ -67,35 +76,35 @@ class SignInRequired:
     token: str
 
 
-def read_connect(answer: Mapping[str, Any]) -> Allowed | Refused:
-    """The opened answer to a connect. Raises ``InvalidResponse``."""
-    if answer.get("allow") is True:
-        return Allowed(read_configuration(answer.get("configuration")))
-    if answer.get("allow") is not False:
-        raise InvalidResponse("the answer neither allows nor refuses")
-    reg_key = printable(_text(answer, "reg_key"), 64)
-    reason = printable(_text(answer, "reason"))
+def read_connect(response: Mapping[str, Any]) -> Allowed | Refused:
+    """Read the opened response to a connect. Raises ``InvalidResponse``."""
+    if response.get("allow") is True:
+        return Allowed(read_configuration(response.get("configuration")))
+    if response.get("allow") is not False:
+        raise InvalidResponse("the response neither allows nor refuses")
+    reg_key = printable(_text(response, "reg_key"), 64)
+    reason = printable(_text(response, "reason"))
     if reg_key:
         return Refused(reason or "this device is not registered", reg_key)
     return Refused(reason or "the server gave no reason")
 
 
-def read_sign_in(identity: Identity, answer: Mapping[str, Any]) -> SignInRequired:
-    """The plain answer that asks for single sign-on. Its signature is required: an address that somebody on the way put
-    in would send the user to a false sign-in page. Raises ``InvalidResponse``."""
-    url, token = _text(answer, "sso_url"), _text(answer, "sso_token")
-    if not verify_mac(identity.sync_secret, f"{token}&{url}", answer.get("signature")):
+def read_sign_in(identity: Identity, response: Mapping[str, Any]) -> SignInRequired:
+    """Read the response that asks for single sign-on, which has no box. Its signature is required: an address that
+    somebody on the way put in would send the user to a false sign-in page. Raises ``InvalidResponse``."""
+    url, token = _text(response, "sso_url"), _text(response, "sso_token")
+    if not verify_mac(identity.sync_secret, f"{token}&{url}", response.get("signature")):
         raise InvalidResponse("the sign-in address is not signed by the server")
     if not url.startswith(("https://", "http://")) or not url.isprintable() or len(url) > 2000:
         raise InvalidResponse("the sign-in address is not a web address")
     return SignInRequired(url, token)
 
 
-def read_ping(answer: Mapping[str, Any]) -> bool:
+def read_ping(response: Mapping[str, Any]) -> bool:
     """Whether the server still knows this connection. Raises ``InvalidResponse``."""
-    status = answer.get("status")
+    status = response.get("status")
     if not isinstance(status, bool):
-        raise InvalidResponse("the ping's answer has no status")
+        raise InvalidResponse("the ping's response has no status")
     return status
 
 

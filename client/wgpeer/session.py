@@ -1,8 +1,9 @@
-"""The life of a profile that is up: connect, keep, reconnect, for ever. Clock, transport and tunnel are arguments.
+"""A profile that is up: connect, keep the connection alive, reconnect, without end. Clock, transport and tunnel are
+arguments.
 
 One connection attempt has one WireGuard key, which is offered to host after host, round after round, until one allows
-it: that way an answer that was lost on the way is simply given again, and a one-time code stays good. Each new
-connection has a new key. While reconnecting, the old interface and its routes stay, so nothing leaks around the tunnel.
+it: so a response that was lost on the way is simply given again, and a one-time code stays good. Each new connection
+has a new key. While reconnecting, the old interface and its routes stay, so nothing leaks around the tunnel.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from wgpeer.status import Status
 
 
 class SessionEnded(Exception):
-    """The session is over and a person must act. ``reg_key`` as in ``Refused``."""
+    """The session is over and a person must act. The message says why; ``reg_key`` as in ``Refused``."""
 
     def __init__(self, reason: str, reg_key: str = "") -> None:
         super().__init__(reason)
@@ -35,11 +36,12 @@ class SessionEnded(Exception):
 
 
 class TunnelError(Exception):
-    """The tunnel cannot be built; the message says why and what to do."""
+    """The tunnel cannot be built. The message says why and what to do."""
 
 
 class Tunnel(Protocol):
-    """The machine's side of a connection."""
+    """The tunnel on this machine. Everything is empty (``mtu``: 0) while it is down; ``dns`` and ``routes`` are for
+    people."""
 
     @property
     def interface(self) -> str: ...
@@ -57,15 +59,17 @@ class Tunnel(Protocol):
     def mtu(self) -> int: ...
 
     def up(self, configuration: Configuration, key: PrivateKey, *, use_dns: bool, use_default_route: bool) -> str:
-        """Make the machine so, whatever it was before; gives the endpoint's address. Raises ``TunnelError``."""
+        """Build the tunnel, or change the one that is up. Returns the endpoint as ADDRESS:PORT. Raises
+        ``TunnelError``."""
 
     def down(self) -> None:
-        """Take away everything that ``up`` made; no error when there is nothing."""
+        """Remove everything that ``up`` made. No error when there is nothing."""
 
 
 @dataclass(slots=True)
 class RoundResult:
-    """What came of offering a key to every host once. ``wait`` is the least time (seconds) before the next round."""
+    """The result of offering a key to every host once. ``answered``: a host gave an HTTP response; ``key_spent``: a
+    host says that the key was used before; ``wait`` is the least time in seconds before the next round."""
 
     connection: Connection | None = None
     answered: bool = False
@@ -75,8 +79,11 @@ class RoundResult:
 
 @dataclass(slots=True)
 class Session:
-    """``report`` is called with each new status, ``save`` with each profile that a sync brought, ``log`` with words for
-    the log (never a secret), ``prefetch`` with names of API hosts that will be needed when no resolver answers."""
+    """Keeps one profile connected.
+
+    ``report`` is called with each new status, ``save`` with each profile that a sync brought, ``log`` with lines for
+    the log (never a secret), ``prefetch`` with names of API hosts that will be needed when no resolver answers.
+    """
 
     api: ApiClient
     clock: Clock
@@ -96,6 +103,7 @@ class Session:
 
     @property
     def profile(self) -> Profile:
+        """As the last sync left it."""
         return self.api.profile
 
     def run(self) -> None:
@@ -105,10 +113,10 @@ class Session:
         try:
             while True:
                 connection = self._connect(previous)
-                loss = self._run_connection(connection, fresh=connection is not previous)
-                self._connection_lost(connection, loss)
+                self._connection_lost(connection, self._run_connection(connection, new=connection is not previous))
                 previous = connection
-                short_connections = short_connections + 1 if self._was_short(connection) else 0
+                short = self.clock.boottime() - connection.started < c.SHORT_CONNECTION
+                short_connections = short_connections + 1 if short else 0
                 if short_connections > 1:
                     self.clock.wait(min(c.RECONNECT_PAUSE_MAX, c.RECONNECT_PAUSE * 2 ** min(short_connections - 2, 10)))
         finally:
@@ -137,12 +145,12 @@ class Session:
             if self._not_before.get(host, 0.0) > now:
                 waits.append(self._not_before[host] - now)
                 continue
-            reply = self._request_connection(host, key)
-            if isinstance(reply, Allowed):
+            result = self._request_connection(host, key)
+            if isinstance(result, Allowed):
                 self.token.accepted(self.clock.wall())
                 now = self.clock.boottime()
-                return RoundResult(Connection(reply.configuration, key, host, now, now), answered=True)
-            self._note_failure(host, reply, outcome)
+                return RoundResult(Connection(result.configuration, key, host, now, now), answered=True)
+            self._note_failure(host, result, outcome)
             waits.append(max(0.0, self._not_before.get(host, 0.0) - self.clock.boottime()))
         outcome.wait = min(waits, default=0.0)
         return outcome
@@ -150,27 +158,29 @@ class Session:
     def _request_connection(self, host: ApiHost, key: PrivateKey) -> Allowed | Failed:
         credentials = Credentials(b64(bytes(key.public_key)), self.password, self.token.current(self.clock.wall()))
         self._update_status(host=host.url)
-        reply = self.api.connect(host, credentials)
-        if isinstance(reply, SignInRequired):
-            reply = self._sign_in(host, credentials, reply)
-        if isinstance(reply, Refused):
+        result = self.api.connect(host, credentials)
+        if isinstance(result, SignInRequired):
+            result = self._sign_in(host, credentials, result)
+        if isinstance(result, Refused):
             self.token.forget()
-            raise SessionEnded(reply.reason, reply.reg_key)
-        return reply if isinstance(reply, (Allowed, Failed)) else Failed(f"{host.url} gave an answer out of place")
+            raise SessionEnded(result.reason, result.reg_key)
+        return result if isinstance(result, (Allowed, Failed)) else Failed(f"{host.url} gave a response out of place")
 
     def _sign_in(self, host: ApiHost, credentials: Credentials, asked: SignInRequired) -> ConnectResult:
-        """Show the address, then ask until the user has signed in. A host that fails meanwhile gets more tries: the
-        sign-in belongs to it."""
+        """Show the address, then ask until the user has signed in. A host that fails meanwhile is asked again: the
+        sign-in belongs to it. Raises ``SessionEnded`` when nobody signs in in time."""
         limit = self.clock.boottime() + c.SIGN_IN_TIMEOUT
         before = self.status.state
         self._update_status(state=s.SIGNING_IN, sign_in_url=asked.url)
         self.log("waiting for a sign-in; its address is shown by: wgpeer status")
         while self.clock.boottime() < limit:
-            reply = self.api.wait_for_sign_in(host, credentials, asked.token)
-            patient = isinstance(reply, SignInPending) or (isinstance(reply, Failed) and not 400 <= reply.status < 500)
+            result = self.api.wait_for_sign_in(host, credentials, asked.token)
+            patient = isinstance(result, SignInPending) or (
+                isinstance(result, Failed) and not 400 <= result.status < 500
+            )
             if not patient:
                 self._update_status(state=before, sign_in_url="")
-                return reply
+                return result
             self.clock.wait(c.SIGN_IN_PAUSE)
         raise SessionEnded("nobody signed in in time; start again with: wgpeer up")
 
@@ -196,22 +206,22 @@ class Session:
         return max(outcome.wait, pause * (1 + c.ROUND_JITTER * (self.random.random() - 0.5)))
 
     def _old_connection_works(self, previous: Connection) -> bool:
-        """Nobody at all answered: perhaps it was our own network that was gone, and the old connection is as good as
-        ever. Asked only with the key it has, so this revives nothing that the server has ended."""
+        """No host gave any response: perhaps our own network was away, and the old connection is as good as ever. The
+        ping carries the old key, so it revives nothing that the server has ended."""
         if not self.tunnel.interface:
             return False
-        reply = self.api.ping(
+        result = self.api.ping(
             previous.configuration, previous.public_key, self.tunnel.interface, c.PING_RESPONSE_TIMEOUT
         )
-        if reply is True:
+        if result is True:
             self.log("the network is back and the connection still good")
             previous.last_good = self.clock.boottime()
-        return reply is True
+        return result is True
 
     # --- connected ----------------------------------------------------------------------------------------------------
 
-    def _run_connection(self, connection: Connection, *, fresh: bool) -> Disconnect:
-        if fresh:
+    def _run_connection(self, connection: Connection, *, new: bool) -> Disconnect:
+        if new:
             try:
                 self._bring_up(connection)
             except TunnelError as error:
@@ -261,18 +271,16 @@ class Session:
             self.log(f"connected: {self.status.address} on {self.status.interface}, by {connection.host.url}")
         self._update_status(last_ping=now)
 
-    def _connection_lost(self, connection: Connection, loss: Disconnect) -> None:
-        self.log(f"connection lost: {loss.reason}")
-        self._dead_endpoints = frozenset(connection.configuration.endpoints) if loss.silent else frozenset()
-        self._update_status(state=s.RECONNECTING, last_error=loss.reason, reconnects=self.status.reconnects + 1)
+    def _connection_lost(self, connection: Connection, lost: Disconnect) -> None:
+        self.log(f"connection lost: {lost.reason}")
+        self._dead_endpoints = frozenset(connection.configuration.endpoints) if lost.silent else frozenset()
+        self._update_status(state=s.RECONNECTING, last_error=lost.reason, reconnects=self.status.reconnects + 1)
         if self.profile.flag("disable_reconnect"):
-            raise SessionEnded(f"{loss.reason}; this profile does not reconnect by itself")
-
-    def _was_short(self, connection: Connection) -> bool:
-        return self.clock.boottime() - connection.started < c.SHORT_CONNECTION
+            raise SessionEnded(f"{lost.reason}; this profile does not reconnect by itself")
 
     def _sync(self, connection: Connection) -> bool:
-        """Take in what changed: through the gateway, and every other try through the API that allowed us."""
+        """Fetch a changed profile, through the gateway; after a failure every other try goes to the API host that
+        allowed the connection. Returns whether it worked."""
         inside = self._syncs_failed % 2 == 0
         base = gateway_url(connection.configuration) if inside else connection.host.url
         text = self.api.sync(base, self.tunnel.interface if inside else "")

@@ -1,4 +1,4 @@
-"""What a running profile is doing, for people and for scripts."""
+"""What a running profile does, for people and for scripts, in a file that is written at each change."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ ENDED = (REFUSED, FAILED, DOWN)
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """``since`` and ``last_ping`` are Unix seconds, 0 when there was none. ``host`` is the API address that allowed.
-    ``dns`` and ``routes`` are for people."""
+    """One object of ``wgpeer status --json``.
+
+    ``since`` (the first ping of the present connection) and ``last_ping`` are Unix seconds, 0 when there was none.
+    ``host`` is the URL of the API that allowed the connection, ``endpoint`` is ADDRESS:PORT of its WireGuard,
+    ``public_key`` that of this connection. ``mtu`` is bytes. ``dns``, ``routes`` and ``message`` are text for people.
+    """
 
     profile: str = ""
     state: str = STARTING
@@ -41,16 +45,15 @@ class Status:
     reg_key: str = ""
     last_error: str = ""
 
-    def as_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self))
-
 
 def save(path: Path, status: Status) -> None:
-    write_file(path, status.as_json() + "\n", durable=False)  # every few seconds, and worthless after a power cut
+    """Write a status as JSON, whole or not at all."""
+    # Not durable: it is written every few seconds, and worthless after a power cut.
+    write_file(path, json.dumps(dataclasses.asdict(status)) + "\n", durable=False)
 
 
 def load(path: Path) -> Status | None:
-    """The last status written; None when there is none."""
+    """The last status written, None when there is none. A field of the wrong type counts as missing."""
     raw = read_json(path)
     kinds = {
         field.name: (int, float) if field.name in ("since", "last_ping") else type(field.default)

@@ -1,4 +1,5 @@
-"""All that is on disk: profiles, factor tokens, the device key, what runs now. A directory of 0700, files of 0600."""
+"""All that is on disk: profiles, factor tokens, the device key, the state of running profiles. Directories have mode
+0700, files 0600."""
 
 from __future__ import annotations
 
@@ -24,18 +25,28 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._@+-]+")
 
 
 class StoreError(Exception):
-    """Something on disk is missing or in the way; the message says what to do."""
+    """Something on disk is missing or in the way. The message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The directory that holds everything."""
+    """The directory that holds everything.
+
+    profiles/NAME.ovpn          the profiles
+    run/NAME.lock               held while the profile is up
+    run/NAME.status.json        see ``status``
+    run/NAME.recovery.json      what a tunnel has changed on this machine, see ``tunnel.linux``
+    state/NAME.token.json       the factor token
+    logs/NAME.log
+    device.key                  this machine's key, in PEM
+    """
 
     root: Path
 
     @classmethod
     def open(cls, root: Path) -> Store:
-        """Make the directories where they are missing; refuse one that others can read or that is another's."""
+        """Make the directories where they are missing, and close them to other users. Raises ``StoreError``, also when
+        the directory belongs to another user."""
         store = cls(root.absolute())
         try:
             for directory in (store.root, store.profiles, store.run, store.state, store.logs):
@@ -70,7 +81,8 @@ class Store:
         return sorted(path.name.removesuffix(SUFFIX) for path in self.profiles.glob(f"*{SUFFIX}"))
 
     def add(self, file_name: str, profile: Profile) -> str:
-        """Save a profile and return its name. One for the same organization, user and server is replaced."""
+        """Save a profile and return its name, made from ``file_name``. A profile of the same organization, user and
+        server is replaced. Raises ``StoreError``."""
         wanted = _UNSAFE.sub("_", file_name.removesuffix(SUFFIX)).strip("._-")[:100] or "profile"
         name, number = wanted, 1
         taken = {other: self.load(other).ids for other in self.names()}
@@ -84,10 +96,11 @@ class Store:
         return name
 
     def save(self, name: str, profile: Profile) -> None:
+        """Write a profile, whole or not at all."""
         write_file(self.profiles / f"{name}{SUFFIX}", render(profile))
 
     def load(self, name: str) -> Profile:
-        """Raises ``StoreError``."""
+        """A profile by its whole name. Raises ``StoreError``."""
         try:
             return parse((self.profiles / f"{name}{SUFFIX}").read_text())
         except (OSError, UnicodeDecodeError) as error:
@@ -96,7 +109,8 @@ class Store:
             raise StoreError(f"the profile {name} cannot be used: {error}") from error
 
     def find(self, wanted: str | None) -> str:
-        """The one profile meant by a name or the beginning of one; None means the only one. Raises ``StoreError``."""
+        """The whole name of the profile that a name, or the beginning of one, means; None means the only profile there
+        is. Raises ``StoreError``."""
         names = self.names()
         if not names:
             raise StoreError("there is no profile yet; add one with: wgpeer add LINK")
@@ -135,8 +149,8 @@ class Store:
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
-        """Hold this while taking, or looking at, the lock of a profile. Looking means taking it for a moment: without
-        the guard, a start at that very moment would believe that the profile is up already."""
+        """Hold this while taking or testing the lock of a profile. Testing means taking it for a moment: without the
+        guard, a process that starts at that moment would believe that the profile is up already."""
         handle = os.open(self.run / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -145,7 +159,7 @@ class Store:
             os.close(handle)
 
     def device_key(self) -> ec.EllipticCurvePrivateKey:
-        """This machine's P-256 key, made at the first use. Raises ``StoreError``."""
+        """This machine's P-256 key, generated at the first use. Raises ``StoreError``."""
         path = self.root / "device.key"
         if not path.exists():
             key = ec.generate_private_key(ec.SECP256R1())
@@ -162,7 +176,8 @@ class Store:
 
 
 def write_file(path: Path, text: str, *, durable: bool = True) -> None:
-    """Write a file of mode 0600, whole or not at all; ``durable``: also when the power fails."""
+    """Write a file of mode 0600, whole or not at all; with ``durable`` also when the power fails. Raises
+    ``OSError``."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with os.fdopen(handle, "w") as file:
@@ -177,7 +192,7 @@ def write_file(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of ours; empty when it is missing or damaged."""
+    """The JSON object in a file of ours, empty when the file is missing or damaged."""
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -186,7 +201,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds this lock."""
+    """Whether a process holds this lock."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -199,7 +214,8 @@ def is_locked(path: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Hold a lock; False where another process has it. The kernel lets go of it however this process ends."""
+    """Hold a lock: gives True, or False where another process has it. The kernel releases it however this process
+    ends."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 
 def printable(text: str, limit: int = 500) -> str:
-    """``text`` on one line, without control characters (a terminal would obey them), at most ``limit`` characters."""
+    """``text`` as one line of at most ``limit`` characters. Control characters become spaces: a terminal would obey
+    them."""
     return "".join(c if c.isprintable() else " " for c in text[:limit]).strip()

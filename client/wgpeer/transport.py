@@ -1,7 +1,7 @@
 """HTTP as the protocol needs it: a new connection for each request, no redirects, bounded in time and size.
 
-Certificates are not verified, by design of the protocol: each request and answer proves itself. API requests carry the
-socket mark that keeps them outside our tunnels; requests to the gateway are bound to the tunnel's interface.
+Certificates are not verified, by design of the protocol: each request and response proves itself. API requests carry
+the socket mark that keeps them outside our tunnels; requests to the gateway are bound to the tunnel's interface.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ SocketOptions = list[tuple[int, int, int | bytes]]
 
 
 class NoResponse(Exception):
-    """Nothing usable came back. ``silent``: nothing at all within the time; else the other side refused or broke."""
+    """Nothing usable came back. ``silent``: nothing came at all within the time; else the other side refused the
+    connection or broke it off."""
 
     def __init__(self, reason: str, *, silent: bool = False) -> None:
         super().__init__(reason)
@@ -45,7 +46,7 @@ class NoResponse(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """``retry_after`` is seconds, 0 where the server did not say."""
+    """A response whose body is complete. ``retry_after`` is seconds, 0 where the server gave none."""
 
     status: int
     body: bytes
@@ -53,16 +54,17 @@ class HttpResponse:
 
 
 class Transport(Protocol):
-    """``base`` is ``http(s)://host[:port]``; ``seconds`` bounds the whole request."""
+    """Carries requests to API hosts, and through the tunnel to the gateway."""
 
     def send(
         self, base: str, request: SealedRequest, seconds: float, *, query: str = "", interface: str = ""
     ) -> HttpResponse:
-        """Send inside the tunnel of ``interface``, or outside all tunnels when it is empty. Raises ``NoResponse``."""
+        """Send a request to ``base`` (``http(s)://host[:port]``), through the tunnel of ``interface`` or, when that is
+        empty, outside all tunnels. ``seconds`` bounds the whole request. Raises ``NoResponse``."""
 
 
 class HttpTransport:
-    """The real one."""
+    """The real transport. It tries the addresses of a host one after another."""
 
     def __init__(self, clock: SystemClock) -> None:
         self._clock = clock
@@ -71,8 +73,8 @@ class HttpTransport:
     def send(
         self, base: str, request: SealedRequest, seconds: float, *, query: str = "", interface: str = ""
     ) -> HttpResponse:
-        target = Target.parse(base)
-        options = _through(interface) if interface else _outside_tunnels()
+        """See ``Transport``. Raises ``Stopped`` too, when a signal comes meanwhile."""
+        target, options = Target.parse(base), _socket_options(interface)
         # Through a tunnel, a slow connect is the WireGuard handshake: only the whole time counts there.
         connect = seconds if interface else CONNECT_TIMEOUT
         with self._clock.interruptible():
@@ -89,7 +91,7 @@ class HttpTransport:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a request goes. ``header`` is what the Host header says."""
+    """Where a request goes."""
 
     scheme: str
     host: str
@@ -97,23 +99,29 @@ class Target:
 
     @classmethod
     def parse(cls, base: str) -> Target:
+        """Of ``http(s)://host[:port]``."""
         parts = urlsplit(base)
         return cls(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
     @property
     def host_header(self) -> str:
+        """The Host header: without the port where it is the scheme's own."""
         shown = f"[{self.host}]" if ":" in self.host else self.host
         usual = 443 if self.scheme == "https" else 80
         return shown if self.port == usual else f"{shown}:{self.port}"
 
 
-def _outside_tunnels() -> SocketOptions:
-    return [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_MARK, SOCKET_MARK)]
-
-
-def _through(interface: str) -> SocketOptions:
-    name = interface.encode() + b"\0"
-    return [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)]
+def _socket_options(interface: str) -> SocketOptions:
+    """Bound to a tunnel's interface, or marked to stay outside every tunnel."""
+    if interface:
+        where: tuple[int, int, int | bytes] = (
+            socket.SOL_SOCKET,
+            socket.SO_BINDTODEVICE,
+            interface.encode() + b"\0",
+        )
+    else:
+        where = (socket.SOL_SOCKET, socket.SO_MARK, SOCKET_MARK)
+    return [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), where]
 
 
 def _request(
@@ -136,7 +144,7 @@ def _request(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
-            answer = pool.urlopen(
+            response = pool.urlopen(
                 request.method,
                 path,
                 body=request.body or None,
@@ -146,8 +154,8 @@ def _request(
                 redirect=False,
                 preload_content=False,
             )
-        body = read_bounded(answer, MAX_RESPONSE, deadline, host)
-        return HttpResponse(answer.status, body, _retry_after(answer.headers.get("Retry-After")))
+        body = read_bounded(response, MAX_RESPONSE, deadline, host)
+        return HttpResponse(response.status, body, _retry_after(response.headers.get("Retry-After")))
     except (urllib3.exceptions.HTTPError, OSError) as error:
         refused = _refused(error)
         raise NoResponse(f"{host} {'turns us away' if refused else 'does not answer'}", silent=not refused) from error
@@ -170,11 +178,14 @@ def _pool(
     )
 
 
-def read_bounded(answer: urllib3.BaseHTTPResponse, limit: int, deadline: float, host: str) -> bytes:
-    """The body, in pieces: a server that drips one byte a second must not hold us longer than the whole deadline (of
-    ``time.monotonic``), nor one that never ends. Raises ``NoResponse``."""
+def read_bounded(response: urllib3.BaseHTTPResponse, limit: int, deadline: float, host: str) -> bytes:
+    """The body of a response, at most ``limit`` bytes, before ``deadline`` (of ``time.monotonic``). Raises
+    ``NoResponse``.
+
+    It is read in pieces: a server that sends one byte a second must not hold us longer than the deadline.
+    """
     body = b""
-    while piece := answer.read1(65536):
+    while piece := response.read1(65536):
         body += piece
         if len(body) > limit:
             raise NoResponse(f"{host} sends too much")
@@ -184,7 +195,7 @@ def read_bounded(answer: urllib3.BaseHTTPResponse, limit: int, deadline: float, 
 
 
 def _refused(error: BaseException) -> bool:
-    """Whether a living machine turned us away, which is not the silence of a dead one."""
+    """Whether a living host refused the connection, which is not the silence of a dead one."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, (ConnectionError, urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError)):
@@ -198,21 +209,24 @@ def _retry_after(value: str | None) -> float:
 
 
 class ResolverCache:
-    """Addresses of host names, remembered: when a tunnel dies, the resolver behind it dies too."""
+    """Addresses of host names, cached: when a tunnel dies, the resolver behind it dies too. ``now`` is a clock in
+    seconds that never jumps."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._known: dict[str, tuple[float, list[str]]] = {}
 
     def prefetch(self, hosts: Iterable[str]) -> None:
-        """Look up names while the machine's own resolver can still be asked, all at once."""
+        """Look up names, all at the same time, while the machine's own resolver can still be asked."""
         names = list(dict.fromkeys(hosts))
         with ThreadPoolExecutor(max_workers=max(1, min(len(names), MAX_LOOKUPS))) as pool:
             list(pool.map(self.lookup, names))
 
     def lookup(self, host: str) -> list[str]:
-        """Addresses to try, in the system's order of preference; empty when there are none. Those known before come
-        last: a resolver inside the tunnel may know a name by an address that only the tunnel reaches."""
+        """The addresses of a name in the system's order of preference, empty when there are none.
+
+        Addresses known before come last: a resolver inside the tunnel may give an address that only the tunnel
+        reaches."""
         since, addresses = self._known.get(host, (0.0, []))
         if addresses and self._now() - since < DNS_CACHE_TTL:
             return addresses
@@ -223,13 +237,13 @@ class ResolverCache:
         return merged
 
     def expire(self, host: str) -> None:
-        """None of the addresses answered: ask the resolver next time, and fall back to these if it is silent."""
+        """None of the addresses answered: ask the resolver next time, and use these only if it is silent."""
         if host in self._known:
             self._known[host] = (float("-inf"), self._known[host][1])
 
 
 def resolve(host: str, seconds: float) -> list[str]:
-    """Addresses of a name within ``seconds``; the resolver itself knows no time limit that we could set."""
+    """The addresses of a name, or none after ``seconds``. On a thread, because getaddrinfo takes no timeout."""
     found: queue.Queue[list[str]] = queue.Queue()
 
     def work() -> None:

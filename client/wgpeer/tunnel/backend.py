@@ -1,4 +1,4 @@
-"""What a WireGuard backend offers, whatever carries it out: the kernel or a userspace process."""
+"""What a WireGuard backend offers, whether WireGuard runs in the kernel or in a userspace process."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Protocol
 
 
 class BackendError(Exception):
-    """WireGuard refused or cannot be reached. The message names the interface, never a key."""
+    """WireGuard refused a request or cannot be reached. The message names the interface, never a key."""
 
 
 @dataclass(frozen=True, slots=True)
 class InterfaceConfig:
-    """An interface with its one peer. ``endpoint`` is an address, never a name; keys are 32 bytes."""
+    """An interface and its one peer. Keys are 32 bytes, ``fwmark`` is set on WireGuard's own packets,
+    ``endpoint_address`` is never a name, ``allowed_ips`` are networks like 10.9.0.0/24."""
 
     private_key: bytes = field(repr=False)
     fwmark: int
@@ -23,14 +24,15 @@ class InterfaceConfig:
 
 
 class Backend(Protocol):
+    """``name`` is what ``wgpeer status`` shows."""
+
     name: str
 
     def create(self, interface: str) -> None:
-        """Make the interface. Raises ``BackendError``, also when the name is taken."""
+        """Create the interface. Raises ``BackendError``, also when the name is taken."""
 
     def configure(self, interface: str, config: InterfaceConfig) -> None:
-        """Make the interface have exactly this key and this peer; whatever peer it had is gone. Raises
-        ``BackendError``."""
+        """Give the interface this key and this peer, and remove every other peer. Raises ``BackendError``."""
 
     def last_handshake(self, interface: str) -> int:
         """Unix seconds of the peer's last handshake, 0 when there was none. Raises ``BackendError``."""

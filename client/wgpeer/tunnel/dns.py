@@ -1,4 +1,4 @@
-"""Name servers of a tunnel, through whatever manages them on this machine. /etc/resolv.conf itself is never touched.
+"""DNS servers of a tunnel, set through whatever manages them on this machine. /etc/resolv.conf itself is never touched.
 
 What can be had differs. systemd-resolved sends each name to one interface or another: only there can some names go
 through the tunnel and the others not. The two programs called resolvconf put together one list for all names.
@@ -36,13 +36,15 @@ class DnsConfig:
 
     @property
     def all_names(self) -> bool:
+        """Whether these servers are asked for every name."""
         return self.default_route or not self.routing_domains
 
 
 @dataclass(frozen=True, slots=True)
 class DnsChange:
-    """What is about to be set, and by which manager: enough to take it out again, by another process too. ``name`` is
-    the manager's word for it: an interface, or a record of resolvconf."""
+    """What is about to be set, and by which manager: enough to revert it, by another process too. ``name`` is what the
+    manager calls it, an interface or a record of resolvconf; ``index`` is the interface's. An empty ``manager``:
+    nothing."""
 
     manager: str = ""
     name: str = ""
@@ -50,11 +52,12 @@ class DnsChange:
     servers: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
+        """For JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, value: object) -> DnsChange:
-        """An empty one where the value is not of this kind."""
+        """The reverse of ``as_dict``; an empty change where the value is not of this kind."""
         if not isinstance(value, dict):
             return cls()
         manager, name, index, servers = (value.get(key) for key in ("manager", "name", "index", "servers"))
@@ -65,13 +68,16 @@ class DnsChange:
 
 
 def apply(interface: str, index: int, config: DnsConfig, before: Callable[[DnsChange], None]) -> str:
-    """Use the servers while the interface is up, and say in words what was done. ``before`` is told what is about to
-    be changed, to be remembered before it is."""
+    """Use these servers from now on. Returns a text for people that says what was done, or what to do where it could
+    not be.
+
+    ``before`` is called with each change before it is made, so that it can be written down first.
+    """
     shown = ", ".join(config.servers)
     problems = []
-    for change in _managers(interface, index, config):
+    for change in _possible_changes(interface, index, config):
         before(change)
-        problem = _set(change, config)
+        problem = (_set_resolved if change.manager == RESOLVED else _set_resolvconf)(change, config)
         if not problem:
             return f"{shown} {_purpose(change, config)} (by {change.manager})"
         revert(change)
@@ -82,7 +88,7 @@ def apply(interface: str, index: int, config: DnsConfig, before: Callable[[DnsCh
 
 
 def revert(change: DnsChange) -> None:
-    """Take our servers out again. Nothing else is changed, and nothing happens when they are gone already."""
+    """Remove our servers. Nothing else is changed, and nothing happens when they are gone already."""
     if change.manager == RESOLVED and _index(change.name) in (0, change.index):
         _run(["resolvectl", "revert", change.name])
         _run(["resolvectl", "flush-caches"])
@@ -91,14 +97,14 @@ def revert(change: DnsChange) -> None:
 
 
 def revert_after_boot(change: DnsChange) -> None:
-    """The managers forget at a boot what they were told, but openresolv's last list is a file that stays: have it made
-    anew, unless that has happened already."""
+    """Revert a change of before the last boot. The managers have forgotten it, but openresolv's last list is a file
+    that stays: have it made anew, unless that has happened already."""
     if change.manager == OPENRESOLV and set(change.servers) & set(_listed()):
         _run(["resolvconf", "-u"])
 
 
-def _managers(interface: str, index: int, config: DnsConfig) -> list[DnsChange]:
-    """Those that are here and are what programs on this machine ask, the best first."""
+def _possible_changes(interface: str, index: int, config: DnsConfig) -> list[DnsChange]:
+    """One for each manager that is installed, the best manager first."""
     found = []
     if shutil.which("resolvectl"):
         found.append(DnsChange(RESOLVED, interface, index, config.servers))
@@ -106,18 +112,14 @@ def _managers(interface: str, index: int, config: DnsConfig) -> list[DnsChange]:
     # systemd-resolved brings a resolvconf that is resolvectl by another name.
     if program and Path(program).resolve().name != "resolvectl":
         manager = OPENRESOLV if "openresolv" in _run([program, "--version"])[1] else RESOLVCONF
-        # Both sort by name, and put what is called tun before Ethernet and the like. The index makes the change ours
+        # Both sort by name, and put what is called tun before Ethernet and the like. The index makes the record ours
         # alone, whoever has the interface's name later.
         found.append(DnsChange(manager, f"tun.{interface}.{index}", index, config.servers))
     return found
 
 
-def _set(change: DnsChange, config: DnsConfig) -> str:
-    """Hand it to the manager. What is wrong, in words; empty when programs now ask these servers."""
-    return _set_resolved(change, config) if change.manager == RESOLVED else _set_resolvconf(change, config)
-
-
 def _set_resolved(change: DnsChange, config: DnsConfig) -> str:
+    """What went wrong, for people; empty when programs now ask these servers."""
     if not _asks_resolved():
         return (
             f"{RESOLV_CONF} does not lead to systemd-resolved; if it should, "
@@ -151,6 +153,7 @@ def _asks_resolved() -> bool:
 
 
 def _set_resolvconf(change: DnsChange, config: DnsConfig) -> str:
+    """What went wrong, for people; empty when programs now ask these servers."""
     if change.manager == OPENRESOLV and not _can_be_given_back():
         return (
             f"openresolv could not keep a copy of {RESOLV_CONF}, which somebody else made: its directory is read-only"
@@ -187,8 +190,8 @@ def _purpose(change: DnsChange, config: DnsConfig) -> str:
 
 def _listed() -> list[str]:
     """The name servers that the C library asks."""
-    words = [line.split() for line in _lines(RESOLV_CONF)]
-    return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
+    lines = [line.split() for line in _lines(RESOLV_CONF)]
+    return [line[1] for line in lines if len(line) > 1 and line[0] == "nameserver"]
 
 
 def _lines(path: Path) -> list[str]:
@@ -206,7 +209,7 @@ def _index(interface: str) -> int:
 
 
 def _run(command: list[str], text: str = "") -> tuple[bool, str]:
-    """Whether it worked, and what it said, on one line."""
+    """Run a program with ``text`` as its input: whether it worked, and its output on one line."""
     # To a file, not a pipe: resolvconf may restart a service that keeps its output open for ever.
     with tempfile.TemporaryFile() as output:
         try:

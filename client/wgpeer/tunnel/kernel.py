@@ -12,9 +12,12 @@ from wgpeer.tunnel.backend import BackendError, InterfaceConfig
 
 
 class KernelBackend:
+    """See ``Backend``."""
+
     name = "kernel"
 
     def create(self, interface: str) -> None:
+        """Add a link of the kind wireguard."""
         try:
             with IPRoute() as route:
                 route.link("add", ifname=interface, kind="wireguard")
@@ -22,6 +25,7 @@ class KernelBackend:
             raise BackendError(f"the kernel cannot make the WireGuard interface {interface}: {error}") from error
 
     def configure(self, interface: str, config: InterfaceConfig) -> None:
+        """Remove all peers, then set key, mark and peer at once."""
         peer_public_key = _b64(config.peer_public_key)
         peer = {
             "public_key": peer_public_key,
@@ -39,6 +43,7 @@ class KernelBackend:
             raise BackendError(f"the kernel refused the configuration of {interface}: {error}") from error
 
     def last_handshake(self, interface: str) -> int:
+        """See ``Backend``."""
         try:
             with WireGuard() as device:
                 return max((peer["handshake"] for peer in _peers(device, interface)), default=0)

@@ -1,4 +1,10 @@
-"""The whole tunnel on this machine: made, changed and taken away again, also what an earlier process left behind."""
+"""The whole tunnel on a Linux machine: build it, change it, remove it, also what an earlier process left behind.
+
+The recovery file is a JSON object: ``interface`` and its ``index`` (0: perhaps not made yet), ``boot`` (the id of the
+boot in which it was made), ``dns`` (the ``DnsChange`` of its name servers) and ``lost_interfaces`` (names of ours that
+are lost, whose tables still hold back traffic). It is written before each change, so that a crash leaves nothing that
+nobody knows of.
+"""
 
 from __future__ import annotations
 
@@ -66,10 +72,11 @@ class LinuxTunnel:
 
     @property
     def backend(self) -> str:
+        """``kernel`` or ``userspace``, empty while the tunnel is down."""
         return self._backend.name if self._backend else ""
 
     def up(self, configuration: Configuration, key: PrivateKey, *, use_dns: bool, use_default_route: bool) -> str:
-        """Make the machine so, whatever it was before. Raises ``TunnelError``."""
+        """See ``Tunnel`` of ``session``."""
         endpoint, path_mtu = self._choose_endpoint(configuration)
         split = split_routes(configuration.routes, configuration.gateway, use_default_route=use_default_route)
         config = InterfaceConfig(
@@ -96,14 +103,14 @@ class LinuxTunnel:
         return f"[{endpoint}]:{configuration.port}" if ":" in endpoint else f"{endpoint}:{configuration.port}"
 
     def down(self) -> None:
-        """Take away everything that was made."""
+        """See ``Tunnel`` of ``session``."""
         clean_up(self.recovery_file)
         self.interface, self.dns, self.routes, self.mtu, self._backend = "", "", "", 0, None
         self._dns_change, self._interface_index, self._lost_interfaces = DnsChange(), 0, set()
 
     def _start_handshake(self, backend: Backend, config: InterfaceConfig, gateway: str) -> None:
-        """Begin the handshake now, and begin it again should it be lost: WireGuard itself would wait 5 s to do so, in
-        which nothing gets through. A host that stays silent is for the first ping to judge."""
+        """Begin the handshake now, and once more should it be lost: WireGuard by itself would wait 5 s to do so, in
+        which nothing gets through. Whether the host is dead is for the first ping to decide."""
         for attempt in range(HANDSHAKE_ATTEMPTS):
             if attempt:
                 backend.configure(self.interface, config)  # the peer anew, and so a new handshake at once
@@ -138,11 +145,11 @@ class LinuxTunnel:
             self.dns += f"; {', '.join(astray)} is in no route of the tunnel, so it may not answer"
 
     def _ensure_interface(self) -> Backend:
-        """The backend, with the interface there: also when somebody deleted it, or its process died."""
+        """The backend, with the interface there, made anew when somebody deleted it or its process died."""
         if self._backend and self._interface_is_ours():
             return self._backend
-        # Only the interface is made anew. Its tables and rules stay: what would have gone through it must not leave
-        # by another way meanwhile.
+        # Only the interface is made anew. Its tables and rules stay: what would have gone through it must not leave by
+        # another way meanwhile.
         held = self.interface
         if held:
             if routing.interface_index(held) == self._interface_index:
@@ -153,7 +160,7 @@ class LinuxTunnel:
         return self._create_interface(held)
 
     def _clear_lost_interfaces(self) -> None:
-        _clear_lost(self._lost_interfaces)
+        _clear_routes_of(self._lost_interfaces)
         if self._lost_interfaces:
             self._lost_interfaces = set()
             self._write_recovery_file(self.interface, self._interface_index)
@@ -179,8 +186,8 @@ class LinuxTunnel:
         raise problem
 
     def _is_free(self, name: str) -> bool:
-        """Wait a moment for a process of a deleted interface to end: it takes its socket's file with it, and must not
-        take that of the next one."""
+        """Wait a moment for the process of a deleted interface to end. It removes its socket file, and must not remove
+        that of the next one."""
         for _ in range(NAME_FREE_POLLS):
             if not socket_is_alive(name) and not routing.interface_index(name):
                 return True
@@ -188,8 +195,8 @@ class LinuxTunnel:
         return False
 
     def _interface_is_ours(self) -> bool:
-        # Asked first whether the interface is ours: without it, its socket may answer from another namespace, served by
-        # a process that took the name since.
+        # First the index: without our interface its socket may answer from another namespace, for a process that has
+        # taken the name since.
         index = self._interface_index
         if self._backend is None or not index or routing.interface_index(self.interface) != index:
             return False
@@ -200,16 +207,17 @@ class LinuxTunnel:
 
     @staticmethod
     def _free_names() -> list[str]:
-        # UAPI sockets are files, shared by network namespaces: a name can be taken where no link of it is seen.
+        # UAPI sockets are files, shared by network namespaces: a name can be taken though no such link is here.
         return [name for name in routing.free_names() if not socket_is_alive(name)][:10]
 
     def _write_recovery_file(self, interface: str, index: int) -> None:
         boot = BOOT_ID.read_text().strip()
         held = {"interface": interface, "index": index, "boot": boot, "dns": self._dns_change.as_dict()}
-        write_file(self.recovery_file, json.dumps(held | {"former": sorted(self._lost_interfaces)}))
+        write_file(self.recovery_file, json.dumps(held | {"lost_interfaces": sorted(self._lost_interfaces)}))
 
     def _choose_endpoint(self, configuration: Configuration) -> tuple[str, int]:
-        """The first address of the host that this machine has a way to, and the tunnel's MTU on that way."""
+        """The first address of the host that this machine has a route to, and the tunnel's MTU (bytes) on that route.
+        Raises ``TunnelError``."""
         found = self._reachable_endpoint(configuration)
         if not found and self._dns_change.manager and not self._has_default_route:
             # Perhaps a name that is new to us, while the name servers we set are behind the very tunnel that died.
@@ -241,7 +249,7 @@ class LinuxTunnel:
             )
         if split.default_routes and _strict_reverse_path():
             self.log(
-                "rp_filter is strict (1) on this machine: answers of the host would be dropped while all traffic goes "
+                "rp_filter is strict (1) on this machine: packets of the host would be dropped while all traffic goes "
                 "through the tunnel. Set net.ipv4.conf.all.rp_filter=2"
             )
 
@@ -259,21 +267,20 @@ def clean_up(recovery_file: Path) -> None:
         if now == 0 or not index or now == index:
             routing.clear_routes(routing.interface_number(interface))
             routing.delete_link(interface)
-        _clear_lost(held.get("former"))
+        _clear_routes_of(held.get("lost_interfaces"))
     recovery_file.unlink(missing_ok=True)
 
 
-def _clear_lost(names: object) -> None:
-    """Tables of interfaces that are no more. Where a link has such a name again, they are that link's."""
+def _clear_routes_of(names: object) -> None:
+    """Remove the tables of lost interfaces. Where a link has such a name again, the tables are that link's."""
     for name in names if isinstance(names, (list, set)) else ():
         if isinstance(name, str) and name.startswith(routing.INTERFACE_PREFIX) and not routing.interface_index(name):
             routing.clear_routes(routing.interface_number(name))
 
 
 def _path_mtu(address: str, port: int) -> int:
-    """What the way to an address carries in one packet, as the kernel knows it: the interface's MTU, the route's, or
-    what a router on the way has said. 0 when there is no way. The way is that of our marked packets, outside every
-    tunnel."""
+    """The path MTU (bytes) to an address as the kernel knows it: the interface's, the route's, or what a router on the
+    path has said. 0 when there is no route. The route is that of our marked packets, outside every tunnel."""
     six = ":" in address
     try:
         with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -8,7 +8,7 @@ How traffic is split, for each interface ``n``: two routing tables of ours and t
 
 WireGuard's own packets and our API requests carry the mark, so they go by the main table, outside every tunnel. The
 other way, a host route to the server through the old gateway, goes stale with each change of network, and lets any
-program's packets to that address out of the tunnel, so that a forged DNS answer for the server pulls out whatever it
+program's packets to that address out of the tunnel, so that a forged DNS response for the server pulls out whatever it
 wants. The mark follows the main table wherever that leads, and is only ours.
 
 A ``throw`` route sends a network on to the next rule: it is how a network is kept outside. Behind each whole-internet
@@ -46,17 +46,18 @@ DISCARD_PORT = 9  # the port of the service that answers nothing
 
 
 def interface_number(interface: str) -> int:
+    """The number in the name of an interface of ours."""
     return int(interface.removeprefix(INTERFACE_PREFIX))
 
 
 def free_names() -> Iterable[str]:
-    """Names that no link here has, lowest first."""
+    """Names that no link in this namespace has, lowest number first."""
     taken = {name for _, name in socket.if_nameindex()}
     return (name for name in (f"{INTERFACE_PREFIX}{number}" for number in range(MAX_INTERFACES)) if name not in taken)
 
 
 def interface_index(interface: str) -> int:
-    """0 when there is no such link."""
+    """The index of a link, 0 when there is none of that name."""
     try:
         return socket.if_nametoindex(interface)
     except OSError:
@@ -64,13 +65,15 @@ def interface_index(interface: str) -> int:
 
 
 def delete_link(interface: str) -> None:
+    """Delete a link. No error when there is none."""
     if index := interface_index(interface):
         with IPRoute() as route:
             _ignore_missing(partial(route.link, "del", index=index))
 
 
 def configure_link(interface: str, addresses: Iterable[str], mtu: int) -> None:
-    """MTU, exactly these addresses, and up."""
+    """Set the link up with this MTU (bytes) and exactly these addresses (with prefix length). Raises
+    ``NetlinkError``."""
     index = interface_index(interface)
     with IPRoute() as route:
         route.link("set", index=index, mtu=mtu, state="up")
@@ -104,13 +107,14 @@ def _address(address: str) -> dict[str, Any]:
 
 
 def has_ipv6(interface: str) -> bool:
-    """Whether the kernel gives this interface IPv6: it may be switched off, and an MTU below 1280 does that too."""
+    """Whether the kernel gives this interface IPv6. It may be switched off, and an MTU below 1280 does that too."""
     path = Path("/proc/sys/net/ipv6/conf") / interface / "disable_ipv6"
     return path.exists() and path.read_text().strip() == "0"
 
 
 def trigger_handshake(interface: str, address: str) -> None:
-    """Send one packet through the interface, so that WireGuard has a reason for its handshake. Nobody answers it."""
+    """Send one packet to ``address`` through the interface: WireGuard begins a handshake only when it has something to
+    send. Nobody answers it."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as packet, contextlib.suppress(OSError):
         packet.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
@@ -118,7 +122,8 @@ def trigger_handshake(interface: str, address: str) -> None:
 
 
 def set_routes(interface: str, desired: SplitTunnel) -> None:
-    """Make tables and rules as desired: first add, then delete, so that nothing wanted is ever missing."""
+    """Make tables and rules as desired. It adds before it deletes, so that no desired route is ever missing. Raises
+    ``NetlinkError``."""
     number, index = interface_number(interface), interface_index(interface)
     with IPRoute() as route:
         main = _main_table(route, index)
@@ -132,7 +137,7 @@ def set_routes(interface: str, desired: SplitTunnel) -> None:
 
 
 def clear_routes(number: int) -> None:
-    """Take away rules and tables of an interface number, whether the interface is still there or not."""
+    """Remove the rules and tables of an interface number, whether the interface is still there or not."""
     with IPRoute() as route:
         for family in _families():
             _set_rules(route, family, number, first=False, last=False)
@@ -213,7 +218,7 @@ def _rule(number: int, step: int) -> dict[str, int]:
 
 
 def _ignore_missing(work: Callable[[], object]) -> None:
-    """Run a deletion; what is gone already needs none (another may have been quicker, or the link took it along)."""
+    """Run a deletion. No error when the thing is gone already: its link took it along, or another was quicker."""
     try:
         work()
     except NetlinkError as error:

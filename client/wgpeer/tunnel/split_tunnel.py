@@ -1,4 +1,5 @@
-"""Which networks go through a tunnel, as routes of the two tables that ``routing`` describes. Pure."""
+"""Split tunnelling: which networks go through the tunnel, as routes of the two tables that ``routing`` describes.
+Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ DEFAULT_ROUTES: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddr
 
 @dataclass(frozen=True, slots=True)
 class TableRoute:
-    """A route in a table of ours. ``kind``: UNICAST is through the interface, THROW on to the next rule."""
+    """A route in a table of ours. ``kind`` is UNICAST (through the interface), THROW (on to the next rule) or
+    UNREACHABLE."""
 
     network: str
     kind: int
@@ -29,7 +31,8 @@ class TableRoute:
 
 @dataclass(frozen=True, slots=True)
 class MainTable:
-    """What the main table has besides ours: the networks this machine is in, and the metric of every network."""
+    """The main table without our interface's routes: ``connected`` are the networks this machine is in itself,
+    ``metrics`` is the lowest metric of every network."""
 
     connected: frozenset[Network] = frozenset()
     metrics: Mapping[Network, int] = field(default_factory=dict)
@@ -37,16 +40,20 @@ class MainTable:
 
 @dataclass(frozen=True, slots=True)
 class SplitTunnel:
-    """Where networks go. ``inside`` and ``everything`` (each with its metric, 0 for none) through the tunnel,
-    ``outside`` not."""
+    """``included`` networks and ``default_routes`` (0.0.0.0/0, ::/0) go through the tunnel, each with its metric (0:
+    none given); ``excluded`` networks do not."""
 
     included: Mapping[Network, int]
     default_routes: Mapping[Network, int]
     excluded: frozenset[Network]
 
     def tables(self, family: int, main: MainTable, *, usable: bool = True) -> tuple[set[TableRoute], set[TableRoute]]:
-        """Tables A and B. A network this machine is in that lies inside one of the tunnel stays what it was, or a
-        laptop would lose its own LAN. Not ``usable``: the interface cannot carry this family."""
+        """Tables A and B of ``routing`` for AF_INET or AF_INET6. Without ``usable`` the interface cannot carry this
+        family.
+
+        A connected network that lies inside an included one stays outside the tunnel, or a laptop would lose its own
+        LAN.
+        """
         version = 4 if family == socket.AF_INET else 6
         through = UNICAST if usable else UNREACHABLE
         included = {network: metric for network, metric in self.included.items() if network.version == version}
@@ -66,30 +73,37 @@ class SplitTunnel:
 
     @property
     def allowed_ips(self) -> tuple[str, ...]:
+        """WireGuard's allowed IPs of the peer, sorted."""
         return tuple(sorted(str(network) for network in [*self.included, *self.default_routes]))
 
     def covers(self, address: str) -> bool:
-        """Whether packets to an address go through the tunnel; a network kept outside lies within a wider one."""
+        """Whether packets to an address go through the tunnel."""
         parsed = ipaddress.ip_address(address)
-        wide = [net for net in [*self.included, *self.default_routes] if parsed in net]
-        return bool(wide) and not any(
-            parsed in net and _is_inside(net, max(wide, key=_length)) for net in self.excluded
-        )
+        through = [net for net in [*self.included, *self.default_routes] if parsed in net]
+        if not through:
+            return False
+        longest = max(through, key=lambda net: net.prefixlen)
+        return not any(parsed in net and _is_inside(net, longest) for net in self.excluded)
 
     @property
     def description(self) -> str:
-        """For people: what goes through the tunnel, and what not."""
+        """For people: what goes through the tunnel, and what does not."""
         whole = sorted(net.version for net in self.default_routes)
-        shown = [" and ".join(f"IPv{version}" for version in whole) + ": everything but this machine's LANs"]
-        shown = shown if whole else []
+        families = " and ".join(f"IPv{version}" for version in whole)
+        shown = [f"{families}: everything but this machine's LANs"] if whole else []
         left = [net for net in self.included if net.version not in whole]
-        shown += [str(net) for net in sorted(left, key=lambda net: (net.version, net)) if not _is_redundant(net, left)]
-        kept = [str(net) for net in sorted(self.excluded, key=lambda net: (net.version, net))]
-        return ", ".join(shown) + (f"; not {', '.join(kept)}" if kept else "")
+        widest = [net for net in left if not any(_is_inside(net, wide) for wide in left)]
+        shown += _sorted_texts(widest)
+        return ", ".join(shown) + (f"; not {', '.join(_sorted_texts(self.excluded))}" if self.excluded else "")
 
 
 def split_routes(routes: Iterable[Route], gateway: str, *, use_default_route: bool) -> SplitTunnel:
-    """Sort a configuration's routes; the gateway itself is always included, because pings go there."""
+    """Sort a configuration's routes. The gateway (an address) is always included, because pings go there. Without
+    ``use_default_route`` the default routes are left out.
+
+    All addresses of a family in pieces, as a server sends them that cuts the excluded networks out, count as its
+    default route.
+    """
     included = dict[Network, int]()
     excluded = {ipaddress.ip_network(route.network) for route in routes if route.excluded}
     for route in sorted(routes, key=lambda route: -route.metric):  # of two for one network the lower metric stays
@@ -108,29 +122,22 @@ def split_routes(routes: Iterable[Route], gateway: str, *, use_default_route: bo
 
 
 def _complement(whole: Network, holes: Iterable[Network]) -> set[Network]:
-    """What remains of the internet without the holes: so a server tells of it that cuts them out for its clients."""
+    """What remains of a default route without the holes, in the fewest networks."""
     pieces: list[Any] = [whole]
     for hole in _collapsed(holes, whole):
-        pieces = [part for piece in pieces for part in _without(piece, hole)]
+        pieces = [
+            part for piece in pieces for part in (piece.address_exclude(hole) if hole.subnet_of(piece) else [piece])
+        ]
     return set(_collapsed(pieces, whole))
 
 
-def _without(piece: Any, hole: Any) -> list[Any]:
-    return list(piece.address_exclude(hole)) if hole.subnet_of(piece) else [piece]
-
-
 def _collapsed(networks: Iterable[Network], like: Network) -> Iterable[Any]:
-    """The fewest networks of one family that are all of these together."""
+    """The networks of one family, put together into the fewest."""
     return ipaddress.collapse_addresses(cast(Any, [net for net in networks if net.version == like.version]))
 
 
-def _length(network: Network) -> int:
-    return network.prefixlen
-
-
-def _is_redundant(network: Network, others: Iterable[Network]) -> bool:
-    """Whether a network says nothing that a wider one beside it does not say."""
-    return any(_is_inside(network, wide) for wide in others)
+def _sorted_texts(networks: Iterable[Network]) -> list[str]:
+    return [str(net) for net in sorted(networks, key=lambda net: (net.version, net))]
 
 
 def _is_inside(small: Network, wide: Network) -> bool:

@@ -1,4 +1,7 @@
-"""WireGuard in a process of its own: ``wireguard-go``, spoken to over its UAPI socket."""
+"""WireGuard in a process of its own: ``wireguard-go``, configured over its UAPI socket.
+
+The format is WireGuard's cross-platform userspace interface (wireguard.com/xplatform).
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,13 @@ UAPI_TIMEOUT = 5.0
 
 
 class UserspaceBackend:
+    """See ``Backend``."""
+
     name = "userspace"
 
     def create(self, interface: str) -> None:
-        """Start the process. It leaves the foreground when interface and socket are there, so its end is the signal;
-        it ends by itself when the interface is deleted."""
+        """Start the process. It goes into the background when interface and socket are there, so waiting for the
+        program is enough. It ends by itself when the interface is deleted."""
         if shutil.which(PROGRAM) is None:
             raise BackendError(f"neither the kernel's WireGuard nor {PROGRAM} is here; install wireguard-go")
         if socket_is_alive(interface):
@@ -41,6 +46,7 @@ class UserspaceBackend:
             raise BackendError(f"{PROGRAM} cannot make {interface}; is /dev/net/tun there, and are you root?")
 
     def configure(self, interface: str, config: InterfaceConfig) -> None:
+        """One ``set`` that replaces all peers."""
         host = f"[{config.endpoint_address}]" if ":" in config.endpoint_address else config.endpoint_address
         lines = [
             "set=1",
@@ -55,12 +61,13 @@ class UserspaceBackend:
         _uapi_request(interface, lines)
 
     def last_handshake(self, interface: str) -> int:
+        """See ``Backend``."""
         response = _uapi_request(interface, ["get=1"])
         return max((int(value) for key, value in response if key == "last_handshake_time_sec"), default=0)
 
 
 def socket_is_alive(interface: str) -> bool:
-    """Whether a process serves an interface of this name, in whatever network namespace."""
+    """Whether a process accepts connections for an interface of this name, in whatever network namespace."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.connect(str(SOCKETS / f"{interface}.sock"))
@@ -70,7 +77,8 @@ def socket_is_alive(interface: str) -> bool:
 
 
 def _uapi_request(interface: str, lines: list[str]) -> list[tuple[str, str]]:
-    """One UAPI exchange. Nothing of a request is ever quoted: it holds the private key."""
+    """Send one request, and return the keys and values of its response. Raises ``BackendError``, which quotes nothing:
+    the request holds the private key."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(UAPI_TIMEOUT)
