@@ -1,4 +1,4 @@
-"""A certificate for servers on loopback, made once."""
+"""Fixtures of all tests, and a certificate for servers on loopback, made once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from wgpeer_namespaces import dual, namespaces, net
+from wgpeer_session_lab import lab
+
+__all__ = ["dual", "lab", "namespaces", "net"]
 
 
 @pytest.fixture(scope="session")
