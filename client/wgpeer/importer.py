@@ -112,7 +112,8 @@ def fetch(link: str, *, insecure: bool = False) -> dict[str, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
             response = pool.request("GET", url, redirect=False, preload_content=False)
-        body = read_bounded(response, MAX_ARCHIVE, deadline, "the server")
+        with response:
+            body = read_bounded(response, MAX_ARCHIVE, deadline, "the server")
     except urllib3.exceptions.SSLError as error:
         raise ImportFailed(
             "the server's certificate is not trusted by this machine. If the server uses a certificate of its own and "

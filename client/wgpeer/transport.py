@@ -154,7 +154,8 @@ def _request(
                 redirect=False,
                 preload_content=False,
             )
-        body = read_bounded(response, MAX_RESPONSE, deadline, host)
+        with response:  # so that the connection is closed, however much of the body was read
+            body = read_bounded(response, MAX_RESPONSE, deadline, host)
         return HttpResponse(response.status, body, _retry_after(response.headers.get("Retry-After")))
     except (urllib3.exceptions.HTTPError, OSError) as error:
         refused = _refused(error)
