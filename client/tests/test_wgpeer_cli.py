@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from wgpeer import __version__, cli
-from wgpeer_fakes import VECTORS, profile_text
+from wgpeer_fakes import HANGING, VECTORS, profile_text
 
 Wgpeer = Callable[..., tuple[int, str, str]]
 
@@ -35,7 +35,7 @@ def test_the_module_runs_too() -> None:
         [sys.executable, "-P", "-W", "error", "-m", "wgpeer", "--version"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=HANGING,
         check=False,
     )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, __version__, "")

@@ -16,6 +16,7 @@ from wgpeer import status as s
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError, locked, write_file
 from wgpeer.tunnel.linux import clean_up
+from wgpeer_fakes import HANGING
 
 
 def test_a_process_that_died_is_shown_as_failed_and_a_living_one_as_it_says(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_the_unit_file_is_sound() -> None:
     assert set(settings["RestartPreventExitStatus"].split()) == prevent
     if shutil.which("systemd-analyze"):
         command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)]
-        checked = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        checked = subprocess.run(command, capture_output=True, text=True, timeout=HANGING, check=False)
         complaints = [line for line in checked.stderr.splitlines() if "wgpeer@" in line]
         assert [line for line in complaints if "is not executable" not in line] == []
 

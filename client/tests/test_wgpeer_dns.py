@@ -16,7 +16,7 @@ from wgpeer.session import TunnelError
 from wgpeer.tunnel import dns
 from wgpeer.tunnel.dns import DnsChange, DnsConfig
 from wgpeer.tunnel.linux import LinuxTunnel, clean_up
-from wgpeer_fakes import CONFIGURATION
+from wgpeer_fakes import CONFIGURATION, HANGING
 
 Install = Callable[..., None]
 CORP = DnsConfig(("10.9.0.1", "fd09::1"), ("corp.example",))
@@ -26,11 +26,12 @@ CORP = DnsConfig(("10.9.0.1", "fd09::1"), ("corp.example",))
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Puts a program in place that notes its arguments and input, says something, and ends as it is told."""
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(dns, "TIMEOUT", HANGING)
     monkeypatch.setattr(dns, "RESOLV_CONF", tmp_path / "resolv.conf")
     monkeypatch.setattr(dns, "NSSWITCH", tmp_path / "nsswitch.conf")
 
     def put(name: str, *, works: bool = True, says: str = "", hold: bool = False) -> None:
-        held = f"(sleep 30 & echo $! > {tmp_path}/held)" if hold else ""
+        held = f"(sleep {3 * HANGING:.0f} & echo $! > {tmp_path}/held)" if hold else ""
         (tmp_path / name).write_text(
             f'#!/bin/sh\necho "{name} $*" >> "{tmp_path}/log"\ncat >> "{tmp_path}/log"\n'
             f'echo "{says}"\n{held}\nexit {int(not works)}\n'
@@ -150,7 +151,6 @@ def test_a_new_hosts_name_is_looked_up_without_the_dead_tunnels_servers_unless_t
 def test_a_service_that_keeps_its_output_open_holds_nobody_up(
     tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dns, "TIMEOUT", 5.0)
     install("resolvconf", hold=True)
     (tmp_path / "resolv.conf").write_text("nameserver 10.9.0.1\n")
     try:

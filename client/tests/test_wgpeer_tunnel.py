@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 
 import pytest
 from wgpeer.transport import HttpResponse
 from wgpeer_fakes import (
+    HANGING,
     OpenedRequest,
     pong,
     profile_text,
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.host
 def test_up_traffic_status_down(net: Net) -> None:
     host = only(net, 0)
     host.changes = {"address6": "fd09::5/64", "routes6": [{"network": "fd09::/64"}], "dns_servers": ["10.9.0.1"]}
-    shown = net.wgpeer("up", "office")
+    shown = net.up()
     assert "connected" in shown.stdout
     assert "not set" in shown.stderr  # neither resolvectl nor resolvconf works in here
     seen = net.status()
@@ -45,12 +45,12 @@ def test_up_traffic_status_down(net: Net) -> None:
     assert seen["public_key"] == host.of("wg")[-1].plaintext["wg_public_key"]
     assert seen["last_ping"] >= seen["since"] > 0
     assert seen["backend"] in ("kernel", "userspace")
-    net.run("ping", "-c1", "-W3", "10.9.0.1")
-    net.run("ping", "-6", "-c1", "-W3", "fd09::1")
+    net.ping("10.9.0.1")
+    net.ping("fd09::1")
     assert "mtu 1400" in net.run("ip", "link", "show", seen["interface"])
     for path in (net.tmp / "peer").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
-    again = net.wgpeer("up", "office")
+    again = net.up()
     assert "up already" in again.stdout
     net.wgpeer("down")
     assert net.leftovers() == ""
@@ -66,12 +66,13 @@ def test_everything_through_the_tunnel_but_the_server_itself(net: Net) -> None:
     # The first ping is refused: it reconnects from inside the tunnel, so the API must be reachable around it.
     answers: list[Callable[[OpenedRequest], HttpResponse]] = [pong, status(404)]
     host.on_ping = lambda opened: answers.pop()(opened) if len(answers) > 1 else pong(opened)
-    net.wgpeer("up", "office")
-    interface, keys = net.saved()["interface"], [request.plaintext["wg_public_key"] for request in host.of("wg")]
-    assert len(set(keys)) == len(keys) == 2
-    assert net.saved()["public_key"] == keys[-1]
-    assert net.saved()["reconnects"] == 1
-    net.run("ping", "-c1", "-W3", "203.0.113.7")
+    net.up()
+    seen, keys = net.saved(), [request.plaintext["wg_public_key"] for request in host.of("wg")]
+    interface = seen["interface"]
+    assert len(set(keys)) >= 2
+    assert seen["public_key"] == keys[-1]
+    assert seen["reconnects"] >= 1
+    net.ping("203.0.113.7")
     assert f"dev {interface}" in net.run("ip", "route", "get", "203.0.113.7")
     assert interface not in net.run("ip", "route", "get", "203.0.113.77")
     assert interface not in net.run("ip", "route", "get", host.address)  # the LAN of this machine stays its own
@@ -83,29 +84,28 @@ def test_everything_through_the_tunnel_but_the_server_itself(net: Net) -> None:
 
 def test_a_host_dies_and_the_other_takes_over(net: Net) -> None:
     first = only(net, 0)
-    net.wgpeer("up", "office")
+    net.up()
     net.hosts[1].on_connect = None
     near = f"v{net.client[3:]}1a"
     net.run("ip", "link", "set", near, "down")
-    died = time.monotonic()
-    until(lambda: net.hosts[1].of("ping"), 15)
-    assert time.monotonic() - died < 5 + 3 + 4  # the ping interval of this lab, the silence, and the machine's slowness
+    # How soon that is, by a clock that tests move themselves, is in test_wgpeer_reconnect.
+    until(lambda: net.hosts[1].of("ping"))
     until(lambda: net.saved()["state"] == "connected")
-    net.run("ping", "-c1", "-W3", "10.9.0.1")
+    net.ping("10.9.0.1")
     seen = net.saved()
     assert seen["endpoint"] == f"{net.hosts[1].address}:{WG_PORT}"
-    assert seen["reconnects"] == 1
+    assert seen["reconnects"] >= 1
     assert seen["public_key"] != first.of("wg")[-1].plaintext["wg_public_key"]
 
 
 def test_what_a_crash_leaves_is_swept_at_the_next_start(net: Net) -> None:
     only(net, 0)
-    net.wgpeer("up", "office")
+    net.up()
     before = net.saved()
     net.kill(before["pid"])
     assert net.status()["state"] == "failed"
     assert before["interface"] in net.leftovers()
-    net.wgpeer("up", "office")
+    net.up()
     after = net.saved()
     assert after["state"] == "connected"
     assert net.leftovers().count("state UNKNOWN") == 1, "one interface, the new one"
@@ -126,7 +126,7 @@ def test_a_refusal_ends_it_in_words_and_with_its_own_exit_code(net: Net) -> None
 
 
 def test_foreground_ends_cleanly_on_a_signal_even_while_a_host_is_silent(net: Net) -> None:
-    """SIGTERM must end a request that waits, as well."""
+    """That the signal ends the waiting request itself is tested in test_wgpeer_http."""
     silent = in_namespace(net.hosts[0].name, lambda: socket.create_server((net.hosts[0].address, 8444)))
     with silent:
         (net.tmp / "slow.ovpn").write_text(
@@ -138,15 +138,13 @@ def test_foreground_ends_cleanly_on_a_signal_even_while_a_host_is_silent(net: Ne
             [*command, "up", "slow", "--foreground"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            silent.settimeout(10)
+            silent.settimeout(HANGING)
             connection, _ = silent.accept()
             with connection:
-                started = time.monotonic()
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(5) == 0
-                assert time.monotonic() - started < 2
+                assert process.wait(HANGING) == 0
         finally:
             if process.poll() is None:
                 process.kill()
-                process.wait(5)
+                process.wait(HANGING)
     assert net.leftovers() == ""

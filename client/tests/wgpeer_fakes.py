@@ -37,6 +37,8 @@ PEM = VECTORS["user_private_key_pkcs1"].strip()
 _loaded = serialization.load_pem_private_key(PEM.encode(), None, unsafe_skip_rsa_key_validation=True)
 assert isinstance(_loaded, rsa.RSAPrivateKey)
 RSA_KEY = _loaded
+# Seconds that nothing here takes, however busy the machine is. Whoever waits for so long, hangs.
+HANGING = 120.0
 DEVICE_ID = "0b7c9e5f4a8d4e0f9a1b2c3d4e5f6071"
 
 CONFIGURATION: dict[str, Any] = {
@@ -297,4 +299,4 @@ def http_server(handler: HttpHandler, *, tls: tuple[Path, Path] | None = None) -
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(HANGING)

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +26,7 @@ from wgpeer.store import is_locked
 from wgpeer.transport import HttpResponse
 from wgpeer_fakes import (
     CONFIGURATION,
+    HANGING,
     OpenedRequest,
     allow,
     make_http_server,
@@ -36,13 +37,12 @@ from wgpeer_fakes import (
 )
 
 API_PORT, WEB_PORT, WG_PORT = 8443, 9790, 51821
-
-
+LONG = 2 * HANGING  # for a command that itself waits for so long
 WGPEER = [sys.executable, "-P", "-m", "wgpeer"]
 
 
 def sh(*command: str, check: bool = True, text: str = "") -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, input=text)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGING, check=False, input=text)
     assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -57,15 +57,16 @@ def in_namespace(name: str, work: Callable[[], Any]) -> Any:
 
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(10)
+    thread.join(HANGING)
     assert result, f"nothing came out of {name}"
     return result[0]
 
 
-def until(what: Callable[[], Any], seconds: float = 10.0) -> Any:
-    deadline = time.monotonic() + seconds
+def until(what: Callable[[], Any]) -> Any:
+    """Wait for something, and give it. The limit is there for what never comes, not for what comes late."""
+    deadline = time.monotonic() + HANGING
     while not (value := what()):
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
     return value
 
@@ -119,9 +120,12 @@ class Net:
     def wgpeer(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = ["ip", "netns", "exec", self.client, *WGPEER, "--dir", str(self.tmp / "peer"), *arguments]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("WGPEER")}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=40, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LONG, env=environment, check=False)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
+
+    def up(self) -> subprocess.CompletedProcess[str]:
+        return self.wgpeer("up", "office", "--wait", str(HANGING))
 
     def run(self, *command: str, check: bool = True) -> str:
         return sh("ip", "netns", "exec", self.client, *command, check=check)
@@ -134,6 +138,10 @@ class Net:
         """As ``status``, but without starting a process."""
         value: dict[str, Any] = json.loads((self.tmp / "peer/run/office.status.json").read_text())
         return value
+
+    def ping(self, address: str) -> None:
+        """One packet to an address, and its reply. Only a packet that is lost fails, not one that is late."""
+        self.run("ping", "-c1", f"-W{HANGING:.0f}", address)
 
     def kill(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
@@ -150,7 +158,7 @@ class Net:
 
 def make_in_kernel(host: Host) -> bool:
     command = ["ip", "-n", host.name, "link", "add", host.interface, "type", "wireguard"]
-    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+    return subprocess.run(command, capture_output=True, timeout=HANGING, check=False).returncode == 0
 
 
 def make_host(net_name: str, number: int, tls: tuple[Path, Path], client: str, stack: ExitStack) -> Host:
@@ -264,12 +272,12 @@ def address6(host: Host) -> str:
     return f"2001:db8:{host.number}::1"
 
 
-def connected(net: Net, reconnects: int) -> Callable[[], bool]:
-    def answer() -> bool:
-        seen = net.saved()
-        return seen["state"] == "connected" and seen["reconnects"] >= reconnects
-
-    return answer
+@contextmanager
+def reconnect(net: Net) -> Iterator[None]:
+    """What is done within ends the connection; afterwards there is a new one."""
+    before = net.saved()["reconnects"]
+    yield
+    until(lambda: net.saved()["reconnects"] > before and net.saved()["state"] == "connected")
 
 
 def cut(host: Host, *, off: bool) -> None:

@@ -51,9 +51,8 @@ BACKENDS: dict[str, tuple[type[KernelBackend] | type[UserspaceBackend], ...]] = 
 
 @dataclass(slots=True)
 class LinuxTunnel:
-    """``recovery_file`` is the file that names what we made. It is written before, so that a crash leaves a
-    trace.
-    ``resolve`` gives the addresses of a host name; ``wait`` waits for seconds (and may raise to end it all)."""
+    """The ``Tunnel`` of ``session``. ``resolve`` gives the addresses of a host name, ``log`` takes a line of text,
+    ``wait`` waits for seconds (and may raise to end it all), ``backend_choice`` is a key of ``BACKENDS``."""
 
     recovery_file: Path
     resolve: Callable[[str], list[str]]
@@ -121,13 +120,13 @@ class LinuxTunnel:
                 self.wait(HANDSHAKE_POLL)
 
     def _set_dns(self, configuration: Configuration, split: SplitTunnel, *, use_dns: bool) -> None:
-        names = DnsConfig(
+        config = DnsConfig(
             configuration.dns_servers if use_dns else (),
             configuration.search_domains,
             configuration.routing_domains,
             default_route=self._has_default_route,
         )
-        if not names.servers:
+        if not config.servers:
             dns.revert(self._dns_change)  # the last host had some, this one has none
             self.dns, self._dns_change = "", DnsChange()
             return
@@ -139,8 +138,8 @@ class LinuxTunnel:
             self._dns_change = change
             self._write_recovery_file(self.interface, index)
 
-        self.dns = dns.apply(self.interface, index, names, before)
-        astray = [server for server in names.servers if not split.covers(server)]
+        self.dns = dns.apply(self.interface, index, config, before)
+        astray = [server for server in config.servers if not split.covers(server)]
         if astray:
             self.dns += f"; {', '.join(astray)} is in no route of the tunnel, so it may not answer"
 
