@@ -60,7 +60,7 @@ def test_add_list_status_remove(tmp_path: Path, wgpeer: Wgpeer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         (["up"], 5, "wgpeer add"),
         (["status", "nothing"], 5, "no profile yet"),
@@ -72,11 +72,11 @@ def test_add_list_status_remove(tmp_path: Path, wgpeer: Wgpeer) -> None:
     ],
 )
 def test_errors_are_one_line_with_a_code_of_their_own(
-    wgpeer: Wgpeer, arguments: list[str], code: int, words: str
+    wgpeer: Wgpeer, arguments: list[str], code: int, message: str
 ) -> None:
     ended, _, problem = wgpeer(*arguments)
     assert ended == code, problem
-    assert words in problem
+    assert message in problem
     assert "Traceback" not in problem
 
 

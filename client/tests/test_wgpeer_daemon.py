@@ -79,9 +79,9 @@ def test_the_unit_file_is_sound() -> None:
         assert [line for line in complaints if "is not executable" not in line] == []
 
 
-def test_a_lease_of_another_boot_sweeps_nothing(tmp_path: Path) -> None:
-    lease = tmp_path / "recovery.json"
-    write_file(lease, json.dumps({"interface": "wgp0", "index": 1, "boot": "another"}))
-    clean_up(lease)
-    assert not lease.exists()
-    clean_up(lease)
+def test_a_recovery_file_of_another_boot_removes_nothing(tmp_path: Path) -> None:
+    recovery_file = tmp_path / "recovery.json"
+    write_file(recovery_file, json.dumps({"interface": "wgp0", "index": 1, "boot": "another"}))
+    clean_up(recovery_file)
+    assert not recovery_file.exists()
+    clean_up(recovery_file)

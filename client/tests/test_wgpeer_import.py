@@ -87,7 +87,7 @@ def test_a_link_by_name_is_verified_unless_told_otherwise(certificate: tuple[Pat
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "message"),
     [
         (HttpResponse(404, b""), "expired"),
         (HttpResponse(429, b""), "wait"),
@@ -102,9 +102,9 @@ def test_a_link_by_name_is_verified_unless_told_otherwise(certificate: tuple[Pat
         (HttpResponse(200, json.dumps({f"{n}.ovpn": "x" for n in range(100)}).encode()), "not an import"),
     ],
 )
-def test_answers_that_are_no_import(answer: HttpResponse, words: str, certificate: tuple[Path, Path]) -> None:
+def test_answers_that_are_no_import(answer: HttpResponse, message: str, certificate: tuple[Path, Path]) -> None:
     with http_server(served(answer, []), tls=certificate) as port:  # type: ignore[arg-type]
-        with pytest.raises(ImportFailed, match=words) as caught:
+        with pytest.raises(ImportFailed, match=message) as caught:
             load(f"https://127.0.0.1:{port}/k/Short1")
         assert "Short1" not in str(caught.value)
 

@@ -143,9 +143,9 @@ def test_made_changed_repaired_and_taken_away(pair: tuple[str, str, str], tmp_pa
     inside(client, work)
 
 
-def test_a_name_without_a_way_to_it_is_said_in_words(pair: tuple[str, str, str], tmp_path: Path) -> None:
+def test_a_host_without_a_route_to_it_is_an_error_that_says_so(pair: tuple[str, str, str], tmp_path: Path) -> None:
     client, _, _ = pair
-    tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda _name: ["203.0.113.1"], lambda _words: None)
+    tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda _name: ["203.0.113.1"], lambda _line: None)
     where = configuration(b64(bytes(32)), "10.9.0.5")
 
     def work() -> None:
@@ -158,7 +158,7 @@ def test_a_name_without_a_way_to_it_is_said_in_words(pair: tuple[str, str, str],
 def test_the_first_endpoint_with_a_way_is_taken(pair: tuple[str, str, str], tmp_path: Path) -> None:
     client, host, interface = pair
     known = {"v4.example": ["203.0.113.1", "198.18.5.1"], "v6.example": ["2001:db8::1"]}
-    tunnel = LinuxTunnel(tmp_path / "recovery.json", known.__getitem__, lambda _words: None)
+    tunnel = LinuxTunnel(tmp_path / "recovery.json", known.__getitem__, lambda _line: None)
     where = replace(configuration(host_key(host, interface), "10.9.0.5"), endpoints=("v6.example", "v4.example"))
 
     def work() -> str:
@@ -197,7 +197,7 @@ def test_a_lost_handshake_is_begun_again_after_a_second(
 
     monkeypatch.setattr(routing, "trigger_handshake", trigger)
     monkeypatch.setattr(linux, "HANDSHAKE_ATTEMPTS", 6)
-    tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda name: [name], lambda _words: None, wait)
+    tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda name: [name], lambda _line: None, wait)
     where = configuration(host_key(host, interface), "10.9.0.5")
     with inside(host, tap) as wire:
         inside(client, lambda: tunnel.up(where, PrivateKey.generate(), use_dns=False, use_default_route=True))
@@ -208,7 +208,7 @@ def test_a_lost_handshake_is_begun_again_after_a_second(
 
 def test_an_interface_that_has_become_anothers_is_left_alone(pair: tuple[str, str, str], tmp_path: Path) -> None:
     client, host, interface = pair
-    tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda name: [name], lambda _words: None)
+    tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda name: [name], lambda _line: None)
 
     def work() -> None:
         where = configuration(host_key(host, interface), "10.9.0.5")
@@ -223,17 +223,17 @@ def test_an_interface_that_has_become_anothers_is_left_alone(pair: tuple[str, st
     inside(client, work)
 
 
-def test_tables_of_a_lost_interface_go_with_the_lease_but_not_those_of_a_link_that_has_its_name(
+def test_tables_of_a_lost_interface_go_with_the_recovery_file_but_not_those_of_a_link_that_has_its_name(
     pair: tuple[str, str, str], tmp_path: Path
 ) -> None:
     """As a crash leaves them, between losing a name and having its successor work."""
-    lease = {
+    held = {
         "interface": "wgp9",
         "index": 0,
         "lost_interfaces": ["wgp7", "wgp8", "eth0", 5],
         "boot": BOOT_ID.read_text().strip(),
     }
-    write_file(tmp_path / "recovery.json", json.dumps(lease))
+    write_file(tmp_path / "recovery.json", json.dumps(held))
 
     def work() -> None:
         sh("ip", "link", "add", "wgp8", "type", "veth")
@@ -252,7 +252,7 @@ def test_tables_of_a_lost_interface_go_with_the_lease_but_not_those_of_a_link_th
 
 def test_ipv6_that_is_switched_off_is_left_out(pair: tuple[str, str, str], tmp_path: Path) -> None:
     client, host, interface = pair
-    tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda name: [name], lambda _words: None)
+    tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda name: [name], lambda _line: None)
     both = read_configuration(
         CONFIGURATION
         | {"hostname": "198.18.5.1", "address6": "fd09::5/64", "routes6": [{"network": "fd09::/64"}]}

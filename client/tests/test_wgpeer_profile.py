@@ -80,10 +80,10 @@ BAD: dict[str, str] = {
 def test_a_malformed_profile_is_refused_in_words(name: str) -> None:
     with pytest.raises(ProfileError) as caught:
         parse(BAD[name])
-    words = str(caught.value)
-    assert len(words) > 10
-    assert VECTORS["sync_secret"] not in words
-    assert PEM not in words
+    message = str(caught.value)
+    assert len(message) > 10
+    assert VECTORS["sync_secret"] not in message
+    assert PEM not in message
 
 
 def test_api_hosts() -> None:
@@ -115,12 +115,12 @@ def test_any_header_is_a_profile_or_an_error_in_words(changes: dict[str, Any]) -
 def test_any_text_is_a_profile_or_an_error_in_words(noise: str, where: int, cut: int) -> None:
     whole = profile_text()
     for text in (noise, whole[:where] + noise + whole[where + cut :]):
-        words = ""
+        message = ""
         try:
             profile = parse(text)
         except ProfileError as error:
-            words = str(error)
-        assert words or len(profile.device_id) == 32
+            message = str(error)
+        assert message or len(profile.device_id) == 32
 
 
 def test_a_sync_that_changes_nothing_is_nothing() -> None:

@@ -98,7 +98,7 @@ def test_a_host_dies_and_the_other_takes_over(net: Net) -> None:
     assert seen["public_key"] != first.of("wg")[-1].plaintext["wg_public_key"]
 
 
-def test_what_a_crash_leaves_is_swept_at_the_next_start(net: Net) -> None:
+def test_what_a_crash_leaves_is_removed_at_the_next_start(net: Net) -> None:
     only(net, 0)
     net.up()
     before = net.saved()

@@ -195,9 +195,9 @@ def _up_in_background(store: Store, name: str, password: str, backend: str, seco
 
 
 def _progress(status: Status) -> str:
-    words = {s.SIGNING_IN: "waiting for your sign-in in the browser", s.CONNECTING: "asking"}.get(status.state, "")
+    activity = {s.SIGNING_IN: "waiting for your sign-in in the browser", s.CONNECTING: "asking"}.get(status.state, "")
     detail = status.message or status.last_error or status.host
-    return escape(" ".join(part for part in (words or status.state, detail) if part))
+    return escape(" ".join(part for part in (activity or status.state, detail) if part))
 
 
 def _failure_text(status: Status) -> str:
