@@ -39,7 +39,9 @@ MAY_CHANGE = ("nonce:", "attempts:", "views:")
 
 def snapshot() -> dict[str, Any]:
     """Every row of our tables but decisions, and every key of Redis that a refusal must leave alone."""
-    models = [model for app in ("core", "users", "servers", "wgpeers") for model in apps.get_app_config(app).get_models()]
+    models = [
+        model for app in ("core", "users", "servers", "wgpeers") for model in apps.get_app_config(app).get_models()
+    ]
     models += [model for model in apps.get_models(include_auto_created=True) if model._meta.auto_created]
     tables = {
         model._meta.db_table: list(model._default_manager.order_by("pk").values())
