@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import Namespace, ended_afterwards, until
+from tests.lab import HANGING, ONE_TRY, Namespace, ended_afterwards, until
 
 KINDS = {"A": 1, "PTR": 12, "TXT": 16, "AAAA": 28}
 NOERROR, SERVFAIL, NXDOMAIN, REFUSED = 0, 2, 3, 5
@@ -23,7 +23,7 @@ class Answer:
     data: frozenset[str] = frozenset()
 
 
-def lookup(where: Namespace, server: str, name: str, kind: str = "A", timeout: float = 3.0) -> Answer | None:
+def lookup(where: Namespace, server: str, name: str, kind: str = "A", timeout: float = HANGING) -> Answer | None:
     """What ``server`` answers to ``where``; None for no answer within ``timeout`` seconds."""
     query = struct.pack("!HHHHHH", secrets.randbits(16), 0x0100, 1, 0, 0, 0) + _encoded(name)
     said = where.ask_udp(server, 53, query + struct.pack("!HH", KINDS[kind], 1), timeout)
@@ -103,5 +103,5 @@ def dns_server(
 
 def _listens(where: Namespace, address: str, port: int) -> bool:
     with where.socket(address, socket.SOCK_STREAM) as connection:
-        connection.settimeout(1)
+        connection.settimeout(ONE_TRY)
         return connection.connect_ex((address, port)) == 0

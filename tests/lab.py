@@ -22,6 +22,7 @@ import secrets
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -40,7 +41,11 @@ T = TypeVar("T")
 PROJECT = Path(__file__).resolve().parent.parent
 # Time limits are this many times as long where the whole machine is emulated (tests/kernel).
 PATIENCE = float(os.environ.get("LAB_PATIENCE", "1"))
-COMMAND_TIMEOUT = 20.0 * PATIENCE  # seconds for a command that should end by itself
+# Seconds after which what is waited for is taken to hang. It judges no speed: a test that passes never waits so long,
+# and however busy the machine is, this is enough.
+HANGING = 120.0 * PATIENCE
+# Seconds to wait for an answer that must not come, and for one that is asked for again and again until it comes.
+NEVER, ONE_TRY = 0.3 * PATIENCE, 1.0 * PATIENCE
 CLONE_NEWNET = 0x40000000
 # Holds a namespace until its input ends, which it also does when we are killed; then it ends all else in there.
 # No link waits for duplicates of its addresses: for that long, IPv6 would not work.
@@ -58,9 +63,9 @@ done 2>/dev/null
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def until(condition: Callable[[], T], timeout: float = 10.0, every: float = 0.02) -> T:
+def until(condition: Callable[[], T], timeout: float = HANGING, every: float = 0.02) -> T:
     """Ask ``condition`` until its answer is true, and return that; raise ``TimeoutError`` after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout * PATIENCE
+    deadline = time.monotonic() + timeout
     while True:
         answer = condition()
         if answer:
@@ -94,12 +99,10 @@ class Namespace:
         enter = ["nsenter", "--target", str(self.pid), "--net", "--mount", "--"]
         return [*enter, "env", "-C", str(cwd), *(str(argument) for argument in arguments)]
 
-    def run(
-        self, *arguments: str | Path, check: bool = True, text: str = "", timeout: float = COMMAND_TIMEOUT
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str | Path, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command in here to its end. ``text`` is its input. With ``check``, a failure shows what it said."""
         done = subprocess.run(
-            self.command(*arguments), input=text, capture_output=True, text=True, timeout=timeout, check=False
+            self.command(*arguments), input=text, capture_output=True, text=True, timeout=HANGING, check=False
         )
         if check and done.returncode:
             raise RuntimeError(f"{self.name}: {' '.join(map(str, arguments))}: {done.stderr.strip() or done.stdout}")
@@ -154,31 +157,47 @@ class Namespace:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         return self.call(lambda: socket.socket(family, kind))
 
-    def ask_tcp(self, address: str, port: int, data: bytes = b"hello", timeout: float = 1.0 * PATIENCE) -> bytes | None:
-        """What a TCP server answers to ``data``; None when it cannot be reached within ``timeout`` seconds."""
+    def ask_tcp(
+        self, address: str, port: int, data: bytes = b"hello", timeout: float = HANGING, source: str = ""
+    ) -> bytes | None:
+        """What a TCP server answers to ``data``; None when it cannot be reached within ``timeout`` seconds. ``source``
+        is the address to ask from, where it matters."""
         with self.socket(address, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
             try:
+                if source:
+                    connection.bind((source, 0))
                 connection.connect((address, port))
                 connection.sendall(data)
                 return connection.recv(65536)
             except OSError:
                 return None
 
-    def ask_udp(self, address: str, port: int, data: bytes = b"hello", timeout: float = 1.0 * PATIENCE) -> bytes | None:
-        """What a UDP server answers to ``data``; None when nothing comes within ``timeout`` seconds."""
+    def ask_udp(
+        self, address: str, port: int, data: bytes = b"hello", timeout: float = HANGING, source: str = ""
+    ) -> bytes | None:
+        """What a UDP server answers to ``data``, which is sent again every second; None when nothing comes within
+        ``timeout`` seconds, or when a port is said to be closed."""
+        deadline = time.monotonic() + timeout
         with self.socket(address, socket.SOCK_DGRAM) as connection:
-            connection.settimeout(timeout)
-            try:
-                connection.connect((address, port))
-                connection.send(data)
-                return connection.recv(65536)
-            except OSError:
-                return None
+            if source:
+                connection.bind((source, 0))
+            while (left := deadline - time.monotonic()) > 0:
+                connection.settimeout(min(left, ONE_TRY))
+                try:
+                    connection.connect((address, port))
+                    connection.send(data)
+                    return connection.recv(65536)
+                except TimeoutError:
+                    continue
+                except OSError:
+                    return None
+        return None
 
-    def pings(self, address: str, timeout: float = 1.0 * PATIENCE) -> bool:
-        """Whether one ICMP echo request is answered within ``timeout`` seconds."""
-        return self.run("ping", "-n", "-c1", f"-W{timeout:g}", address, check=False).returncode == 0
+    def pings(self, address: str, timeout: float = HANGING) -> bool:
+        """Whether an ICMP echo request is answered within ``timeout`` seconds; one is sent every second."""
+        limit = f"-W{timeout:g}" if timeout < 1 else f"-w{timeout:.0f}"
+        return self.run("ping", "-n", "-c1", limit, address, check=False).returncode == 0
 
     # What can be seen from outside
 
@@ -202,7 +221,7 @@ class Namespace:
             for pid in self.processes():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        self._holder.wait(COMMAND_TIMEOUT)
+        self._holder.wait(HANGING)
         for stream in (self._holder.stdin, self._holder.stdout):
             if stream is not None:
                 stream.close()
@@ -345,7 +364,7 @@ class Echo:
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
         for thread in self._threads:
-            thread.join(COMMAND_TIMEOUT)
+            thread.join(HANGING)
 
     def _serve_tcp(self) -> None:
         while True:
@@ -374,28 +393,71 @@ class Echo:
 
 
 class Pinger:
-    """Pings ``address`` from ``where`` all the time it is entered; ``lost`` afterwards says how many got no answer."""
+    """Pings ``address`` (IPv4) from ``where`` all the time it is entered. Afterwards ``sent`` says how often, and
+    ``lost`` how many of these never got an answer, however late.
+
+    Packets on one way do not overtake each other. So at the end it pings on until one more is answered: what has no
+    answer by then gets none.
+    """
 
     def __init__(self, where: Namespace, address: str, every: float = 0.02) -> None:
-        self._command = where.command("ping", "-n", f"-i{every:g}", address)
         self.sent = self.lost = 0
+        self._where = where
+        self._address = address
+        self._every = every
+        self._identifier = secrets.randbits(16)
+        self._sequence = 0
+        self._answered: set[int] = set()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        self._process.stdout.readline()  # the first line comes with the first packet
+        self._socket = self._where.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
+        self._socket.connect((self._address, 0))
+        until(self._answers_after(0))
+        self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGINT)
-        assert self._process.stdout is not None
-        output = self._process.stdout.read()  # not communicate(), which forgets what readline() read ahead
-        self._process.wait(COMMAND_TIMEOUT)
-        answered = {line.partition("icmp_seq=")[2].split()[0] for line in output.splitlines() if "icmp_seq=" in line}
-        summary = next(line for line in output.splitlines() if "packets transmitted" in line)
-        self.sent = int(summary.split()[0])
-        # The last one may still be on its way when the signal comes.
-        self.lost = sum(str(number) not in answered for number in range(1, self.sent))
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._ending.set()
+        self._thread.join(HANGING)
+        self.sent = self._sequence
+        if kind is None:
+            until(self._answers_after(self.sent))
+        self._socket.close()
+        self.lost = sum(number not in self._answered for number in range(1, self.sent + 1))
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            self._ping()
+
+    def _answers_after(self, number: int) -> Callable[[], bool]:
+        """Whether one more ping, or another one after that of this number, is answered."""
+
+        def answers() -> bool:
+            self._ping()
+            return max(self._answered, default=0) > number
+
+        return answers
+
+    def _ping(self) -> None:
+        """Send one, and note what is answered until the next one is due."""
+        self._sequence += 1
+        due = time.monotonic() + self._every
+        with contextlib.suppress(OSError):  # nothing more came in time; or what the network says of an address
+            self._socket.send(_echo_request(self._identifier, self._sequence))
+            while (left := due - time.monotonic()) > 0:
+                self._socket.settimeout(left)
+                packet = self._socket.recv(2048)
+                kind, _, _, identifier, sequence = struct.unpack_from("!BBHHH", packet, (packet[0] & 15) * 4)
+                if (kind, identifier) == (0, self._identifier):
+                    self._answered.add(sequence)
+
+
+def _echo_request(identifier: int, sequence: int) -> bytes:
+    """An ICMP echo request (RFC 792) without data."""
+    checksum = 0xFFFF - ((8 << 8) + identifier + sequence) % 0xFFFF
+    return struct.pack("!BBHHH", 8, 0, checksum, identifier, sequence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -498,11 +560,11 @@ class RedisServer:
         """SIGKILL: whatever it knew is gone."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(COMMAND_TIMEOUT)
+            self._process.wait(HANGING)
             self._process = None
 
     def client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url, socket_timeout=COMMAND_TIMEOUT)
+        return redis.Redis.from_url(self.url, socket_timeout=2 * HANGING)  # longer than anybody waits in it
 
 
 @contextlib.contextmanager

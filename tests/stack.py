@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import redis
 
-from tests.lab import PATIENCE, PROJECT, PYTHON, Lab, Machine, RedisServer, ended_afterwards, until
+from tests.lab import HANGING, ONE_TRY, PATIENCE, PROJECT, PYTHON, Lab, Machine, RedisServer, ended_afterwards, until
 
 BIN = PYTHON.parent
 GATEWAY_PORT = 9790
@@ -44,7 +44,7 @@ class HostWorker:
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(HANGING)
 
 
 class Stack:
@@ -86,8 +86,8 @@ class Stack:
             self._start("control", *celery, "worker", "-Q", "control", "--pool", "threads", "-c", "2", *quiet)
             schedule = str(self.directory / "beat")
             self._start("beat", *celery, "beat", "--schedule", schedule, "--pidfile=")
-            until(lambda: self.answers(443), timeout=30)
-            until(lambda: self.answers(GATEWAY_PORT), timeout=30)
+            until(lambda: self.answers(443))
+            until(lambda: self.answers(GATEWAY_PORT))
         except BaseException:
             self._closing.close()
             raise
@@ -118,7 +118,7 @@ class Stack:
     def answers(self, port: int) -> bool:
         """Whether something takes TCP connections on this port of the machine."""
         with self.machine.socket("127.0.0.1", 1) as probe:
-            probe.settimeout(1)
+            probe.settimeout(ONE_TRY)
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     def log(self) -> str:
@@ -133,7 +133,7 @@ class Stack:
         files = ["-keyout", str(self.directory / "key.pem"), "-out", str(self.directory / "cert.pem")]
         kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         subprocess.run(
-            ["openssl", "req", "-x509", *kind, *files, *subject], check=True, capture_output=True, timeout=30 * PATIENCE
+            ["openssl", "req", "-x509", *kind, *files, *subject], check=True, capture_output=True, timeout=HANGING
         )
 
 
@@ -159,7 +159,7 @@ class WgPeer:
         return [str(PYTHON), "-m", "wgpeer", "--dir", str(self.directory), *arguments]
 
     def add(self, link: str) -> str:
-        return self.machine.run(*self.command("add", link), timeout=30 * PATIENCE).stdout
+        return self.machine.run(*self.command("add", link)).stdout
 
     def up(self, *arguments: str) -> None:
         """Run ``up --foreground`` until it is told to end."""
@@ -184,12 +184,12 @@ class WgPeer:
         """SIGKILL: no more pings, and nobody is told. The WireGuard process goes on, as after a crash."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(HANGING)
 
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(15 * PATIENCE)
+            self.process.wait(HANGING)
 
 
 def redis_gone(server: RedisServer) -> bool:

@@ -19,7 +19,7 @@ import pytest
 from servers.hostnet.agent.decoding import SHOW_PLAN
 from servers.hostnet.state import HostState, Interface, Peer, Route, ShowPlan, to_json
 from tests.host.control import Control
-from tests.lab import PYTHON, KeyPair, Lab, Machine, RedisServer, Tunnel, ended_afterwards, until
+from tests.lab import HANGING, PYTHON, KeyPair, Lab, Machine, RedisServer, Tunnel, ended_afterwards, until
 
 HOST_ID = "h1"
 WEB_PORT = 9790
@@ -86,7 +86,7 @@ class World:
     def kill_worker(self) -> None:
         assert self.worker is not None
         os.kill(self.worker.pid, signal.SIGKILL)
-        self.worker.wait(10)
+        self.worker.wait(HANGING)
 
     def state(self) -> HostState:
         interfaces = tuple(
@@ -122,7 +122,7 @@ class World:
         """A connect as a whole: row, confirmed message, and the client's tunnel (``addresses`` without length)."""
         keys = KeyPair.make()
         peer = self.make_peer(server, connection, *(f"{a}/{128 if ':' in a else 32}" for a in addresses), keys=keys)
-        answer, _ = self.control.add(server, peer)
+        answer = self.control.add(server, peer)
         assert answer == "ok", self.log.read_text()[-2000:]
         tunnel = Tunnel(client, keys, [f"{a}/{64 if ':' in a else 24}" for a in addresses])
         port = self.interfaces[server].port

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import redis
 from celery import Celery
 
 from servers.hostnet.state import AddPeer, HostState, Peer, RemovePeers, to_json
-from tests.lab import RedisServer, until
+from tests.lab import HANGING, RedisServer, until
 
 TASKS = {HostState: "hostnet.full_state", AddPeer: "hostnet.add_peer", RemovePeers: "hostnet.remove_peers"}
 
@@ -31,19 +30,17 @@ class Control:
         """Send anything as a task's arguments, also what makes no sense."""
         self._app.send_task(task, args=arguments, queue=self.prefix, ignore_result=True)
 
-    def add(self, server: str, peer: Peer, *, replaces: tuple[str, ...] = (), timeout: int = 5) -> tuple[str, float]:
-        """Add a peer as a connect does; return the host's answer (empty: none in time) and the seconds it took."""
+    def add(self, server: str, peer: Peer, *, replaces: tuple[str, ...] = ()) -> str:
+        """Add a peer as a connect does; return the host's answer (empty: none)."""
         confirm = f"{self.prefix}:confirm:{peer.connection}"
-        began = time.monotonic()
         self.send(AddPeer(server, peer, replaces, confirm))
-        answer = self.answer(confirm, timeout)
-        return answer, time.monotonic() - began
+        return self.answer(confirm)
 
-    def answer(self, confirm: str, timeout: int = 5) -> str:
-        popped: Any = self.redis.blpop([confirm], timeout)
+    def answer(self, confirm: str) -> str:
+        popped: Any = self.redis.blpop([confirm], HANGING)
         return popped[1].decode() if popped else ""
 
-    def report(self, kind: str, timeout: float = 15.0, **fields: object) -> dict[str, Any]:
+    def report(self, kind: str, **fields: object) -> dict[str, Any]:
         """The next report of this kind, and with these fields where given; reports before it are read and dropped."""
 
         def next_report() -> dict[str, Any] | None:
@@ -53,7 +50,7 @@ class Control:
                     return report
             return None
 
-        found = until(next_report, timeout)
+        found = until(next_report)
         assert found is not None
         return found
 

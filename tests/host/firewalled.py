@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from servers.hostnet.firewall.table import Firewall
 from servers.hostnet.netlink.links import Links
 from servers.hostnet.state import Forward, Interface, Peer
-from tests.lab import PATIENCE, KeyPair, Lab, Machine, Tunnel
+from tests.lab import KeyPair, Lab, Machine, Tunnel
 
 WEB_PORT = 9790
 MTU = 1420
@@ -81,7 +81,7 @@ class FirewalledHost:
         tunnel = Tunnel(client, keys, [f"{a}/{64 if ':' in a else 24}" for a in addresses], mtu=MTU)
         endpoint = f"{self.host.address}:{self.interfaces[name].port}"
         tunnel.connect(self._keys[name].public, endpoint, routes)
-        assert client.pings(self.interfaces[name].addresses[0].partition("/")[0], 5 * PATIENCE)
+        assert client.pings(self.interfaces[name].addresses[0].partition("/")[0])
 
     def forward(self, connection: str, *forwards: Forward) -> None:
         """Give a connection other forwards."""

@@ -18,7 +18,7 @@ from core import clock
 from core.crypto import Secret
 from servers.models import Host, Route, Server, ServerHost
 from tests.conftest import send_celery_to
-from tests.lab import PATIENCE, Echo, Lab, Machine, Pinger, RedisServer, until
+from tests.lab import HANGING, NEVER, PATIENCE, Echo, Lab, Machine, Pinger, RedisServer, until
 from tests.protocol_client import VECTORS, another_rsa_key
 from tests.stack import BACKEND, Stack, WgPeer
 from users import certificates
@@ -61,12 +61,12 @@ class World:
         return Connection.objects.filter(user=user, state=State.OPEN).first()
 
     def reaches_lan(self, peer: WgPeer) -> None:
-        """TCP to the LAN gets through, where the client looks like the host. A busy machine may need a second SYN."""
-        self.wait(lambda: peer.machine.ask_tcp(self.lan.address, 7000) == b"10.50.0.1 hello", timeout=5)
+        """TCP to the LAN gets through, where the client looks like the host."""
+        assert peer.machine.ask_tcp(self.lan.address, 7000) == b"10.50.0.1 hello"
 
-    def wait(self, condition: Callable[[], object], timeout: float = 20.0) -> object:
+    def wait(self, condition: Callable[[], object]) -> object:
         try:
-            return until(condition, timeout=timeout, every=0.1)
+            return until(condition, every=0.1)
         except TimeoutError:
             print(self.stack.log())
             raise
@@ -114,7 +114,7 @@ def build(lab: Lab, stack: Stack, **host_addresses: str) -> World:
     ServerHost.objects.create(server=server, host=host)
     stack.start_host(host.public_id)
     world = World(lab, stack, host, server, organization, lan)
-    world.wait(lambda: ServerHost.objects.exclude(public_key="").exists(), timeout=30)
+    world.wait(lambda: ServerHost.objects.exclude(public_key="").exists())
     return world
 
 
@@ -133,19 +133,17 @@ def test_connect_traffic_pings_silence_revocation_and_reconnection(world: World)
         world.reaches_lan(peer)
         assert peer.machine.ask_udp(world.lan.address, 7000) == b"10.50.0.1 hello"
         assert peer.machine.pings("10.9.0.1")
-        assert peer.machine.ask_tcp("10.9.0.1", 7001, timeout=0.5) is None
+        assert peer.machine.ask_tcp("10.9.0.1", 7001, timeout=NEVER) is None
         assert echo.seen
         # Pings keep it for longer than the timeout.
         keep_until = time.time() + PING_TIMEOUT + 12
-        world.wait(lambda: time.time() > keep_until, timeout=PING_TIMEOUT + 14)
+        world.wait(lambda: time.time() > keep_until)
         assert world.live(user) == first
         # Silence: the client is killed, its WireGuard process goes on.
-        silent_from = time.time()
         peer.kill()
         world.reaches_lan(peer)
-        world.wait(lambda: world.live(user) is None, timeout=PING_TIMEOUT + 15)
-        assert time.time() - silent_from <= (PING_TIMEOUT + 15) * PATIENCE
-        world.wait(lambda: peer.machine.ask_tcp(world.lan.address, 7000, timeout=0.5) is None, timeout=5)
+        world.wait(lambda: world.live(user) is None)
+        world.wait(lambda: peer.machine.ask_tcp(world.lan.address, 7000, timeout=NEVER) is None)
         first.refresh_from_db()
         assert first.end_reason == "silent"
         world.wait(lambda: Connection.objects.filter(pk=first.pk, removal_latency__isnull=False).exists())
@@ -174,12 +172,12 @@ def test_two_clients_reach_each_other_only_while_the_server_lets_them(world: Wor
     assert alice.machine.pings(addresses[1])
     world.server.inter_client = False
     world.server.save()
-    world.wait(lambda: not alice.machine.pings(addresses[1], timeout=0.5))
-    assert not bob.machine.pings(addresses[0], timeout=0.5)
+    world.wait(lambda: not alice.machine.pings(addresses[1], NEVER))
+    assert not bob.machine.pings(addresses[0], NEVER)
     assert alice.machine.pings("10.9.0.1")
     world.server.inter_client = True
     world.server.save()
-    world.wait(lambda: alice.machine.pings(addresses[1], timeout=0.5))
+    world.wait(lambda: alice.machine.pings(addresses[1]))
     alice.end()
     bob.end()
 
@@ -195,8 +193,8 @@ def test_redis_killed_and_restarted_empty_drops_no_packet_and_revokes_nobody(wor
         time_of_death = time.time()
         world.stack.redis.start()
         # The sweep notices the loss and refills; the client's pings are answered all along or retried.
-        world.wait(lambda: liveness.deadlines([before.public_id]), timeout=30)
-        world.wait(lambda: time.time() > time_of_death + PING_TIMEOUT + 12, timeout=PING_TIMEOUT + 20)
+        world.wait(lambda: liveness.deadlines([before.public_id]))
+        world.wait(lambda: time.time() > time_of_death + PING_TIMEOUT + 12)
     assert pinger.sent > 100
     assert pinger.lost == 0
     assert world.live(user) == before
@@ -205,7 +203,7 @@ def test_redis_killed_and_restarted_empty_drops_no_packet_and_revokes_nobody(wor
     # And all of it still works: a new client connects.
     _, bob = world.hire("bob")
     bob.up()
-    world.wait(bob.connected, timeout=40)
+    world.wait(bob.connected)
     bob.end()
     peer.end()
 
@@ -224,7 +222,7 @@ def test_host_worker_killed_and_restarted_drops_no_session_and_forgets_who_was_r
         other.save()
         world.wait(lambda: world.live(other) is None)
         worker.start()
-        world.wait(lambda: not bob.machine.pings("10.9.0.1", timeout=0.5), timeout=30)
+        world.wait(lambda: not bob.machine.pings("10.9.0.1", NEVER))
     assert pinger.lost == 0
     assert world.live(user) is not None
     alice.end()
@@ -246,19 +244,17 @@ def test_web_killed_in_the_middle_of_a_connect_leaves_nothing_half_made(world: W
     for pid in children(web.pid):
         os.kill(pid, signal.SIGKILL)
     web.kill()
-    web.wait(10)
+    web.wait(HANGING)
     peer.end()
-    began = time.time()
     half_made = Connection.objects.filter(user=user).exclude(state=State.ENDED)
     worker.process.send_signal(signal.SIGCONT)
-    world.wait(lambda: not half_made.exists(), timeout=60)
-    assert time.time() - began < 60
+    world.wait(lambda: not half_made.exists())
     # The port is free only once the last of the killed web's processes is gone.
     world.wait(lambda: not world.stack.answers(443))
     world.stack.start_web()
-    world.wait(lambda: world.stack.answers(443), timeout=30)
+    world.wait(lambda: world.stack.answers(443))
     peer.up()
-    world.wait(peer.connected, timeout=30)
+    world.wait(peer.connected)
     peer.end()
 
 

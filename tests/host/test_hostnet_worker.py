@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import time
 from pathlib import Path
 
 import pytest
 
 from servers.hostnet.state import AddPeer, RemovePeers, to_json
 from tests.host.conftest import World
-from tests.lab import PYTHON, KeyPair, Machine, Pinger, until
+from tests.lab import HANGING, PYTHON, KeyPair, Machine, Pinger, until
 
 pytestmark = pytest.mark.host
 
@@ -63,41 +62,36 @@ def test_host_lives_within_its_own_redis_keys(world: World, alice: Machine) -> N
     assert (alive["boot"], alive["backend"], alive["version"]) == (world.boot, "userspace", 1)
 
 
-def test_added_peer_is_confirmed_at_once(world: World, alice: Machine) -> None:
-    took = []
+def test_added_peer_is_confirmed_once_it_is_there(world: World, alice: Machine) -> None:
     for number in range(20):
         peer = world.make_peer("one", f"quick{number}", f"10.9.0.{100 + number}/32")
-        answer, seconds = world.control.add("one", peer)
-        assert answer == "ok"
-        took.append(seconds)
+        assert world.control.add("one", peer) == "ok"
         assert world.shown("wgs1", "allowed-ips")[peer.public_key] == f"10.9.0.{100 + number}/32"
-    print(f"add_peer confirmed: median {sorted(took)[10] * 1000:.1f} ms, worst {max(took) * 1000:.1f} ms")
-    assert sorted(took)[10] < 0.5
     # The same once more is confirmed again, and changes nothing.
     before = world.shown("wgs1", "allowed-ips")
-    assert world.control.add("one", peer)[0] == "ok"
+    assert world.control.add("one", peer) == "ok"
     assert world.shown("wgs1", "allowed-ips") == before
 
 
 def test_refusals_say_why(world: World, alice: Machine) -> None:
     peer = world.make_peer("one", "nowhere", "10.9.0.60/32")
-    assert world.control.add("three", peer)[0] == "error: no such server on this host"
+    assert world.control.add("three", peer) == "error: no such server on this host"
     del world.peers["nowhere"]
     stale = dataclasses.replace(peer, connection="stale", version=1)
-    assert world.control.add("one", stale)[0].startswith("error: older")
+    assert world.control.add("one", stale).startswith("error: older")
 
 
 def test_replaced_connection_gives_its_address_to_the_new_one(world: World, alice: Machine) -> None:
     first = world.make_peer("one", "r1", "10.9.0.70/32")
-    assert world.control.add("one", first)[0] == "ok"
+    assert world.control.add("one", first) == "ok"
     second = world.make_peer("one", "r2", "10.9.0.70/32")
-    assert world.control.add("one", second, replaces=("r1",))[0] == "ok"
+    assert world.control.add("one", second, replaces=("r1",)) == "ok"
     report = world.control.report("removed", reason="replaced")
     assert report["connections"] == ["r1"]
     shown = world.shown("wgs1", "allowed-ips")
     assert first.public_key not in shown
     assert shown[second.public_key] == "10.9.0.70/32"
-    assert world.control.add("one", first)[0] == "error: this connection has ended"
+    assert world.control.add("one", first) == "error: this connection has ended"
     del world.peers["r1"]
 
 
@@ -111,18 +105,14 @@ def test_damaged_messages_are_dropped_and_stall_nothing(world: World, alice: Mac
     queue += [("hostnet.add_peer", ({**good, "confirm": f"{world.control.prefix}:reports"},))]
     for task, arguments in queue:
         world.control.send_raw(task, *arguments)
-    assert world.control.add(*world.peers["afterwards"])[0] == "ok"
+    assert world.control.add(*world.peers["afterwards"]) == "ok"
 
 
 def test_five_hundred_additions_are_taken_in_batches(world: World, alice: Machine) -> None:
     messages = stand_in_peers(world, 500)
-    began = time.monotonic()
     for message in messages:
         world.control.send(message)
-    sent = time.monotonic()
     assert {world.control.answer(message.confirm) for message in messages} == {"ok"}
-    ended = time.monotonic()
-    print(f"500 additions: sent in {sent - began:.2f} s, the last confirmed {ended - sent:.2f} s later")
     shown = world.shown("wgs1", "allowed-ips")
     assert all(shown[message.peer.public_key] == message.peer.allowed_ips[0] for message in messages)
     gone = tuple(message.peer.connection for message in messages)
@@ -189,13 +179,13 @@ def test_tunnel_outlives_redis_and_the_worker_finds_it_again(world: World, alice
     before, boot = handshake(world), world.boot
     with Pinger(alice, "10.9.0.1") as pinger:
         world.redis.kill()
-        until(lambda: "Redis cannot be reached" in world.log.read_text(), timeout=15)
+        until(lambda: "Redis cannot be reached" in world.log.read_text())
         world.redis.start()
         # It notices by itself that it is not known any more, and asks anew.
         world.greet()
         assert world.boot == boot
         peer = world.make_peer("one", "later", "10.9.0.90/32")
-        assert world.control.add("one", peer)[0] == "ok"
+        assert world.control.add("one", peer) == "ok"
     assert pinger.sent > 20
     assert pinger.lost == 0
     assert handshake(world) == before
@@ -214,7 +204,7 @@ def test_worker_that_starts_without_redis_guards_the_host_and_waits(world: World
         world.redis.kill()
         world.log.write_text("")
         world.launch()
-        until(lambda: "Cannot connect" in world.log.read_text(), timeout=15)
+        until(lambda: "Cannot connect" in world.log.read_text())
         assert "dport 9790 drop" in world.host.run("nft", "list", "table", "inet", "wgvpn").stdout
         world.redis.start()
         world.greet()
@@ -226,11 +216,11 @@ def test_ten_thousand_peers_fit_into_memory(world: World, alice: Machine) -> Non
     before = handshake(world)
     for number in range(10_000):
         world.make_peer("two", f"many{number}", f"10.10.{1 + number // 250}.{1 + number % 250}/32")
-    took = [world.send_full()["took"] for _ in range(3)]
+    for _ in range(3):
+        world.send_full()
     assert world.worker is not None
     status = Path(f"/proc/{world.worker.pid}/status").read_text()
     found = {name: int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) / 1024 for name in ("VmRSS", "VmHWM")}  # type: ignore[index]
-    print(f"10,000 peers: full state took {took} s; memory {found} MiB")
     assert len(world.shown("wgs2", "allowed-ips")) == 10_000
     assert found["VmHWM"] < 150
     assert handshake(world) == before
@@ -244,7 +234,7 @@ def test_sigterm_ends_the_worker_and_no_tunnel(world: World, alice: Machine) -> 
     assert world.worker is not None
     with Pinger(alice, "10.9.0.1") as pinger:
         world.worker.terminate()
-        assert world.worker.wait(10) == 0
+        assert world.worker.wait(HANGING) == 0
         world.start_worker()
     assert pinger.lost == 0
 

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.lab import PYTHON, Namespace, ended_afterwards, until
+from tests.lab import HANGING, PYTHON, Namespace, ended_afterwards, until
 
 LAN_SERVER, TUNNEL_SERVER = "192.0.2.53", "10.9.0.1"
 
@@ -69,9 +69,9 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("debian")
     names = ["openresolv", "resolvconf", "systemd-resolved"]
     command = ["apt-get", "-o", "APT::Sandbox::User=root", "download", *names]
-    if subprocess.run(command, cwd=root, capture_output=True, timeout=120, check=False).returncode:
-        subprocess.run(["apt-get", "-q", "update"], capture_output=True, timeout=120, check=True)
-        subprocess.run(command, cwd=root, timeout=120, check=True)
+    if subprocess.run(command, cwd=root, capture_output=True, timeout=HANGING, check=False).returncode:
+        subprocess.run(["apt-get", "-q", "update"], capture_output=True, timeout=HANGING, check=True)
+        subprocess.run(command, cwd=root, timeout=HANGING, check=True)
     for name in names:
         (package,) = root.glob(f"{name}_*.deb")
         (root / name / "usr").mkdir(parents=True)
@@ -80,10 +80,10 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (root / name / "usr" / directory).mkdir()
         # tar, not dpkg -x, follows the links: as on a machine whose /sbin is /usr/sbin
         archive = subprocess.run(
-            ["dpkg", "--fsys-tarfile", package], capture_output=True, check=True, timeout=60
+            ["dpkg", "--fsys-tarfile", package], capture_output=True, check=True, timeout=HANGING
         ).stdout
         subprocess.run(
-            ["tar", "-x", "--keep-directory-symlink"], input=archive, cwd=root / name, check=True, timeout=60
+            ["tar", "-x", "--keep-directory-symlink"], input=archive, cwd=root / name, check=True, timeout=HANGING
         )
         (root / name / "etc").mkdir(exist_ok=True)
     return root
@@ -135,7 +135,7 @@ class Laptop:
     def drive(self, what: str, *configurations: dict[str, Any]) -> tuple[str, str]:
         """What the client says of its name servers, and its interface."""
         command = [str(PYTHON), "-P", "-c", DRIVER, what, str(self.lease), json.dumps(configurations)]
-        done = self.machine.run(*command, check=what != "crash", timeout=60)
+        done = self.machine.run(*command, check=what != "crash")
         if what == "sweep":
             return "", ""
         assert done.returncode == (9 if what == "crash" else 0), done.stderr
@@ -276,7 +276,7 @@ class Names:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(5)
+        self._thread.join(HANGING)
 
     def _serve(self) -> None:
         while True:

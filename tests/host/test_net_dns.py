@@ -7,7 +7,6 @@ import dataclasses
 import datetime
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,12 +22,11 @@ from servers.hostnet.dns import control, unbound
 from servers.hostnet.state import Dns, RemovePeers, Split
 from tests.dnsclient import NOERROR, NXDOMAIN, SERVFAIL, Answer, dns_server, lookup, reverse
 from tests.host.conftest import World
-from tests.lab import PYTHON, KeyPair, Machine, Namespace, Tunnel, until
+from tests.lab import HANGING, NEVER, ONE_TRY, PYTHON, KeyPair, Machine, Namespace, Tunnel, until
 
 pytestmark = pytest.mark.host
 
 GATEWAY, GATEWAY6, OTHER_GATEWAY = "10.9.0.1", "fd01::1", "10.10.0.1"
-NEVER = 0.4  # seconds to wait for an answer that must not come
 TLS_NAME = "dns.test-company.example"
 UPSTREAM = "198.51.100.254"
 # What the world's DNS knows. It also has a name in our zone, so that it is seen when that is asked for out there.
@@ -61,11 +59,14 @@ class Scene:
     def ask(self, name: str, kind: str = "A") -> Answer | None:
         return lookup(self.alice, GATEWAY, name, kind)
 
-    def soon(self, name: str, expected: Answer, kind: str = "A", within: float = 2.0) -> float:
-        """Wait until the answer is ``expected``; the seconds that took."""
-        began = time.monotonic()
-        until(lambda: self.ask(name, kind) == expected, within)
-        return time.monotonic() - began
+    def soon(self, name: str, expected: Answer) -> None:
+        """Wait until the answer is ``expected``."""
+        until(lambda: lookup(self.alice, GATEWAY, name, timeout=ONE_TRY) == expected)
+
+    def charlie_has_names(self) -> None:
+        """Wait until Charlie's server answers him."""
+        own = known("10.10.0.13")
+        until(lambda: lookup(self.charlie, OTHER_GATEWAY, "charlie.acme.vpn", timeout=ONE_TRY) == own)
 
     def set_dns(self, server: str, dns: Dns | None) -> None:
         self.world.interfaces[server] = dataclasses.replace(self.world.interfaces[server], dns=dns)
@@ -103,7 +104,7 @@ def named(world: World, server: str, connection: str, name: str, *addresses: str
     peer = world.make_peer(server, connection, *allowed, keys=keys)
     peer = dataclasses.replace(peer, names=(name, name.partition(".")[2]))
     world.peers[connection] = (server, peer)
-    return world.control.add(server, peer)[0], keys
+    return world.control.add(server, peer), keys
 
 
 def end(world: World, connection: str) -> None:
@@ -141,8 +142,8 @@ def scene(world: World) -> Iterator[Scene]:
             answer, keys = named(world, server, connection, name, *addresses)
             assert answer == "ok"
             tunnel(world, machine, server, keys, *addresses)
-        scene.soon("phone.bob.acme.vpn", known("10.9.0.12"), within=10)
-        until(lambda: lookup(charlie, OTHER_GATEWAY, "desk.charlie.acme.vpn") == known("10.10.0.13"))
+        scene.soon("phone.bob.acme.vpn", known("10.9.0.12"))
+        scene.charlie_has_names()
         yield scene
 
 
@@ -158,14 +159,13 @@ def test_names_of_connected_clients_in_both_families_and_back(scene: Scene) -> N
     assert lookup(scene.charlie, OTHER_GATEWAY, "desk.charlie.acme.vpn", "AAAA") == known()
 
 
-def test_names_come_and_go_within_two_seconds(scene: Scene) -> None:
+def test_names_come_and_go_with_their_connections(scene: Scene) -> None:
     world = scene.world
     assert scene.ask("new.dora.acme.vpn") == UNKNOWN
     assert named(world, "one", "d1", "new.dora.acme.vpn", "10.9.0.14", "fd01::14")[0] == "ok"
-    came = scene.soon("new.dora.acme.vpn", known("10.9.0.14"))
+    scene.soon("new.dora.acme.vpn", known("10.9.0.14"))
     end(world, "d1")
-    went = scene.soon("new.dora.acme.vpn", UNKNOWN)
-    print(f"there after {came:.3f} s, gone after {went:.3f} s")
+    scene.soon("new.dora.acme.vpn", UNKNOWN)
     scene.soon("dora.acme.vpn", UNKNOWN)
     assert scene.ask("new.dora.acme.vpn", "AAAA") == UNKNOWN
     for address in ("10.9.0.14", "fd01::14"):
@@ -273,8 +273,8 @@ def test_when_it_is_killed_it_comes_back_with_all_names(scene: Scene) -> None:
     before = scene.serving()
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    scene.soon("phone.bob.acme.vpn", known("10.9.0.12"), within=5)
-    until(lambda: lookup(scene.charlie, OTHER_GATEWAY, "charlie.acme.vpn") == known("10.10.0.13"))
+    scene.soon("phone.bob.acme.vpn", known("10.9.0.12"))
+    scene.charlie_has_names()
     assert scene.ask("alice.acme.vpn", "AAAA") == known("fd01::11")
     assert len(scene.serving()) == 2
     assert not set(scene.serving()) & set(before)
@@ -284,8 +284,8 @@ def test_one_that_hangs_is_replaced(scene: Scene) -> None:
     before = scene.serving()
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
-    until(lambda: lookup(scene.alice, GATEWAY, "bob.acme.vpn", timeout=1) == known("10.9.0.12"), 40)
-    until(lambda: len(scene.serving()) == 2 and not set(scene.serving()) & set(before), 10)
+    scene.soon("bob.acme.vpn", known("10.9.0.12"))
+    until(lambda: len(scene.serving()) == 2 and not set(scene.serving()) & set(before))
 
 
 def test_a_killed_workers_resolvers_answer_on_and_are_replaced_by_the_next(scene: Scene) -> None:
@@ -295,9 +295,8 @@ def test_a_killed_workers_resolvers_answer_on_and_are_replaced_by_the_next(scene
     # While nobody was there to tell it, Bob left.
     _, peer = world.peers.pop("b1")
     world.start_worker()
-    scene.soon("bob.acme.vpn", UNKNOWN, within=5)
-    until(lambda: len(scene.serving()) == 2)
-    assert not set(scene.serving()) & set(before)
+    scene.soon("bob.acme.vpn", UNKNOWN)
+    until(lambda: len(scene.serving()) == 2 and not set(scene.serving()) & set(before))
     world.peers["b1"] = ("one", peer)
     world.send_full()
     scene.soon("bob.acme.vpn", known("10.9.0.12"))
@@ -312,7 +311,7 @@ def test_a_resolver_whose_server_is_gone_when_the_next_worker_starts_is_ended(sc
     until(lambda: len(scene.serving()) == 1)
     world.interfaces["two"] = two
     world.send_full()
-    until(lambda: lookup(scene.charlie, OTHER_GATEWAY, "charlie.acme.vpn") == known("10.10.0.13"))
+    scene.charlie_has_names()
 
 
 def test_without_servers_of_its_own_it_asks_those_of_the_host(scene: Scene, tmp_path: Path) -> None:
@@ -321,7 +320,7 @@ def test_without_servers_of_its_own_it_asks_those_of_the_host(scene: Scene, tmp_
     with bound(scene.host, file, "/etc/resolv.conf"):
         scene.set_dns("one", dataclasses.replace(PLAIN, servers=()))
         # The worker looks at that file every 10 s.
-        scene.soon("www.example.org", known("192.0.2.80"), within=15)
+        scene.soon("www.example.org", known("192.0.2.80"))
         forwards = scene.host.run("cat", "/etc/unbound/vpn/wgs1.conf").stdout
         assert f"forward-addr: {UPSTREAM}" in forwards
         assert f"forward-addr: {GATEWAY}" not in forwards
@@ -338,19 +337,18 @@ def test_over_tls_it_asks_only_who_has_the_right_certificate(scene: Scene, tmp_p
         bound(scene.host, bundle, "/etc/ssl/certs/ca-certificates.crt"),
     ):
         scene.set_dns("one", over_tls)
-        scene.soon("tls.example.org", known("192.0.2.85"), within=10)
+        scene.soon("tls.example.org", known("192.0.2.85"))
         assert scene.ask("phone.bob.acme.vpn") == known("10.9.0.12")
         assert scene.ask("intern.corp.example") == known("10.50.0.7")  # split domains are asked plainly
         # The same server, but not the name in its certificate.
         scene.set_dns("one", dataclasses.replace(over_tls, tls_name="another.example"))
         failed = Answer(SERVFAIL)
-        until(lambda: scene.ask("phone.bob.acme.vpn") == known("10.9.0.12"))
-        until(lambda: lookup(scene.alice, GATEWAY, "tls.example.org", timeout=10) == failed, 15)
+        scene.soon("phone.bob.acme.vpn", known("10.9.0.12"))
         untrusted = "wgs1: no DNS for clients: the DNS servers' TLS certificate is not good for them"
-        assert scene.reported_error() == untrusted
+        until(lambda: scene.ask("tls.example.org") == failed and scene.reported_error() == untrusted, every=0.3)
     scene.world.interfaces["one"] = dataclasses.replace(scene.world.interfaces["one"], dns=PLAIN)
     until(lambda: scene.reported_error() == "", every=0.3)
-    scene.soon("www.example.org", known("192.0.2.80"), within=10)
+    scene.soon("www.example.org", known("192.0.2.80"))
 
 
 def test_switched_off_nothing_answers_and_nothing_is_left(scene: Scene) -> None:
@@ -360,14 +358,14 @@ def test_switched_off_nothing_answers_and_nothing_is_left(scene: Scene) -> None:
     assert lookup(scene.charlie, OTHER_GATEWAY, "charlie.acme.vpn") == known("10.10.0.13")
     assert scene.host.run("ls", "/etc/unbound/vpn", "/var/lib/unbound/vpn").stdout.count("wgs1") == 0
     scene.set_dns("one", PLAIN)
-    scene.soon("phone.bob.acme.vpn", known("10.9.0.12"), within=5)
+    scene.soon("phone.bob.acme.vpn", known("10.9.0.12"))
     # Off and on again before it could end.
     before = scene.serving()
     scene.set_dns("one", None)
     scene.set_dns("one", PLAIN)
     until(lambda: len(scene.serving()) == 2 and scene.serving() != before)
     after = scene.serving()
-    scene.soon("phone.bob.acme.vpn", known("10.9.0.12"), within=5)
+    scene.soon("phone.bob.acme.vpn", known("10.9.0.12"))
     assert scene.serving() == after
 
 
@@ -386,18 +384,18 @@ def test_what_keeps_it_from_starting_is_in_the_hosts_report_and_tunnels_work(sce
     for pid in world.host.processes():
         if b"10.10.0.1" in command_line(pid):
             os.kill(pid, signal.SIGKILL)
-    taken.wait(10)
+    taken.wait(HANGING)
     # It is tried again, and then the report says nothing more of it.
-    until(lambda: lookup(scene.charlie, OTHER_GATEWAY, "charlie.acme.vpn") == known("10.10.0.13"), 15)
-    assert scene.reported_error() == ""
+    scene.charlie_has_names()
+    until(lambda: scene.reported_error() == "", every=0.3)
 
 
 def test_a_tunnel_that_was_made_anew_has_its_names_in_both_families(scene: Scene) -> None:
     before = scene.serving()
     scene.host.ip("link", "del", "wgs1")
-    until(lambda: scene.ask("phone.bob.acme.vpn") is None)
+    until(lambda: lookup(scene.alice, GATEWAY, "phone.bob.acme.vpn", timeout=NEVER) is None)
     scene.world.send_full()
-    scene.soon("phone.bob.acme.vpn", known("10.9.0.12"), within=30)
+    scene.soon("phone.bob.acme.vpn", known("10.9.0.12"))
     assert lookup(scene.alice, GATEWAY6, "phone.bob.acme.vpn", "AAAA") == known("fd01::12")
     assert scene.serving() == before
 
@@ -414,14 +412,13 @@ def test_cleanup_leaves_no_unbound_of_ours_and_touches_no_other(scene: Scene, tm
     assert world.host.run("ls", "/etc/unbound", "/var/lib/unbound").stdout.count("vpn") == 0
     world.start_worker()
     # The tunnels were taken down with it, and need a new handshake.
-    scene.soon("phone.bob.acme.vpn", known("10.9.0.12"), within=30)
+    scene.soon("phone.bob.acme.vpn", known("10.9.0.12"))
 
 
 LOAD = """
-import sys, time
-from servers.hostnet import unbound, unbound_config, unbound_control
+import sys
+from servers.hostnet.dns import config, control, unbound
 from servers.hostnet.dns.records import Records
-from servers.hostnet import unbound, unbound_control
 from servers.hostnet.state import Dns, Interface, Peer
 dns = Dns("vpn", ("192.0.2.1",), "", ())
 def peer(n):
@@ -429,16 +426,12 @@ def peer(n):
     return Peer(f"c{n}", 1, "", (f"10.9.{n // 250}.{n % 250 + 1}/32", f"fd01::{n + 2:x}/128"), names=names)
 interface = Interface("wgs1", "one", 1, ("10.9.255.1/16", "fd01::1/64"), 0, False, 360, (), (), dns=dns)
 path = unbound.socket_path("wgs1")
-running = unbound.start("wgs1", unbound_config.text(interface, dns, path, []))
-records, began = Records(), time.perf_counter()
-unbound_control.add(path, records.replace(map(peer, range(int(sys.argv[1])))).lines())
-print(time.perf_counter() - began)
-times = []
-for n in range(20000, 20021):
-    began = time.perf_counter()
-    unbound_control.add(path, records.change([], [peer(n)]).lines())
-    times.append(time.perf_counter() - began)
-print(sorted(times)[10])
+running = unbound.start("wgs1", config.text(interface, dns, path, []))
+records = Records()
+control.add(path, records.replace(map(peer, range(int(sys.argv[1])))).lines())
+one_more = list(records.change([], [peer(20020)]).lines())
+control.add(path, one_more)
+print(len(one_more))
 """
 
 
@@ -446,16 +439,15 @@ print(sorted(times)[10])
 # root it writes nowhere but in root's own directories.
 CONFINED = "-all,+chown,+fowner,+fsetid,+net_bind_service,+setgid,+setuid,+sys_chroot,+sys_resource"
 WRITE = """
-from servers.hostnet import unbound, unbound_config
-from servers.hostnet import unbound, unbound_control
+from servers.hostnet.dns import config, unbound
 from servers.hostnet.state import Dns, Interface
 dns = Dns("vpn", ("192.0.2.1",), "dns.example", ())
 interface = Interface("wgs1", "one", 1, ("10.9.0.1/16", "fd01::1/64"), 0, False, 360, (), (), dns=dns)
-unbound._write("wgs1", unbound_config.text(interface, dns, unbound.socket_path("wgs1"), []))
+unbound._write("wgs1", config.text(interface, dns, unbound.socket_path("wgs1"), []))
 """
 ADD = """
-from servers.hostnet import unbound, unbound_control
-unbound_control.add(unbound.socket_path("wgs1"), ["alice.vpn. 1 IN A 10.9.0.5"])
+from servers.hostnet.dns import control, unbound
+control.add(unbound.socket_path("wgs1"), ["alice.vpn. 1 IN A 10.9.0.5"])
 """
 
 
@@ -478,21 +470,19 @@ def test_it_runs_with_what_debians_profile_allows(tmp_path: Path) -> None:
 
 
 def test_ten_thousand_names(tmp_path: Path) -> None:
-    """All of them are there, and one more costs what it costs among ten."""
-    took = {}
+    """All of them are there, and of one more as much is told as among ten."""
+    told = set()
     for count in (10, 10_000):
         with contextlib.closing(Namespace(f"dns-{count}")) as where:
             where.ip("addr", "add", "10.9.255.1/16", "dev", "lo")
-            loading, one_more = map(float, where.run(PYTHON, "-c", LOAD, str(count), timeout=120).stdout.split())
+            told.add(where.run(PYTHON, "-c", LOAD, str(count)).stdout)
             last = count - 1
             address = f"10.9.{last // 250}.{last % 250 + 1}"
             assert lookup(where, "10.9.255.1", f"laptop.user{last}.acme.vpn") == known(address)
             assert lookup(where, "10.9.255.1", f"user{last}.acme.vpn", "AAAA") == known(f"fd01::{last + 2:x}")
             assert reverse(where, "10.9.255.1", address) == known(f"laptop.user{last}.acme.vpn")
             assert lookup(where, "10.9.255.1", "laptop.user20020.acme.vpn") == known("10.9.80.21")
-            print(f"{count} connections loaded in {loading:.2f} s, one more {one_more * 1000:.2f} ms")
-            took[count] = one_more
-    assert took[10_000] < 10 * took[10]
+    assert len(told) == 1
 
 
 @contextmanager

@@ -12,11 +12,10 @@ import pytest
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.state import Forward, Interface, Route
 from tests.host.firewalled import WEB_PORT, FirewalledHost
-from tests.lab import PATIENCE, Echo, Lab, Machine
+from tests.lab import HANGING, NEVER, Echo, Lab, Machine, until
 
 pytestmark = pytest.mark.host
 
-SOON, NEVER = 2.0 * PATIENCE, 0.3 * PATIENCE  # seconds to wait for an answer, and for one that must not come
 SERVICE, OPEN = 7000, 8000
 FAR, FAR6 = "203.0.113.9", "2001:db8:9::9"
 ALICE, BOB, CAROL = ("10.9.0.11", "fd01::11"), ("10.10.0.12", "fd02::12"), ("10.9.0.13", "fd01::13")
@@ -65,25 +64,8 @@ def both(
     machine: Machine, address: str, port: int, *, never: bool = False, source: str = "", data: bytes = b"hello"
 ) -> set[bytes | None]:
     """What comes back over TCP and over UDP; ``source`` is the address to ask from, where it matters."""
-    return {
-        asked(machine, address, port, kind, NEVER if never else SOON, source, data)
-        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
-    }
-
-
-def asked(
-    machine: Machine, address: str, port: int, kind: int, timeout: float, source: str, data: bytes
-) -> bytes | None:
-    with machine.socket(address, kind) as asking:
-        asking.settimeout(timeout)
-        try:
-            if source:
-                asking.bind((source, 0))
-            asking.connect((address, port))
-            asking.send(data)
-            return asking.recv(65536)
-        except OSError:
-            return None
+    timeout = NEVER if never else HANGING
+    return {ask(address, port, data, timeout, source) for ask in (machine.ask_tcp, machine.ask_udp)}
 
 
 def test_ports_are_reached_from_outside_on_both_families(scene: Scene) -> None:
@@ -169,7 +151,7 @@ def test_no_client_reaches_a_forwarded_port_through_its_tunnel(scene: Scene) -> 
     for address in scene.public:
         for port in (OPEN, 9000):
             assert scene.carol.ask_tcp(address, port, timeout=NEVER) is None
-    assert scene.at.host.packets("wgs1")[0] >= before + 4  # they did arrive
+    until(lambda: scene.at.host.packets("wgs1")[0] >= before + 4)  # they did arrive
     for family, *to in rules:
         scene.carol.ip(family, "rule", "del", *to, "ipproto", "tcp", "table", "7")
     assert scene.carol.ask_tcp(scene.public[0], OPEN) == b"10.9.0.1 hello"  # outside the tunnel, as anybody
@@ -195,7 +177,7 @@ def test_forward_that_is_taken_away_ends_what_it_carried_in_both_directions(scen
         with Echo(scene.alice, ALICE[family], SERVICE + 5) as echo, ExitStack() as stack:
             scene.at.forward("a1", *TO_ALICE, forward)
             held = stack.enter_context(scene.at.lab.internet.socket(far, socket.SOCK_STREAM))
-            held.settimeout(SOON)
+            held.settimeout(HANGING)
             held.connect((scene.public[family], 8500))
             held.sendall(b"one")
             assert held.recv(100).endswith(b" one")
@@ -207,7 +189,7 @@ def test_forward_that_is_taken_away_ends_what_it_carried_in_both_directions(scen
             assert echo.seen == [b"one"]
             assert scene.at.lab.internet.ask_tcp(scene.public[family], 8500, timeout=NEVER) is None
             scene.at.forward("a1", *TO_ALICE, forward)
-            held.settimeout(5)
+            held.settimeout(HANGING)
             assert held.recv(100).endswith(b" two")  # TCP was only held up
     scene.at.forward("a1", *TO_ALICE)
 
@@ -237,7 +219,7 @@ def test_sender_that_never_pauses_follows_its_port(scene: Scene, family: int) ->
         sender.bind((far, 0))
 
         def ask(data: bytes) -> bytes | None:
-            sender.settimeout(SOON if data else NEVER)
+            sender.settimeout(HANGING if data else NEVER)
             sender.sendto(data or b"nobody", (public, 8300))
             try:
                 return sender.recv(100)
@@ -266,7 +248,7 @@ def test_changed_ports_leave_other_conversations_alone(scene: Scene) -> None:
         pairs = [(scene.bob, (FAR, 8400)), (scene.at.lab.internet, (scene.public[0], OPEN))]
         sockets = [(stack.enter_context(machine.socket(FAR, socket.SOCK_DGRAM)), to) for machine, to in pairs]
         for sender, to in sockets:
-            sender.settimeout(SOON)
+            sender.settimeout(HANGING)
             sender.connect(to)
             sender.send(b"one")
             assert sender.recv(100).endswith(b" one")

@@ -10,7 +10,7 @@ from django.conf import LazySettings
 from servers.models import PortForward, Route
 from tests.conftest import send_celery_to
 from tests.host.test_end_to_end import World, build, environment
-from tests.lab import Echo, Lab, RedisServer
+from tests.lab import NEVER, ONE_TRY, Echo, Lab, RedisServer
 from tests.stack import Stack
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
@@ -42,13 +42,14 @@ def test_a_host_with_ipv6_alone_serves_both_families_and_forwards_ports(world: W
     assert status["endpoint"] == f"[{host.address6}]:51820"
     with Echo(lan, lan.address, 7000), Echo(lan, lan.address6, 7000), Echo(peer.machine, "::", 7002):
         world.reaches_lan(peer)
-        world.wait(lambda: peer.machine.ask_tcp(lan.address6, 7000) == f"{lan_side(world)} hello".encode())
+        answer = f"{lan_side(world)} hello".encode()
+        world.wait(lambda: peer.machine.ask_tcp(lan.address6, 7000, timeout=ONE_TRY) == answer)
         # Each client's host part is the same in both families, and the network made from the IPv4 one.
         assert status["address"] == "10.9.0.2/24, fd56:504e:a09::2/64"
         assert peer.machine.pings("fd56:504e:a09::1")
         # From the internet to the client's port, by the host's only public address.
         assert world.lab.internet.ask_tcp(host.address6, 8080) is not None
-        assert world.lab.internet.ask_tcp(host.address6, 8081, timeout=0.5) is None
+        assert world.lab.internet.ask_tcp(host.address6, 8081, timeout=NEVER) is None
         peer.end()
 
 

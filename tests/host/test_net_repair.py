@@ -1,5 +1,5 @@
-"""The whole way of a repair: somebody damages a host, ``hostplan`` says what is amiss, and within a minute nothing is,
-the host's row says when and what, and the client noticed nothing. With every process the real one."""
+"""The whole way of a repair: somebody damages a host, ``hostplan`` says what is amiss, and soon nothing is, the host's
+row says when and what, and the client noticed nothing. With every process the real one."""
 
 from __future__ import annotations
 
@@ -11,30 +11,27 @@ import pytest
 from core import clock
 from servers.models import Host
 from tests.host.test_end_to_end import World, world
-from tests.lab import PYTHON, Echo, Pinger
+from tests.lab import HANGING, PYTHON, Echo, Pinger
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
 
 __all__ = ["world"]
 
-WITHIN = 60.0
-UNDER_WAY = 10  # see test_net_drift
-
 
 def hostplan(world: World, name: str) -> subprocess.CompletedProcess[str]:
     environment = [f"{key}={value}" for key, value in world.stack.environment.items()]
-    command = (PYTHON, "manage.py", "hostplan", name)
-    return world.stack.machine.run("env", *environment, *command, check=False, timeout=60)
+    command = (PYTHON, "manage.py", "hostplan", name, f"--timeout={HANGING:g}")
+    return world.stack.machine.run("env", *environment, *command, check=False)
 
 
-def test_damage_is_shown_by_hostplan_and_repaired_within_a_minute(world: World) -> None:
+def test_damage_is_shown_by_hostplan_and_repaired_by_itself(world: World) -> None:
     machine = world.stack.machine
     _, peer = world.hire("alice")
     peer.up()
     world.wait(peer.connected)
     interface = world.server.interface
     said = "gate: nothing to do. It has what is wanted of it.\n"
-    world.wait(lambda: hostplan(world, "gate").stdout == said, timeout=30)
+    world.wait(lambda: hostplan(world, "gate").stdout == said)
     assert hostplan(world, world.host.public_id).stdout == said
     unknown = hostplan(world, "nowhere")
     assert unknown.returncode != 0
@@ -46,13 +43,12 @@ def test_damage_is_shown_by_hostplan_and_repaired_within_a_minute(world: World) 
         machine.run("nft", "flush", "chain", "inet", "wgvpn", "postrouting")
         damaged = time.time()
         plan = hostplan(world, "gate").stdout
-        if not Host.objects.get(pk=world.host.pk).drift:  # the repair may have come first
+        if plan != said:  # the repair may have come first
             assert plan.splitlines() == [
                 "the nftables table: write it anew",
                 f"{interface}: remove address 10.99.0.1/24",
             ]
-        world.wait(lambda: Host.objects.get(pk=world.host.pk).drift, timeout=WITHIN)
-        took = time.time() - damaged
+        world.wait(lambda: Host.objects.get(pk=world.host.pk).drift)
         with Echo(world.lan, world.lan.address, 7000):
             world.reaches_lan(peer)  # by masquerading, which was gone
     host = Host.objects.get(pk=world.host.pk)
@@ -63,11 +59,8 @@ def test_damage_is_shown_by_hostplan_and_repaired_within_a_minute(world: World) 
     assert host.drift_at is not None
     assert damaged <= host.drift_at.timestamp() <= clock.now() + 1
     assert "10.99.0.1" not in machine.ip("addr")
-    assert took <= WITHIN
-    assert pinger.sent > 5
-    assert pinger.lost <= UNDER_WAY
-    print(f"repaired and reported after {took:.1f} s")
+    assert pinger.lost == 0
 
     assert world.stack.worker is not None
     world.stack.worker.kill()
-    world.wait(lambda: "gate gives no plan: it is silent." in hostplan(world, "gate").stderr, timeout=30)
+    world.wait(lambda: "gate gives no plan: it is silent." in hostplan(world, "gate").stderr)

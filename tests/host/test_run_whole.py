@@ -17,15 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import PROJECT, PYTHON, Lab, Machine, Pinger, until
+from tests.lab import HANGING, NEVER, ONE_TRY, PROJECT, PYTHON, Lab, Machine, Pinger, until
 from tests.stack import WgPeer
 from vpnproject.runner import files, processes
 from vpnproject.runner.processes import Process
 
 pytestmark = pytest.mark.host
 
-START_WITHIN = 90.0
-QUICK = 15.0  # without what a first start on a machine has to make; 5 s on a quiet one, but tests share it
 PROGRAMS = {"redis", "web", "gateway", "control", "keys", "beat", "host"}
 # How each program is known in the list of processes: its own main process, not one of its workers.
 KNOWN_BY = {
@@ -63,19 +61,16 @@ class Installation:
             log=self.log,
         )
 
-    def started(self) -> float:
-        """Wait until it says that all is up; the seconds it says that took."""
+    def started(self) -> None:
+        """Wait until it says that all is up."""
         self.wait_for("Ctrl-C stops everything")
-        found = re.search(r"Up after ([0-9.]+) s", self.said())
-        assert found
-        return float(found[1])
 
     def wait_for(self, words: str) -> None:
         def there() -> bool:
             assert self.process is not None
             return words in self.said() or self.process.poll() is not None
 
-        until(there, timeout=START_WITHIN, every=0.1)
+        until(there, every=0.1)
         assert words in self.said(), self.said()
 
     def said(self) -> str:
@@ -89,12 +84,12 @@ class Installation:
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(HANGING)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         assert self.process is not None
         self.process.send_signal(number)
-        assert self.process.wait(60) == 0, self.said()
+        assert self.process.wait(HANGING) == 0, self.said()
 
     def instance(self) -> str:
         return (self.var / "instance").read_text().strip()
@@ -104,14 +99,19 @@ class Installation:
 
     def program(self, name: str) -> Process | None:
         """The main process of a program of ours: supervisor's own child."""
-        supervisor = int((self.var / "supervisord.pid").read_text())
+        supervisor = self.supervisor()
         found = [p for p in self.ours() if p.parent == supervisor and any(KNOWN_BY[name] in w for w in p.command)]
         return found[0] if found else None
+
+    def supervisor(self) -> int:
+        """Its pid, once that is written: a supervisor that has just been started makes the file first."""
+        file = self.var / "supervisord.pid"
+        return int(until(lambda: file.exists() and (text := file.read_text()).endswith("\n") and text))
 
     def get(self, path: str) -> tuple[int, bytes]:
         """GET from web; whoever answers must hold the certificate that bin/run made for this machine's address."""
         context = ssl.create_default_context(cafile=str(self.var / "certificate.pem"))
-        connection = HTTPSConnection(self.machine.address, 443, timeout=10, context=context)
+        connection = HTTPSConnection(self.machine.address, 443, timeout=HANGING, context=context)
         self.machine.call(connection.connect)
         try:
             connection.request("GET", path)
@@ -168,7 +168,7 @@ def test_from_nothing_to_a_connected_client_and_back_to_nothing(installation: In
     client.add(f"pritunl://{machine.address}/ku/{short}")
     client.up()
     try:
-        until(client.connected, timeout=30, every=0.2)
+        until(client.connected, every=0.2)
         gateway = installation_gateway(machine)
         assert client.machine.pings(gateway)
         only_tunnels_reach_gateway_web(client.machine, machine.address, gateway)
@@ -180,29 +180,28 @@ def test_from_nothing_to_a_connected_client_and_back_to_nothing(installation: In
 
         # A ping that met one of them dead may yet have the client reconnect: that comes first.
         back = time.time()
-        until(lambda: client.connected().get("last_ping", 0) > back, timeout=60, every=0.2)
+        until(lambda: client.connected().get("last_ping", 0) > back, every=0.2)
         reconnects = client.status()["reconnects"]
 
-        # Killed itself, and started again: quick, and no tunnel so much as blinked.
+        # Killed itself, and started again: no tunnel so much as blinked.
         with Pinger(client.machine, gateway) as pinger:
             installation.kill()
             installation.start()
-            took = installation.started()
+            installation.started()
         assert "still running; they go on" in installation.said()
         assert "one-time password" not in installation.said()
-        assert took < QUICK
         assert client.connected()["reconnects"] == reconnects, client.log.read_text()
-        assert (pinger.sent > 20, pinger.lost) == (True, 0)
+        assert pinger.lost == 0
     finally:
         client.end()
 
     installation.stop()
     installation.assert_nothing_left()
 
-    # A second start from rest keeps everything and is quick.
+    # A second start from rest keeps everything.
     kept = secrets_of(installation.var)
     installation.start()
-    assert installation.started() < QUICK
+    installation.started()
     assert "one-time password" not in installation.said()
     assert secrets_of(installation.var) == kept
     installation.stop(signal.SIGTERM)
@@ -223,12 +222,12 @@ def sign_in(installation: Installation, password: str) -> bool:
         opener = urllib.request.build_opener(
             urllib.request.HTTPSHandler(context=context), urllib.request.HTTPCookieProcessor()
         )
-        page = opener.open(login, timeout=10).read().decode()
+        page = opener.open(login, timeout=HANGING).read().decode()
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
         assert token
         form = f"csrfmiddlewaretoken={token[1]}&username=admin&password={password}&next=/admin/"
         request = urllib.request.Request(login, form.encode(), {"Referer": login})
-        with opener.open(request, timeout=10) as answer:
+        with opener.open(request, timeout=HANGING) as answer:
             return answer.status == 200 and not answer.url.startswith(login)
 
     return installation.machine.call(browse)
@@ -243,10 +242,10 @@ def installation_gateway(machine: Machine) -> str:
 
 def only_tunnels_reach_gateway_web(client: Machine, outside: str, gateway: str) -> None:
     request = b"GET / HTTP/1.0\r\n\r\n"
-    inside = client.ask_tcp(gateway, 9790, request, timeout=5)
+    inside = client.ask_tcp(gateway, 9790, request)
     assert inside is not None
     assert b"404" in inside.split(b"\r\n")[0]
-    assert client.ask_tcp(outside, 9790, request) is None
+    assert client.ask_tcp(outside, 9790, request, timeout=NEVER) is None
 
 
 def a_second_one_refuses(installation: Installation) -> None:
@@ -260,7 +259,7 @@ def a_second_one_refuses(installation: Installation) -> None:
 
 
 def dies_and_comes_back(installation: Installation, name: str) -> None:
-    before = installation.program(name)
+    before = until(lambda: installation.program(name))
     assert before is not None, name
     workers = [process for process in installation.ours() if process.parent == before.pid]
     os.kill(before.pid, signal.SIGKILL)
@@ -269,11 +268,11 @@ def dies_and_comes_back(installation: Installation, name: str) -> None:
         now = installation.program(name)
         return now is not None and now.pid != before.pid
 
-    until(replaced, timeout=20, every=0.1)
+    until(replaced, every=0.1)
     # What it left behind must go too: an old worker would go on answering.
-    until(lambda: not set(workers) & set(installation.ours()), timeout=20, every=0.1)
+    until(lambda: not set(workers) & set(installation.ours()), every=0.1)
     if name == "web":
-        until(lambda: answers(installation), timeout=20, every=0.2)
+        until(lambda: answers(installation), every=0.2)
 
 
 def answers(installation: Installation) -> bool:
@@ -286,16 +285,16 @@ def answers(installation: Installation) -> bool:
 def test_when_supervisor_dies_all_is_started_anew(installation: Installation) -> None:
     installation.start()
     installation.started()
-    supervisor = int((installation.var / "supervisord.pid").read_text())
+    supervisor = installation.supervisor()
     first = installation.ours()
     os.kill(supervisor, signal.SIGKILL)
     installation.wait_for("supervisor died")
-    until(lambda: not set(first) & set(installation.ours()), timeout=40, every=0.1)
-    until(lambda: all(installation.program(name) for name in PROGRAMS), timeout=20, every=0.1)
-    until(lambda: answers(installation), timeout=20, every=0.2)
+    until(lambda: not set(first) & set(installation.ours()), every=0.1)
+    until(lambda: all(installation.program(name) for name in PROGRAMS), every=0.1)
+    until(lambda: answers(installation), every=0.2)
 
     # Both killed: what they left holds the ports, and is ended by the next start.
-    os.kill(int((installation.var / "supervisord.pid").read_text()), signal.SIGKILL)
+    os.kill(installation.supervisor(), signal.SIGKILL)
     installation.kill()
     left = installation.ours()
     assert left
@@ -318,7 +317,7 @@ def test_a_start_that_fails_leaves_running_what_ran(installation: Installation) 
     settings.write_text(good + "CLOCK_WINDOW=soon\n")
     installation.start()
     assert installation.process is not None
-    assert installation.process.wait(60) == 1
+    assert installation.process.wait(HANGING) == 1
     assert "CLOCK_WINDOW" in installation.said()
     assert "The programs of the earlier start go on" in installation.said()
     assert {name: installation.program(name) for name in PROGRAMS} == running
@@ -345,7 +344,7 @@ def test_without_an_address_to_tell_clients_nothing_is_started(installation: Ins
         installation.machine.ip(family, "route", "del", "default")
     installation.start()
     assert installation.process is not None
-    assert installation.process.wait(30) == 1
+    assert installation.process.wait(HANGING) == 1
     assert "--public-address" in installation.said()
     installation.assert_nothing_left()
 
@@ -353,18 +352,16 @@ def test_without_an_address_to_tell_clients_nothing_is_started(installation: Ins
 def test_a_port_in_use_is_explained_with_its_holder(installation: Installation) -> None:
     holder = installation.machine.start("python3", "-m", "http.server", "443")
     try:
-        until(lambda: installation.machine.ask_tcp("127.0.0.1", 443, b"GET / HTTP/1.0\r\n\r\n"), timeout=20)
+        until(lambda: installation.machine.ask_tcp("127.0.0.1", 443, b"GET / HTTP/1.0\r\n\r\n", ONE_TRY))
         installation.start("--port", "443")
         assert installation.process is not None
-        assert installation.process.wait(30) == 1
+        assert installation.process.wait(HANGING) == 1
         assert f"held by python3 (pid {holder.pid})" in installation.said()
-        began = time.monotonic()
         installation.start()
         installation.wait_for("sync_hosts")
         assert f"Port 443 is held by python3 (pid {holder.pid})" in installation.said()
-        assert time.monotonic() - began < 10
         installation.stop()
     finally:
         holder.kill()
-        holder.wait(10)
+        holder.wait(HANGING)
     installation.assert_nothing_left()

@@ -6,12 +6,10 @@ WG_BACKEND=kernel.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,7 +19,8 @@ from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Backend, PeerChange, WireGuardError
 from servers.hostnet.wireguard.choose import choose
 from servers.hostnet.wireguard.fields import key_text
-from tests.host.wgfixtures import inside, interface, ip, make_peers, new_name, new_namespace, wait_for
+from tests.host.wgfixtures import inside, interface, ip, make_peers, new_name, new_namespace
+from tests.lab import HANGING, NEVER, until
 
 pytestmark = pytest.mark.host
 
@@ -135,7 +134,7 @@ def test_a_private_key_of_the_wrong_length_is_refused(backend: Backend, name: st
 
 def test_a_port_that_is_taken_is_refused_in_words(backend: Backend, name: str) -> None:
     ip("link", "set", name, "up")
-    wait_for(lambda: backend.get(name).port != 0)  # it is up, and has taken some port
+    until(lambda: backend.get(name).port != 0)  # it is up, and has taken some port
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("", 0))
         with pytest.raises(WireGuardError, match=f"{name}: .*address already in use"):
@@ -172,7 +171,7 @@ def test_deleting_takes_effect_at_once_and_frees_the_name(backend: Backend) -> N
 def test_neither_other_peers_nor_the_same_settings_again_touch_a_session(backend: Backend, name: str) -> None:
     server = keys.make_private()
     with tunnel(backend, name, server) as (client, inner, outer):
-        assert passes(inner, outer, within=30.0)
+        assert passes(inner, outer)
         before = backend.get(name).peers[client]
         assert before.last_handshake > 0
         assert before.endpoint.startswith("127.0.0.1:")
@@ -181,7 +180,7 @@ def test_neither_other_peers_nor_the_same_settings_again_touch_a_session(backend
         backend.set(name, peers=others)
         backend.set(name, private_key=server, port=PORT, peers=[PeerChange(client, (f"{CLIENT}/32",))])
         backend.set(name, peers=[PeerChange(peer.public_key, remove=True) for peer in others])
-        assert passes(inner, outer, within=30.0)
+        assert passes(inner, outer)
 
         after = backend.get(name).peers[client]
         assert (after.last_handshake, after.endpoint) == (before.last_handshake, before.endpoint)
@@ -190,7 +189,7 @@ def test_neither_other_peers_nor_the_same_settings_again_touch_a_session(backend
         assert after.tx_bytes >= before.tx_bytes
 
         backend.set(name, peers=[PeerChange(client, remove=True)])
-        assert not passes(inner, outer, within=1.0)
+        assert not passes(inner, outer, NEVER)
 
 
 @contextmanager
@@ -213,7 +212,7 @@ def tunnel(backend: Backend, name: str, server: bytes) -> Iterator[tuple[str, so
         try:
             bring_up(other, CLIENT)
             endpoint = ("endpoint", f"127.0.0.1:{PORT}", "allowed-ips", f"{SERVER}/32")
-            subprocess.run(["wg", "set", other, "peer", keys.public_of(server), *endpoint], check=True, timeout=30)
+            subprocess.run(["wg", "set", other, "peer", keys.public_of(server), *endpoint], check=True, timeout=HANGING)
             with udp_socket(CLIENT) as inner, inside(home):
                 yield keys.public_of(client), inner, outer
         finally:
@@ -229,18 +228,17 @@ def bring_up(name: str, address: str) -> None:
 def udp_socket(address: str) -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     made.bind((address, 7000))
-    made.settimeout(0.2)
     return made
 
 
-def passes(inner: socket.socket, outer: socket.socket, within: float) -> bool:
-    """Whether a packet sent by the client arrives; sent again until then, since a first handshake may lose some."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        inner.sendto(b"x", (SERVER, 7000))
-        with contextlib.suppress(TimeoutError):
-            return outer.recv(10) == b"x"
-    return False
+def passes(inner: socket.socket, outer: socket.socket, timeout: float = HANGING) -> bool:
+    """Whether a packet sent by the client arrives. It is sent once: it waits in WireGuard for the handshake."""
+    outer.settimeout(timeout)
+    inner.sendto(b"x", (SERVER, 7000))
+    try:
+        return outer.recv(10) == b"x"
+    except TimeoutError:
+        return False
 
 
 def _networks(backend: Backend, name: str) -> dict[str, frozenset[str]]:

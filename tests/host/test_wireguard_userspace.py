@@ -18,6 +18,7 @@ from servers.hostnet.wireguard import keys, uapi, userspace
 from servers.hostnet.wireguard.base import Backend, WireGuardError
 from servers.hostnet.wireguard.userspace import Userspace
 from tests.host.wgfixtures import interface, ip, make_peers, new_name, new_namespace
+from tests.lab import HANGING
 
 pytestmark = pytest.mark.host
 
@@ -45,7 +46,7 @@ def test_tunnels_outlive_the_process_that_made_them(backend: Backend) -> None:
         "os.killpg(0, signal.SIGKILL)\n"
     )
     try:
-        ended = subprocess.run([sys.executable, "-c", program], start_new_session=True, timeout=60, check=False)
+        ended = subprocess.run([sys.executable, "-c", program], start_new_session=True, timeout=HANGING, check=False)
         assert ended.returncode == -signal.SIGKILL
         assert backend.list() == [name]
         backend.create(name)
@@ -148,7 +149,7 @@ def test_reading_ten_thousand_peers_again_and_again_takes_little_memory(backend:
     )
     # Begun by a shell: a process starts with the peak that its parent had when it forked.
     command = ["sh", "-c", '"$0" -c "$1"; exit $?', sys.executable, program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGING, check=True)
     assert int(done.stdout) < 80  # MiB; 45 were seen
 
 
@@ -181,4 +182,4 @@ def _kill(name: str) -> None:
     process = _process_of(name)
     with _pidfd(process) as descriptor:
         os.kill(process, signal.SIGKILL)
-        assert select.select([descriptor], [], [], 20)[0], "it did not die"
+        assert select.select([descriptor], [], [], HANGING)[0], "it did not die"

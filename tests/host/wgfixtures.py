@@ -6,12 +6,12 @@ import ctypes
 import os
 import secrets
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from servers.hostnet.wireguard.base import Backend, PeerChange
 from servers.hostnet.wireguard.fields import key_text
+from tests.lab import HANGING
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET; os.unshare and os.setns only came with Python 3.12
@@ -50,7 +50,7 @@ def new_namespace() -> Iterator[int]:
 
 
 def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, timeout=30, capture_output=True)
+    subprocess.run(["ip", *arguments], check=True, timeout=HANGING, capture_output=True)
 
 
 def new_name() -> str:
@@ -78,10 +78,3 @@ def make_peers(count: int) -> list[PeerChange]:
         )
         for n in range(1, count + 1)
     ]
-
-
-def wait_for(condition: Callable[[], bool], within: float = 20.0) -> None:
-    """Ask again and again; fail when it does not come true within so many seconds."""
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, f"did not come true within {within} s"
