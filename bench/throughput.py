@@ -173,7 +173,7 @@ def _gigabits(client: Namespace, lan: Namespace, way: Way, *, reverse: bool) -> 
     received, sent = client.packets(way.interface)
     options = ["--json", "--client", way.target, "--time", str(SECONDS), "--omit", "1"]
     with _server(lan):
-        done = client.run("iperf3", *options, *(["--reverse"] if reverse else []), check=False, timeout=60)
+        done = client.run("iperf3", *options, *(["--reverse"] if reverse else []), check=False)
     said: dict[str, Any] = json.loads(done.stdout or "{}")
     if done.returncode or "error" in said:
         raise WrongAnswer(f"iperf3: {said.get('error', done.stderr)}")

@@ -9,13 +9,14 @@ from typing import TypeVar
 
 from django.db import connections
 
+from tests.lab import HANGING
+
 T = TypeVar("T")
-LONGEST = 60  # seconds until a test that waits for ever fails
 
 
 def together(calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
     """What each call gave or raised, in order. None begins before all are ready."""
-    ready = threading.Barrier(len(calls), timeout=LONGEST)
+    ready = threading.Barrier(len(calls), timeout=HANGING)
 
     def one(call: Callable[[], T]) -> T | Exception:
         try:
@@ -27,14 +28,4 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
             connections.close_all()
 
     with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result(LONGEST) for future in [pool.submit(one, call) for call in calls]]
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for what another thread does, ten seconds at most."""
-    tick = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        tick.wait(0.01)
-    raise AssertionError("it did not happen")
+        return [future.result(HANGING) for future in [pool.submit(one, call) for call in calls]]

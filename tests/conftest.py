@@ -13,6 +13,7 @@ import redis
 from django.conf import LazySettings
 
 from core import clock, redis_store
+from tests.lab import HANGING
 from vpnproject import celery_app
 from vpnproject.env import celery_broker
 
@@ -50,7 +51,7 @@ def redis_url() -> Iterator[str]:
     client.close()
     yield f"unix://{socket}?db=0"
     process.terminate()
-    process.wait(10)
+    process.wait(HANGING)
     shutil.rmtree(directory, ignore_errors=True)
 
 

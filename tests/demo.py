@@ -22,7 +22,7 @@ from wgpeer.envelope import Ephemeral, Identity, SealedRequest, b64, seal
 from wgpeer.profile import Profile
 from wgpeer.store import Store
 
-from tests.lab import Echo, Lab, RedisServer, until
+from tests.lab import NEVER, Echo, Lab, RedisServer, until
 from tests.stack import Stack, WgPeer
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ class Timeline:
             raise SystemExit(1)
         self.say(text)
 
-    def wait(self, condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str) -> Any:
         """Show that something is waited for, then give what came."""
         with console.status(what):
-            return until(condition, timeout=timeout, every=0.1)
+            return until(condition, every=0.1)
 
 
 def main() -> None:
@@ -198,7 +198,7 @@ def traffic(line: Timeline, peer: WgPeer, lan: str) -> None:
     answer = peer.machine.ask_udp(lan, 7000) or b""
     line.check(answer.startswith(b"10.50.0.1 "), f"UDP to {lan} as well")
     line.check(
-        peer.machine.ask_tcp("10.9.0.1", 443, timeout=0.5) is None, "the host's other ports are closed to the tunnel"
+        peer.machine.ask_tcp("10.9.0.1", 443, timeout=NEVER) is None, "the host's other ports are closed to the tunnel"
     )
 
 
@@ -269,7 +269,7 @@ def silence(line: Timeline, peer: WgPeer, user: VpnUser, lan: str) -> None:
     line.say("the client is killed: its WireGuard goes on, its pings do not", "[yellow]![/yellow]")
     line.wait(lambda: not Connection.objects.filter(pk=connection.pk, state=State.OPEN).exists(), "silence")
     line.say(f"the key is revoked for good, {time.monotonic() - silent:.0f} s later (the sweep comes every 10 s)")
-    line.wait(lambda: peer.machine.ask_tcp(lan, 7000, timeout=0.3) is None, "packets stop")
+    line.wait(lambda: peer.machine.ask_tcp(lan, 7000, timeout=NEVER) is None, "packets stop")
     line.say("and no packet gets through")
 
 

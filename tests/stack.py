@@ -70,6 +70,7 @@ class Stack:
             "REDIS_URL": server.url,
             "API_URLS": f"https://{self.name}",
             "GATEWAY_PORT": str(GATEWAY_PORT),
+            "CONFIRM_TIMEOUT": os.environ.get("CONFIRM_TIMEOUT", "10"),
             "DJANGO_SETTINGS_MODULE": "vpnproject.settings",
         }
         self._closing = contextlib.ExitStack()

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
+from tests.lab import HANGING
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("vpnproject", "core", "users", "servers", "wgpeers", "client", "tests", "bench")
 LONGEST = 400
@@ -116,7 +118,9 @@ def test_the_host_worker_really_loads(where: str, tmp_path: Path) -> None:
         "HOST_VAR": str(tmp_path),
     }
     command = [sys.executable, "-c", WORKER[where]]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANGING, check=False
+    )
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 

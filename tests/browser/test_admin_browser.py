@@ -12,12 +12,13 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from servers.models import Server
 from tests.admin_site import PASSWORD
+from tests.lab import HANGING
 from users.models import VpnUser
 from users.tasks import make_user_key
 from wgpeers.models import Connection, State
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-PATIENCE = 15_000
+MILLISECONDS = HANGING * 1000
 
 
 @pytest.fixture
@@ -29,10 +30,12 @@ def page(live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch) -> It
     settings.API_URLS = []
     User.objects.create_superuser("admin", password=PASSWORD)
     with sync_playwright() as playwright:
-        options = {"executable_path": "/usr/bin/chromium", "args": ["--no-sandbox", "--headless=new"]}
-        browser = playwright.chromium.launch(**options)  # type: ignore[arg-type]
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--headless=new"], timeout=MILLISECONDS
+        )
         page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(MILLISECONDS)
+        expect.set_options(timeout=MILLISECONDS)
         page.on("dialog", lambda dialog: dialog.accept())
         page.goto(f"{live_server.url}/admin/")
         page.fill("[name=username]", "admin")

@@ -374,7 +374,7 @@ def test_what_keeps_it_from_starting_is_in_the_hosts_report_and_tunnels_work(sce
     scene.set_dns("two", None)
     until(lambda: len(scene.serving()) == 1)
     listen = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('10.10.0.1', 53)); input()"
-    taken = world.host.start("sh", "-c", f'sleep 60 | python3 -c "{listen}"')
+    taken = world.host.start("sh", "-c", f'sleep 3600 | python3 -c "{listen}"')
     until(lambda: f"{OTHER_GATEWAY}:53" in world.host.run("ss", "-Hlnu").stdout)
     world.interfaces["two"] = dataclasses.replace(world.interfaces["two"], dns=PLAIN)
 

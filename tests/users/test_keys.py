@@ -18,6 +18,7 @@ from core.redis_store import redis_client
 from tests.concurrency import together
 from tests.conftest import Clock
 from tests.connection_rows import queued
+from tests.lab import HANGING
 from tests.protocol_client import NOW, VECTORS
 from users import certificates, tasks
 from users.models import Organization, VpnUser
@@ -88,7 +89,9 @@ def test_openssl_accepts_the_chain_for_a_client(organization: Organization, quic
     (tmp_path / "ca.pem").write_text(organization.ca_certificate)
     (tmp_path / "user.pem").write_text(user.certificate)
     command = ["openssl", "verify", "-attime", str(NOW), "-x509_strict", "-purpose", "sslclient", "-CAfile", "ca.pem"]
-    done = subprocess.run([*command, "user.pem"], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        [*command, "user.pem"], cwd=tmp_path, capture_output=True, text=True, timeout=HANGING, check=False
+    )
     assert done.stdout == "user.pem: OK\n", done.stderr
 
 

@@ -12,6 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
+from tests.lab import HANGING
 from vpnproject import env
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,7 +219,9 @@ def test_the_settings_file_gives_defaults_that_the_environment_wins_over(
 def start(tmp_path: Path, **more: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "VPN_VAR": str(tmp_path)} | more
     command = [sys.executable, "-c", "import vpnproject.settings; print('started')"]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANGING, check=False
+    )
 
 
 def test_a_fresh_start_reads_its_own_directory_and_a_wrong_one_says_why(tmp_path: Path) -> None:

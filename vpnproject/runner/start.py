@@ -18,7 +18,7 @@ from .watch import Watch
 # Settings that may be given in the environment of the first start. They are kept in var/settings.env, so that the next
 # start, perhaps from another shell, does not quietly use another database.
 KEPT_SETTINGS = ("DATABASE_URL",)
-ANSWER_WITHIN = 60.0
+ANSWER_WITHIN = 120.0
 
 
 @dataclass(frozen=True, slots=True)

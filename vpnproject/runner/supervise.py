@@ -16,7 +16,7 @@ from typing import Any
 from . import processes
 from .console import RunError
 
-START_WITHIN = 10.0
+START_WITHIN = 60.0  # seconds; it takes about one
 # Each program has ten seconds to end, all at the same time, and Redis ten after them.
 STOP_WITHIN = 30.0
 Unreachable = (OSError, http.client.HTTPException, xmlrpc.client.Error)

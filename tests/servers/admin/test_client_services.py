@@ -23,6 +23,7 @@ from tests.admin_site import errors, send, staff
 from tests.concurrency import together
 from tests.conftest import Clock
 from tests.factories import Company, add_host
+from tests.lab import HANGING
 from users.models import Device, VpnUser
 
 FORWARDS, NETWORKS = "/admin/servers/portforward/", "/admin/servers/clientnetwork/"
@@ -171,7 +172,7 @@ def test_of_two_forms_sent_at_once_that_want_one_port_the_second_is_refused(
         browser = Client()
         browser.cookies = admin.cookies
         if user is people[1]:
-            checked.wait(10)
+            checked.wait(HANGING)
         row = {"server": company.server.pk, "protocol": "tcp", "port": 8080, "last_port": "", "to_port": 80}
         found = errors(send(browser, f"/admin/users/vpnuser/{user.pk}/change/", _inline={"forwards": [row]}))
         finished.set()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import HANGING
 from vpnproject.runner import checks, network
 from vpnproject.runner.console import Progress
 
@@ -136,7 +137,7 @@ def test_a_check_changes_nothing_and_needs_nothing_installed(tmp_path: Path) -> 
          str(PROJECT / "vpnproject"), "--check", "--var", str(var), "--public-address", "vpn.example.com"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGING,
         check=False,
         env={"PATH": os.environ["PATH"]},
     )  # fmt: skip

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import HANGING
+
 INSTALL = Path(__file__).resolve().parents[3] / "vpnproject" / "runner" / "install.sh"
 
 
@@ -16,7 +18,7 @@ def bash(script: str, policy: Path) -> subprocess.CompletedProcess[str]:
         ["bash", "-euo", "pipefail", "-c", f"source {INSTALL}; policy={policy}; {script}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGING,
         check=False,
     )
 

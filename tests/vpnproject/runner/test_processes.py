@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import until
+from tests.lab import HANGING, until
 from vpnproject.runner import processes, sysctls
 from vpnproject.runner.processes import Process
 
@@ -38,7 +38,7 @@ def test_only_processes_with_the_whole_mark_are_found(instance: str) -> None:
         assert [process.pid for process in processes.marked(instance)] == [mine.pid]
     finally:
         other.kill()
-        other.wait(10)
+        other.wait(HANGING)
 
 
 def test_a_grandchild_inherits_the_mark(instance: str) -> None:
@@ -54,8 +54,8 @@ def test_a_grandchild_inherits_the_mark(instance: str) -> None:
 def test_ending_asks_first_and_then_insists(instance: str) -> None:
     polite, stubborn = start(instance), start(instance, STUBBORN)
     assert processes.end(processes.marked(instance), instance, grace=0.3) == 2
-    assert polite.wait(10) == -15
-    assert stubborn.wait(10) == -9
+    assert polite.wait(HANGING) == -15
+    assert stubborn.wait(HANGING) == -9
     assert processes.marked(instance) == []
 
 
@@ -67,7 +67,7 @@ def test_a_process_that_took_over_a_remembered_id_is_spared(instance: str) -> No
         assert innocent.poll() is None
     finally:
         innocent.kill()
-        innocent.wait(10)
+        innocent.wait(HANGING)
 
 
 def test_an_ended_process_is_not_alive_though_nobody_collected_it(instance: str) -> None:
@@ -76,7 +76,7 @@ def test_an_ended_process_is_not_alive_though_nobody_collected_it(instance: str)
     until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
     assert processes.marked(instance) == []
     assert processes.find(process.pid, instance) is None
-    process.wait(10)
+    process.wait(HANGING)
 
 
 def made(pid: int, parent: int, command: str = "python") -> Process:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from supervisor.options import ServerOptions
 
+from tests.lab import HANGING
 from vpnproject.runner import programs
 from vpnproject.runner.console import RunError
 
@@ -141,14 +142,14 @@ def test_redis_takes_its_configuration_and_keeps_data_over_a_kill(site: programs
             until(lambda: redis_answers(socket))
             assert socket.stat().st_mode & 0o777 == 0o700
             done = subprocess.run(
-                ["redis-cli", "-s", str(socket), *command], capture_output=True, text=True, timeout=10, check=True
+                ["redis-cli", "-s", str(socket), *command], capture_output=True, text=True, timeout=HANGING, check=True
             )
             assert done.stdout.strip() == answer
             # "everysec": what is in the log file after the write is what a killed Redis comes back with.
             until(lambda: written(tmp_path / "redis" / "appendonlydir"))
         finally:
             process.kill()
-            process.wait(10)
+            process.wait(HANGING)
 
 
 def written(log: Path) -> bool:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import HANGING
+
 PROJECT = Path(__file__).resolve().parents[3]
 
 # Everything that bin/run starts, in a Python that has only what requirements.txt brings.
@@ -70,6 +72,11 @@ for module in sys.argv[1:]:
 )
 def test_what_runs_needs_only_the_requirements(modules: tuple[str, ...]) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *modules], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", SCRIPT, *modules],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=HANGING,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -10,9 +10,10 @@ from django.conf import LazySettings
 
 from servers import addresses
 from servers.models import Address
-from tests.concurrency import together, until
+from tests.concurrency import together
 from tests.conftest import Clock
 from tests.factories import Company, HostStandIn, add_host
+from tests.lab import until
 from tests.protocol_client import NOW, Identity, make_request, new_wg_key, open_answer, plaintext
 from users.models import VpnUser
 from wgpeers.models import Connection, SpentKey, State

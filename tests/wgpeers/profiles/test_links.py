@@ -20,6 +20,7 @@ from servers.models import Server
 from tests.attack import second_server, unchanged
 from tests.conftest import Clock
 from tests.factories import Company
+from tests.lab import HANGING
 from tests.protocol_client import NOW
 from users.models import Organization, VpnUser
 from wgpeers.models import ProfileLink
@@ -117,7 +118,7 @@ def test_of_two_downloads_at_the_same_moment_a_one_time_link_gives_one(
     both, real, seen = threading.Barrier(2), links.use, []
 
     def use(link: ProfileLink, now: float) -> bool:
-        both.wait(20)
+        both.wait(HANGING)
         return real(link, now)
 
     monkeypatch.setattr(links, "use", use)
@@ -132,7 +133,7 @@ def test_of_two_downloads_at_the_same_moment_a_one_time_link_gives_one(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(HANGING)
     assert sorted(seen) == [200, 404]
 
 

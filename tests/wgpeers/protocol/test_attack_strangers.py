@@ -16,6 +16,7 @@ from redis.connection import AbstractConnection
 
 from tests.attack import connect, ping, resign, unchanged
 from tests.factories import Company, HostStandIn
+from tests.lab import HANGING
 from tests.protocol_client import ClientRequest, Identity, make_request, make_sync, new_wg_key
 from users.models import Organization
 from wgpeers.lifecycle import decisions
@@ -162,7 +163,7 @@ def test_of_many_copies_at_the_same_moment_one_is_taken(company: Company, host: 
 
     def run() -> None:
         try:
-            start.wait(20)
+            start.wait(HANGING)
             statuses.append(request.send().status_code)
         finally:
             connection.close()
@@ -171,6 +172,6 @@ def test_of_many_copies_at_the_same_moment_one_is_taken(company: Company, host: 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(HANGING)
     assert sorted(statuses) == [200, 409, 409, 409, 409, 409]
     assert Connection.objects.count() == 1

@@ -24,7 +24,7 @@ from servers.hostnet.foreign.manager import Foreign
 from servers.hostnet.foreign.match import Packet
 from servers.hostnet.foreign.packets import Case, Exits, cases
 from servers.hostnet.state import Dns, Forward, Interface, Peer
-from tests.lab import Namespace
+from tests.lab import HANGING, Namespace
 
 from .tables import (
     DOCKER,
@@ -673,7 +673,7 @@ def test_ten_thousand_rules_for_single_addresses_are_looked_at_in_good_time(amon
     exits = Exits([(ipaddress.ip_network("0.0.0.0/0"), 0, "wan")])
     began = time.process_time()
     assert len(manager.look(Ruleset.parse(text), cases(servers, WEB_PORT, exits))) == among
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < HANGING  # it takes a fraction of a second
 
 
 def test_a_large_list_of_blocked_addresses_is_looked_at_in_good_time() -> None:
@@ -688,4 +688,4 @@ def test_a_large_list_of_blocked_addresses_is_looked_at_in_good_time() -> None:
     exits = Exits([(ipaddress.ip_network("0.0.0.0/0"), 0, "wan")])
     began = time.process_time()
     assert manager.look(Ruleset.parse(text), cases(servers, WEB_PORT, exits)) == []
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < HANGING  # it takes a fraction of a second

@@ -15,6 +15,7 @@ import pytest
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import WireGuardError
 from servers.hostnet.wireguard.fields import key_text
+from tests.lab import HANGING
 
 
 def test_public_key_is_the_one_of_rfc_7748() -> None:
@@ -124,7 +125,7 @@ def test_a_crash_at_any_step_leaves_a_whole_key_or_none(tmp_path: Path, step: st
         f"os.{step} = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"keys.load_or_make(pathlib.Path({str(tmp_path / 'key')!r}))\n"
     )
-    ended = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", program], timeout=HANGING, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert (tmp_path / "key").exists() == (step == "unlink")
     assert keys.load_or_make(tmp_path / "key") == keys.load_or_make(tmp_path / "key")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from servers.hostnet.wireguard import keys, uapi
 from servers.hostnet.wireguard.base import Device, PeerChange, WireGuardError
 from servers.hostnet.wireguard.fields import key_text
+from tests.lab import HANGING
 
 KEY = bytes(range(32))
 LINE = re.compile(
@@ -121,10 +122,10 @@ def exchange(reply: bytes, request: bytes = b"get=1\n\n", *, read: int = 0) -> D
     server.start()
     try:
         with ours:
-            ours.settimeout(20)
+            ours.settimeout(HANGING)
             return uapi.request(ours, "wgs0", request)
     finally:
-        server.join(20)
+        server.join(HANGING)
 
 
 def test_a_refusal_in_the_middle_of_a_long_request_still_tells_why() -> None:
