@@ -3,15 +3,18 @@ namespaces: a VPN host, a LAN behind it and a client. Cleans up after itself, al
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import shutil
 import signal
+import ssl
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,7 +25,7 @@ from wgpeer.envelope import Ephemeral, Identity, SealedRequest, b64, seal
 from wgpeer.profile import Profile
 from wgpeer.store import Store
 
-from tests.lab import NEVER, Echo, Lab, RedisServer, until
+from tests.lab import HANGING, NEVER, Echo, Lab, RedisServer, until
 from tests.stack import Stack, WgPeer
 
 if TYPE_CHECKING:
@@ -236,19 +239,14 @@ def sealed_connect(profile: Profile, key: str, device: str) -> SealedRequest:
 
 def post(stack: Stack, request: SealedRequest) -> tuple[int, str]:
     """Status and error code of the answer. From the host itself: a namespace is a network, not a process."""
-    command = [
-        "curl",
-        "-sk",
-        "-w",
-        "\n%{http_code}",
-        "--data-binary",
-        "@-",
-        f"https://{stack.machine.address}{request.path}",
-    ]
-    for name, value in request.headers.items():
-        command += ["-H", f"{name}: {value}"]
-    body, _, status = stack.machine.run(*command, text=request.body.decode()).stdout.rpartition("\n")
-    return int(status), str(json.loads(body).get("error", ""))
+    context = ssl.create_default_context(cafile=str(stack.directory / "cert.pem"))
+    context.check_hostname = False
+    connection = HTTPSConnection(stack.machine.address, context=context, timeout=HANGING)
+    stack.machine.call(connection.connect)
+    with contextlib.closing(connection):
+        connection.request("POST", request.path, request.body, request.headers)
+        answer = connection.getresponse()
+        return answer.status, str(json.loads(answer.read()).get("error", ""))
 
 
 def pings(line: Timeline, peer: WgPeer) -> None:
