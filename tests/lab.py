@@ -95,9 +95,10 @@ class Namespace:
     # Commands
 
     def command(self, *arguments: str | Path, cwd: Path = PROJECT) -> list[str]:
-        """The command line that runs ``arguments`` in here, from anywhere."""
+        """The command line that runs ``arguments`` in here, from anywhere; Ctrl-C ends it also where tests ignore that,
+        as they do when a shell started them in the background."""
         enter = ["nsenter", "--target", str(self.pid), "--net", "--mount", "--"]
-        return [*enter, "env", "-C", str(cwd), *(str(argument) for argument in arguments)]
+        return [*enter, "env", "--default-signal=INT", "-C", str(cwd), *(str(argument) for argument in arguments)]
 
     def run(self, *arguments: str | Path, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command in here to its end. ``text`` is its input. With ``check``, a failure shows what it said."""
