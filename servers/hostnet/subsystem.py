@@ -8,15 +8,15 @@ from typing import Protocol
 from .state import Interface, Peer
 
 
-class Subsystem(Protocol):
+class Follower(Protocol):
     """Told by the ``Applier`` what is wanted, in order and never twice at once.
 
-    ``apply`` and ``change`` return at once, and nothing here raises: slow work happens in a thread of the follower's
+    ``follow`` and ``change`` return at once, and nothing here raises: slow work happens in a thread of the follower's
     own. Single changes are told of once WireGuard and the firewall have them; those that failed, with the attempt that
     succeeds.
     """
 
-    def apply(self, interfaces: Sequence[Interface]) -> None:
+    def follow(self, interfaces: Sequence[Interface]) -> None:
         """After each full state: everything that is wanted now, peers included."""
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
@@ -24,4 +24,4 @@ class Subsystem(Protocol):
         altered is in both."""
 
     def preview(self, interfaces: Sequence[Interface]) -> list[str]:
-        """In words, what ``apply`` would change on this host. Changes nothing."""
+        """In words, what ``follow`` would change on this host. Changes nothing."""

@@ -96,7 +96,7 @@ def stop_on_signals() -> None:
             signal.signal(number, stop)
 
 
-def run(wanted: checks.Desired, progress: Progress) -> int:
+def run(wanted: checks.Wanted, progress: Progress) -> int:
     """Start, watch, stop. Returns the exit code."""
     from .start import Start  # needs what --check must do without
 
@@ -128,7 +128,7 @@ def run(wanted: checks.Desired, progress: Progress) -> int:
 
 def main(arguments: list[str]) -> int:
     given = parse(arguments)
-    wanted = checks.Desired(PROJECT, given.var.resolve(), given.port, given.public_address)
+    wanted = checks.Wanted(PROJECT, given.var.resolve(), given.port, given.public_address)
     progress = Progress()
     try:
         if given.check:

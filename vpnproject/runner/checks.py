@@ -34,7 +34,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Desired:
+class Wanted:
     """What the person asked for on the command line, as far as checks depend on it."""
 
     project: Path
@@ -43,7 +43,7 @@ class Desired:
     public_address: str | None = None
 
 
-def report(wanted: Desired, progress: Progress) -> int:
+def report(wanted: Wanted, progress: Progress) -> int:
     """Print every finding; returns the exit code, 1 when something keeps the server from starting."""
     wrong = 0
     for finding in look(wanted):
@@ -56,7 +56,7 @@ def report(wanted: Desired, progress: Progress) -> int:
     return 1 if wrong else 0
 
 
-def blocking(wanted: Desired) -> list[Finding]:
+def blocking(wanted: Wanted) -> list[Finding]:
     """What must be right before anything is touched; ports and addresses are settled later, by the start itself."""
     findings = [
         root(os.geteuid()),
@@ -67,7 +67,7 @@ def blocking(wanted: Desired) -> list[Finding]:
     return [finding for finding in findings if finding.grade == "wrong"]
 
 
-def look(wanted: Desired) -> Iterator[Finding]:
+def look(wanted: Wanted) -> Iterator[Finding]:
     yield python_version(sys.version_info[:2])
     yield root(os.geteuid())
     yield packages(PACKAGES.read_text().split())
@@ -165,7 +165,7 @@ def firewall() -> Iterator[Finding]:
     yield Finding("ok", "nftables works")
 
 
-def foreign_firewalls(wanted: Desired) -> Iterator[Finding]:
+def foreign_firewalls(wanted: Wanted) -> Iterator[Finding]:
     """Firewalls of others, which an accept in our table does not overrule."""
     if shutil.which("nft") is None or os.geteuid():
         return
@@ -234,7 +234,7 @@ def _keys_elsewhere(var: Path) -> bool:
     return bool({"FIELD_KEYS", "FIELD_KEYS_FILE"} & read_settings(var / "settings.env").keys())
 
 
-def public_address(wanted: Desired) -> Finding:
+def public_address(wanted: Wanted) -> Finding:
     try:
         address = network.choose_address(wanted.public_address, _choices(wanted.var).get("public_address"))
     except RunError as error:
@@ -243,7 +243,7 @@ def public_address(wanted: Desired) -> Finding:
     return Finding("note" if doubt else "ok", f"Public address {address.text}" + (f": {doubt}" if doubt else ""))
 
 
-def ports(wanted: Desired) -> Iterator[Finding]:
+def ports(wanted: Wanted) -> Iterator[Finding]:
     try:
         port, words = network.choose_port(wanted.port, _choices(wanted.var).get("port"))
         yield Finding("note" if words else "ok", f"Web on port {port}" + (f". {words}" if words else ""))

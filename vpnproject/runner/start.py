@@ -37,8 +37,8 @@ class Chosen:
 class Start:
     """One ``bin/run``. ``begin`` brings everything up; ``end`` takes it down, whatever ``begin`` got to."""
 
-    def __init__(self, wanted: checks.Desired, progress: Progress) -> None:
-        self._desired = wanted
+    def __init__(self, wanted: checks.Wanted, progress: Progress) -> None:
+        self._wanted = wanted
         self._progress = progress
         self._var = wanted.var
         self._choices_file = self._var / "choices.json"
@@ -106,15 +106,15 @@ class Start:
         return processes.strays(processes.marked(self.instance), roots=[])
 
     def _supervisor(self) -> Supervisor:
-        return Supervisor(self._var, self._desired.project, programs.base_environment(self.instance), self.instance)
+        return Supervisor(self._var, self._wanted.project, programs.base_environment(self.instance), self.instance)
 
     def _choose(self, adopted: bool) -> Chosen:
         """Settle address and port, and write them down for the next start."""
         choices = files.read_json(self._choices_file)
-        address = network.choose_address(self._desired.public_address, choices.get("public_address"))
+        address = network.choose_address(self._wanted.public_address, choices.get("public_address"))
         ours = {choices.get("port")} if adopted else set()
         port, words = network.choose_port(
-            self._desired.port, choices.get("port"), lambda port: port in ours or network.port_free(port)
+            self._wanted.port, choices.get("port"), lambda port: port in ours or network.port_free(port)
         )
         gateway = checks.gateway_port(self._var)
         if not adopted and not network.port_free(gateway):
@@ -152,7 +152,7 @@ class Start:
         files.write_private(self._var / "redis.conf", redis.encode())
         settings = files.read_settings(self._var / "settings.env")
         return programs.Site(
-            project=self._desired.project,
+            project=self._wanted.project,
             var=self._var,
             port=chosen.port,
             gateway_port=checks.gateway_port(self._var),
@@ -162,7 +162,7 @@ class Start:
             # Whoever names another Redis in the settings means all of the server, this machine's host included.
             redis_url=settings.get("REDIS_URL", ""),
             stamp=programs.stamp(
-                self._desired.project, fingerprint(certificate) + (self._var / "settings.env").read_text()
+                self._wanted.project, fingerprint(certificate) + (self._var / "settings.env").read_text()
             ),
         )
 
@@ -208,7 +208,7 @@ class Start:
 
     def _write_configuration(self, servers: list[programs.Program]) -> None:
         text = programs.supervisor_configuration(
-            self._var, self._desired.project, programs.redis_program(self._var), servers
+            self._var, self._wanted.project, programs.redis_program(self._var), servers
         )
         files.write_private(self._var / "supervisord.conf", text.encode())
 

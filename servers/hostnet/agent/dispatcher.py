@@ -75,7 +75,7 @@ def log_dropped(error: Exception) -> None:
     log.error("message dropped: %s", error if isinstance(error, BadMessage) else type(error).__name__)
 
 
-class Dispatcher:
+class Lane:
     """The one lane on which messages are carried out."""
 
     def __init__(
@@ -147,9 +147,7 @@ class Dispatcher:
         lines = self._applier.preview(state)
         if lines is None:
             return None
-        return lines + self._foreign.preview(
-            state.interfaces, state.web_port, insert_rules=state.open_foreign_firewalls
-        )
+        return lines + self._foreign.preview(state.interfaces, state.web_port, let_pass=state.open_foreign_firewalls)
 
     def _full(self, state: HostState) -> None:
         began = time.monotonic()
@@ -157,7 +155,7 @@ class Dispatcher:
         if report is None:
             log.info("full state %d ignored: stale, or for another run", state.version)
             return
-        foreign = self._foreign.apply(state.interfaces, state.web_port, insert_rules=state.open_foreign_firewalls)
+        foreign = self._foreign.settle(state.interfaces, state.web_port, let_pass=state.open_foreign_firewalls)
         took = round(time.monotonic() - began, 3)
         self._channel.report(
             "applied",

@@ -82,16 +82,16 @@ class Unbound:
 
     def _note(self, line: str) -> None:
         """Log a complaint, but not for every single query again."""
-        message = _PREFIX.sub("", line)
-        if message.startswith(_ALL_IS_WELL):
+        words = _PREFIX.sub("", line)
+        if words.startswith(_ALL_IS_WELL):
             return
-        if "certificate verify failed" in message:
+        if "certificate verify failed" in words:
             self._distrusted = time.monotonic()
-        if message in self._said:
-            self._said.remove(message)
+        if words in self._said:
+            self._said.remove(words)
         else:
-            log.warning("%s: unbound: %s", self.interface, message)
-        self._said = [*self._said[-9:], message]
+            log.warning("%s: unbound: %s", self.interface, words)
+        self._said = [*self._said[-9:], words]
 
     def end(self) -> None:
         if self._process.poll() is None:

@@ -76,8 +76,8 @@ class Foreign:
         found = [str(finding) for finding in self._look(self._read(), needed)]
         return found + self._legacy.check(needed)
 
-    def apply(self, interfaces: Sequence[Interface], web_port: int, *, insert_rules: bool) -> list[str]:
-        """Put our rules into other firewalls where they are needed, or without ``insert_rules`` take all of them out.
+    def settle(self, interfaces: Sequence[Interface], web_port: int, *, let_pass: bool) -> list[str]:
+        """Put our rules into other firewalls where they are needed, or without ``let_pass`` take all of them out.
 
         Return in words what does not pass, or could not be found out. Never raises: the rest of the host's state does
         not depend on it.
@@ -85,19 +85,19 @@ class Foreign:
         try:
             needed = cases(interfaces, web_port, Exits.read(self._proc))
             ruleset = self._read()
-            left = self._let_pass(ruleset, needed) if insert_rules else self._take_back(ruleset, needed)
+            left = self._let_pass(ruleset, needed) if let_pass else self._take_back(ruleset, needed)
             return left + self._legacy.check(needed)
         except FirewallError as error:
             log.warning("other firewalls: %s", error)
             return [f"{UNREADABLE}: {error}"]
 
-    def preview(self, interfaces: Sequence[Interface], web_port: int, *, insert_rules: bool) -> list[str]:
-        """In words, what ``apply`` would change, or why that cannot be found out. Changes nothing, never raises."""
+    def preview(self, interfaces: Sequence[Interface], web_port: int, *, let_pass: bool) -> list[str]:
+        """In words, what ``settle`` would change, or why that cannot be found out. Changes nothing, never raises."""
         try:
             needed, ruleset = cases(interfaces, web_port, Exits.read(self._proc)), self._read()
         except FirewallError as error:
             return [f"{UNREADABLE}: {error}"]
-        alterations = self._helping(ruleset, needed) if insert_rules else _removing(ruleset)
+        alterations = self._helping(ruleset, needed) if let_pass else _removing(ruleset)
         return [str(alteration) for alteration in alterations]
 
     def remove(self) -> None:
@@ -145,11 +145,11 @@ class Foreign:
             log.info("%s says nothing of use: %s", command, error)
 
     def _look(self, ruleset: Ruleset, needed: Sequence[Case]) -> list[Finding]:
-        """``examine``, or what it said of the same a short while ago: with many thousands of rules it takes seconds."""
+        """``look``, or what it said of the same a short while ago: with many thousands of rules it takes seconds."""
         for before, cases_before, findings in self._known:
             if before == ruleset and cases_before == needed:
                 return findings
-        findings = examine(ruleset, needed)
+        findings = look(ruleset, needed)
         self._known = [(ruleset, needed, findings), *self._known[:1]]  # with our rules, and without
         return findings
 
@@ -210,7 +210,7 @@ class Foreign:
         return all(statements.get(rule.handle) == rule.statements for rule in rules)
 
 
-def examine(ruleset: Ruleset, needed: Sequence[Case]) -> list[Finding]:
+def look(ruleset: Ruleset, needed: Sequence[Case]) -> list[Finding]:
     """Which base chains stop which of the cases."""
     found = []
     for hook in HOOKS:

@@ -192,21 +192,21 @@ def _is_interface(name: str, pattern: str) -> bool:
 
 
 # Sets of blocked addresses have tens of thousands of elements, which are the same a minute later.
-Interval = tuple[int, int, int]  # IP version, first and last address as numbers
+Span = tuple[int, int, int]  # IP version, first and last address as numbers
 
 
 @lru_cache(maxsize=1 << 17)
-def _prefix(address: str, length: int) -> Interval:
+def _prefix(address: str, length: int) -> Span:
     network = ipaddress.ip_network(f"{address}/{length}", strict=False)
     return network.version, int(network.network_address), int(network.broadcast_address)
 
 
 @lru_cache(maxsize=1 << 17)
-def _range(first: str, last: str) -> Interval:
+def _range(first: str, last: str) -> Span:
     return ipaddress.ip_address(first).version, int(ipaddress.ip_address(first)), int(ipaddress.ip_address(last))
 
 
-def _within(value: Address, span: Interval) -> bool:
+def _within(value: Address, span: Span) -> bool:
     return span[0] == value.version and span[1] <= int(value) <= span[2]
 
 

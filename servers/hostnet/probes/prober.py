@@ -93,7 +93,7 @@ class Prober:
         self._clock = clock
         # Shared with the thread that follows the peers.
         self._lock = threading.Lock()
-        self._desired: dict[tuple[str, str], tuple[Target, ...]] = {}
+        self._wanted: dict[tuple[str, str], tuple[Target, ...]] = {}
         self._changed = self._repeat = self._stopping = False
         # The asking thread's own.
         self._health: dict[Target, Health] = {}
@@ -123,15 +123,15 @@ class Prober:
 
     # What there is to ask, from the lane
 
-    def apply(self, interfaces: Sequence[Interface]) -> None:
-        desired = {
+    def follow(self, interfaces: Sequence[Interface]) -> None:
+        wanted = {
             (interface.server, peer.connection): _targets(interface, peer)
             for interface in interfaces
             for peer in interface.peers
             if peer.probes
         }
         with self._lock:
-            self._desired, self._changed, self._repeat = desired, True, True
+            self._wanted, self._changed, self._repeat = wanted, True, True
         self._asking.wake()
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
@@ -141,9 +141,9 @@ class Prober:
             return
         with self._lock:
             for peer in off:
-                self._desired.pop((interface.server, peer.connection), None)
+                self._wanted.pop((interface.server, peer.connection), None)
             for peer in on:
-                self._desired[interface.server, peer.connection] = _targets(interface, peer)
+                self._wanted[interface.server, peer.connection] = _targets(interface, peer)
             self._changed = True
         self._asking.wake()
 
@@ -213,11 +213,11 @@ class Prober:
         with self._lock:
             if not self._changed:
                 return
-            desired = {target for targets in self._desired.values() for target in targets}
+            wanted = {target for targets in self._wanted.values() for target in targets}
             repeat, self._changed, self._repeat = self._repeat, False, False
-        self._health = {target: health for target, health in self._health.items() if target in desired}
+        self._health = {target: health for target, health in self._health.items() if target in wanted}
         # Spread over the interval, so that a thousand are not asked in one moment, every other second.
-        new = sorted(desired - self._health.keys(), key=str)
+        new = sorted(wanted - self._health.keys(), key=str)
         for place, target in enumerate(new):
             self._health[target] = Health(next(self._numbers))
             heapq.heappush(self._due, (now + INTERVAL * place / len(new), self._health[target].turn, target))

@@ -59,7 +59,7 @@ class Difference:
     new: tuple[Peer, ...]
 
 
-class Desired:
+class Wanted:
     """The host's memory. One thread at a time may use it; ``boot`` is the id of this run."""
 
     def __init__(self, boot: str, remember: int = REMEMBERED) -> None:
@@ -99,7 +99,7 @@ class Desired:
 
     def preview(self, state: HostState, now: float) -> tuple[Interface, ...] | None:
         """The interfaces that would be wanted if ``state`` were taken; ``None`` where it would not be."""
-        copy = Desired(self.boot, self._remember)
+        copy = Wanted(self.boot, self._remember)
         copy.ready, copy.version = self.ready, self.version
         copy._interfaces, copy._held, copy._ended = dict(self._interfaces), dict(self._held), self._ended.copy()
         copy._by_key, copy._by_ip = dict(self._by_key), dict(self._by_ip)
@@ -295,7 +295,7 @@ class Desired:
                 new.append(now)
         return Difference(tuple(gone), tuple(new))
 
-    def mark_applied(self, server: str) -> None:
+    def settle(self, server: str) -> None:
         """WireGuard now has every change of ``server``."""
         self._changed.pop(server, None)
 

@@ -12,7 +12,7 @@ class WireGuardError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ObservedPeer:
+class SeenPeer:
     """A peer as WireGuard has it. ``last_handshake`` is Unix seconds, 0 when there was none."""
 
     public_key: str
@@ -30,7 +30,7 @@ class Device:
     name: str
     public_key: str
     port: int
-    peers: dict[str, ObservedPeer]
+    peers: dict[str, SeenPeer]
 
 
 @dataclass(frozen=True, slots=True)

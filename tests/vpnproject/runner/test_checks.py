@@ -92,7 +92,7 @@ def test_a_database_without_its_keys_is_wrong(tmp_path: Path) -> None:
 def test_ports_that_are_taken_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "port_free", lambda port: False)
     (tmp_path / "settings.env").write_text("GATEWAY_PORT=9999\n")
-    found = list(checks.ports(checks.Desired(PROJECT, tmp_path, port=9443)))
+    found = list(checks.ports(checks.Wanted(PROJECT, tmp_path, port=9443)))
     # The default argument of choose_port was bound before; only the gateway's port is seen as taken.
     assert found[-1].grade == "wrong"
     assert "Port 9999" in found[-1].words
@@ -115,7 +115,7 @@ def test_the_exit_code_says_whether_something_is_in_the_way(
 ) -> None:
     monkeypatch.setattr(checks, "look", lambda wanted: iter([checks.Finding(grade, grade) for grade in found]))
     out = io.StringIO()
-    assert checks.report(checks.Desired(PROJECT, tmp_path), Progress(out)) == code
+    assert checks.report(checks.Wanted(PROJECT, tmp_path), Progress(out)) == code
     assert ("2 to put right" in out.getvalue()) == bool(code)
 
 
