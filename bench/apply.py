@@ -23,7 +23,7 @@ from servers.hostnet.firewall.table import Firewall
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.links import Links
 from servers.hostnet.reconcile.apply import Applier, FullReport
-from servers.hostnet.reconcile.desired import Wanted
+from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.state import HostState, Interface, Peer, Route, to_json
 from servers.hostnet.wireguard.base import Backend
 from servers.hostnet.wireguard.choose import choose
@@ -90,7 +90,7 @@ def _message(peers: tuple[Peer, ...], boot: str, version: int) -> str:
 
 def _apply(backend: Backend, text: str, key_dir: Path) -> tuple[float, float]:
     """All that a host worker does with a full state, from its text to the report; then the same state once more."""
-    applier = Applier(Wanted("boot"), backend, Links(), Firewall(), key_dir, conntrack.flush)
+    applier = Applier(Desired("boot"), backend, Links(), Firewall(), key_dir, conntrack.flush)
 
     def full() -> None:
         state = decoding.read(decoding.FULL_STATE, json.loads(text), HOST)

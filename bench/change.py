@@ -24,7 +24,7 @@ from servers.hostnet.firewall.table import Firewall
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.links import Links
 from servers.hostnet.reconcile.apply import Applier
-from servers.hostnet.reconcile.desired import Wanted
+from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.state import AddPeer, Dns, Forward, HostState, Interface, Peer, RemovePeers, Route
 from servers.hostnet.wireguard.choose import choose
 from tests.protocol_client import new_wg_key
@@ -91,7 +91,7 @@ class Host:
         self._backend = choose("auto")
         self._resolvers = Resolvers()
         self._applier = Applier(
-            Wanted("boot"), self._backend, Links(), Firewall(), key_dir, conntrack.flush, followers=[self._resolvers]
+            Desired("boot"), self._backend, Links(), Firewall(), key_dir, conntrack.flush, subsystems=[self._resolvers]
         )
         routes = (Route("192.0.2.0/24", True),)
         addresses = (f"{GATEWAY}/16",)
@@ -143,7 +143,7 @@ def _is_resolved(peer: Peer) -> None:
     (name,), (address,) = peer.names, peer.allowed_ips
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     question = struct.pack("!6H", 1, 0x0100, 1, 0, 0, 0) + labels + struct.pack("!BHH", 0, 1, 1)
-    wanted = socket.inet_aton(address.partition("/")[0])
+    desired = socket.inet_aton(address.partition("/")[0])
     deadline = time.monotonic() + WITHIN
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         asking.settimeout(0.2)
@@ -151,7 +151,7 @@ def _is_resolved(peer: Peer) -> None:
             try:
                 asking.connect((GATEWAY, 53))
                 asking.send(question)
-                if asking.recv(512).endswith(wanted):
+                if asking.recv(512).endswith(desired):
                     return
             except OSError:  # unbound is not there yet
                 time.sleep(0.01)

@@ -25,7 +25,7 @@ from servers.hostnet.firewall.table import Firewall
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.links import Links
 from servers.hostnet.reconcile.apply import Applier, FullReport
-from servers.hostnet.reconcile.desired import Wanted
+from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.state import Forward, HostState, Interface, Peer, Route
 from servers.hostnet.wireguard.base import Backend, PeerChange
 from servers.hostnet.wireguard.choose import choose
@@ -112,7 +112,7 @@ def _ours(backend: Backend, directory: Path, keys: KeyPair) -> tuple[Interface, 
     peers = tuple(_peer(number, keys.public if number == 0 else new_wg_key()) for number in range(PEERS))
     addresses = ("10.9.0.1/16", "fd01::1/64")
     interface = Interface(OURS, "server", OURS_PORT, addresses, 0, True, 360, routes, peers)
-    applier = Applier(Wanted("boot"), backend, Links(), Firewall(), directory / "keys", conntrack.flush)
+    applier = Applier(Desired("boot"), backend, Links(), Firewall(), directory / "keys", conntrack.flush)
     report = applier.full(HostState("bench", 1, "boot", WEB_PORT, (interface,)))
     if not isinstance(report, FullReport) or report.error:
         raise WrongAnswer(f"the apply failed: {report}")

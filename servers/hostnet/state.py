@@ -1,4 +1,4 @@
-"""The wanted state of one host, and the messages that change it.
+"""The desired state of one host, and the messages that change it.
 
 Frozen dataclasses, to and from plain JSON objects. The control side builds them from the database; the host
 side plans and applies them. Nothing here imports Django, so that a host can run it alone.

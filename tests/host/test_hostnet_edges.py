@@ -14,7 +14,7 @@ from servers.hostnet.agent.channel import REPORTS_KEPT, Beat, Channel
 from servers.hostnet.firewall.table import Firewall, FirewallError
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.links import LinkError, Links
-from servers.hostnet.reconcile.plan import SeenLink
+from servers.hostnet.reconcile.plan import ObservedLink
 from servers.hostnet.state import Interface, Route
 from tests.lab import Lab, Machine, RedisServer
 
@@ -74,9 +74,9 @@ def test_links_are_read_as_they_were_set(host: Machine) -> None:
     host.ip("link", "add", "wgs3", "type", "bridge")  # any kind of link will do
     host.ip("link", "add", "wgx3", "type", "bridge")  # not ours
 
-    def change() -> dict[str, SeenLink]:
+    def change() -> dict[str, ObservedLink]:
         links = Links()
-        assert links.read() == {"wgs3": SeenLink(False, 1500, frozenset())}
+        assert links.read() == {"wgs3": ObservedLink(False, 1500, frozenset())}
         for address in ("10.9.0.9/24", "10.9.0.1/24", "fd01::1/64"):
             links.add_address("wgs3", address)
             links.add_address("wgs3", address)  # may be repeated
@@ -84,7 +84,7 @@ def test_links_are_read_as_they_were_set(host: Machine) -> None:
         links.remove_address("wgs3", "10.9.0.9/24")  # and not with it what was added after it
         return links.read()
 
-    assert host.call(change) == {"wgs3": SeenLink(True, 1420, frozenset({"10.9.0.1/24", "fd01::1/64"}))}
+    assert host.call(change) == {"wgs3": ObservedLink(True, 1420, frozenset({"10.9.0.1/24", "fd01::1/64"}))}
     host.call(lambda: Links().delete("wgs3"))
     host.call(lambda: Links().delete("wgs3"))
     assert host.call(lambda: Links().read()) == {}

@@ -39,10 +39,10 @@ class Scene:
             load(host, rules)
         return listing(host)
 
-    def full(self, *, let_pass: bool) -> dict[str, Any]:
+    def full(self, *, insert_rules: bool) -> dict[str, Any]:
         """The report of a full state."""
         self.world.version += 1
-        self.world.control.send(dataclasses.replace(self.world.state(), open_foreign_firewalls=let_pass))
+        self.world.control.send(dataclasses.replace(self.world.state(), open_foreign_firewalls=insert_rules))
         report = self.world.control.report("applied", version=self.world.version)
         assert report["error"] == ""
         return report
@@ -116,12 +116,12 @@ def scene(world: World) -> Iterator[Scene]:
 def put_back(scene: Scene) -> Iterator[None]:
     yield
     scene.load("")
-    scene.full(let_pass=False)
+    scene.full(insert_rules=False)
 
 
 def test_without_other_firewalls_all_of_it_works(scene: Scene) -> None:
     scene.load("")
-    assert scene.full(let_pass=False)["foreign"] == []
+    assert scene.full(insert_rules=False)["foreign"] == []
     scene.expect(ALL)
 
 
@@ -138,7 +138,7 @@ DROPPED = {
 @pytest.mark.parametrize("name", [*TABLES])
 def test_what_is_dropped_is_reported_and_passes_only_when_told_so(scene: Scene, name: str) -> None:
     before = scene.load(TABLES[name])
-    report = scene.full(let_pass=False)
+    report = scene.full(insert_rules=False)
     shut, opened = (dataclasses.replace(scene.world.state(), open_foreign_firewalls=each) for each in (False, True))
     assert scene.world.ask_plan(shut) == {"lines": []}
     assert " of our rules first" in str(scene.world.ask_plan(opened)["lines"])
@@ -151,47 +151,47 @@ def test_what_is_dropped_is_reported_and_passes_only_when_told_so(scene: Scene, 
     assert ("of the gateway" in said) == ("gateway" in DROPPED[name])
     assert listing(scene.world.host) == before  # looking changes nothing
 
-    assert scene.full(let_pass=True)["foreign"] == []
+    assert scene.full(insert_rules=True)["foreign"] == []
     scene.expect(ALL)
     after = listing(scene.world.host).splitlines()
     assert [line for line in after if 'comment "wgvpn"' not in line] == before.splitlines()
     assert len(after) > len(before.splitlines())
 
-    assert scene.full(let_pass=False)["foreign"] == report["foreign"]
+    assert scene.full(insert_rules=False)["foreign"] == report["foreign"]
     assert listing(scene.world.host) == before
     scene.expect(ALL - DROPPED[name])
 
 
-@pytest.mark.parametrize("let_pass", [False, True])
-def test_a_table_that_does_not_concern_us_is_left_alone(scene: Scene, let_pass: bool) -> None:
+@pytest.mark.parametrize("insert_rules", [False, True])
+def test_a_table_that_does_not_concern_us_is_left_alone(scene: Scene, insert_rules: bool) -> None:
     before = scene.load(HARMLESS)
-    assert scene.full(let_pass=let_pass)["foreign"] == []
+    assert scene.full(insert_rules=insert_rules)["foreign"] == []
     scene.expect(ALL)
     assert listing(scene.world.host) == before
 
 
 def test_the_commands_that_are_named_let_packets_pass(scene: Scene) -> None:
     scene.load(OWN)
-    for words in scene.full(let_pass=False)["foreign"]:
+    for words in scene.full(insert_rules=False)["foreign"]:
         for command in commands_in(words):
             scene.world.host.run("sh", "-c", command)
-    assert scene.full(let_pass=False)["foreign"] == []
+    assert scene.full(insert_rules=False)["foreign"] == []
     scene.expect(ALL)
 
 
 def test_a_reload_of_the_other_firewall_costs_at_most_one_full_state(scene: Scene) -> None:
     scene.load(DOCKER)
-    scene.full(let_pass=True)
+    scene.full(insert_rules=True)
     scene.load(DOCKER)
     scene.expect(ALL - DROPPED["docker"])
-    assert scene.full(let_pass=True)["foreign"] == []
+    assert scene.full(insert_rules=True)["foreign"] == []
     scene.expect(ALL)
 
 
 def test_what_passes_others_is_still_ours_to_refuse(scene: Scene) -> None:
     """Our rule in another table is no way around our own."""
     scene.load(OWN)
-    scene.full(let_pass=True)
+    scene.full(insert_rules=True)
     assert scene.lan.ask_udp("10.9.0.11", SERVICE, timeout=NEVER) is None  # behind NAT: clients only ask
     with Echo(scene.world.host, "0.0.0.0", SERVICE + 1):
         assert scene.alice.ask_tcp("10.9.0.1", SERVICE + 1, timeout=NEVER) is None
@@ -200,7 +200,7 @@ def test_what_passes_others_is_still_ours_to_refuse(scene: Scene) -> None:
 
 def test_a_worker_that_starts_anew_takes_out_what_the_last_one_left(scene: Scene) -> None:
     before = scene.load(OWN)
-    scene.full(let_pass=True)
+    scene.full(insert_rules=True)
     scene.world.kill_worker()
     scene.world.launch()
     assert scene.world.greet()["foreign"] != []  # greeted without open_foreign_firewalls
@@ -211,7 +211,7 @@ def test_cleanup_leaves_nothing_of_ours(scene: Scene) -> None:
     """Last in this file: it takes down the tunnels."""
     world = scene.world
     before = scene.load(OWN)
-    scene.full(let_pass=True)
+    scene.full(insert_rules=True)
     assert "wgvpn" in listing(world.host)
     world.kill_worker()
     settings = [f"{key}={value}" for key, value in world.environment().items()]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from servers.hostnet.netlink.links import LinkError, Links
-from servers.hostnet.reconcile.plan import Seen
+from servers.hostnet.reconcile.plan import Observed
 from servers.hostnet.reconcile.route_conflicts import HostRoute
 from tests.lab import Lab, Machine
 
@@ -33,8 +33,8 @@ def host() -> Iterator[Machine]:
         yield host
 
 
-def look(host: Machine) -> Seen:
-    return host.call(lambda: Links().look({}))
+def observe(host: Machine) -> Observed:
+    return host.call(lambda: Links().observe({}))
 
 
 def add(host: Machine, name: str, network: str) -> None:
@@ -46,7 +46,7 @@ def remove(host: Machine, name: str, network: str) -> None:
 
 
 def routes(host: Machine, name: str = "wgs1") -> set[str]:
-    return {*look(host).links[name].routes}
+    return {*observe(host).links[name].routes}
 
 
 def test_routes_are_added_read_and_removed_and_each_may_be_repeated(host: Machine) -> None:
@@ -86,14 +86,14 @@ def test_only_what_is_ours_is_removed(host: Machine) -> None:
     assert "10.50.0.0/24 dev lan50" in host.ip("route")
     assert routes(host) == set()
     add(host, "wgs1", SITE)  # it leads there already
-    assert {HostRoute(SITE, "wgs1", True), HostRoute(SITE6, "wgs1", True)} <= {*look(host).host_routes}
+    assert {HostRoute(SITE, "wgs1", True), HostRoute(SITE6, "wgs1", True)} <= {*observe(host).host_routes}
 
 
 def test_routes_of_the_host_itself_are_told_with_what_they_lead_to(host: Machine) -> None:
     host.ip("route", "add", "10.60.0.0/16", "via", "10.50.0.2")
     host.ip("-6", "route", "add", "2001:db8:60::/64", "via", "2001:db8:50::2")
     host.ip("route", "add", "blackhole", "10.123.0.0/16")
-    told = {*look(host).host_routes}
+    told = {*observe(host).host_routes}
     assert {
         HostRoute("0.0.0.0/0", "wan", False),
         HostRoute("10.50.0.0/24", "lan50", True),
@@ -129,4 +129,4 @@ def test_mtu_of_the_way_out(host: Machine, commands: list[str], mtu: int) -> Non
     host.ip("-6", "route", "replace", "default", "via", "2001:db8:50::2", "dev", "lan50")
     for command in commands:
         host.ip(*command.split())
-    assert look(host).outer_mtu == mtu
+    assert observe(host).outer_mtu == mtu

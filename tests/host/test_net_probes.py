@@ -103,7 +103,7 @@ def test_the_whole_runs_in_its_own_threads_and_ends(sockets: Sockets) -> None:
     before = threading.active_count()
     prober = Prober(cast(Channel, heard), sockets)
     prober.start()
-    prober.follow([on_loopback(Probe("10.77.0.0/24", "127.0.0.9", 0))])
+    prober.apply([on_loopback(Probe("10.77.0.0/24", "127.0.0.9", 0))])
     until(lambda: heard.said)
     assert heard.said == [{"kind": "probe", "connection": "alice", "network": "10.77.0.0/24", "ok": True}]
     prober.stop()

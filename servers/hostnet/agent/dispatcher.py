@@ -1,4 +1,4 @@
-"""The one lane on which a host carries out its messages, in batches where many wait."""
+"""The dispatcher: a host carries out its messages one after the other, in batches where many wait."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .channel import Channel
 from .decoding import BadMessage, Message
 from .heartbeat import report_gone
 
-log = logging.getLogger("hostnet.lane")
+log = logging.getLogger("hostnet.dispatcher")
 
 BATCH = 256  # single changes taken together
 
@@ -75,8 +75,8 @@ def log_dropped(error: Exception) -> None:
     log.error("message dropped: %s", error if isinstance(error, BadMessage) else type(error).__name__)
 
 
-class Lane:
-    """The one lane on which messages are carried out."""
+class Dispatcher:
+    """Carries out messages, one after the other."""
 
     def __init__(
         self,
@@ -147,7 +147,9 @@ class Lane:
         lines = self._applier.preview(state)
         if lines is None:
             return None
-        return lines + self._foreign.preview(state.interfaces, state.web_port, let_pass=state.open_foreign_firewalls)
+        return lines + self._foreign.preview(
+            state.interfaces, state.web_port, insert_rules=state.open_foreign_firewalls
+        )
 
     def _full(self, state: HostState) -> None:
         began = time.monotonic()
@@ -155,7 +157,7 @@ class Lane:
         if report is None:
             log.info("full state %d ignored: stale, or for another run", state.version)
             return
-        foreign = self._foreign.settle(state.interfaces, state.web_port, let_pass=state.open_foreign_firewalls)
+        foreign = self._foreign.apply(state.interfaces, state.web_port, insert_rules=state.open_foreign_firewalls)
         took = round(time.monotonic() - began, 3)
         self._channel.report(
             "applied",

@@ -1,4 +1,4 @@
-"""The host's pulse: a thread that says the host is alive, and knows what to do when nobody hears it."""
+"""The host's heartbeat: a thread that says the host is alive, and knows what to do when nobody hears it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 
 from servers.hostnet.reconcile.apply import Applier
-from servers.hostnet.reconcile.desired import Gone, Wanted
+from servers.hostnet.reconcile.desired import Desired, Gone
 
 from .channel import Beat, Channel
 
-log = logging.getLogger("hostnet.pulse")
+log = logging.getLogger("hostnet.heartbeat")
 
 INTERVAL = 3.0  # seconds between heartbeats
 ALONE_AFTER = 30.0  # seconds without Redis until the host judges silence by itself
@@ -27,20 +27,20 @@ def report_gone(channel: Channel, gone: list[Gone]) -> None:
         channel.report("removed", connections=connections, reason=reason)
 
 
-class Pulse:
+class Heartbeat:
     """Heartbeat, hello and the sweep of silent peers; ``step`` is one turn."""
 
     def __init__(
         self,
         channel: Channel,
         applier: Applier,
-        wanted: Wanted,
+        desired: Desired,
         backend: str,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._channel = channel
         self._applier = applier
-        self._wanted = wanted
+        self._desired = desired
         self._backend = backend
         self._monotonic = monotonic
         self._alone_since: float | None = None
@@ -50,7 +50,7 @@ class Pulse:
     def start(self) -> None:
         """Say hello, and go on in a thread that ends with the process."""
         self.hello()
-        threading.Thread(target=self._run, name="pulse", daemon=True).start()
+        threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
 
     def _run(self) -> None:
         while True:
@@ -58,7 +58,7 @@ class Pulse:
                 self.step()
             except Exception:
                 # Whatever it was, a host that stops beating is given up by everybody. The next turn tries again.
-                log.exception("the pulse missed a beat")
+                log.exception("the heartbeat missed a beat")
             time.sleep(INTERVAL)
 
     def hello(self) -> None:
@@ -68,14 +68,16 @@ class Pulse:
 
     def step(self) -> None:
         now = self._monotonic()
-        beat = self._channel.beat(version=self._wanted.version, backend=self._backend, peers=self._applier.peer_count())
+        beat = self._channel.beat(
+            version=self._desired.version, backend=self._backend, peers=self._applier.peer_count()
+        )
         if beat is Beat.UNREACHABLE:
             self._alone(now)
             return
         back, self._alone_since = self._alone_since is not None, None
         # Reports that waited go first, so that the full state which answers the hello knows what was removed.
         self._channel.flush()
-        if back or beat is Beat.FORGOTTEN or (not self._wanted.ready and now - self._greeted >= HELLO_EVERY):
+        if back or beat is Beat.FORGOTTEN or (not self._desired.ready and now - self._greeted >= HELLO_EVERY):
             self.hello()
 
     def _alone(self, now: float) -> None:

@@ -32,15 +32,15 @@ from servers.hostnet.netlink.links import LinkError, Links
 from servers.hostnet.probes.prober import Prober
 from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.reconcile.apply import Applier
-from servers.hostnet.reconcile.desired import Wanted
+from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.wireguard.base import WireGuardError
 from servers.hostnet.wireguard.choose import choose
 
 from . import decoding
 from .channel import Channel
 from .decoding import OUR_INTERFACE
-from .dispatcher import Inbox, Lane
-from .heartbeat import Pulse
+from .dispatcher import Dispatcher, Inbox
+from .heartbeat import Heartbeat
 
 log = logging.getLogger("hostnet.worker")
 
@@ -125,13 +125,13 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
-def register(app: Celery, lane: Lane) -> None:
-    """Make the lane's messages tasks of ``app``."""
+def register(app: Celery, dispatcher: Dispatcher) -> None:
+    """Make the dispatcher's messages tasks of ``app``."""
 
     def task(name: str) -> None:
         def receive(*arguments: object, **_: object) -> None:
             # With the wrong number of arguments it is as malformed as nothing at all.
-            lane.receive(name, arguments[0] if len(arguments) == 1 else None)
+            dispatcher.receive(name, arguments[0] if len(arguments) == 1 else None)
 
         app.task(name=name)(receive)
 
@@ -143,7 +143,7 @@ def run(settings: Settings) -> None:
     """Work until SIGTERM."""
     boot = uuid.uuid4().hex
     settings.var.mkdir(mode=0o700, parents=True, exist_ok=True)
-    wanted, firewall = Wanted(boot), Firewall()
+    desired, firewall = Desired(boot), Firewall()
     try:
         backend = choose(settings.backend)
         firewall.guard(settings.web_port)
@@ -152,17 +152,17 @@ def run(settings: Settings) -> None:
     channel = Channel(settings.host, settings.redis_url, boot)
     resolvers, prober = dns.Resolvers(), Prober(channel, Sockets())
     applier = Applier(
-        wanted, backend, Links(), firewall, settings.var / "keys", conntrack.flush, followers=[resolvers, prober]
+        desired, backend, Links(), firewall, settings.var / "keys", conntrack.flush, subsystems=[resolvers, prober]
     )
     app = make_app(settings)
     inbox = Inbox(app, app.conf.task_queues[0], settings.host)
-    register(app, Lane(settings.host, applier, channel, inbox.waiting, Foreign(), resolvers.problems))
+    register(app, Dispatcher(settings.host, applier, channel, inbox.waiting, Foreign(), resolvers.problems))
     # It runs as root since it changes the network, and takes nothing but JSON.
     warnings.simplefilter("ignore", SecurityWarning)
     for noisy in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     prober.start()
-    Pulse(channel, applier, wanted, backend.name).start()
+    Heartbeat(channel, applier, desired, backend.name).start()
     flags = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO"]
     app.worker_main(["worker", "--pool=solo", "--concurrency=1", f"--queues={settings.queue}", *flags])
 

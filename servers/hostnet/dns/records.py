@@ -59,9 +59,9 @@ class Records:
 
     def replace(self, peers: Iterable[Peer]) -> Changes:
         """From now on these are all peers. What did not change costs a comparison, and is not in the answer."""
-        wanted = {peer.connection: (peer.names, peer.allowed_ips) for peer in peers if peer.names}
-        gone = [connection for connection, named in self._peers.items() if wanted.get(connection) != named]
-        return self._change(gone, {each: wanted[each] for each in wanted if wanted[each] != self._peers.get(each)})
+        desired = {peer.connection: (peer.names, peer.allowed_ips) for peer in peers if peer.names}
+        gone = [connection for connection, named in self._peers.items() if desired.get(connection) != named]
+        return self._change(gone, {each: desired[each] for each in desired if desired[each] != self._peers.get(each)})
 
     def change(self, gone: Iterable[Peer], new: Iterable[Peer]) -> Changes:
         """Peers that are there no longer, and such as came; one that was altered is in both. It costs what changes."""

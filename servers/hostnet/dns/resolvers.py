@@ -38,7 +38,7 @@ Order = Interface | Change | None  # the whole of it; a change of its peers; the
 
 
 class Resolvers:
-    """A ``Follower``: keeps a resolver for every server that wants one. Each has a thread of its own, so that no
+    """A ``Subsystem``: keeps a resolver for every server that wants one. Each has a thread of its own, so that no
     server's names wait for another's."""
 
     def __init__(self) -> None:
@@ -46,13 +46,13 @@ class Resolvers:
         self._removed: list[Resolver] = []  # the threads of those that are being taken down
         self._swept = False
 
-    def follow(self, interfaces: Sequence[Interface]) -> None:
-        wanted = {interface.name: interface for interface in interfaces if interface.dns is not None}
-        for name in self._resolvers.keys() - wanted.keys():
+    def apply(self, interfaces: Sequence[Interface]) -> None:
+        desired = {interface.name: interface for interface in interfaces if interface.dns is not None}
+        for name in self._resolvers.keys() - desired.keys():
             self._removed.append(self._resolvers.pop(name))
             self._removed[-1].remove()
         self._removed = [each for each in self._removed if each.thread.is_alive()]
-        for name, interface in wanted.items():
+        for name, interface in desired.items():
             if name not in self._resolvers:
                 before = next((each.thread for each in reversed(self._removed) if each.interface == name), None)
                 self._resolvers[name] = Resolver(name, before)
@@ -60,17 +60,17 @@ class Resolvers:
             self._resolvers[name].give(interface)
         if not self._swept:
             self._swept = True
-            threading.Thread(target=_sweep, args=[wanted.keys()], name="dns-sweep", daemon=True).start()
+            threading.Thread(target=_sweep, args=[desired.keys()], name="dns-sweep", daemon=True).start()
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
         if resolver := self._resolvers.get(interface.name):
             resolver.give(Change(gone, new))
 
     def preview(self, interfaces: Sequence[Interface]) -> list[str]:
-        """As ``Follower`` says; compared with what unbound itself says it has."""
-        wanted = {interface.name: interface for interface in interfaces if interface.dns is not None}
-        lines = [f"{name}: end its DNS server" for name in sorted(self._resolvers.keys() - wanted.keys())]
-        for name, interface in sorted(wanted.items()):
+        """As ``Subsystem`` says; compared with what unbound itself says it has."""
+        desired = {interface.name: interface for interface in interfaces if interface.dns is not None}
+        lines = [f"{name}: end its DNS server" for name in sorted(self._resolvers.keys() - desired.keys())]
+        for name, interface in sorted(desired.items()):
             resolver = self._resolvers.get(name)
             lines += resolver.preview(interface) if resolver else [f"{name}: start its DNS server"]
         return lines
@@ -78,7 +78,7 @@ class Resolvers:
     def problems(self) -> list[str]:
         """In words, what is wrong now, for the host's report."""
         resolvers = [*self._resolvers.values(), *self._removed]
-        return [f"{each.interface}: no DNS for clients: {words}" for each in resolvers if (words := each.trouble)]
+        return [f"{each.interface}: no DNS for clients: {message}" for each in resolvers if (message := each.trouble)]
 
     def stop(self) -> None:
         """End the threads. What runs goes on answering, as tunnels do, until a later run replaces it."""
@@ -88,9 +88,9 @@ class Resolvers:
             resolver.thread.join(unbound.START_WITHIN)
 
 
-def _sweep(wanted: set[str]) -> None:
+def _sweep(desired: set[str]) -> None:
     """End what an earlier run left for servers that are no longer here."""
-    for interface in unbound.left() - wanted:
+    for interface in unbound.left() - desired:
         try:
             unbound.remove(interface)
         except (DnsError, OSError) as error:
@@ -117,7 +117,7 @@ class Resolver:
         self._host_resolvers = host_resolvers
         self._clock = clock
         self._records = Records()
-        self._wanted: Interface | None = None  # without peers: they are in the records
+        self._desired: Interface | None = None  # without peers: they are in the records
         self._unbound: Unbound | None = None
         self._configuration = ""
         self._resolvers: list[str] = []
@@ -141,12 +141,12 @@ class Resolver:
             return [f"{self.interface}: start its DNS server with another configuration"]
         records = Records()
         records.replace(interface.peers)
-        wanted = {line(record) for record in records.all()}
+        desired = {line(record) for record in records.all()}
         try:
-            seen = control.given(running.socket, TTL)
+            observed = control.given(running.socket, TTL)
         except DnsError as error:
             return [f"{self.interface}: start its DNS server again: {error}"]
-        counts = {"to add": len(wanted - seen), "to remove": len(seen - wanted)}
+        counts = {"to add": len(desired - observed), "to remove": len(observed - desired)}
         differs = ", ".join(f"{what}: {count}" for what, count in counts.items() if count)
         return [f"{self.interface}: DNS records {differs}"] if differs else []
 
@@ -191,7 +191,7 @@ class Resolver:
     def _take(self, order: Interface | Change) -> Changes:
         if isinstance(order, Change):
             return self._records.change(order.gone, order.new)
-        self._wanted = dataclasses.replace(order, peers=())
+        self._desired = dataclasses.replace(order, peers=())
         return self._records.replace(order.peers)
 
     def _is_running(self) -> bool:
@@ -214,7 +214,7 @@ class Resolver:
         return self._configuration == self._new_configuration()
 
     def _new_configuration(self) -> str:
-        return self._text(self._wanted) if self._wanted is not None else ""
+        return self._text(self._desired) if self._desired is not None else ""
 
     def _text(self, interface: Interface) -> str:
         if interface.dns is None:
@@ -232,10 +232,10 @@ class Resolver:
         self._problem = ""
         log.info("%s: unbound runs", self.interface)
 
-    def _failed(self, words: str) -> None:
-        if words != self._problem:
-            log.error("%s: %s", self.interface, words)
-        self._problem = words
+    def _failed(self, message: str) -> None:
+        if message != self._problem:
+            log.error("%s: %s", self.interface, message)
+        self._problem = message
         self._not_before = self._clock() + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self._drop()

@@ -82,16 +82,16 @@ class Unbound:
 
     def _note(self, line: str) -> None:
         """Log a complaint, but not for every single query again."""
-        words = _PREFIX.sub("", line)
-        if words.startswith(_ALL_IS_WELL):
+        message = _PREFIX.sub("", line)
+        if message.startswith(_ALL_IS_WELL):
             return
-        if "certificate verify failed" in words:
+        if "certificate verify failed" in message:
             self._distrusted = time.monotonic()
-        if words in self._said:
-            self._said.remove(words)
+        if message in self._said:
+            self._said.remove(message)
         else:
-            log.warning("%s: unbound: %s", self.interface, words)
-        self._said = [*self._said[-9:], words]
+            log.warning("%s: unbound: %s", self.interface, message)
+        self._said = [*self._said[-9:], message]
 
     def end(self) -> None:
         if self._process.poll() is None:

@@ -33,10 +33,10 @@ ICMP_ERRORS = "meta l4proto { icmp, ipv6-icmp } ct state related accept"
 Chain = tuple[str, list[str]]
 
 
-def transit(tunnels: Sequence[Tunnel], versions: Iterable[int]) -> Iterator[Chain]:
+def forward_chains(tunnels: Sequence[Tunnel], versions: Iterable[int]) -> Iterator[Chain]:
     """The chains that ``DIRECTIONS`` lead to and theirs, each with its rules."""
     for tunnel in tunnels:
-        for version in tunnel.reach:
+        for version in tunnel.policy:
             yield f"{tunnel.name}_out{version}", list(_outwards(tunnel, version))
             yield f"{tunnel.name}_in{version}", list(_inwards(tunnel, version))
     clients = [rule for tunnel in tunnels for rule in _between_clients(tunnel)]
@@ -51,7 +51,7 @@ def _of_server(tunnels: Iterable[Tunnel], interface: str, own: str) -> Iterator[
     leads = [
         f'"{tunnel.name}" . {NFPROTO[version]} : jump {tunnel.name}_{own}{version}'
         for tunnel in tunnels
-        for version in tunnel.reach
+        for version in tunnel.policy
     ]
     if leads:
         yield f"{interface} . meta nfproto vmap {{ {', '.join(leads)} }}"
@@ -78,7 +78,7 @@ def _outwards(tunnel: Tunnel, version: int) -> Iterator[str]:
     """From clients to what is a route of theirs."""
     ip, name = FAMILY[version], tunnel.name
     yield f"{ip} daddr @{name}_routes{version} accept"
-    if tunnel.reach[version].netmap:
+    if tunnel.policy[version].netmap:
         # Networks that clients know by other addresses. Destinations are translated before we look at them here, and
         # sources after: what passes here has the real addresses, and only conntrack knows what the client asked for.
         yield f"ct original {ip} daddr @{name}_virtual{version} {ip} daddr @{name}_real{version} accept"
@@ -91,7 +91,7 @@ def _inwards(tunnel: Tunnel, version: int) -> Iterator[str]:
     ip, name = FAMILY[version], tunnel.name
     yield f"{ip} saddr @{name}_plain{version} accept"
     yield f"{ip} saddr @{name}_routes{version} {ANSWERS} accept"
-    if tunnel.reach[version].netmap:
+    if tunnel.policy[version].netmap:
         asked = f"ct original {ip} daddr @{name}_virtual{version}"
         yield f"{asked} {ip} saddr @{name}_real{version} {ANSWERS} accept"
         # Without NAT the real network opens connections too, in the name of the other.

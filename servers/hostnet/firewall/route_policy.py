@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from servers.hostnet.agent.decoding import FOREIGN_INTERFACE, OUR_INTERFACE
 from servers.hostnet.state import Interface, Route
 
-from .intervals import Network, Span, mapped, most_specific
+from .intervals import Interval, Network, mapped, most_specific
 
 EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 
@@ -18,7 +18,7 @@ Pair = tuple[Network, Network]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Action:
     """How a route is gone: see ``Route``. ``pair`` are the network and the real one behind it, where they differ."""
 
     nat: bool
@@ -27,7 +27,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class RoutePolicy:
     """The routes of one server and IP version as disjoint ranges of addresses, where the more specific route decides.
 
     ``routes`` are reached by their own addresses; ``plain`` are those of them that may open connections to clients.
@@ -47,19 +47,19 @@ class Reach:
     unmap: list[Pair]
 
     @classmethod
-    def of(cls, interface: Interface, version: int) -> Reach:
-        ways = _ways(interface, version)
-        reached = [(first, last, way) for first, last, way in ways if way is not None]
-        direct = [span for span in reached if span[2].pair is None]
+    def of(cls, interface: Interface, version: int) -> RoutePolicy:
+        actions = _actions(interface, version)
+        reached = [(first, last, action) for first, last, action in actions if action is not None]
+        direct = [interval for interval in reached if interval[2].pair is None]
         netmap = _netmap(reached)
-        unmap = _unmap([span for span in reached if not span[2].nat])
+        unmap = _unmap([interval for interval in reached if not interval[2].nat])
         return cls(
             routes=[(first, last) for first, last, _ in direct],
-            plain=[(first, last) for first, last, way in direct if not way.nat],
+            plain=[(first, last) for first, last, action in direct if not action.nat],
             given=_merged(network for network in map(_network, interface.routes) if network.version == version),
             nat={
-                name: [(first, last) for first, last, way in reached if way.nat and way.nat_interface == name]
-                for name in sorted({way.nat_interface for _, _, way in reached if way.nat})
+                name: [(first, last) for first, last, action in reached if action.nat and action.nat_interface == name]
+                for name in sorted({action.nat_interface for _, _, action in reached if action.nat})
             },
             virtual=_merged(here for here, _ in netmap),
             real=_merged(there for _, there in netmap),
@@ -78,11 +78,11 @@ def _network(route: Route) -> Network:
     return ipaddress.ip_network(route.network)
 
 
-def _ways(interface: Interface, version: int) -> list[Span[Way | None]]:
+def _actions(interface: Interface, version: int) -> list[Interval[Action | None]]:
     """What is said of each address; None: nothing gets there."""
-    said: dict[Network, Way | None] = {}
+    said: dict[Network, Action | None] = {}
     if not interface.restrict:
-        said[ipaddress.ip_network(EVERYTHING[version])] = Way(True, "", None)
+        said[ipaddress.ip_network(EVERYTHING[version])] = Action(True, "", None)
     routes = [route for route in interface.routes if _network(route).version == version]
     # Else a default route would send what is for a client's network to the internet while nobody serves it.
     behind = map(ipaddress.ip_network, interface.behind)
@@ -92,18 +92,18 @@ def _ways(interface: Interface, version: int) -> list[Span[Way | None]]:
     for route in routes:
         network = _network(route)
         pair = (network, ipaddress.ip_network(route.netmap)) if route.netmap else None
-        said[network] = Way(route.nat, route.nat_interface, pair)
+        said[network] = Action(route.nat, route.nat_interface, pair)
     return most_specific(said)
 
 
-def _netmap(spans: Iterable[Span[Way]]) -> list[Pair]:
-    return list(mapped((first, last, way.pair) for first, last, way in spans if way.pair is not None))
+def _netmap(intervals: Iterable[Interval[Action]]) -> list[Pair]:
+    return list(mapped((first, last, action.pair) for first, last, action in intervals if action.pair is not None))
 
 
-def _unmap(spans: Iterable[Span[Way]]) -> list[Pair]:
+def _unmap(intervals: Iterable[Interval[Action]]) -> list[Pair]:
     """The way back. Where two networks stand for the same real one, it is known by the first of them."""
     back: dict[Network, Pair] = {}
-    for here, there in _netmap(spans):
+    for here, there in _netmap(intervals):
         back.setdefault(there, (there, here))
     return list(mapped(most_specific(back)))
 
@@ -118,13 +118,13 @@ class BadRuleset(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """A server on this host. ``gateways``: its own addresses; ``reach``: what its clients reach, by IP version."""
+    """A server on this host. ``gateways``: its own addresses; ``policy``: what its clients reach, by IP version."""
 
     name: str
     port: int
     inter_client: bool
     gateways: Sequence[ipaddress.IPv4Interface | ipaddress.IPv6Interface]
-    reach: dict[int, Reach]
+    policy: dict[int, RoutePolicy]
 
     @classmethod
     def of(cls, interface: Interface) -> Tunnel:
@@ -137,5 +137,5 @@ class Tunnel:
         gateways = [ipaddress.ip_interface(address) for address in interface.addresses]
         # Routes of an IP version that the server has no address of do nothing.
         versions: list[int] = sorted({each.version for each in gateways})
-        reach = {version: Reach.of(interface, version) for version in versions}
-        return cls(interface.name, int(interface.port), interface.inter_client, gateways, reach)
+        policy = {version: RoutePolicy.of(interface, version) for version in versions}
+        return cls(interface.name, int(interface.port), interface.inter_client, gateways, policy)

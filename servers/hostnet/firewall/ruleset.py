@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from servers.hostnet.state import Interface
 
-from .forward_chains import ANSWERS, DIRECTIONS, transit
+from .forward_chains import ANSWERS, DIRECTIONS, forward_chains
 from .port_forwards import Element, written
-from .route_policy import Reach, Tunnel
+from .route_policy import RoutePolicy, Tunnel
 from .sets import FAMILY, TUNNELS, common_sets, indented, nat_set, sets_of
 
 TABLE = "inet wgvpn"
@@ -25,7 +25,7 @@ LOOPBACK = {4: "127.0.0.0/8", 6: "::1"}
 def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Element]) -> str:
     """The whole table; ``elements`` are those of the forwards. Each set is one look-up, however much is in it."""
     tunnels = sorted((Tunnel.of(interface) for interface in interfaces), key=lambda tunnel: tunnel.name)
-    versions = sorted({version for tunnel in tunnels for version in tunnel.reach})
+    versions = sorted({version for tunnel in tunnels for version in tunnel.policy})
     filled: dict[str, list[str]] = {}
     for name, element in sorted(elements):
         filled.setdefault(name, []).append(element)
@@ -35,7 +35,7 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
         f"table {TABLE} {{",
         # Both always: a peer may still have an address of a version that its server has no more.
         *indented(line for version in FAMILY for line in common_sets(version, tunnels, filled)),
-        *indented(line for tunnel in tunnels for version in tunnel.reach for line in sets_of(tunnel, version)),
+        *indented(line for tunnel in tunnels for version in tunnel.policy for line in sets_of(tunnel, version)),
         *_chain(
             "prerouting", "type nat hook prerouting priority dstnat", _prerouting(tunnels, int(web_port), versions)
         ),
@@ -44,7 +44,7 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
         *_chain("services", "", _services(tunnels, int(web_port))),
         *_chain("input", "type filter hook input priority filter", _input(int(web_port), versions)),
         *_chain("forward", "type filter hook forward priority filter", DIRECTIONS),
-        *(line for name, rules in transit(tunnels, versions) for line in _chain(name, "", rules)),
+        *(line for name, rules in forward_chains(tunnels, versions) for line in _chain(name, "", rules)),
         *_chain("postrouting", "type nat hook postrouting priority srcnat", _postrouting(tunnels)),
         "}",
     ]
@@ -61,8 +61,8 @@ def _chain(name: str, hook: str, rules: Iterable[str]) -> list[str]:
 
 def _prerouting(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int]) -> Iterator[str]:
     for tunnel in tunnels:
-        for version, reach in tunnel.reach.items():
-            if reach.netmap:
+        for version, policy in tunnel.policy.items():
+            if policy.netmap:
                 ip = FAMILY[version]
                 yield f'iifname "{tunnel.name}" dnat {ip} prefix to {ip} daddr map @{tunnel.name}_netmap{version}'
     yield from _ours_first(tunnels, web_port)
@@ -119,7 +119,7 @@ def _services(tunnels: Sequence[Tunnel], web_port: int) -> Iterator[str]:
             yield f"{to} {ICMP[gateway.version]} type echo-request accept"
             yield f"{to} tcp dport {{ 53, {web_port} }} accept"
             yield f"{to} udp dport 53 accept"
-        if 6 in tunnel.reach:
+        if 6 in tunnel.policy:
             yield f'iifname "{tunnel.name}" icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept'
     yield "drop"
 
@@ -129,13 +129,13 @@ def _services(tunnels: Sequence[Tunnel], web_port: int) -> Iterator[str]:
 
 def _postrouting(tunnels: Sequence[Tunnel]) -> Iterator[str]:
     for tunnel in tunnels:
-        for version, reach in tunnel.reach.items():
-            if reach.unmap:
+        for version, policy in tunnel.policy.items():
+            if policy.unmap:
                 ip, out = FAMILY[version], f'iifname != {TUNNELS} oifname "{tunnel.name}"'
                 yield f"{out} snat {ip} prefix to {ip} saddr map @{tunnel.name}_unmap{version}"
         yield from _in_gateways_name(tunnel)
-        for version, reach in tunnel.reach.items():
-            yield from _masquerade(tunnel.name, version, reach)
+        for version, policy in tunnel.policy.items():
+            yield from _masquerade(tunnel.name, version, policy)
 
 
 def _in_gateways_name(tunnel: Tunnel) -> Iterator[str]:
@@ -148,15 +148,15 @@ def _in_gateways_name(tunnel: Tunnel) -> Iterator[str]:
     """
     forwarded = f'oifname "{tunnel.name}" ct status dnat'
     yield f"{forwarded} fib saddr type local masquerade"
-    for version in tunnel.reach:
+    for version in tunnel.policy:
         strange = f"iifname != {TUNNELS} {FAMILY[version]} saddr != @{tunnel.name}_given{version}"
         yield f"{forwarded} {strange} masquerade"
 
 
-def _masquerade(name: str, version: int, reach: Reach) -> Iterator[str]:
+def _masquerade(name: str, version: int, policy: RoutePolicy) -> Iterator[str]:
     """NAT routes, for clients and what is behind them alike. What the client asked for decides, netmap or not. Other
     routes keep the client's address, so their network needs a route back to us."""
-    for index, interface in reach.nat_interfaces():
+    for index, interface in policy.nat_interfaces():
         out = f'oifname "{interface}"' if interface else f"oifname != {TUNNELS}"
         asked = f"ct original {FAMILY[version]} daddr @{name}_{nat_set(version, index)}"
         yield f'iifname "{name}" {out} {asked} masquerade'

@@ -28,16 +28,16 @@ def common_sets(version: int, tunnels: Iterable[Tunnel], filled: dict[str, list[
 
 
 def sets_of(tunnel: Tunnel, version: int) -> Iterator[str]:
-    """What the routes of one server say: see ``Reach``."""
-    reach, written_as = tunnel.reach[version], _range_writer(version)
-    spans = {f"routes{version}": reach.routes, f"plain{version}": reach.plain, f"given{version}": reach.given}
-    if reach.netmap:
-        spans |= {f"virtual{version}": reach.virtual, f"real{version}": reach.real, f"open{version}": reach.open}
-    spans |= {nat_set(version, index): reach.nat[interface] for index, interface in reach.nat_interfaces()}
-    for name, each in spans.items():
+    """What the routes of one server say: see ``RoutePolicy``."""
+    policy, written_as = tunnel.policy[version], _range_writer(version)
+    intervals = {f"routes{version}": policy.routes, f"plain{version}": policy.plain, f"given{version}": policy.given}
+    if policy.netmap:
+        intervals |= {f"virtual{version}": policy.virtual, f"real{version}": policy.real, f"open{version}": policy.open}
+    intervals |= {nat_set(version, index): policy.nat[interface] for index, interface in policy.nat_interfaces()}
+    for name, each in intervals.items():
         body = [f"type {SET_TYPE[version]}", "flags interval"]
-        yield from _set(f"set {tunnel.name}_{name}", body, [written_as(*span) for span in each])
-    for name, pairs in (("netmap", reach.netmap), ("unmap", reach.unmap)):
+        yield from _set(f"set {tunnel.name}_{name}", body, [written_as(*interval) for interval in each])
+    for name, pairs in (("netmap", policy.netmap), ("unmap", policy.unmap)):
         if pairs:
             body = [f"type {SET_TYPE[version]} : interval {SET_TYPE[version]}", "flags interval"]
             elements = [f"{here} : {there}" for here, there in pairs]

@@ -58,8 +58,8 @@ class Firewall:
 
     def differs(self, interfaces: Iterable[Interface], web_port: int) -> bool:
         """Whether ``apply`` would have anything to do."""
-        wanted = tuple(interfaces)
-        return self._differs(_table(wanted, web_port, ()), _forwards(wanted))
+        desired = tuple(interfaces)
+        return self._differs(_table(desired, web_port, ()), _forwards(desired))
 
     def _differs(self, text: str, forwards: Forwards) -> bool:
         if not self._text or self._text != text or self._forwards.elements() != forwards.elements():
@@ -68,13 +68,13 @@ class Firewall:
 
     def apply(self, interfaces: Iterable[Interface], web_port: int) -> None:
         """Make the table say what ``interfaces`` and their peers need; nothing is touched where it says so already."""
-        wanted = tuple(interfaces)
-        forwards = _forwards(wanted)
-        differs = self._differs(_table(wanted, web_port, ()), forwards)
+        desired = tuple(interfaces)
+        forwards = _forwards(desired)
+        differs = self._differs(_table(desired, web_port, ()), forwards)
         before, self._forwards = self._forwards, forwards
         if differs:
             self._text = ""
-            self._replace(wanted, web_port)
+            self._replace(desired, web_port)
             self._forget(before.elements() ^ forwards.elements())
 
     def _replace(self, interfaces: Sequence[Interface], web_port: int) -> None:
@@ -133,8 +133,8 @@ class Firewall:
 
 def ruleset(interfaces: Iterable[Interface], web_port: int) -> str:
     """The whole table as nft text."""
-    wanted = tuple(interfaces)
-    return _table(wanted, web_port, _forwards(wanted).elements())
+    desired = tuple(interfaces)
+    return _table(desired, web_port, _forwards(desired).elements())
 
 
 def _forwards(interfaces: Iterable[Interface]) -> Forwards:

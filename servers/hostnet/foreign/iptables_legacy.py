@@ -58,8 +58,8 @@ def findings(command: str, saved: str, needed: Sequence[Case]) -> list[str]:
             continue
         commands = [f"{command} -I {chain} {match} -j ACCEPT" for match in matches if not _accepts(lines, chain, match)]
         if commands:
-            words = f"{command} {chain} drops what none of its rules accepts, which may be ours"
-            found.append(f"{words}. To let our packets pass: {' && '.join(commands)}")
+            message = f"{command} {chain} drops what none of its rules accepts, which may be ours"
+            found.append(f"{message}. To let our packets pass: {' && '.join(commands)}")
     return found
 
 

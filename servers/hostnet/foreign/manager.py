@@ -41,12 +41,12 @@ class Alteration:
 
     chain: Chain
     present: Sequence[Rule]
-    wanted: Sequence[Sequence[Statement]]
+    desired: Sequence[Sequence[Statement]]
     finding: Finding | None = None
 
     def __str__(self) -> str:
         out = f"take out {len(self.present)} of our rules" if self.present else ""
-        put = f"put {len(self.wanted)} of our rules first" if self.wanted else ""
+        put = f"put {len(self.desired)} of our rules first" if self.desired else ""
         return f"{self.chain}: {', '.join(filter(None, [out, put]))}"
 
 
@@ -76,8 +76,8 @@ class Foreign:
         found = [str(finding) for finding in self._look(self._read(), needed)]
         return found + self._legacy.check(needed)
 
-    def settle(self, interfaces: Sequence[Interface], web_port: int, *, let_pass: bool) -> list[str]:
-        """Put our rules into other firewalls where they are needed, or without ``let_pass`` take all of them out.
+    def apply(self, interfaces: Sequence[Interface], web_port: int, *, insert_rules: bool) -> list[str]:
+        """Put our rules into other firewalls where they are needed, or without ``insert_rules`` take all of them out.
 
         Return in words what does not pass, or could not be found out. Never raises: the rest of the host's state does
         not depend on it.
@@ -85,19 +85,19 @@ class Foreign:
         try:
             needed = cases(interfaces, web_port, Exits.read(self._proc))
             ruleset = self._read()
-            left = self._let_pass(ruleset, needed) if let_pass else self._take_back(ruleset, needed)
+            left = self._insert_rules(ruleset, needed) if insert_rules else self._take_back(ruleset, needed)
             return left + self._legacy.check(needed)
         except FirewallError as error:
             log.warning("other firewalls: %s", error)
             return [f"{UNREADABLE}: {error}"]
 
-    def preview(self, interfaces: Sequence[Interface], web_port: int, *, let_pass: bool) -> list[str]:
-        """In words, what ``settle`` would change, or why that cannot be found out. Changes nothing, never raises."""
+    def preview(self, interfaces: Sequence[Interface], web_port: int, *, insert_rules: bool) -> list[str]:
+        """In words, what ``apply`` would change, or why that cannot be found out. Changes nothing, never raises."""
         try:
             needed, ruleset = cases(interfaces, web_port, Exits.read(self._proc)), self._read()
         except FirewallError as error:
             return [f"{UNREADABLE}: {error}"]
-        alterations = self._helping(ruleset, needed) if let_pass else _removing(ruleset)
+        alterations = self._helping(ruleset, needed) if insert_rules else _removing(ruleset)
         return [str(alteration) for alteration in alterations]
 
     def remove(self) -> None:
@@ -145,15 +145,15 @@ class Foreign:
             log.info("%s says nothing of use: %s", command, error)
 
     def _look(self, ruleset: Ruleset, needed: Sequence[Case]) -> list[Finding]:
-        """``look``, or what it said of the same a short while ago: with many thousands of rules it takes seconds."""
+        """``examine``, or what it said of the same a short while ago: with many thousands of rules it takes seconds."""
         for before, cases_before, findings in self._known:
             if before == ruleset and cases_before == needed:
                 return findings
-        findings = look(ruleset, needed)
+        findings = examine(ruleset, needed)
         self._known = [(ruleset, needed, findings), *self._known[:1]]  # with our rules, and without
         return findings
 
-    def _let_pass(self, ruleset: Ruleset, needed: Sequence[Case]) -> list[str]:
+    def _insert_rules(self, ruleset: Ruleset, needed: Sequence[Case]) -> list[str]:
         """Each chain in a transaction of its own, so that one that refuses does not hold up the others."""
         errors = []
         for each in self._helping(ruleset, needed):
@@ -171,10 +171,10 @@ class Foreign:
         without = {str(finding.chain): finding for finding in (self._look(bare, needed) if mine else dropping.values())}
         for name in sorted({*mine, *without}):
             chain, present = mine.get(name) or (without[name].chain, [])
-            wanted = rules(without[name].cases) if name in without else []
+            desired = rules(without[name].cases) if name in without else []
             # Ours may all be there and yet not help: somebody put a drop before them.
-            if name in dropping or not _same(present, wanted):
-                yield Alteration(chain, present, wanted, without.get(name))
+            if name in dropping or not _same(present, desired):
+                yield Alteration(chain, present, desired, without.get(name))
 
     def _take_back(self, ruleset: Ruleset, needed: Sequence[Case]) -> list[str]:
         errors = []
@@ -187,16 +187,16 @@ class Foreign:
 
     def _change(self, alteration: Alteration) -> None:
         """Replace our rules in the chain, in one transaction."""
-        chain, present, wanted = alteration.chain, alteration.present, alteration.wanted
+        chain, present, desired = alteration.chain, alteration.present, alteration.desired
         if present and not self._still_there(chain, present):
             raise FirewallError(f"{chain} is just being changed by others; the next full state looks again")
         place = {"family": chain.family, "table": chain.table, "chain": chain.name}
         commands: list[dict[str, Any]] = [{"delete": {"rule": {**place, "handle": rule.handle}}} for rule in present]
-        for rule in wanted:
+        for rule in desired:
             expression = [*rule, {"accept": None}]
             commands.append({"insert": {"rule": {**place, "expr": expression, "comment": COMMENT}}})
         self._run(["nft", "-j", "-f", "-"], json.dumps({"nftables": commands}))
-        log.info("%s: %d rules of ours instead of %d", chain, len(wanted), len(present))
+        log.info("%s: %d rules of ours instead of %d", chain, len(desired), len(present))
 
     def _still_there(self, chain: Chain, rules: Sequence[Rule]) -> bool:
         """Whether these handles are still ours.
@@ -210,7 +210,7 @@ class Foreign:
         return all(statements.get(rule.handle) == rule.statements for rule in rules)
 
 
-def look(ruleset: Ruleset, needed: Sequence[Case]) -> list[Finding]:
+def examine(ruleset: Ruleset, needed: Sequence[Case]) -> list[Finding]:
     """Which base chains stop which of the cases."""
     found = []
     for hook in HOOKS:
@@ -239,7 +239,7 @@ def _removing(ruleset: Ruleset) -> list[Alteration]:
     return [Alteration(chain, mine, []) for chain, mine in ours(ruleset)]
 
 
-def _same(present: Sequence[Rule], wanted: Sequence[Sequence[Statement]]) -> bool:
+def _same(present: Sequence[Rule], desired: Sequence[Sequence[Statement]]) -> bool:
     """Whether the rules say the same, whatever order; counters and comments of iptables' own are no difference."""
     there = [json.dumps([s for s in rule.statements if "match" in s], sort_keys=True) for rule in present]
-    return sorted(there) == sorted(json.dumps(list(rule), sort_keys=True) for rule in wanted)
+    return sorted(there) == sorted(json.dumps(list(rule), sort_keys=True) for rule in desired)

@@ -192,22 +192,22 @@ def _is_interface(name: str, pattern: str) -> bool:
 
 
 # Sets of blocked addresses have tens of thousands of elements, which are the same a minute later.
-Span = tuple[int, int, int]  # IP version, first and last address as numbers
+Interval = tuple[int, int, int]  # IP version, first and last address as numbers
 
 
 @lru_cache(maxsize=1 << 17)
-def _prefix(address: str, length: int) -> Span:
+def _prefix(address: str, length: int) -> Interval:
     network = ipaddress.ip_network(f"{address}/{length}", strict=False)
     return network.version, int(network.network_address), int(network.broadcast_address)
 
 
 @lru_cache(maxsize=1 << 17)
-def _range(first: str, last: str) -> Span:
+def _range(first: str, last: str) -> Interval:
     return ipaddress.ip_address(first).version, int(ipaddress.ip_address(first)), int(ipaddress.ip_address(last))
 
 
-def _within(value: Address, span: Span) -> bool:
-    return span[0] == value.version and span[1] <= int(value) <= span[2]
+def _within(value: Address, interval: Interval) -> bool:
+    return interval[0] == value.version and interval[1] <= int(value) <= interval[2]
 
 
 def _is_address(value: Address, text: str) -> bool | None:
@@ -223,10 +223,10 @@ def _flags_hold(operands: Sequence[Any], right: Any, operator: str, packet: Pack
         return None
     if packet.protocol != "tcp":
         return False
-    wanted, among = _words(right), _words(mask)
-    if wanted is None or among is None:
+    desired, among = _words(right), _words(mask)
+    if desired is None or among is None:
         return None
-    same = ({"ack"} if packet.reply else {"syn"}) & among == wanted
+    same = ({"ack"} if packet.reply else {"syn"}) & among == desired
     return same if operator == "==" else not same
 
 
@@ -278,7 +278,7 @@ def _module(name: str, option: str, value: str, packet: Packet) -> bool | None:
 
 def _among(port: int, ports: str) -> bool | None:
     try:
-        spans = [tuple(int(end) for end in part.split(":")) for part in ports.split(",")]
+        ranges = [tuple(int(end) for end in part.split(":")) for part in ports.split(",")]
     except ValueError:
         return None
-    return any(span[0] <= port <= span[-1] for span in spans)
+    return any(each[0] <= port <= each[-1] for each in ranges)

@@ -16,7 +16,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from servers.hostnet.agent.decoding import OUR_INTERFACE
-from servers.hostnet.reconcile.plan import USUAL_MTU, Seen, SeenLink
+from servers.hostnet.reconcile.plan import USUAL_MTU, Observed, ObservedLink
 from servers.hostnet.reconcile.route_conflicts import HostRoute
 from servers.hostnet.wireguard.base import Device
 
@@ -39,11 +39,11 @@ class LinkError(Exception):
 class Links:
     """The kernel's view of interfaces named ``wgs<number>``; all others are neither read nor touched."""
 
-    def read(self) -> dict[str, SeenLink]:
+    def read(self) -> dict[str, ObservedLink]:
         """Every link of ours by name, with its addresses (IPv6 link-local ones, which the kernel adds, left out)."""
-        return dict(self.look({}).links)
+        return dict(self.observe({}).links)
 
-    def look(self, devices: Mapping[str, Device]) -> Seen:
+    def observe(self, devices: Mapping[str, Device]) -> Observed:
         """All that the kernel has of links, addresses and routes, to ``devices`` as WireGuard has them."""
         with _netlink() as netlink:
             links = {int(link["index"]): link for link in netlink.get_links()}
@@ -58,8 +58,8 @@ class Links:
                 ours[route.ways[0]].add(route.network)
             else:
                 others.append(route)
-        seen = {
-            names[index]: SeenLink(
+        observed = {
+            names[index]: ObservedLink(
                 bool(links[index]["flags"] & IFF_UP),
                 _mtu(links[index]),
                 frozenset(addresses[index]),
@@ -70,7 +70,7 @@ class Links:
         host_routes = tuple(HostRoute(r.network, names.get(way, ""), r.attached) for r in others for way in r.ways)
         ways_out = {way for r in others if r.passes and r.network in EVERYWHERE.values() for way in r.ways} - mine
         outer_mtu = min((_mtu(links[way]) for way in ways_out if way in links), default=USUAL_MTU)
-        return Seen(devices, seen, host_routes, outer_mtu)
+        return Observed(devices, observed, host_routes, outer_mtu)
 
     def bring_up(self, name: str, mtu: int) -> None:
         with _netlink() as netlink:

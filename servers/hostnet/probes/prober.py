@@ -85,15 +85,15 @@ class Health:
 
 
 class Prober:
-    """A follower that asks every ``Peer.probes``, and reports ``probe`` to the control side."""
+    """A ``Subsystem`` that asks every ``Peer.probes``, and reports ``probe`` to the control side."""
 
     def __init__(self, channel: Channel, asking: Asking, clock: Callable[[], float] = time.monotonic) -> None:
         self._channel = channel
         self._asking = asking
         self._clock = clock
-        # Shared with the thread that follows the peers.
+        # Shared with the thread that applies changes.
         self._lock = threading.Lock()
-        self._wanted: dict[tuple[str, str], tuple[Target, ...]] = {}
+        self._desired: dict[tuple[str, str], tuple[Target, ...]] = {}
         self._changed = self._repeat = self._stopping = False
         # The asking thread's own.
         self._health: dict[Target, Health] = {}
@@ -121,17 +121,17 @@ class Prober:
         for thread in self._threads:
             thread.join(LIMIT + 5)
 
-    # What there is to ask, from the lane
+    # What there is to ask, from the dispatcher
 
-    def follow(self, interfaces: Sequence[Interface]) -> None:
-        wanted = {
+    def apply(self, interfaces: Sequence[Interface]) -> None:
+        desired = {
             (interface.server, peer.connection): _targets(interface, peer)
             for interface in interfaces
             for peer in interface.peers
             if peer.probes
         }
         with self._lock:
-            self._wanted, self._changed, self._repeat = wanted, True, True
+            self._desired, self._changed, self._repeat = desired, True, True
         self._asking.wake()
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
@@ -141,9 +141,9 @@ class Prober:
             return
         with self._lock:
             for peer in off:
-                self._wanted.pop((interface.server, peer.connection), None)
+                self._desired.pop((interface.server, peer.connection), None)
             for peer in on:
-                self._wanted[interface.server, peer.connection] = _targets(interface, peer)
+                self._desired[interface.server, peer.connection] = _targets(interface, peer)
             self._changed = True
         self._asking.wake()
 
@@ -213,11 +213,11 @@ class Prober:
         with self._lock:
             if not self._changed:
                 return
-            wanted = {target for targets in self._wanted.values() for target in targets}
+            desired = {target for targets in self._desired.values() for target in targets}
             repeat, self._changed, self._repeat = self._repeat, False, False
-        self._health = {target: health for target, health in self._health.items() if target in wanted}
+        self._health = {target: health for target, health in self._health.items() if target in desired}
         # Spread over the interval, so that a thousand are not asked in one moment, every other second.
-        new = sorted(wanted - self._health.keys(), key=str)
+        new = sorted(desired - self._health.keys(), key=str)
         for place, target in enumerate(new):
             self._health[target] = Health(next(self._numbers))
             heapq.heappush(self._due, (now + INTERVAL * place / len(new), self._health[target].turn, target))

@@ -17,13 +17,13 @@ from pathlib import Path
 from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.netlink.conntrack import ConntrackError
 from servers.hostnet.state import AddPeer, HostState, Interface, Peer, RemovePeers
-from servers.hostnet.subsystem import Follower
-from servers.hostnet.wireguard.base import Backend, SeenPeer, WireGuardError
+from servers.hostnet.subsystem import Subsystem
+from servers.hostnet.wireguard.base import Backend, ObservedPeer, WireGuardError
 
 from .describe import describe, intend
-from .desired import Difference, Gone, Held, Wanted
-from .executor import HOST_ERRORS, Carrier, Failures, FirewallTools, LinkTools
-from .plan import Seen, plan
+from .desired import Desired, Difference, Gone, Held
+from .executor import HOST_ERRORS, Executor, Failures, FirewallTools, LinkTools
+from .plan import Observed, plan
 from .route_conflicts import conflicts
 
 log = logging.getLogger("hostnet.apply")
@@ -57,25 +57,25 @@ class Applier:
 
     def __init__(
         self,
-        wanted: Wanted,
+        desired: Desired,
         backend: Backend,
         links: LinkTools,
         firewall: FirewallTools,
         key_dir: Path,
         flush: Callable[[Collection[str]], int],
         clock: Callable[[], float] = time.time,
-        followers: Iterable[Follower] = (),
+        subsystems: Iterable[Subsystem] = (),
     ) -> None:
         self._lock = threading.Lock()
-        self._wanted = wanted
+        self._desired = desired
         self._backend = backend
         self._firewall = firewall
-        self._carrier = Carrier(backend, links, firewall, key_dir)
+        self._executor = Executor(backend, links, firewall, key_dir)
         self._flush = flush
         self._clock = clock
-        self._followers = tuple(followers)
+        self._subsystems = tuple(subsystems)
         self._names: dict[str, str] = {}  # of interfaces by server, those included that are still to be removed
-        self._seen = Seen({}, {})  # the last time the host was read, without devices and links
+        self._seen = Observed({}, {})  # the last time the host was read, without devices and links
         self._settled = False  # whether the last full apply succeeded: only then is a difference somebody else's doing
 
     # A full state
@@ -83,65 +83,70 @@ class Applier:
     def full(self, state: HostState) -> FullReport | None:
         """Take ``state`` and make the host so; ``None`` when the state is stale or from another run."""
         with self._lock:
-            before = self._wanted.interfaces()
-            unfinished = set(self._wanted.changed())
-            if not self._wanted.take_full(state, self._clock()):
+            before = self._desired.interfaces()
+            unfinished = set(self._desired.changed())
+            if not self._desired.take_full(state, self._clock()):
                 return None
-            failures, interfaces = Failures(), self._wanted.interfaces()
+            failures, interfaces = Failures(), self._desired.interfaces()
             try:
-                seen = self._carrier.look()
-                drift = self._drift(before, unfinished, seen) if self._settled else []
+                observed = self._executor.observe()
+                drift = self._drift(before, unfinished, observed) if self._settled else []
                 self._settled = False
-                public_keys = self._carrier.load_keys(interfaces, failures)
-                released = self._carrier.carry_out(interfaces, state.web_port, seen, failures)
+                public_keys = self._executor.load_keys(interfaces, failures)
+                released = self._executor.execute(interfaces, state.web_port, observed, failures)
             except HOST_ERRORS as error:  # the host could not even be read
                 log.error("full state %d: %s", state.version, error)
                 return FullReport(state.version, {}, [], str(error), [])
-            self._seen = dataclasses.replace(seen, devices={}, links={})
+            self._seen = dataclasses.replace(observed, devices={}, links={})
             self._settled = not failures.errors
-            gone = self._finish(self._settle(interfaces, failures), released)
-            for follower in self._followers:
-                follower.follow(interfaces)
+            gone = self._finish(self._mark_applied(interfaces, failures), released)
+            for subsystem in self._subsystems:
+                subsystem.apply(interfaces)
             return FullReport(state.version, public_keys, drift, str(failures), gone)
 
-    def _settle(self, interfaces: Sequence[Interface], failures: Failures) -> set[str]:
+    def _mark_applied(self, interfaces: Sequence[Interface], failures: Failures) -> set[str]:
         """Note what needs no further work; return the servers where something failed.
 
-        Servers that are wanted no more count as well: their peers are gone only when their interface is.
+        Servers that are desired no more count as well: their peers are gone only when their interface is.
         """
         self._names |= {interface.server: interface.name for interface in interfaces}
         failed = {server for server, name in self._names.items() if name in failures.errors}
-        wanted = {interface.server for interface in interfaces}
-        self._names = {server: name for server, name in self._names.items() if server in failed | wanted}
-        for server in self._wanted.changed():
+        desired = {interface.server for interface in interfaces}
+        self._names = {server: name for server, name in self._names.items() if server in failed | desired}
+        for server in self._desired.changed():
             if server not in failed:
-                self._wanted.settle(server)
+                self._desired.mark_applied(server)
         return failed
 
-    def _drift(self, before: tuple[Interface, ...], unfinished: set[str], seen: Seen) -> list[str]:
+    def _drift(self, before: tuple[Interface, ...], unfinished: set[str], observed: Observed) -> list[str]:
         """In words, how the host differs from what the last apply left there.
 
         By what the last apply knew of the world around: another way out, or a network that the host now has itself,
         is not what somebody did to us.
         """
-        as_it_was = dataclasses.replace(seen, host_routes=self._seen.host_routes, outer_mtu=self._seen.outer_mtu)
+        as_it_was = dataclasses.replace(observed, host_routes=self._seen.host_routes, outer_mtu=self._seen.outer_mtu)
         busy = {interface.name for interface in before if interface.server in unfinished}
-        steps = [s for s in plan(before, self._carrier.public_keys(), as_it_was) if s.interface not in busy]
+        steps = [s for s in plan(before, self._executor.public_keys(), as_it_was) if s.interface not in busy]
         table = ["the nftables table was changed or removed"] if self._firewall.drifted() else []
-        return table + [describe(step, seen) for step in steps]
+        return table + [describe(step, observed) for step in steps]
 
     def preview(self, state: HostState) -> list[str] | None:
         """What ``full`` would do with ``state``, line by line, with nothing done and nothing remembered; ``None`` where
         it would ignore it. Raise one of ``HOST_ERRORS`` when the host cannot be read."""
         with self._lock:
-            interfaces = self._wanted.preview(state, self._clock())
+            interfaces = self._desired.preview(state, self._clock())
             if interfaces is None:
                 return None
-            seen, keys = self._carrier.look(), self._carrier.known_keys(interfaces)
+            observed, keys = self._executor.observe(), self._executor.known_keys(interfaces)
             table = ["the nftables table: write it anew"] if self._firewall.differs(interfaces, state.web_port) else []
-            refused = conflicts(interfaces, seen.host_routes)
-            beside = [line for follower in self._followers for line in follower.preview(interfaces)]
-            return table + [intend(step, seen) for step in plan(interfaces, keys, seen)] + [*refused.values()] + beside
+            refused = conflicts(interfaces, observed.host_routes)
+            beside = [line for subsystem in self._subsystems for line in subsystem.preview(interfaces)]
+            return (
+                table
+                + [intend(step, observed) for step in plan(interfaces, keys, observed)]
+                + [*refused.values()]
+                + beside
+            )
 
     # Single changes
 
@@ -158,44 +163,44 @@ class Applier:
                 if isinstance(message, AddPeer) and not answers[index]:
                     answers[index] = failed.get(message.server, "")
                     # A later message of the same batch may have ended it again.
-                    if not answers[index] and not self._wanted.holds(message.peer.connection):
+                    if not answers[index] and not self._desired.holds(message.peer.connection):
                         answers[index] = "this connection has ended"
             # Before the first full state nothing was removed yet: the ends are kept until then.
-            return BatchReport(answers, self._finish(failed, set()) if self._wanted.ready else [])
+            return BatchReport(answers, self._finish(failed, set()) if self._desired.ready else [])
 
     def _take(self, message: AddPeer | RemovePeers, now: float) -> str:
         if isinstance(message, AddPeer):
-            return self._wanted.add(message, now)
-        self._wanted.remove(message.connections)
+            return self._desired.add(message, now)
+        self._desired.remove(message.connections)
         return ""
 
     def _push(self) -> dict[str, str]:
         """Tell the host what changed; return the errors by server. What failed stays to be done."""
         failed: dict[str, str] = {}
-        for server in self._wanted.changed():
-            interface = self._wanted.interface(server)
+        for server in self._desired.changed():
+            interface = self._desired.interface(server)
             if interface is None:
                 continue
             try:
-                self._push_to(interface, self._wanted.difference(server))
+                self._push_to(interface, self._desired.difference(server))
             except HOST_ERRORS as error:
                 log.error("changing peers of %s: %s", interface.name, error)
                 failed[server] = str(error)
             else:
-                self._wanted.settle(server)
+                self._desired.mark_applied(server)
         return failed
 
     def _push_to(self, interface: Interface, difference: Difference) -> None:
         """The firewall comes last: all else may be repeated when this fails, and it does all or nothing."""
         gone, new = difference.gone, difference.new
-        self._backend.set(interface.name, peers=self._wanted.changes(interface.server))
+        self._backend.set(interface.name, peers=self._desired.changes(interface.server))
         self._route(interface, {network for peer in (*gone, *new) for network in peer.networks})
         # Most peers have neither, and cost no nft process.
         if any(peer.forwards or peer.networks for peer in (*gone, *new)):
             self._change_firewall(interface, gone, new)
         if gone or new:
-            for follower in self._followers:
-                follower.change(interface, gone, new)
+            for subsystem in self._subsystems:
+                subsystem.change(interface, gone, new)
 
     def _change_firewall(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
         try:
@@ -211,11 +216,11 @@ class Applier:
         keeps nobody from connecting: the next full state says why on the host's page."""
         if not networks:
             return
-        behind = {network for network in networks if self._wanted.routes(interface.server, network)}
+        behind = {network for network in networks if self._desired.routes(interface.server, network)}
         someone = Peer("", 0, "", (), networks=tuple(behind))
         refused = conflicts([dataclasses.replace(interface, peers=(someone,))], self._seen.host_routes)
         behind_and_free = {network for network in behind if (interface.name, network) not in refused}
-        errors = self._carrier.route(interface.name, sorted(behind_and_free), sorted({*networks} - behind_and_free))
+        errors = self._executor.route(interface.name, sorted(behind_and_free), sorted({*networks} - behind_and_free))
         if errors:
             log.warning("routes of %s: %s", interface.name, "; ".join(errors))
             self._settled = False  # what is missing there now is nobody else's doing
@@ -228,39 +233,39 @@ class Applier:
         For the time when nobody can tell this host who still pings.
         """
         with self._lock:
-            for server in {held.server for held in self._wanted.held()}:
-                interface = self._wanted.interface(server)
+            for server in {held.server for held in self._desired.held()}:
+                interface = self._desired.interface(server)
                 if interface is not None:
-                    self._wanted.remove(self._silent(interface), "silent")
-            return self._finish(self._push(), set()) if self._wanted.ready else []
+                    self._desired.remove(self._silent(interface), "silent")
+            return self._finish(self._push(), set()) if self._desired.ready else []
 
     def _silent(self, interface: Interface) -> list[str]:
         try:
-            peers: dict[str, SeenPeer] = self._backend.get(interface.name).peers
+            peers: dict[str, ObservedPeer] = self._backend.get(interface.name).peers
         except WireGuardError as error:
             log.warning("reading %s: %s", interface.name, error)
             return []
         oldest = self._clock() - max(interface.ping_timeout, HANDSHAKE_LIFE)
 
         def last_heard(held: Held) -> float:
-            seen = peers.get(held.peer.public_key)
-            return seen.last_handshake if seen is not None and seen.last_handshake else held.since
+            observed = peers.get(held.peer.public_key)
+            return observed.last_handshake if observed is not None and observed.last_handshake else held.since
 
-        mine = [held for held in self._wanted.held() if held.server == interface.server]
+        mine = [held for held in self._desired.held() if held.server == interface.server]
         return [held.peer.connection for held in mine if last_heard(held) < oldest]
 
     # Afterwards
 
     def peer_count(self) -> int:
-        """How many peers are wanted now. Needs no lock."""
-        return len(self._wanted.held())
+        """How many peers are desired now. Needs no lock."""
+        return len(self._desired.held())
 
     def _finish(self, unsettled: Collection[str], released: set[str]) -> list[Gone]:
         """Hand out what is really gone, and have the kernel forget connections of addresses that nobody has now."""
-        gone = self._wanted.take_gone(unsettled)
+        gone = self._desired.take_gone(unsettled)
         for each in gone:
             released.update(each.allowed_ips)
-        free = {ip for ip in released if not self._wanted.uses(ip)}
+        free = {ip for ip in released if not self._desired.uses(ip)}
         if free:
             try:
                 self._flush(free)

@@ -9,9 +9,9 @@ from .plan import (
     AddRoute,
     CreateInterface,
     DeleteInterface,
+    Observed,
     RemoveAddress,
     RemoveRoute,
-    Seen,
     SetDevice,
     SetLink,
     SetPeers,
@@ -19,7 +19,7 @@ from .plan import (
 )
 
 
-def describe(step: Step, seen: Seen) -> str:
+def describe(step: Step, observed: Observed) -> str:
     """What was found wrong."""
     match step:
         case DeleteInterface(name):
@@ -39,11 +39,11 @@ def describe(step: Step, seen: Seen) -> str:
         case RemoveRoute(name, network):
             return f"{name}: a route to {network} was added"
         case SetPeers(name, changes):
-            gone, altered, added = _count(changes, seen.devices.get(name))
+            gone, altered, added = _count(changes, observed.devices.get(name))
             return f"{name}: peers {_listed({'gone': gone, 'altered': altered, 'added': added})}"
 
 
-def intend(step: Step, seen: Seen) -> str:
+def intend(step: Step, observed: Observed) -> str:
     """What would be done."""
     match step:
         case DeleteInterface(name):
@@ -65,7 +65,7 @@ def intend(step: Step, seen: Seen) -> str:
         case RemoveRoute(name, network):
             return f"{name}: remove the route to {network}"
         case SetPeers(name, changes):
-            add, alter, remove = _count(changes, seen.devices.get(name))
+            add, alter, remove = _count(changes, observed.devices.get(name))
             return f"{name}: peers {_listed({'to add': add, 'to alter': alter, 'to remove': remove})}"
 
 

@@ -32,7 +32,7 @@ REMEMBERED = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A peer that is wanted on ``server``; ``since`` is when this run took it (Unix seconds)."""
+    """A peer that is desired on ``server``; ``since`` is when this run took it (Unix seconds)."""
 
     server: str
     peer: Peer
@@ -52,14 +52,14 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What changed on one server since it was last settled: peers as they were, and as they are wanted now. A peer
+    """What changed on one server since it was last settled: peers as they were, and as they are desired now. A peer
     that was altered is in both."""
 
     gone: tuple[Peer, ...]
     new: tuple[Peer, ...]
 
 
-class Wanted:
+class Desired:
     """The host's memory. One thread at a time may use it; ``boot`` is the id of this run."""
 
     def __init__(self, boot: str, remember: int = REMEMBERED) -> None:
@@ -81,7 +81,7 @@ class Wanted:
     # What messages do
 
     def take_full(self, state: HostState, now: float) -> bool:
-        """Make ``state`` the wanted one; false when it is from another run or older than what is known."""
+        """Make ``state`` the desired one; false when it is from another run or older than what is known."""
         if state.boot != self.boot or (self.ready and state.version < self.version):
             return False
         self.ready, self.version = True, state.version
@@ -98,8 +98,8 @@ class Wanted:
         return True
 
     def preview(self, state: HostState, now: float) -> tuple[Interface, ...] | None:
-        """The interfaces that would be wanted if ``state`` were taken; ``None`` where it would not be."""
-        copy = Wanted(self.boot, self._remember)
+        """The interfaces that would be desired if ``state`` were taken; ``None`` where it would not be."""
+        copy = Desired(self.boot, self._remember)
         copy.ready, copy.version = self.ready, self.version
         copy._interfaces, copy._held, copy._ended = dict(self._interfaces), dict(self._held), self._ended.copy()
         copy._by_key, copy._by_ip = dict(self._by_key), dict(self._by_ip)
@@ -120,7 +120,7 @@ class Wanted:
         self._interfaces = interfaces
 
     def add(self, message: AddPeer, now: float) -> str:
-        """Take one new peer. Return an empty text when it is wanted now, else why it is refused."""
+        """Take one new peer. Return an empty text when it is desired now, else why it is refused."""
         for connection in message.replaces:
             if connection != message.peer.connection:
                 self._end(connection, "replaced")
@@ -210,10 +210,10 @@ class Wanted:
                 del self._by_network[server, network]
         return held
 
-    # What is wanted
+    # What is desired
 
     def interfaces(self) -> tuple[Interface, ...]:
-        """Every wanted interface with the peers wanted on it, each network with the one peer that it is routed to."""
+        """Every desired interface with the peers desired on it, each network with the one peer that it is routed to."""
         peers: defaultdict[str, list[Peer]] = defaultdict(list)
         for held in self._held.values():
             peers[held.server].append(self._with_own_networks(held))
@@ -295,7 +295,7 @@ class Wanted:
                 new.append(now)
         return Difference(tuple(gone), tuple(new))
 
-    def settle(self, server: str) -> None:
+    def mark_applied(self, server: str) -> None:
         """WireGuard now has every change of ``server``."""
         self._changed.pop(server, None)
 

@@ -20,10 +20,10 @@ from .plan import (
     AddRoute,
     CreateInterface,
     DeleteInterface,
+    Observed,
+    ObservedLink,
     RemoveAddress,
     RemoveRoute,
-    Seen,
-    SeenLink,
     SetDevice,
     SetLink,
     SetPeers,
@@ -40,8 +40,8 @@ HOST_ERRORS = (WireGuardError, LinkError, FirewallError)
 class LinkTools(Protocol):
     """What apply needs of ``links.Links``."""
 
-    def read(self) -> dict[str, SeenLink]: ...
-    def look(self, devices: Mapping[str, Device]) -> Seen: ...
+    def read(self) -> dict[str, ObservedLink]: ...
+    def observe(self, devices: Mapping[str, Device]) -> Observed: ...
     def bring_up(self, name: str, mtu: int) -> None: ...
     def add_address(self, name: str, address: str) -> None: ...
     def remove_address(self, name: str, address: str) -> None: ...
@@ -75,7 +75,7 @@ class Failures:
         return "; ".join([*self.errors.values(), *self.others])
 
 
-class Carrier:
+class Executor:
     """The hands of the ``Applier``, and the private keys of the servers. One thread at a time."""
 
     def __init__(self, backend: Backend, links: LinkTools, firewall: FirewallTools, key_dir: Path) -> None:
@@ -85,7 +85,7 @@ class Carrier:
         self._key_dir = key_dir
         self._private_keys: dict[str, bytes] = {}
 
-    def look(self) -> Seen:
+    def observe(self) -> Observed:
         """What the host has now. Raise ``WireGuardError`` or ``LinkError`` where it cannot be read."""
         devices: dict[str, Device] = {}
         for name in self._backend.list():
@@ -94,7 +94,7 @@ class Carrier:
                     devices[name] = self._backend.get(name)
                 except WireGuardError as error:  # as good as gone: the plan makes it anew
                     log.warning("reading %s: %s", name, error)
-        return self._links.look(devices)
+        return self._links.observe(devices)
 
     def public_keys(self) -> dict[str, str]:
         """WireGuard public keys by server, as far as they are loaded."""
@@ -118,16 +118,18 @@ class Carrier:
         self._private_keys = loaded
         return self.public_keys()
 
-    def carry_out(self, interfaces: Sequence[Interface], web_port: int, seen: Seen, failures: Failures) -> set[str]:
+    def execute(
+        self, interfaces: Sequence[Interface], web_port: int, observed: Observed, failures: Failures
+    ) -> set[str]:
         """Do every step that can be done; return the allowed IPs that were taken off peers."""
         try:
             self._firewall.apply(interfaces, web_port)
             self._links.forward(ipv6=any(":" in address for i in interfaces for address in i.addresses))
         except (FirewallError, LinkError) as error:
             failures.note("", error)
-        failures.others += conflicts(interfaces, seen.host_routes).values()
+        failures.others += conflicts(interfaces, observed.host_routes).values()
         released: set[str] = set()
-        for step in plan(interfaces, self.public_keys(), seen):
+        for step in plan(interfaces, self.public_keys(), observed):
             if step.interface in failures.errors:
                 continue
             # Without our firewall a new tunnel would open the whole host. Those that run keep what rules they have.
@@ -136,7 +138,7 @@ class Carrier:
                 continue
             try:
                 self._do(step)
-                released |= _released(step, seen)
+                released |= _released(step, observed)
             except HOST_ERRORS as error:
                 log.error("%s: %s", type(step).__name__, error)
                 if isinstance(step, AddRoute | RemoveRoute):
@@ -179,9 +181,9 @@ class Carrier:
         return errors
 
 
-def _released(step: Step, seen: Seen) -> set[str]:
+def _released(step: Step, observed: Observed) -> set[str]:
     """Allowed IPs that ``step`` takes off peers."""
-    device = seen.devices.get(step.interface)
+    device = observed.devices.get(step.interface)
     if device is None:
         return set()
     if isinstance(step, DeleteInterface):

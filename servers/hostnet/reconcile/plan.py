@@ -19,7 +19,7 @@ SMALLEST_MTU = 1280  # IPv6 needs it
 
 
 @dataclass(frozen=True, slots=True)
-class SeenLink:
+class ObservedLink:
     """A link as the kernel has it. ``addresses`` in prefix notation, without IPv6 link-local ones; ``routes`` are the
     networks that we routed to it."""
 
@@ -30,7 +30,7 @@ class SeenLink:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observed:
     """What the host has: WireGuard devices and links by name. A broken interface may be in one of them only.
 
     ``host_routes`` are all routes that are not of our making. ``outer_mtu`` is the smallest MTU of the links by which
@@ -38,7 +38,7 @@ class Seen:
     """
 
     devices: Mapping[str, Device]
-    links: Mapping[str, SeenLink]
+    links: Mapping[str, ObservedLink]
     host_routes: tuple[HostRoute, ...] = ()
     outer_mtu: int = USUAL_MTU
 
@@ -115,74 +115,76 @@ Step = (
 )
 
 
-def plan(wanted: Iterable[Interface], keys: Mapping[str, str], seen: Seen) -> list[Step]:
-    """Ordered steps from ``seen`` to ``wanted``; ``keys`` are the servers' WireGuard public keys by server id."""
-    interfaces = sorted(wanted, key=lambda interface: interface.name)
+def plan(desired: Iterable[Interface], keys: Mapping[str, str], observed: Observed) -> list[Step]:
+    """Ordered steps from ``observed`` to ``desired``; ``keys`` are the servers' WireGuard public keys by server id."""
+    interfaces = sorted(desired, key=lambda interface: interface.name)
     names = {interface.name for interface in interfaces}
     # An interface that nobody wants carries nothing that anybody wants, and may sit on a port or address that is
     # needed now: it goes first. Within an interface it is the other way round, add before delete.
-    steps: list[Step] = [DeleteInterface(name) for name in sorted((seen.devices.keys() | seen.links.keys()) - names)]
-    steps += _free_ports(interfaces, seen)
-    refused = conflicts(interfaces, seen.host_routes)
+    steps: list[Step] = [
+        DeleteInterface(name) for name in sorted((observed.devices.keys() | observed.links.keys()) - names)
+    ]
+    steps += _free_ports(interfaces, observed)
+    refused = conflicts(interfaces, observed.host_routes)
     routes = {interface.name: _routes(interface, refused) for interface in interfaces}
-    freed = list(_free_routes(routes, seen))
+    freed = list(_free_routes(routes, observed))
     steps += freed
     for interface in interfaces:
-        steps += _interface_steps(interface, keys.get(interface.server, ""), seen)
-        steps += [step for step in _route_steps(interface.name, routes[interface.name], seen) if step not in freed]
+        steps += _interface_steps(interface, keys.get(interface.server, ""), observed)
+        steps += [step for step in _route_steps(interface.name, routes[interface.name], observed) if step not in freed]
     return steps
 
 
-def mtu_of(interface: Interface, seen: Seen) -> int:
+def mtu_of(interface: Interface, observed: Observed) -> int:
     """The server's own MTU, else what is left of the way out once WireGuard has added its headers."""
-    return interface.mtu or max(SMALLEST_MTU, seen.outer_mtu - OVERHEAD)
+    return interface.mtu or max(SMALLEST_MTU, observed.outer_mtu - OVERHEAD)
 
 
 def _routes(interface: Interface, refused: Conflicts) -> frozenset[str]:
     return frozenset(network for network in networks_of(interface) if (interface.name, network) not in refused)
 
 
-def _free_routes(routes: Mapping[str, Set[str]], seen: Seen) -> Iterator[Step]:
+def _free_routes(routes: Mapping[str, Set[str]], observed: Observed) -> Iterator[Step]:
     """The kernel has one route to a network: what now belongs to another interface is let go of first."""
     owners = {network: name for name, networks in routes.items() for network in networks}
-    for name in sorted(routes.keys() & seen.links.keys()):
-        for network in sorted(seen.links[name].routes):
+    for name in sorted(routes.keys() & observed.links.keys()):
+        for network in sorted(observed.links[name].routes):
             if owners.get(network, name) != name:
                 yield RemoveRoute(name, network)
 
 
-def _route_steps(name: str, routes: Set[str], seen: Seen) -> Iterator[Step]:
-    link = seen.links.get(name)
+def _route_steps(name: str, routes: Set[str], observed: Observed) -> Iterator[Step]:
+    link = observed.links.get(name)
     ours = link.routes if link is not None else frozenset()
     # A route that somebody else made to the same interface serves as well, and is left to them.
-    there = ours | {route.network for route in seen.host_routes if route.link == name}
+    there = ours | {route.network for route in observed.host_routes if route.link == name}
     yield from (AddRoute(name, network) for network in sorted(routes - there))
     yield from (RemoveRoute(name, network) for network in sorted(ours - routes))
 
 
-def _free_ports(interfaces: list[Interface], seen: Seen) -> Iterator[Step]:
+def _free_ports(interfaces: list[Interface], observed: Observed) -> Iterator[Step]:
     """Interfaces that trade ports would each wait for the other: whoever holds another's port lets it go first."""
-    wanted = {interface.port: interface.name for interface in interfaces}
+    desired = {interface.port: interface.name for interface in interfaces}
     for interface in interfaces:
-        device = seen.devices.get(interface.name)
-        if device is not None and device.port and wanted.get(device.port, device.name) != device.name:
+        device = observed.devices.get(interface.name)
+        if device is not None and device.port and desired.get(device.port, device.name) != device.name:
             yield SetDevice(interface.name, "", 0)
 
 
-def _interface_steps(interface: Interface, public_key: str, seen: Seen) -> Iterator[Step]:
+def _interface_steps(interface: Interface, public_key: str, observed: Observed) -> Iterator[Step]:
     name = interface.name
-    device = seen.devices.get(name)
-    link = seen.links.get(name)
+    device = observed.devices.get(name)
+    link = observed.links.get(name)
     if device is None or link is None:
         yield CreateInterface(name)
     device = device or Device(name, "", 0, {})
-    link = link or SeenLink(False, 0, frozenset())
+    link = link or ObservedLink(False, 0, frozenset())
     if device.public_key != public_key or device.port != interface.port:
         yield SetDevice(name, interface.server, interface.port)
     for address in interface.addresses:
         if address not in link.addresses:
             yield AddAddress(name, address)
-    mtu = mtu_of(interface, seen)
+    mtu = mtu_of(interface, observed)
     if not link.up or link.mtu != mtu:
         yield SetLink(name, mtu)
     changes = peer_changes(interface, device)
@@ -193,18 +195,18 @@ def _interface_steps(interface: Interface, public_key: str, seen: Seen) -> Itera
 
 
 def peer_changes(interface: Interface, device: Device) -> tuple[PeerChange, ...]:
-    """What differs between the wanted peers and those of ``device``.
+    """What differs between the desired peers and those of ``device``.
 
     WireGuard moves an allowed IP to the peer that is set last, so peers that trade addresses need no order among
-    themselves: each of them differs, hence each is set, and no two wanted peers share an address or a network. But
+    themselves: each of them differs, hence each is set, and no two desired peers share an address or a network. But
     who wins a network comes before who loses it, so that no packet finds it with nobody.
     """
-    wanted = {peer.public_key: peer.routed for peer in interface.peers}
+    desired = {peer.public_key: peer.routed for peer in interface.peers}
     gaining, losing = [], []
-    for key, allowed_ips in wanted.items():
+    for key, allowed_ips in desired.items():
         has = device.peers[key].allowed_ips if key in device.peers else frozenset()
         if key not in device.peers or not has.issuperset(allowed_ips):
             gaining.append(PeerChange(key, allowed_ips))
         elif len(has) != len(set(allowed_ips)):
             losing.append(PeerChange(key, allowed_ips))
-    return (*gaining, *losing, *(PeerChange(key, remove=True) for key in device.peers if key not in wanted))
+    return (*gaining, *losing, *(PeerChange(key, remove=True) for key in device.peers if key not in desired))

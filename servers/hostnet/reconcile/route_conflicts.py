@@ -40,12 +40,12 @@ def conflicts(interfaces: Iterable[Interface], host_routes: Iterable[HostRoute])
         for network in sorted(networks_of(interface)):
             if routes is None:  # most hosts need none of them
                 routes = [(ipaddress.ip_network(route.network), route) for route in host_routes]
-            words = _refused(interface.name, ipaddress.ip_network(network), routes)
+            message = _refused(interface.name, ipaddress.ip_network(network), routes)
             owner = owners.setdefault(network, interface.name)
-            if not words and owner != interface.name:
-                words = f"it is routed to {owner}"
-            if words:
-                found[interface.name, network] = f"{interface.name}: {network} is not routed to its client: {words}"
+            if not message and owner != interface.name:
+                message = f"it is routed to {owner}"
+            if message:
+                found[interface.name, network] = f"{interface.name}: {network} is not routed to its client: {message}"
     return found
 
 

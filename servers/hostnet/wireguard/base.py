@@ -12,7 +12,7 @@ class WireGuardError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class SeenPeer:
+class ObservedPeer:
     """A peer as WireGuard has it. ``last_handshake`` is Unix seconds, 0 when there was none."""
 
     public_key: str
@@ -30,7 +30,7 @@ class Device:
     name: str
     public_key: str
     port: int
-    peers: dict[str, SeenPeer]
+    peers: dict[str, ObservedPeer]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from .base import PeerChange, SeenPeer
+from .base import ObservedPeer, PeerChange
 from .fields import AllowedIP, allowed_ip, endpoint_text, key_bytes, key_text
 
 PEER_PUBLIC_KEY = 1
@@ -102,7 +102,7 @@ class PeerCollector:
     """
 
     def __init__(self) -> None:
-        self.peers: dict[str, SeenPeer] = {}
+        self.peers: dict[str, ObservedPeer] = {}
 
     def add(self, payload: bytes) -> None:
         """Take in one WGDEVICE_A_PEERS payload. Raise ``ValueError`` where it is broken."""
@@ -117,12 +117,12 @@ class PeerCollector:
             self.peers[peer.public_key] = peer
 
 
-def _decode(fields: dict[int, memoryview]) -> SeenPeer:
+def _decode(fields: dict[int, memoryview]) -> ObservedPeer:
     def number(kind: int) -> int:
         return int.from_bytes(fields.get(kind, b"")[:8], sys.byteorder)
 
     networks = attributes(fields.get(PEER_ALLOWED_IPS, memoryview(b"")))
-    return SeenPeer(
+    return ObservedPeer(
         public_key=key_text(bytes(fields[PEER_PUBLIC_KEY])),
         allowed_ips=frozenset(_decode_ip(data) for _, data in networks),
         endpoint=endpoint_text(bytes(fields[PEER_ENDPOINT])) if PEER_ENDPOINT in fields else "",

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .base import Device, PeerChange, SeenPeer, WireGuardError
+from .base import Device, ObservedPeer, PeerChange, WireGuardError
 from .fields import allowed_ip, key_bytes, key_text
 from .keys import public_of
 
@@ -96,8 +96,8 @@ def parse_answer(interface: str, lines: Iterator[str]) -> Device:
     if error is None:
         raise WireGuardError(f"{interface}: its process broke off in the middle of an answer")
     if error:
-        words = "for a reason it cannot name" if abs(error) == _UNKNOWN_ERROR else os.strerror(abs(error)).lower()
-        raise WireGuardError(f"{interface}: WireGuard refused: {words} (errno {error})")
+        message = "for a reason it cannot name" if abs(error) == _UNKNOWN_ERROR else os.strerror(abs(error)).lower()
+        raise WireGuardError(f"{interface}: WireGuard refused: {message} (errno {error})")
     return Device(interface, public_key, port, {key: fields.seen(key) for key, fields in found.items()})
 
 
@@ -110,9 +110,9 @@ class _Fields:
         self.allowed_ips: list[str] = []
         self.values: dict[str, str] = {}
 
-    def seen(self, public_key: str) -> SeenPeer:
+    def seen(self, public_key: str) -> ObservedPeer:
         value = self.values.get
-        return SeenPeer(
+        return ObservedPeer(
             public_key=public_key,
             allowed_ips=frozenset(self.allowed_ips),
             endpoint=value("endpoint", ""),

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from servers.hostnet.firewall.table import FirewallError, ruleset
 from servers.hostnet.netlink.links import LinkError
-from servers.hostnet.reconcile.plan import USUAL_MTU, Seen, SeenLink
+from servers.hostnet.reconcile.plan import USUAL_MTU, Observed, ObservedLink
 from servers.hostnet.reconcile.route_conflicts import HostRoute
 from servers.hostnet.state import Interface, Peer
 from servers.hostnet.wireguard import keys
-from servers.hostnet.wireguard.base import Device, PeerChange, SeenPeer, WireGuardError
+from servers.hostnet.wireguard.base import Device, ObservedPeer, PeerChange, WireGuardError
 
 
 class FakeWireGuard:
@@ -32,7 +32,7 @@ class FakeWireGuard:
     def create(self, interface: str) -> None:
         self._check(interface)
         self.devices.setdefault(interface, Device(interface, "", 0, {}))
-        self._links.links.setdefault(interface, SeenLink(False, 1500, frozenset()))
+        self._links.links.setdefault(interface, ObservedLink(False, 1500, frozenset()))
 
     def delete(self, interface: str) -> None:
         self._check(interface)
@@ -70,13 +70,13 @@ class FakeWireGuard:
         for change in changes:
             self._change(device.peers, change)
 
-    def _change(self, peers: dict[str, SeenPeer], change: PeerChange) -> None:
+    def _change(self, peers: dict[str, ObservedPeer], change: PeerChange) -> None:
         if change.remove:
             peers.pop(change.public_key, None)
             return
         for key, other in peers.items():  # an allowed IP moves to the peer that is set last
             peers[key] = dataclasses.replace(other, allowed_ips=other.allowed_ips - set(change.allowed_ips))
-        old = peers.get(change.public_key) or SeenPeer(change.public_key, frozenset(), "", 0, 0, 0)
+        old = peers.get(change.public_key) or ObservedPeer(change.public_key, frozenset(), "", 0, 0, 0)
         peers[change.public_key] = dataclasses.replace(old, allowed_ips=frozenset(change.allowed_ips))
 
     def shake_hands(self, interface: str, public_key: str, when: int) -> None:
@@ -94,17 +94,17 @@ class FakeLinks:
     link that is up has any."""
 
     def __init__(self) -> None:
-        self.links: dict[str, SeenLink] = {}
+        self.links: dict[str, ObservedLink] = {}
         self.host_routes: tuple[HostRoute, ...] = ()
         self.outer_mtu = USUAL_MTU
         self.forwarding = False
         self.changes = 0
 
-    def read(self) -> dict[str, SeenLink]:
+    def read(self) -> dict[str, ObservedLink]:
         return dict(self.links)
 
-    def look(self, devices: Mapping[str, Device]) -> Seen:
-        return Seen(devices, dict(self.links), self.host_routes, self.outer_mtu)
+    def observe(self, devices: Mapping[str, Device]) -> Observed:
+        return Observed(devices, dict(self.links), self.host_routes, self.outer_mtu)
 
     def bring_up(self, name: str, mtu: int) -> None:
         self.links[name] = dataclasses.replace(self.links[name], up=True, mtu=mtu)
@@ -167,7 +167,7 @@ class FakeFirewall:
         self.asked.append((interface.name, [peer.connection for peer in gone], [peer.connection for peer in new]))
 
 
-class FakeFollower:
+class FakeSubsystem:
     """Remembers what it was told. ``would`` is what it says it would do."""
 
     def __init__(self) -> None:
@@ -177,8 +177,8 @@ class FakeFollower:
     def preview(self, _: Sequence[Interface]) -> list[str]:
         return self.would
 
-    def follow(self, interfaces: Sequence[Interface]) -> None:
-        self.told.append(("follow", [], [peer.connection for i in interfaces for peer in i.peers]))
+    def apply(self, interfaces: Sequence[Interface]) -> None:
+        self.told.append(("apply", [], [peer.connection for i in interfaces for peer in i.peers]))
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
         self.told.append((interface.name, [peer.connection for peer in gone], [peer.connection for peer in new]))

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from servers.hostnet.agent.channel import Beat, Channel
-from servers.hostnet.agent.heartbeat import ALONE_AFTER, HELLO_EVERY, INTERVAL, SWEEP_EVERY, Pulse
+from servers.hostnet.agent.heartbeat import ALONE_AFTER, HELLO_EVERY, INTERVAL, SWEEP_EVERY, Heartbeat
 from servers.hostnet.reconcile.apply import HANDSHAKE_LIFE, Applier
-from servers.hostnet.reconcile.desired import Wanted
+from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.state import HostState, Interface, Peer
 from tests.servers.hostnet.fakes import FakeFirewall, FakeLinks, FakeWireGuard
 
@@ -47,26 +47,26 @@ class Scene:
     def __init__(self, directory: Path) -> None:
         self.now = 1000.0
         self.channel = FakeChannel()
-        self.wanted = Wanted("boot")
+        self.desired = Desired("boot")
         links = FakeLinks()
         self.wireguard = FakeWireGuard(links)
         self.applier = Applier(
-            self.wanted, self.wireguard, links, FakeFirewall(), directory, lambda _: 0, clock=lambda: self.now
+            self.desired, self.wireguard, links, FakeFirewall(), directory, lambda _: 0, clock=lambda: self.now
         )
         channel = cast(Channel, self.channel)
-        self.pulse = Pulse(channel, self.applier, self.wanted, "fake", monotonic=lambda: self.now)
+        self.heartbeat = Heartbeat(channel, self.applier, self.desired, "fake", monotonic=lambda: self.now)
 
     def come_up(self) -> None:
-        self.pulse.hello()
+        self.heartbeat.hello()
         self.applier.full(HostState("h", 10, "boot", 9790, (RED,)))
-        self.pulse.step()
+        self.heartbeat.step()
         assert self.channel.kinds() == ["hello"]
 
     def steps(self, seconds: float) -> None:
         end = self.now + seconds
         while self.now < end:
             self.now += INTERVAL
-            self.pulse.step()
+            self.heartbeat.step()
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_beats_and_says_nothing_else_when_all_is_well(scene: Scene) -> None:
 
 
 def test_says_hello_again_until_a_full_state_comes(scene: Scene) -> None:
-    scene.pulse.hello()
+    scene.heartbeat.hello()
     scene.steps(HELLO_EVERY * 2)
     assert scene.channel.kinds() == ["hello"] * 3
     scene.applier.full(HostState("h", 10, "boot", 9790, ()))
@@ -94,7 +94,7 @@ def test_says_hello_again_until_a_full_state_comes(scene: Scene) -> None:
 def test_says_hello_when_redis_forgot_it(scene: Scene) -> None:
     scene.come_up()
     scene.channel.next_beat = Beat.FORGOTTEN
-    scene.pulse.step()
+    scene.heartbeat.step()
     assert scene.channel.kinds() == ["hello"]
 
 
@@ -105,9 +105,9 @@ def test_short_absence_of_redis_removes_nobody(scene: Scene) -> None:
     scene.steps(ALONE_AFTER)
     assert scene.channel.kinds() == []
     scene.channel.next_beat = Beat.FINE
-    scene.pulse.step()
+    scene.heartbeat.step()
     assert scene.channel.kinds() == ["hello"]
-    assert scene.wanted.holds("alice")
+    assert scene.desired.holds("alice")
 
 
 def test_host_alone_removes_the_silent_and_says_so_before_its_hello(scene: Scene) -> None:
@@ -119,7 +119,7 @@ def test_host_alone_removes_the_silent_and_says_so_before_its_hello(scene: Scene
     assert scene.channel.said == [{"kind": "removed", "connections": ["alice"], "reason": "silent"}]
     assert scene.wireguard.devices["wgs1"].peers == {}
     scene.channel.next_beat = Beat.FINE
-    scene.pulse.step()
+    scene.heartbeat.step()
     assert [report["kind"] for report in scene.channel.said] == ["removed", "flush", "hello"]
 
 
@@ -130,4 +130,4 @@ def test_host_alone_keeps_who_shakes_hands(scene: Scene) -> None:
         scene.wireguard.shake_hands("wgs1", "alice-key", int(scene.now))
         scene.steps(HANDSHAKE_LIFE - 2 * INTERVAL)
     assert scene.channel.kinds() == []
-    assert scene.wanted.holds("alice")
+    assert scene.desired.holds("alice")

@@ -198,12 +198,12 @@ def test_without_unbound_the_report_says_so_at_once(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(unbound, name, tmp_path / name)
     monkeypatch.setattr(unbound, "PROGRAM", tmp_path / "unbound")
     followed = resolvers.Resolvers()
-    followed.follow([interface()])
+    followed.apply([interface()])
     assert followed.problems() == ["wgs1: no DNS for clients: unbound is not installed"]
     # Nor does a change raise anything, or one of an interface that has no names.
     followed.change(interface(), [], [peer("a", ["alice.vpn"], "10.9.0.5")])
     followed.change(interface(None), [], [peer("a", ["alice.vpn"], "10.9.0.5")])
-    followed.follow([interface(None)])
+    followed.apply([interface(None)])
     until(lambda: followed.problems() == [])
     followed.stop()
     assert not (tmp_path / "CONFIGURATIONS").exists()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from servers.hostnet.firewall.intervals import Network, mapped, most_specific
 from servers.hostnet.firewall.port_forwards import Forwards
-from servers.hostnet.firewall.route_policy import Reach
+from servers.hostnet.firewall.route_policy import RoutePolicy
 from servers.hostnet.firewall.table import Firewall, FirewallError, ruleset
 from servers.hostnet.state import Forward, Interface, Peer, Route
 
@@ -28,12 +28,12 @@ def network(text: str) -> Network:
     return ipaddress.ip_network(text)
 
 
-def span(text: str) -> tuple[int, int]:
+def interval(text: str) -> tuple[int, int]:
     return int(network(text).network_address), int(network(text).broadcast_address)
 
 
-def reach(*routes: Route, version: int = 4, restrict: bool = True, behind: tuple[str, ...] = ()) -> Reach:
-    return Reach.of(dataclasses.replace(RED, routes=routes, restrict=restrict, behind=behind), version)
+def policy(*routes: Route, version: int = 4, restrict: bool = True, behind: tuple[str, ...] = ()) -> RoutePolicy:
+    return RoutePolicy.of(dataclasses.replace(RED, routes=routes, restrict=restrict, behind=behind), version)
 
 
 def pairs(*texts: str) -> list[tuple[Network, Network]]:
@@ -57,7 +57,7 @@ def test_more_specific_network_decides() -> None:
 
 def test_neighbours_alike_are_joined() -> None:
     halves = {network("10.0.0.0/9"): 1, network("10.128.0.0/9"): 1}
-    assert most_specific(halves) == [(*span("10.0.0.0/8"), 1)]
+    assert most_specific(halves) == [(*interval("10.0.0.0/8"), 1)]
 
 
 # Few addresses, so that networks overlap: 10.0.0.0 to 10.0.0.255.
@@ -71,11 +71,11 @@ networks = st.builds(
 @given(st.dictionaries(networks, st.booleans(), max_size=12), st.integers(0, 255))
 def test_spans_say_of_each_address_what_the_longest_prefix_says(said: dict[Network, bool], last: int) -> None:
     address = ipaddress.IPv4Address(f"10.0.0.{last}")
-    spans = most_specific(said)
-    assert all(left[1] < right[0] for left, right in itertools.pairwise(spans))
+    intervals = most_specific(said)
+    assert all(left[1] < right[0] for left, right in itertools.pairwise(intervals))
     around = sorted((each for each in said if address in each), key=lambda each: each.prefixlen)
     expected = [said[around[-1]]] if around else []
-    assert [label for first, end, label in spans if first <= int(address) <= end] == expected
+    assert [label for first, end, label in intervals if first <= int(address) <= end] == expected
 
 
 @given(networks, st.integers(0, 255), st.integers(0, 255))
@@ -94,65 +94,65 @@ def test_pieces_of_a_netmap_keep_the_distance_from_its_beginning(here: Network, 
 
 
 def test_routes_with_and_without_nat() -> None:
-    it = reach(Route("10.1.0.0/16", True), Route("10.2.0.0/16", False), Route("10.3.0.0/16", True, "eth1"))
-    assert it.routes == [span("10.1.0.0/16"), span("10.2.0.0/16"), span("10.3.0.0/16")]
-    assert it.plain == [span("10.2.0.0/16")]
-    assert it.nat == {"": [span("10.1.0.0/16")], "eth1": [span("10.3.0.0/16")]}
+    it = policy(Route("10.1.0.0/16", True), Route("10.2.0.0/16", False), Route("10.3.0.0/16", True, "eth1"))
+    assert it.routes == [interval("10.1.0.0/16"), interval("10.2.0.0/16"), interval("10.3.0.0/16")]
+    assert it.plain == [interval("10.2.0.0/16")]
+    assert it.nat == {"": [interval("10.1.0.0/16")], "eth1": [interval("10.3.0.0/16")]}
     assert it.given == [(number("10.1.0.0"), number("10.3.255.255"))]
     assert (it.netmap, it.unmap) == ([], [])
-    assert reach(Route("10.1.0.0/16", True), version=6).routes == []
+    assert policy(Route("10.1.0.0/16", True), version=6).routes == []
 
 
 def test_without_restriction_everything_is_reached_where_no_route_says_otherwise() -> None:
-    assert reach(restrict=False).nat == {"": [EVERYTHING]}
-    assert reach(restrict=False).given == []  # clients were given no such route
-    assert reach(restrict=False, version=6).routes == [(0, (1 << 128) - 1)]
-    it = reach(Route("10.0.0.0/8", False), restrict=False)
-    assert it.plain == [span("10.0.0.0/8")]
+    assert policy(restrict=False).nat == {"": [EVERYTHING]}
+    assert policy(restrict=False).given == []  # clients were given no such route
+    assert policy(restrict=False, version=6).routes == [(0, (1 << 128) - 1)]
+    it = policy(Route("10.0.0.0/8", False), restrict=False)
+    assert it.plain == [interval("10.0.0.0/8")]
     assert it.nat[""] == [(0, number("9.255.255.255")), (number("11.0.0.0"), EVERYTHING[1])]
-    assert reach(Route("0.0.0.0/0", False), restrict=False).plain == [EVERYTHING]
+    assert policy(Route("0.0.0.0/0", False), restrict=False).plain == [EVERYTHING]
 
 
 def test_what_clients_may_serve_is_no_part_of_a_wider_route() -> None:
     for it in (
-        reach(Route("0.0.0.0/0", True), behind=("10.77.0.0/16",)),
-        reach(restrict=False, behind=("10.77.0.0/16",)),
+        policy(Route("0.0.0.0/0", True), behind=("10.77.0.0/16",)),
+        policy(restrict=False, behind=("10.77.0.0/16",)),
     ):
         assert it.routes == [(0, number("10.76.255.255")), (number("10.78.0.0"), EVERYTHING[1])]
     # A route within it decides there.
-    assert reach(Route("10.77.1.0/24", True), behind=("10.77.0.0/16",)).routes == [span("10.77.1.0/24")]
+    assert policy(Route("10.77.1.0/24", True), behind=("10.77.0.0/16",)).routes == [interval("10.77.1.0/24")]
 
 
 def test_netmap_leads_there_and_without_nat_back() -> None:
-    it = reach(Route("10.60.0.0/24", False, "", "10.50.0.0/24"), Route("10.61.0.0/24", True, "", "10.51.0.0/24"))
+    it = policy(Route("10.60.0.0/24", False, "", "10.50.0.0/24"), Route("10.61.0.0/24", True, "", "10.51.0.0/24"))
     assert it.netmap == pairs("10.60.0.0/24 10.50.0.0/24", "10.61.0.0/24 10.51.0.0/24")
     assert it.unmap == pairs("10.50.0.0/24 10.60.0.0/24")
-    assert (it.routes, it.nat) == ([], {"": [span("10.61.0.0/24")]})
-    assert it.real == [span("10.50.0.0/24"), span("10.51.0.0/24")]
-    assert it.open == [span("10.50.0.0/24")]
+    assert (it.routes, it.nat) == ([], {"": [interval("10.61.0.0/24")]})
+    assert it.real == [interval("10.50.0.0/24"), interval("10.51.0.0/24")]
+    assert it.open == [interval("10.50.0.0/24")]
 
 
 def test_more_specific_route_cuts_a_hole_into_a_netmap() -> None:
-    it = reach(Route("10.60.0.0/24", False, "", "10.50.0.0/24"), Route("10.60.0.128/25", True))
+    it = policy(Route("10.60.0.0/24", False, "", "10.50.0.0/24"), Route("10.60.0.128/25", True))
     assert it.netmap == pairs("10.60.0.0/25 10.50.0.0/25")
     assert it.unmap == pairs("10.50.0.0/25 10.60.0.0/25")
-    assert it.routes == [span("10.60.0.128/25")]
+    assert it.routes == [interval("10.60.0.128/25")]
 
 
 def test_real_network_is_known_by_one_name_only() -> None:
-    it = reach(Route("10.60.0.0/24", False, "", "10.50.0.0/24"), Route("10.61.0.0/24", False, "", "10.50.0.0/24"))
+    it = policy(Route("10.60.0.0/24", False, "", "10.50.0.0/24"), Route("10.61.0.0/24", False, "", "10.50.0.0/24"))
     assert it.netmap == pairs("10.60.0.0/24 10.50.0.0/24", "10.61.0.0/24 10.50.0.0/24")
     assert it.unmap == pairs("10.50.0.0/24 10.60.0.0/24")
 
 
 def test_real_network_is_hidden_from_wider_routes_but_not_from_its_own() -> None:
     netmap = Route("10.60.0.0/24", False, "", "10.50.0.0/24")
-    assert reach(netmap, Route("10.48.0.0/14", True)).routes == [
+    assert policy(netmap, Route("10.48.0.0/14", True)).routes == [
         (number("10.48.0.0"), number("10.49.255.255")),
         (number("10.50.1.0"), number("10.51.255.255")),
     ]
-    assert reach(netmap, Route("10.50.0.0/24", True)).routes == [span("10.50.0.0/24")]
-    assert reach(netmap, Route("10.50.0.7/32", True)).routes == [span("10.50.0.7/32")]
+    assert policy(netmap, Route("10.50.0.0/24", True)).routes == [interval("10.50.0.0/24")]
+    assert policy(netmap, Route("10.50.0.7/32", True)).routes == [interval("10.50.0.7/32")]
 
 
 # Which port leads to whom

@@ -44,7 +44,7 @@ from .tables import (
 
 pytestmark = pytest.mark.host
 
-LOOK = manager.look
+LOOK = manager.examine
 DROP = {"drop": None}
 SIX = dataclasses.replace(ONE, addresses=("fd01::1/64",))
 
@@ -70,11 +70,11 @@ class Machine:
     def check(self, *interfaces: Interface) -> list[str]:
         return self.foreign.check(interfaces or [ONE], WEB_PORT)
 
-    def settle(self, *interfaces: Interface, let_pass: bool = True) -> list[str]:
-        return self.foreign.settle(interfaces or [ONE], WEB_PORT, let_pass=let_pass)
+    def apply(self, *interfaces: Interface, insert_rules: bool = True) -> list[str]:
+        return self.foreign.apply(interfaces or [ONE], WEB_PORT, insert_rules=insert_rules)
 
-    def preview(self, *interfaces: Interface, let_pass: bool = True) -> list[str]:
-        return self.foreign.preview(interfaces or [ONE], WEB_PORT, let_pass=let_pass)
+    def preview(self, *interfaces: Interface, insert_rules: bool = True) -> list[str]:
+        return self.foreign.preview(interfaces or [ONE], WEB_PORT, insert_rules=insert_rules)
 
     def rules(self) -> str:
         return listing(self.where)
@@ -224,7 +224,7 @@ def test_an_own_table_is_opened_by_the_very_rules_that_are_named(machine: Machin
 
 def test_a_resolver_and_forwards_need_more(machine: Machine) -> None:
     load(machine.where, OWN)
-    machine.settle()
+    machine.apply()
     assert machine.check() == []
     resolver = dataclasses.replace(ONE, dns=Dns("vpn", (), "", ()))
     assert "udp dport 53 accept" in machine.check(resolver)[0]
@@ -403,7 +403,7 @@ def test_only_our_rules_are_added_and_all_are_taken_out_again(machine: Machine, 
     in_the_way = machine.check(PLAIN)
     intended = machine.preview(PLAIN)
     assert machine.rules() == before
-    assert machine.settle(PLAIN) == []
+    assert machine.apply(PLAIN) == []
     assert machine.check(PLAIN) == []
     assert machine.preview(PLAIN) == []
     added = [line for line in machine.rules().splitlines() if 'comment "wgvpn"' in line]
@@ -411,21 +411,21 @@ def test_only_our_rules_are_added_and_all_are_taken_out_again(machine: Machine, 
     assert sum(map(put_first, intended)) == len(added)
     assert [line for line in machine.rules().splitlines() if line not in added] == before.splitlines()
     out = [line.replace(": put", ": take out").replace("our rules first", "our rules") for line in intended]
-    assert sorted(machine.preview(PLAIN, let_pass=False)) == sorted(out)
-    assert machine.settle(PLAIN, let_pass=False) == in_the_way
-    assert machine.preview(PLAIN, let_pass=False) == []
+    assert sorted(machine.preview(PLAIN, insert_rules=False)) == sorted(out)
+    assert machine.apply(PLAIN, insert_rules=False) == in_the_way
+    assert machine.preview(PLAIN, insert_rules=False) == []
     assert machine.rules() == before
-    machine.settle(PLAIN)
+    machine.apply(PLAIN)
     machine.foreign.remove()
     assert machine.rules() == before
 
 
 def test_doing_it_again_does_nothing_and_reads_once(machine: Machine) -> None:
     load(machine.where, OWN)
-    machine.settle()
+    machine.apply()
     after = machine.rules()
     machine.asked.clear()
-    assert machine.settle() == []
+    assert machine.apply() == []
     asked = [["--terse", "list", "chains"], ["list", "table", "inet", "filter"]]
     assert [command[3:] for command in machine.asked] == asked
     assert machine.rules() == after
@@ -435,20 +435,20 @@ def test_what_did_not_change_is_not_worked_out_again(machine: Machine, monkeypat
     load(machine.where, OWN)
     looked = []
 
-    def look(ruleset: Ruleset, needed: Sequence[Case]) -> list[Finding]:
+    def examine(ruleset: Ruleset, needed: Sequence[Case]) -> list[Finding]:
         looked.append(1)
         return LOOK(ruleset, needed)
 
-    monkeypatch.setattr(manager, "look", look)
+    monkeypatch.setattr(manager, "examine", examine)
     tool = machine.foreign
-    for let_pass, times in ((False, 1), (False, 1), (True, 1), (True, 2), (True, 2), (False, 2), (False, 2)):
-        tool.settle([ONE], WEB_PORT, let_pass=let_pass)
+    for insert_rules, times in ((False, 1), (False, 1), (True, 1), (True, 2), (True, 2), (False, 2), (False, 2)):
+        tool.apply([ONE], WEB_PORT, insert_rules=insert_rules)
         # Our own table and counters are no change.
         load(machine.where, f"table inet wgvpn {{ chain c{len(looked)}{times} {{ }}; }}")
         assert len(looked) == times
     machine.where.run("nft", "add element inet filter blocked { 10.50.0.0/24 }")
-    tool.settle([ONE], WEB_PORT, let_pass=False)
-    tool.settle([dataclasses.replace(ONE, port=51999)], WEB_PORT, let_pass=False)
+    tool.apply([ONE], WEB_PORT, insert_rules=False)
+    tool.apply([dataclasses.replace(ONE, port=51999)], WEB_PORT, insert_rules=False)
     assert len(looked) == 4
 
 
@@ -466,11 +466,11 @@ def test_a_table_that_goes_while_we_look_is_no_error(machine: Machine) -> None:
     assert "Docker" in found[0]
 
 
-@pytest.mark.parametrize("let_pass", [True, False])
-def test_a_handle_that_is_no_longer_ours_is_left_alone(machine: Machine, let_pass: bool) -> None:
+@pytest.mark.parametrize("insert_rules", [True, False])
+def test_a_handle_that_is_no_longer_ours_is_left_alone(machine: Machine, insert_rules: bool) -> None:
     """The other tool makes its table anew just between our looking and our taking out."""
     load(machine.where, OWN)
-    machine.settle()
+    machine.apply()
     anew = OWN.replace('iifname "lan50" oifname "wan" accept', "\n".join(["counter"] * 30))
     reads = 0
 
@@ -482,7 +482,7 @@ def test_a_handle_that_is_no_longer_ours_is_left_alone(machine: Machine, let_pas
         return machine.run(command, text)
 
     tool = Foreign(run, Path(f"/proc/{machine.where.pid}/net"))
-    told = tool.settle([dataclasses.replace(ONE, port=51999)], WEB_PORT, let_pass=let_pass)
+    told = tool.apply([dataclasses.replace(ONE, port=51999)], WEB_PORT, insert_rules=insert_rules)
     assert any("just being changed by others" in words for words in told)
     after = machine.rules()
     machine.where.run("nft", "flush", "ruleset")
@@ -500,19 +500,19 @@ def test_a_rule_of_an_unknown_form_may_drop() -> None:
 
 def test_a_reload_by_the_other_tool_is_made_good(machine: Machine) -> None:
     load(machine.where, DOCKER)
-    machine.settle()
+    machine.apply()
     load(machine.where, DOCKER)  # iptables-restore flushes the table
     assert "wgvpn" not in machine.rules()
-    assert machine.settle() == []
+    assert machine.apply() == []
     assert machine.rules().count('comment "wgvpn"') == 2
 
 
 def test_a_drop_that_somebody_put_before_ours_is_overtaken(machine: Machine) -> None:
     load(machine.where, OWN)
-    machine.settle()
+    machine.apply()
     machine.where.run("nft", "insert rule inet filter forward counter drop")
     assert len(machine.check()) == 1
-    assert machine.settle() == []
+    assert machine.apply() == []
     assert machine.check() == []
     forward = machine.rules().partition("chain forward")[2]
     assert (forward.count("wgvpn"), forward.count("drop;"), forward.count("counter drop")) == (2, 1, 1)
@@ -520,12 +520,12 @@ def test_a_drop_that_somebody_put_before_ours_is_overtaken(machine: Machine) -> 
 
 def test_rules_follow_the_servers(machine: Machine) -> None:
     load(machine.where, OWN)
-    machine.settle()
+    machine.apply()
     assert "udp dport 51820" in machine.rules()
-    machine.settle(dataclasses.replace(ONE, port=51999))
+    machine.apply(dataclasses.replace(ONE, port=51999))
     assert "udp dport 51820" not in machine.rules()
     assert "udp dport 51999" in machine.rules()
-    assert machine.foreign.settle([], WEB_PORT, let_pass=True) == []  # no server is left
+    assert machine.foreign.apply([], WEB_PORT, insert_rules=True) == []  # no server is left
     assert "wgvpn" not in machine.rules()
 
 
@@ -533,14 +533,14 @@ def test_rules_of_others_with_other_comments_stay(machine: Machine) -> None:
     load(machine.where, OWN)
     machine.where.run("nft", 'add rule inet filter forward iifname "wgs*" accept comment "wgvpn by hand"')
     before = machine.rules()
-    machine.settle(PLAIN)
-    machine.settle(PLAIN, let_pass=False)
+    machine.apply(PLAIN)
+    machine.apply(PLAIN, insert_rules=False)
     assert machine.rules() == before
 
 
 def test_iptables_still_lists_its_tables_and_saves_them_with_ours(machine: Machine) -> None:
     load(machine.where, UFW)
-    machine.settle(PLAIN)
+    machine.apply(PLAIN)
     listed = machine.where.run("iptables", "-L", "-n", "-v")
     assert "incompatible" not in listed.stdout + listed.stderr
     assert listed.stdout.count("/* wgvpn */") == 4
@@ -548,9 +548,9 @@ def test_iptables_still_lists_its_tables_and_saves_them_with_ours(machine: Machi
     saved = machine.where.run("iptables-save").stdout
     machine.where.run("iptables-restore", text=saved)
     machine.asked.clear()
-    assert machine.settle(PLAIN) == []
+    assert machine.apply(PLAIN) == []
     assert ["nft", "-j", "-f", "-"] not in machine.asked
-    machine.settle(PLAIN, let_pass=False)
+    machine.apply(PLAIN, insert_rules=False)
     assert "wgvpn" not in machine.where.run("iptables-save").stdout
     after = machine.rules()
     machine.where.run("nft", "flush", "ruleset")
@@ -568,7 +568,7 @@ def test_a_chain_that_refuses_does_not_hold_up_the_others(machine: Machine) -> N
         return machine.run(command, text)
 
     tool = Foreign(refusing, Path(f"/proc/{machine.where.pid}/net"))
-    (left,) = tool.settle([ONE], WEB_PORT, let_pass=True)
+    (left,) = tool.apply([ONE], WEB_PORT, insert_rules=True)
     assert left.startswith("ip filter FORWARD (Docker) drops")
     assert left.endswith("(our own rule was refused: nft: not today)")
     assert kinds(machine.check()) == kinds([left])
@@ -582,10 +582,10 @@ def test_what_cannot_be_read_is_said_and_nothing_is_changed(answer: str) -> None
         asked.append(command)
         return answer
 
-    (words,) = Foreign(run).settle([ONE], WEB_PORT, let_pass=True)
+    (words,) = Foreign(run).apply([ONE], WEB_PORT, insert_rules=True)
     assert words.startswith("Other firewalls of this host cannot be looked at: nft: unreadable")
     assert len(asked) == 1
-    assert Foreign(run).preview([ONE], WEB_PORT, let_pass=True) == [words]
+    assert Foreign(run).preview([ONE], WEB_PORT, insert_rules=True) == [words]
 
 
 # The old iptables, which nft does not see
@@ -619,8 +619,8 @@ def test_real_legacy_tables_are_told_of_and_left_alone() -> None:
         where.run("iptables-legacy", "-P", "FORWARD", "DROP")
         machine = Machine(where, [])
         before = where.run("iptables-legacy", "-S").stdout
-        (finding,) = machine.settle()
-        assert machine.settle(let_pass=False) == [finding]
+        (finding,) = machine.apply()
+        assert machine.apply(insert_rules=False) == [finding]
         assert where.run("iptables-legacy", "-S").stdout == before
         for command in commands_in(finding):
             assert machine.check() != []
@@ -672,12 +672,12 @@ def test_ten_thousand_rules_for_single_addresses_are_looked_at_in_good_time(amon
     servers = [dataclasses.replace(ONE, name=f"wgs{n}", port=51820 + n) for n in range(20)]
     exits = Exits([(ipaddress.ip_network("0.0.0.0/0"), 0, "wan")])
     began = time.process_time()
-    assert len(manager.look(Ruleset.parse(text), cases(servers, WEB_PORT, exits))) == among
+    assert len(manager.examine(Ruleset.parse(text), cases(servers, WEB_PORT, exits))) == among
     assert time.process_time() - began < HANGING  # it takes a fraction of a second
 
 
 def test_a_large_list_of_blocked_addresses_is_looked_at_in_good_time() -> None:
-    """As crowdsec and the like have it: it must not hold up the lane."""
+    """As crowdsec and the like have it: it must not hold up the dispatcher."""
     blocked = [f"{100 + n // 65536}.{n // 256 % 256}.{n % 256}.1" for n in range(20_000)]
     chain = {"family": "inet", "table": "t", "name": "c", "type": "filter", "hook": "forward", "policy": "accept"}
     match = {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@b"}
@@ -687,5 +687,5 @@ def test_a_large_list_of_blocked_addresses_is_looked_at_in_good_time() -> None:
     servers = [dataclasses.replace(ONE, name=f"wgs{n}", port=51820 + n) for n in range(5)]
     exits = Exits([(ipaddress.ip_network("0.0.0.0/0"), 0, "wan")])
     began = time.process_time()
-    assert manager.look(Ruleset.parse(text), cases(servers, WEB_PORT, exits)) == []
+    assert manager.examine(Ruleset.parse(text), cases(servers, WEB_PORT, exits)) == []
     assert time.process_time() - began < HANGING  # it takes a fraction of a second

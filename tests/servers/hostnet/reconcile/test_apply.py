@@ -11,10 +11,10 @@ import pytest
 from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.netlink.conntrack import ConntrackError
 from servers.hostnet.reconcile.apply import HANDSHAKE_LIFE, Applier
-from servers.hostnet.reconcile.desired import Gone, Wanted
+from servers.hostnet.reconcile.desired import Desired, Gone
 from servers.hostnet.reconcile.route_conflicts import HostRoute
 from servers.hostnet.state import AddPeer, Forward, HostState, Interface, Peer, RemovePeers, Route
-from tests.servers.hostnet.fakes import FakeFirewall, FakeFollower, FakeLinks, FakeWireGuard
+from tests.servers.hostnet.fakes import FakeFirewall, FakeLinks, FakeSubsystem, FakeWireGuard
 
 NOW = 1_800_000_000.0
 A, B = (Peer(name, version, f"{name}-key", (f"10.9.0.{version}/32",)) for name, version in (("a", 2), ("b", 3)))
@@ -30,18 +30,18 @@ class Host:
         self.links = FakeLinks()
         self.wireguard = FakeWireGuard(self.links)
         self.firewall = FakeFirewall()
-        self.follower = FakeFollower()
-        self.wanted = Wanted("boot")
+        self.subsystem = FakeSubsystem()
+        self.desired = Desired("boot")
         self.flushed: list[set[str]] = []
         self.applier = Applier(
-            self.wanted,
+            self.desired,
             self.wireguard,
             self.links,
             self.firewall,
             directory,
             self._flush,
             lambda: self.now,
-            [self.follower],
+            [self.subsystem],
         )
 
     def _flush(self, addresses: Collection[str]) -> int:
@@ -224,7 +224,7 @@ def test_connection_tracking_that_fails_does_not_keep_a_removal_from_being_repor
     def refuse(_: Collection[str]) -> int:
         raise ConntrackError("conntrack: refused")
 
-    applier = Applier(host.wanted, host.wireguard, host.links, host.firewall, tmp_path, refuse, lambda: NOW)
+    applier = Applier(host.desired, host.wireguard, host.links, host.firewall, tmp_path, refuse, lambda: NOW)
     applier.full(full(RED))
     assert [gone.connection for gone in applier.changes([RemovePeers(20, ("a",))]).gone] == ["a"]
 
@@ -294,7 +294,7 @@ def test_peer_whose_ports_the_firewall_refuses_is_not_confirmed_and_is_done_late
     report = host.applier.changes([message, blue, RemovePeers(22, ("a",))])
     assert report.answers == ["nft: refused", "", ""]  # the other server's peer has nothing to do with it
     assert report.gone == []
-    assert host.follower.told[-1] == ("wgs2", [], ["p"])
+    assert host.subsystem.told[-1] == ("wgs2", [], ["p"])
     host.firewall.broken = False
     report = host.applier.changes([message])
     assert report.answers == [""]
@@ -365,7 +365,7 @@ def test_newest_of_those_that_name_a_network_has_it_and_the_next_one_after_it(ho
     host.applier.changes([AddPeer("red", gateway("new", 20, SITE[:1]))])
     assert allowed(host, "new") == {"10.9.0.20/32", SITE[0]}
     assert allowed(host, "old") == {"10.9.0.4/32", SITE[1]}
-    assert host.follower.told[-1] == ("wgs1", ["old"], ["new", "old"])
+    assert host.subsystem.told[-1] == ("wgs1", ["old"], ["new", "old"])
     report = host.applier.full(
         full(dataclasses.replace(RED, peers=(gateway("old", 4), gateway("new", 20, SITE[:1]))), version=20)
     )
@@ -433,20 +433,20 @@ def test_followers_hear_everything_after_a_full_state_and_then_what_changes(host
     host.applier.changes([RemovePeers(22, ("n",))])  # not so yet
     host.wireguard.broken.clear()
     host.applier.changes([RemovePeers(22, ("n",))])
-    assert host.follower.told == [
-        ("follow", [], ["a", "b"]),
+    assert host.subsystem.told == [
+        ("apply", [], ["a", "b"]),
         ("wgs1", ["a"], ["n"]),
         ("wgs1", ["n"], []),
     ]
     assert host.applier.full(full(RED, version=1)) is None
-    assert len(host.follower.told) == 3
+    assert len(host.subsystem.told) == 3
 
 
 def test_followers_hear_of_silent_peers(host: Host) -> None:
     host.applier.full(full(RED))
     host.now = NOW + 361
     host.applier.drop_silent()
-    assert host.follower.told[-1] == ("wgs1", ["a", "b"], [])
+    assert host.subsystem.told[-1] == ("wgs1", ["a", "b"], [])
 
 
 # What would be done, without doing it
@@ -457,9 +457,9 @@ def test_preview_says_what_a_state_would_change_and_changes_nothing(host: Host, 
     host.applier.changes([add("n", 20)])
     n = add("n", 20).peer
     assert host.applier.preview(full(dataclasses.replace(RED, peers=(A, B, n)), version=20)) == []
-    before = (dict(host.links.links), dict(host.wireguard.devices), host.firewall.text, host.wanted.interfaces())
+    before = (dict(host.links.links), dict(host.wireguard.devices), host.firewall.text, host.desired.interfaces())
     other = dataclasses.replace(RED, peers=(A, gateway("m", 21)), mtu=1300)
-    host.follower.would = ["wgs1: start its DNS server"]
+    host.subsystem.would = ["wgs1: start its DNS server"]
     assert host.applier.preview(full(other, BLUE, version=21)) == [
         "the nftables table: write it anew",
         "wgs1: bring the link up with MTU 1300",
@@ -472,12 +472,12 @@ def test_preview_says_what_a_state_would_change_and_changes_nothing(host: Host, 
         "wgs2: bring the link up with MTU 1420",
         "wgs1: start its DNS server",
     ]
-    host.follower.would = []
+    host.subsystem.would = []
     assert host.applier.preview(full(version=21)) == ["the nftables table: write it anew", "wgs1: delete the interface"]
-    after = (dict(host.links.links), dict(host.wireguard.devices), host.firewall.text, host.wanted.interfaces())
+    after = (dict(host.links.links), dict(host.wireguard.devices), host.firewall.text, host.desired.interfaces())
     assert after == before
-    assert (host.wanted.version, host.wanted.changed()) == (10, [])
-    assert not host.wanted.ended("a")
+    assert (host.desired.version, host.desired.changed()) == (10, [])
+    assert not host.desired.ended("a")
     assert [file.name for file in (tmp_path / "keys").iterdir()] == ["red"]  # and no key was made
 
 
@@ -489,7 +489,7 @@ def test_preview_of_a_state_that_would_be_ignored_says_so(host: Host) -> None:
 
 def test_preview_before_the_first_full_state_compares_with_what_an_earlier_run_left(host: Host, tmp_path: Path) -> None:
     host.applier.full(full(RED))
-    again = Applier(Wanted("boot"), host.wireguard, host.links, host.firewall, tmp_path / "keys", lambda _: 0)
+    again = Applier(Desired("boot"), host.wireguard, host.links, host.firewall, tmp_path / "keys", lambda _: 0)
     assert again.preview(full(RED)) == []
     # And it is still the first full state that makes this run take single changes.
     assert again.changes([add("n", 20)]).answers == ["no full state yet"]

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from servers.hostnet.reconcile.desired import Wanted
+from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.state import AddPeer, HostState, Interface, Peer, RemovePeers
 from servers.hostnet.wireguard.base import PeerChange
 from tests.servers.hostnet.fakes import FakeLinks, FakeWireGuard
@@ -34,7 +34,7 @@ ADDRESSES = tuple(f"10.9.0.{number}/32" for number in (2, 3))
 class ControlAndHost(RuleBasedStateMachine):
     """``database`` words are what is true; ``host`` is the thing under test."""
 
-    wanted_class: type[Wanted] = Wanted
+    wanted_class: type[Desired] = Desired
 
     def __init__(self) -> None:
         super().__init__()
@@ -214,7 +214,7 @@ class ControlAndHost(RuleBasedStateMachine):
             assert len({peer.public_key for peer in interface.peers}) == len(interface.peers)
 
     @rule()
-    def settle(self) -> None:
+    def mark_applied(self) -> None:
         """After hello and one full state of now, the host is exactly what the database says."""
         self.report_silent()
         self.hello()
@@ -224,10 +224,10 @@ class ControlAndHost(RuleBasedStateMachine):
         self.nothing_ended_is_there_and_nothing_open_is_lost()
 
     def teardown(self) -> None:
-        self.settle()
+        self.mark_applied()
 
 
-def check(wanted_class: type[Wanted], examples: int) -> None:
+def check(wanted_class: type[Desired], examples: int) -> None:
     class Machine(ControlAndHost):
         pass
 
@@ -239,36 +239,36 @@ def check(wanted_class: type[Wanted], examples: int) -> None:
             stateful_step_count=40,
             deadline=None,
             database=None,
-            derandomize=wanted_class is not Wanted,
+            derandomize=wanted_class is not Desired,
             suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate] if wanted_class is not Wanted else list(Phase),
+            phases=[Phase.generate] if wanted_class is not Desired else list(Phase),
         ),
     )
 
 
 def test_an_old_message_never_wins() -> None:
-    check(Wanted, 300)
+    check(Desired, 300)
 
 
-class Forgetful(Wanted):
+class Forgetful(Desired):
     """Does not remember what ended."""
 
     def _remember_ended(self, connection: str) -> None:
         pass
 
 
-class TakesOlderStates(Wanted):
+class TakesOlderStates(Desired):
     def take_full(self, state: HostState, now: float) -> bool:
         self.ready = False
         return super().take_full(state, now)
 
 
-class TakesStatesOfOtherRuns(Wanted):
+class TakesStatesOfOtherRuns(Desired):
     def take_full(self, state: HostState, now: float) -> bool:
         return super().take_full(dataclasses.replace(state, boot=self.boot), now)
 
 
-class DropsNewerPeers(Wanted):
+class DropsNewerPeers(Desired):
     """Believes a full state about everything, not only up to its version."""
 
     def take_full(self, state: HostState, now: float) -> bool:
@@ -279,7 +279,7 @@ class DropsNewerPeers(Wanted):
         return taken
 
 
-class TakesStaleAdditions(Wanted):
+class TakesStaleAdditions(Desired):
     def add(self, message: AddPeer, now: float) -> str:
         peer = message.peer
         if self.ready and peer.version <= self.version:
@@ -287,7 +287,7 @@ class TakesStaleAdditions(Wanted):
         return super().add(dataclasses.replace(message, peer=peer), now)
 
 
-class AddsBeforeTheFirstState(Wanted):
+class AddsBeforeTheFirstState(Desired):
     def add(self, message: AddPeer, now: float) -> str:
         if not self.ready and message.server in SERVERS:
             self._hold(message.server, message.peer, now)
@@ -305,7 +305,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("wanted_class", BROKEN)
-def test_that_test_sees_each_rule_broken(wanted_class: type[Wanted]) -> None:
+def test_that_test_sees_each_rule_broken(wanted_class: type[Desired]) -> None:
     with pytest.raises(AssertionError):
         check(wanted_class, 3000)
 
@@ -313,12 +313,12 @@ def test_that_test_sees_each_rule_broken(wanted_class: type[Wanted]) -> None:
 # What is left to be carried out
 
 
-def ready(*peers: Peer, version: int = 10, **fields: Any) -> Wanted:
-    wanted = Wanted("boot", **fields)
+def ready(*peers: Peer, version: int = 10, **fields: Any) -> Desired:
+    desired = Desired("boot", **fields)
     interface = Interface("wgs1", "red", 1000, (), 0, False, 360, (), peers)
-    assert wanted.take_full(HostState("h", version, "boot", 9790, (interface,)), now=100.0)
-    wanted.settle("red")
-    return wanted
+    assert desired.take_full(HostState("h", version, "boot", 9790, (interface,)), now=100.0)
+    desired.mark_applied("red")
+    return desired
 
 
 ALICE = Peer("alice", 5, "alice-key", ("10.9.0.2/32",))
@@ -326,42 +326,42 @@ BOB = Peer("bob", 11, "bob-key", ("10.9.0.3/32",))
 
 
 def test_changes_are_kept_until_settled() -> None:
-    wanted = ready(ALICE)
-    assert wanted.changed() == []
-    assert wanted.add(AddPeer("red", BOB), now=101.0) == ""
-    wanted.remove(["alice"])
+    desired = ready(ALICE)
+    assert desired.changed() == []
+    assert desired.add(AddPeer("red", BOB), now=101.0) == ""
+    desired.remove(["alice"])
     expected = [PeerChange("bob-key", ("10.9.0.3/32",)), PeerChange("alice-key", remove=True)]
-    assert wanted.changes("red") == expected
-    assert wanted.changes("red") == expected
-    wanted.settle("red")
-    assert wanted.changed() == []
+    assert desired.changes("red") == expected
+    assert desired.changes("red") == expected
+    desired.mark_applied("red")
+    assert desired.changed() == []
 
 
 def test_one_key_that_changes_hands_is_set_and_not_removed() -> None:
-    wanted = ready(ALICE)
+    desired = ready(ALICE)
     again = Peer("alice2", 12, ALICE.public_key, ("10.9.0.9/32",))
-    wanted.remove(["alice"])
-    assert wanted.add(AddPeer("red", again), now=101.0) == ""
-    assert wanted.changes("red") == [PeerChange("alice-key", ("10.9.0.9/32",))]
+    desired.remove(["alice"])
+    assert desired.add(AddPeer("red", again), now=101.0) == ""
+    assert desired.changes("red") == [PeerChange("alice-key", ("10.9.0.9/32",))]
     # The late removal of the connection that had the key before does not take it away.
-    wanted.remove(["alice"])
-    assert wanted.changes("red") == [PeerChange("alice-key", ("10.9.0.9/32",))]
+    desired.remove(["alice"])
+    assert desired.changes("red") == [PeerChange("alice-key", ("10.9.0.9/32",))]
 
 
 def test_ends_are_handed_out_once_and_not_before_wireguard_took_them() -> None:
-    wanted = ready(ALICE)
-    wanted.remove(["alice", "stranger"])
-    assert [gone.connection for gone in wanted.take_gone(unsettled={"red"})] == ["stranger"]
-    assert [(gone.connection, gone.allowed_ips) for gone in wanted.take_gone()] == [("alice", ALICE.allowed_ips)]
-    assert wanted.take_gone() == []
+    desired = ready(ALICE)
+    desired.remove(["alice", "stranger"])
+    assert [gone.connection for gone in desired.take_gone(unsettled={"red"})] == ["stranger"]
+    assert [(gone.connection, gone.allowed_ips) for gone in desired.take_gone()] == [("alice", ALICE.allowed_ips)]
+    assert desired.take_gone() == []
 
 
 def test_removals_count_before_the_first_full_state() -> None:
-    wanted = Wanted("boot")
-    wanted.remove(["alice"])
+    desired = Desired("boot")
+    desired.remove(["alice"])
     interface = Interface("wgs1", "red", 1000, (), 0, False, 360, (), (ALICE,))
-    wanted.take_full(HostState("h", 10, "boot", 9790, (interface,)), now=0.0)
-    assert not wanted.holds("alice")
+    desired.take_full(HostState("h", 10, "boot", 9790, (interface,)), now=0.0)
+    assert not desired.holds("alice")
 
 
 @pytest.mark.parametrize(
@@ -375,37 +375,37 @@ def test_removals_count_before_the_first_full_state() -> None:
     ],
 )
 def test_answers(message: AddPeer, answer: str) -> None:
-    wanted = ready(ALICE)
-    wanted.remove(["gone"])
-    assert wanted.add(message, now=0.0) == answer
-    assert wanted.holds(message.peer.connection) is (answer == "")
+    desired = ready(ALICE)
+    desired.remove(["gone"])
+    assert desired.add(message, now=0.0) == answer
+    assert desired.holds(message.peer.connection) is (answer == "")
 
 
 def test_older_of_two_with_one_address_is_out() -> None:
-    wanted = ready(ALICE)
+    desired = ready(ALICE)
     new = Peer("new", 12, "new-key", ALICE.allowed_ips)
     old = Peer("old", 11, "old-key", ALICE.allowed_ips)
-    assert wanted.add(AddPeer("red", new), now=0.0) == ""
-    assert wanted.add(AddPeer("red", old), now=0.0) == "a newer connection has its address or key"
-    assert [held.peer.connection for held in wanted.held()] == ["new"]
-    assert wanted.ended("alice")
-    assert wanted.ended("old")
+    assert desired.add(AddPeer("red", new), now=0.0) == ""
+    assert desired.add(AddPeer("red", old), now=0.0) == "a newer connection has its address or key"
+    assert [held.peer.connection for held in desired.held()] == ["new"]
+    assert desired.ended("alice")
+    assert desired.ended("old")
 
 
 def test_older_full_state_does_not_take_an_address_from_a_newer_peer() -> None:
     """It was read before the address changed hands, and nobody told us of the end of who had it."""
-    wanted = ready()
+    desired = ready()
     new = Peer("new", 12, "new-key", ALICE.allowed_ips)
-    assert wanted.add(AddPeer("red", new), now=0.0) == ""
+    assert desired.add(AddPeer("red", new), now=0.0) == ""
     interface = Interface("wgs1", "red", 1000, (), 0, False, 360, (), (ALICE,))
-    assert wanted.take_full(HostState("h", 11, "boot", 9790, (interface,)), now=0.0)
-    assert [held.peer.connection for held in wanted.held()] == ["new"]
+    assert desired.take_full(HostState("h", 11, "boot", 9790, (interface,)), now=0.0)
+    assert [held.peer.connection for held in desired.held()] == ["new"]
 
 
 def test_memory_of_ended_connections_is_bounded() -> None:
-    wanted = ready(remember=3)
-    wanted.remove(["a", "b", "c", "d"])
-    assert [wanted.ended(connection) for connection in "abcd"] == [False, True, True, True]
+    desired = ready(remember=3)
+    desired.remove(["a", "b", "c", "d"])
+    assert [desired.ended(connection) for connection in "abcd"] == [False, True, True, True]
 
 
 # Networks behind clients
@@ -417,70 +417,70 @@ def behind(name: str, version: int, *networks: str) -> Peer:
     return Peer(name, version, f"{name}-key", (f"10.9.0.{version}/32",), networks=networks)
 
 
-def networks(wanted: Wanted) -> dict[str, tuple[str, ...]]:
-    return {peer.connection: peer.networks for interface in wanted.interfaces() for peer in interface.peers}
+def networks(desired: Desired) -> dict[str, tuple[str, ...]]:
+    return {peer.connection: peer.networks for interface in desired.interfaces() for peer in interface.peers}
 
 
 def test_network_is_the_newest_ones_and_nobody_ends_because_of_it() -> None:
-    wanted = ready(behind("first", 5, SITE, OTHER))
-    assert wanted.add(AddPeer("red", behind("second", 11, SITE)), now=0.0) == ""
-    assert networks(wanted) == {"first": (OTHER,), "second": (SITE,)}
-    difference = wanted.difference("red")
+    desired = ready(behind("first", 5, SITE, OTHER))
+    assert desired.add(AddPeer("red", behind("second", 11, SITE)), now=0.0) == ""
+    assert networks(desired) == {"first": (OTHER,), "second": (SITE,)}
+    difference = desired.difference("red")
     assert difference.gone == (behind("first", 5, SITE, OTHER),)
     assert {*difference.new} == {behind("second", 11, SITE), behind("first", 5, OTHER)}
     # The winner comes first: WireGuard takes the network off the other one in the same moment.
-    assert [change.public_key for change in wanted.changes("red")] == ["second-key", "first-key"]
-    wanted.settle("red")
-    wanted.remove(["second"])
-    assert networks(wanted) == {"first": (SITE, OTHER)}
+    assert [change.public_key for change in desired.changes("red")] == ["second-key", "first-key"]
+    desired.mark_applied("red")
+    desired.remove(["second"])
+    assert networks(desired) == {"first": (SITE, OTHER)}
     expected = [
         PeerChange("first-key", ("10.9.0.5/32", SITE, OTHER)),
         PeerChange("second-key", remove=True),
     ]
-    assert wanted.changes("red") == expected
-    assert wanted.uses(SITE)
-    assert wanted.routes("red", SITE)
-    wanted.remove(["first"])
-    assert not wanted.uses(SITE)
-    assert not wanted.routes("red", SITE)
-    assert [gone.allowed_ips for gone in wanted.take_gone()] == [
+    assert desired.changes("red") == expected
+    assert desired.uses(SITE)
+    assert desired.routes("red", SITE)
+    desired.remove(["first"])
+    assert not desired.uses(SITE)
+    assert not desired.routes("red", SITE)
+    assert [gone.allowed_ips for gone in desired.take_gone()] == [
         ("10.9.0.11/32", SITE),
         ("10.9.0.5/32", SITE, OTHER),
     ]
 
 
 def test_own_address_of_a_peer_is_never_anothers_network() -> None:
-    wanted = ready(behind("first", 5))
-    assert wanted.add(AddPeer("red", behind("thief", 11, "10.9.0.5/32")), now=0.0) == ""
-    assert networks(wanted) == {"first": (), "thief": ()}
-    assert not wanted.routes("red", "10.9.0.5/32")
-    wanted.settle("red")
-    wanted.remove(["first"])
-    assert networks(wanted) == {"thief": ("10.9.0.5/32",)}
-    assert wanted.routes("red", "10.9.0.5/32")
-    assert [peer.connection for peer in wanted.difference("red").new] == ["thief"]
-    wanted.settle("red")
+    desired = ready(behind("first", 5))
+    assert desired.add(AddPeer("red", behind("thief", 11, "10.9.0.5/32")), now=0.0) == ""
+    assert networks(desired) == {"first": (), "thief": ()}
+    assert not desired.routes("red", "10.9.0.5/32")
+    desired.mark_applied("red")
+    desired.remove(["first"])
+    assert networks(desired) == {"thief": ("10.9.0.5/32",)}
+    assert desired.routes("red", "10.9.0.5/32")
+    assert [peer.connection for peer in desired.difference("red").new] == ["thief"]
+    desired.mark_applied("red")
     assert (
-        wanted.add(AddPeer("red", dataclasses.replace(behind("first", 5), connection="again", version=12)), 0.0) == ""
+        desired.add(AddPeer("red", dataclasses.replace(behind("first", 5), connection="again", version=12)), 0.0) == ""
     )
-    assert networks(wanted) == {"thief": (), "again": ()}
-    assert {peer.connection for peer in wanted.difference("red").new} == {"again", "thief"}
+    assert networks(desired) == {"thief": (), "again": ()}
+    assert {peer.connection for peer in desired.difference("red").new} == {"again", "thief"}
 
 
 def test_preview_is_what_a_full_state_would_make_and_leaves_no_trace() -> None:
-    wanted = ready(behind("first", 5, SITE), behind("late", 11))
+    desired = ready(behind("first", 5, SITE), behind("late", 11))
     interface = Interface("wgs1", "red", 1000, (), 0, False, 360, (), (behind("second", 6, SITE),))
     state = HostState("h", 10, "boot", 9790, (interface,))
-    before = wanted.interfaces()
-    preview = wanted.preview(state, now=0.0)
+    before = desired.interfaces()
+    preview = desired.preview(state, now=0.0)
     assert preview is not None
     assert {peer.connection for peer in preview[0].peers} == {"late", "second"}
-    assert wanted.preview(dataclasses.replace(state, version=9), now=0.0) is None
-    assert wanted.interfaces() == before
-    assert wanted.changed() == []
-    assert wanted.take_gone() == []
-    assert not wanted.ended("first")
-    assert networks(wanted)["first"] == (SITE,)
+    assert desired.preview(dataclasses.replace(state, version=9), now=0.0) is None
+    assert desired.interfaces() == before
+    assert desired.changed() == []
+    assert desired.take_gone() == []
+    assert not desired.ended("first")
+    assert networks(desired)["first"] == (SITE,)
 
 
 peers = st.builds(
@@ -503,28 +503,30 @@ def test_what_is_handed_out_makes_wireguard_what_is_wanted(steps: list[tuple[str
     """Whatever comes in between, also pushes of which WireGuard took all and something else then failed."""
     wireguard, told = FakeWireGuard(FakeLinks()), dict[str, Peer]()
     wireguard.create("wgs1")
-    wanted = Wanted("boot")
+    desired = Desired("boot")
     version = 1
     for step, what in [("full", []), *steps, ("push", None)]:
         version += 1
         if step == "add":
             connection, mine = what
-            wanted.add(AddPeer("red", Peer(connection, version, connection, (f"10.9.0.{connection[1:]}/32",), mine)), 0)
+            desired.add(
+                AddPeer("red", Peer(connection, version, connection, (f"10.9.0.{connection[1:]}/32",), mine)), 0
+            )
         elif step == "remove":
-            wanted.remove([what[0]])
+            desired.remove([what[0]])
         elif step == "full":
             some = tuple(Peer(c, version, c, (f"10.9.0.{c[1:]}/32",), mine) for c, mine in what)
             interface = Interface("wgs1", "red", 1000, (), 0, False, 360, (), some)
-            wanted.take_full(HostState("h", version, "boot", 9790, (interface,)), 0)
+            desired.take_full(HostState("h", version, "boot", 9790, (interface,)), 0)
         else:
-            wireguard.set("wgs1", peers=wanted.changes("red"))
+            wireguard.set("wgs1", peers=desired.changes("red"))
             if step == "push":
-                difference = wanted.difference("red")
+                difference = desired.difference("red")
                 for peer in difference.gone:
                     assert told.pop(peer.connection) == peer
                 told |= {peer.connection: peer for peer in difference.new}
-                wanted.settle("red")
-    (interface,) = wanted.interfaces()
+                desired.mark_applied("red")
+    (interface,) = desired.interfaces()
     assert told == {peer.connection: peer for peer in interface.peers}
     there = {peer.public_key: peer.allowed_ips for peer in wireguard.devices["wgs1"].peers.values()}
     assert there == {peer.public_key: {*peer.routed} for peer in interface.peers}

@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from servers.hostnet.reconcile.describe import describe, intend
-from servers.hostnet.reconcile.desired import Wanted
-from servers.hostnet.reconcile.executor import Carrier, Failures
+from servers.hostnet.reconcile.desired import Desired
+from servers.hostnet.reconcile.executor import Executor, Failures
 from servers.hostnet.reconcile.plan import (
     AddAddress,
     AddRoute,
     CreateInterface,
     DeleteInterface,
+    Observed,
+    ObservedLink,
     RemoveAddress,
     RemoveRoute,
-    Seen,
-    SeenLink,
     SetDevice,
     SetLink,
     SetPeers,
@@ -30,7 +30,7 @@ from servers.hostnet.reconcile.plan import (
 )
 from servers.hostnet.reconcile.route_conflicts import HostRoute, conflicts
 from servers.hostnet.state import HostState, Interface, Peer
-from servers.hostnet.wireguard.base import Device, PeerChange, SeenPeer
+from servers.hostnet.wireguard.base import Device, ObservedPeer, PeerChange
 from tests.servers.hostnet.fakes import FakeFirewall, FakeLinks, FakeWireGuard
 
 
@@ -38,41 +38,41 @@ def peer(name: str, *addresses: int) -> Peer:
     return Peer(name, 1, f"{name}-key", tuple(f"10.9.0.{address}/32" for address in addresses))
 
 
-def seen_peer(name: str, *addresses: int) -> SeenPeer:
+def seen_peer(name: str, *addresses: int) -> ObservedPeer:
     allowed = frozenset(f"10.9.0.{address}/32" for address in addresses)
-    return SeenPeer(f"{name}-key", allowed, "198.51.100.9:1000", 1_700_000_000, 5, 5)
+    return ObservedPeer(f"{name}-key", allowed, "198.51.100.9:1000", 1_700_000_000, 5, 5)
 
 
-def device(name: str, *peers: SeenPeer, port: int = 51820, key: str = "red-public") -> Device:
+def device(name: str, *peers: ObservedPeer, port: int = 51820, key: str = "red-public") -> Device:
     return Device(name, key, port, {peer.public_key: peer for peer in peers})
 
 
 RED = Interface("wgs1", "red", 51820, ("10.9.0.1/24", "fd01::1/64"), 0, False, 360, (), (peer("a", 2), peer("b", 3)))
 BLUE = Interface("wgs2", "blue", 51821, ("10.10.0.1/24",), 1380, False, 360, (), ())
 KEYS = {"red": "red-public", "blue": "blue-public"}
-LINK = SeenLink(True, 1420, frozenset(RED.addresses))
-RIGHT = Seen({"wgs1": device("wgs1", seen_peer("a", 2), seen_peer("b", 3))}, {"wgs1": LINK})
+LINK = ObservedLink(True, 1420, frozenset(RED.addresses))
+RIGHT = Observed({"wgs1": device("wgs1", seen_peer("a", 2), seen_peer("b", 3))}, {"wgs1": LINK})
 
 
 SITE = ("192.168.7.0/24", "fd77::/48")
 BEHIND_A = dataclasses.replace(RED, peers=(dataclasses.replace(peer("a", 2), networks=SITE), peer("b", 3)))
 BEHIND_B = dataclasses.replace(RED, peers=(peer("a", 2), dataclasses.replace(peer("b", 3), networks=SITE)))
-A_WITH_SITE = SeenPeer("a-key", frozenset({"10.9.0.2/32", *SITE}), "", 0, 0, 0)
+A_WITH_SITE = ObservedPeer("a-key", frozenset({"10.9.0.2/32", *SITE}), "", 0, 0, 0)
 ROUTED = dataclasses.replace(LINK, routes=frozenset(SITE))
 
 
-def routed(*routes: str, host_routes: tuple[HostRoute, ...] = ()) -> Seen:
+def routed(*routes: str, host_routes: tuple[HostRoute, ...] = ()) -> Observed:
     """Peer a has its networks, and these of them are routed."""
     link = dataclasses.replace(LINK, routes=frozenset(routes))
-    return Seen({"wgs1": device("wgs1", A_WITH_SITE, seen_peer("b", 3))}, {"wgs1": link}, host_routes)
+    return Observed({"wgs1": device("wgs1", A_WITH_SITE, seen_peer("b", 3))}, {"wgs1": link}, host_routes)
 
 
-def with_peers(*peers: SeenPeer) -> Seen:
-    return Seen({"wgs1": device("wgs1", *peers)}, {"wgs1": LINK})
+def with_peers(*peers: ObservedPeer) -> Observed:
+    return Observed({"wgs1": device("wgs1", *peers)}, {"wgs1": LINK})
 
 
-def with_link(**changes: object) -> Seen:
-    return Seen(RIGHT.devices, {"wgs1": dataclasses.replace(LINK, **changes)})  # type: ignore[arg-type]
+def with_link(**changes: object) -> Observed:
+    return Observed(RIGHT.devices, {"wgs1": dataclasses.replace(LINK, **changes)})  # type: ignore[arg-type]
 
 
 def remove(name: str) -> PeerChange:
@@ -83,12 +83,12 @@ def put(name: str, *addresses: int) -> PeerChange:
     return PeerChange(f"{name}-key", peer(name, *addresses).allowed_ips)
 
 
-CASES: dict[str, tuple[tuple[Interface, ...], Seen, list[Step]]] = {
+CASES: dict[str, tuple[tuple[Interface, ...], Observed, list[Step]]] = {
     "nothing to do": ((RED,), RIGHT, []),
-    "nothing wanted, nothing there": ((), Seen({}, {}), []),
+    "nothing wanted, nothing there": ((), Observed({}, {}), []),
     "a new interface is made, addressed and up before its peers": (
         (RED,),
-        Seen({}, {}),
+        Observed({}, {}),
         [
             CreateInterface("wgs1"),
             SetDevice("wgs1", "red", 51820),
@@ -100,9 +100,9 @@ CASES: dict[str, tuple[tuple[Interface, ...], Seen, list[Step]]] = {
     ),
     "a stranger goes first, since it may hold a port": (
         (RED, BLUE),
-        Seen(
+        Observed(
             {**RIGHT.devices, "wgs9": device("wgs9", port=51821)},
-            {**RIGHT.links, "wgs9": SeenLink(True, 1420, frozenset({"10.10.0.1/24"}))},
+            {**RIGHT.links, "wgs9": ObservedLink(True, 1420, frozenset({"10.10.0.1/24"}))},
         ),
         [
             DeleteInterface("wgs9"),
@@ -114,22 +114,22 @@ CASES: dict[str, tuple[tuple[Interface, ...], Seen, list[Step]]] = {
     ),
     "a link of our name that is no WireGuard interface": (
         (),
-        Seen({}, {"wgs5": SeenLink(False, 1500, frozenset())}),
+        Observed({}, {"wgs5": ObservedLink(False, 1500, frozenset())}),
         [DeleteInterface("wgs5")],
     ),
     "a device whose link is gone is made anew": (
         (BLUE,),
-        Seen({"wgs2": device("wgs2", port=51821, key="blue-public")}, {}),
+        Observed({"wgs2": device("wgs2", port=51821, key="blue-public")}, {}),
         [CreateInterface("wgs2"), AddAddress("wgs2", "10.10.0.1/24"), SetLink("wgs2", 1380)],
     ),
     "another port": (
         (RED,),
-        Seen({"wgs1": device("wgs1", seen_peer("a", 2), seen_peer("b", 3), port=7)}, RIGHT.links),
+        Observed({"wgs1": device("wgs1", seen_peer("a", 2), seen_peer("b", 3), port=7)}, RIGHT.links),
         [SetDevice("wgs1", "red", 51820)],
     ),
     "another key": (
         (RED,),
-        Seen({"wgs1": device("wgs1", seen_peer("a", 2), seen_peer("b", 3), key="")}, RIGHT.links),
+        Observed({"wgs1": device("wgs1", seen_peer("a", 2), seen_peer("b", 3), key="")}, RIGHT.links),
         [SetDevice("wgs1", "red", 51820)],
     ),
     "a peer that is missing": ((RED,), with_peers(seen_peer("a", 2)), [SetPeers("wgs1", (put("b", 3),))]),
@@ -217,23 +217,23 @@ CASES: dict[str, tuple[tuple[Interface, ...], Seen, list[Step]]] = {
     ),
     "a network that passes to another server is let go of first": (
         (dataclasses.replace(RED, peers=()), dataclasses.replace(BLUE, peers=BEHIND_A.peers[:1])),
-        Seen(
+        Observed(
             {"wgs1": device("wgs1"), "wgs2": Device("wgs2", "blue-public", 51821, {"a-key": A_WITH_SITE})},
             {
                 "wgs1": dataclasses.replace(LINK, routes=frozenset(SITE[:1])),
-                "wgs2": SeenLink(True, 1380, frozenset(BLUE.addresses), frozenset(SITE[1:])),
+                "wgs2": ObservedLink(True, 1380, frozenset(BLUE.addresses), frozenset(SITE[1:])),
             },
         ),
         [RemoveRoute("wgs1", SITE[0]), AddRoute("wgs2", SITE[0])],
     ),
     "of two servers with the same network one gets it": (
         (BEHIND_A, dataclasses.replace(BLUE, peers=BEHIND_A.peers[:1])),
-        Seen(
+        Observed(
             {
                 "wgs1": device("wgs1", A_WITH_SITE, seen_peer("b", 3)),
                 "wgs2": Device("wgs2", "blue-public", 51821, {"a-key": A_WITH_SITE}),
             },
-            {"wgs1": ROUTED, "wgs2": SeenLink(True, 1380, frozenset(BLUE.addresses))},
+            {"wgs1": ROUTED, "wgs2": ObservedLink(True, 1380, frozenset(BLUE.addresses))},
         ),
         [],
     ),
@@ -247,17 +247,17 @@ CASES: dict[str, tuple[tuple[Interface, ...], Seen, list[Step]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_plan(case: str) -> None:
-    wanted, seen, steps = CASES[case]
-    assert plan(wanted, KEYS, seen) == steps
+    desired, observed, steps = CASES[case]
+    assert plan(desired, KEYS, observed) == steps
 
 
 def test_servers_that_trade_ports_let_go_of_them_first() -> None:
     red, blue = dataclasses.replace(RED, peers=()), BLUE
-    seen = Seen(
+    observed = Observed(
         {"wgs1": device("wgs1", port=51821), "wgs2": device("wgs2", port=51820, key="blue-public")},
-        {"wgs1": LINK, "wgs2": SeenLink(True, 1380, frozenset(BLUE.addresses))},
+        {"wgs1": LINK, "wgs2": ObservedLink(True, 1380, frozenset(BLUE.addresses))},
     )
-    assert plan((red, blue), KEYS, seen) == [
+    assert plan((red, blue), KEYS, observed) == [
         SetDevice("wgs1", "", 0),
         SetDevice("wgs2", "", 0),
         SetDevice("wgs1", "red", 51820),
@@ -267,28 +267,28 @@ def test_servers_that_trade_ports_let_go_of_them_first() -> None:
 
 def test_ten_thousand_unchanged_peers_are_not_touched() -> None:
     numbers = range(10_000)
-    wanted = tuple(Peer(f"p{n}", n, f"p{n}-key", (f"10.{n // 250}.{n % 250}.1/32",)) for n in numbers)
-    there = [SeenPeer(p.public_key, frozenset(p.allowed_ips), "", 0, 0, 0) for p in wanted]
+    desired = tuple(Peer(f"p{n}", n, f"p{n}-key", (f"10.{n // 250}.{n % 250}.1/32",)) for n in numbers)
+    there = [ObservedPeer(p.public_key, frozenset(p.allowed_ips), "", 0, 0, 0) for p in desired]
     new = Peer("new", 1, "new-key", ("10.99.0.1/32",))
-    steps = plan((dataclasses.replace(RED, peers=(*wanted[:-1], new)),), KEYS, with_peers(*there))
+    steps = plan((dataclasses.replace(RED, peers=(*desired[:-1], new)),), KEYS, with_peers(*there))
     assert steps == [SetPeers("wgs1", (PeerChange("new-key", new.allowed_ips), remove("p9999")))]
 
 
 def test_drift_in_words() -> None:
-    seen = with_peers(seen_peer("a", 7), seen_peer("x", 9))
-    words = [describe(step, seen) for step in plan((RED,), KEYS, seen)]
+    observed = with_peers(seen_peer("a", 7), seen_peer("x", 9))
+    words = [describe(step, observed) for step in plan((RED,), KEYS, observed)]
     assert words == ["wgs1: peers gone: 1, altered: 1, added: 1"]
-    assert [intend(step, seen) for step in plan((RED,), KEYS, seen)] == [
+    assert [intend(step, observed) for step in plan((RED,), KEYS, observed)] == [
         "wgs1: peers to add: 1, to alter: 1, to remove: 1"
     ]
-    assert describe(DeleteInterface("wgs9"), seen) == "wgs9: an interface nobody asked for"
+    assert describe(DeleteInterface("wgs9"), observed) == "wgs9: an interface nobody asked for"
 
 
 @pytest.mark.parametrize(("outer", "mtu"), [(1500, 1420), (1400, 1320), (1492, 1412), (9000, 8920), (1300, 1280)])
 def test_mtu_is_what_the_way_out_leaves(outer: int, mtu: int) -> None:
-    seen = dataclasses.replace(RIGHT, outer_mtu=outer)
-    assert mtu_of(RED, seen) == mtu
-    assert mtu_of(BLUE, seen) == 1380
+    observed = dataclasses.replace(RIGHT, outer_mtu=outer)
+    assert mtu_of(RED, observed) == mtu
+    assert mtu_of(BLUE, observed) == 1380
 
 
 def test_networks_that_cannot_be_routed_in_words() -> None:
@@ -332,7 +332,7 @@ def seen_hosts(draw: st.DrawFn) -> tuple[FakeLinks, FakeWireGuard]:
         up = draw(st.booleans())
         routes = draw(some(tuple(sorted(left)))) if up and left else frozenset()
         left -= routes
-        link = SeenLink(up, draw(st.sampled_from((1280, 1420, 1500))), draw(some(ADDRESSES)), routes)
+        link = ObservedLink(up, draw(st.sampled_from((1280, 1420, 1500))), draw(some(ADDRESSES)), routes)
         if draw(st.sampled_from(("whole", "whole", "whole", "no device"))) == "whole":
             wireguard.create(name)
             wireguard.set(name, port=port, peers=draw(st.lists(peer_changes, max_size=4)))
@@ -371,24 +371,24 @@ def test_the_plan_makes_any_host_what_is_wanted_and_then_nothing_is_left_to_do(
     host: tuple[FakeLinks, FakeWireGuard], state: HostState, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     links, wireguard = host
-    carrier = Carrier(wireguard, links, FakeFirewall(), key_directory(tmp_path_factory))
-    wanted = Wanted("boot")
-    assert wanted.take_full(state, 0.0)
-    interfaces = wanted.interfaces()
+    executor = Executor(wireguard, links, FakeFirewall(), key_directory(tmp_path_factory))
+    desired = Desired("boot")
+    assert desired.take_full(state, 0.0)
+    interfaces = desired.interfaces()
     failures = Failures()
-    keys = carrier.load_keys(interfaces, failures)
+    keys = executor.load_keys(interfaces, failures)
     refused = conflicts(interfaces, links.host_routes)
 
-    carrier.carry_out(interfaces, 9790, carrier.look(), failures)
+    executor.execute(interfaces, 9790, executor.observe(), failures)
     assert failures.errors == {}
     assert failures.others == list(refused.values())
-    seen = carrier.look()
-    assert plan(interfaces, keys, seen) == []
+    observed = executor.observe()
+    assert plan(interfaces, keys, observed) == []
 
     # The same said without the plan: what is there is what was asked for.
-    assert seen.devices.keys() == seen.links.keys() == {i.name for i in interfaces}
+    assert observed.devices.keys() == observed.links.keys() == {i.name for i in interfaces}
     for interface in interfaces:
-        link, device = seen.links[interface.name], seen.devices[interface.name]
+        link, device = observed.links[interface.name], observed.devices[interface.name]
         assert (device.public_key, device.port) == (keys[interface.server], interface.port)
         assert link.addresses == set(interface.addresses)
         assert (link.up, link.mtu) == (True, interface.mtu or max(1280, links.outer_mtu - 80))
