@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
 
+from servers.hostnet.state.names import PREFIX
+
 from . import client_networks, forwards, networks
 
 if TYPE_CHECKING:
@@ -80,8 +82,8 @@ def interface_name(text: str) -> None:
     """A name that the kernel takes for an interface, and that is safe in a ruleset."""
     if not _INTERFACE.fullmatch(text):
         raise ValidationError(f"{text!r} is not the name of an interface such as eth1.")
-    if text.startswith("wgs"):
-        raise ValidationError("The wgs interfaces are tunnels of ours.")
+    if text.startswith(PREFIX):
+        raise ValidationError(f"The {PREFIX} interfaces are tunnels of ours.")
 
 
 def platforms(text: str) -> None:

@@ -124,6 +124,78 @@ def test_the_host_worker_really_loads(where: str, tmp_path: Path) -> None:
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
+# Parts in which no file imports itself, by whatever way round; and no package of them another that imports it.
+WITHOUT_CIRCLES = ("servers/hostnet",)
+
+
+def modules_of(part: str) -> dict[str, Path]:
+    """The files of a part by dotted name; a package is its ``__init__``."""
+    found = {}
+    for path in sources(part):
+        names = list(path.relative_to(ROOT).with_suffix("").parts)
+        found[".".join(names[:-1] if names[-1] == "__init__" else names)] = path
+    return found
+
+
+def imports_of(part: str) -> dict[str, set[str]]:
+    """By module, the modules of the same part that it imports, also inside functions and under TYPE_CHECKING."""
+    modules = modules_of(part)
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        # "from package import name" names a module of it, or else something in the package itself.
+        named = {name if name in modules else name.rpartition(".")[0] for name in imported(path)}
+        graph[module] = named & modules.keys() - {module}
+    return graph
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """One way that leads back to its start, or nothing."""
+    done: set[str] = set()
+
+    def walk(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(graph[name]):
+            if found := walk(other, [*way, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(graph) if (found := walk(name, []))), [])
+
+
+@pytest.mark.parametrize("part", WITHOUT_CIRCLES)
+def test_no_file_imports_itself_by_a_way_round(part: str) -> None:
+    graph = imports_of(part)
+    assert any(graph.values())
+    assert circle_in(graph) == []
+
+
+@pytest.mark.parametrize("part", WITHOUT_CIRCLES)
+def test_no_packages_import_each_other(part: str) -> None:
+    """The packages right below the part; a file that lies there itself counts as one."""
+    depth = part.count("/") + 2
+    graph: dict[str, set[str]] = {}
+    for module, others in imports_of(part).items():
+        package = ".".join(module.split(".")[:depth])
+        graph.setdefault(package, set()).update(".".join(other.split(".")[:depth]) for other in others)
+    assert circle_in({package: others - {package} for package, others in graph.items()}) == []
+
+
+@pytest.mark.parametrize(
+    ("graph", "found"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b", "c"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b"}, "b": {"c"}, "c": {"b"}}, ["b", "c", "b"]),
+    ],
+)
+def test_circles_are_found(graph: dict[str, set[str]], found: list[str]) -> None:
+    assert circle_in(graph) == found
+
+
 def test_no_file_is_longer_than_can_be_read_in_one_sitting() -> None:
     files = [path for part in PACKAGES for path in sources(part) if part != "tests"]
     assert len(files) > 50

@@ -9,6 +9,7 @@ from django.db import models
 
 from core.crypto import SecretField
 from core.locking import SharedRow
+from servers.hostnet.state.names import PREFIX
 from users.models import Group, Organization, name_validator, new_id
 
 from .. import boxkeys, changes, checks, networks
@@ -157,7 +158,7 @@ class Server(SharedRow):
     @property
     def interface(self) -> str:
         """The interface's name on every host; at most 15 characters."""
-        return f"wgs{self.pk}"
+        return f"{PREFIX}{self.pk}"
 
     @property
     def running(self) -> bool:

@@ -14,7 +14,7 @@ from servers.hostnet.agent.channel import REPORTS_KEPT, Beat, Channel
 from servers.hostnet.firewall.table import Firewall, FirewallError
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.links import LinkError, Links
-from servers.hostnet.reconcile.plan import ObservedLink
+from servers.hostnet.observed import ObservedLink
 from servers.hostnet.state import Interface, Route
 from tests.lab import Lab, Machine, RedisServer
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from servers.hostnet.netlink.links import LinkError, Links
-from servers.hostnet.reconcile.plan import Observed
-from servers.hostnet.reconcile.route_conflicts import HostRoute
+from servers.hostnet.observed import HostRoute, Observed
 from tests.lab import Lab, Machine
 
 pytestmark = pytest.mark.host

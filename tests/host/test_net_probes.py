@@ -5,11 +5,10 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from servers.hostnet.agent.channel import Channel
 from servers.hostnet.probes.prober import Prober, Target
 from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.state import Interface, Peer, Probe
@@ -101,7 +100,7 @@ def test_an_interface_that_is_not_there_is_an_error(sockets: Sockets) -> None:
 def test_the_whole_runs_in_its_own_threads_and_ends(sockets: Sockets) -> None:
     heard = Heard()
     before = threading.active_count()
-    prober = Prober(cast(Channel, heard), sockets)
+    prober = Prober(heard, sockets)
     prober.start()
     prober.apply([on_loopback(Probe("10.77.0.0/24", "127.0.0.9", 0))])
     until(lambda: heard.said)

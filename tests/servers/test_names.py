@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servers import names
-from servers.hostnet.agent.decoding import DNS_NAME
-from servers.hostnet.state import Dns, Split
+from servers.hostnet.state import DNS_NAME, Dns, Split
 from servers.models import Host, Server, SplitDomain
 from tests.factories import Company, found
 from tests.protocol_client import VECTORS, new_wg_key

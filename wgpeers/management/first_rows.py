@@ -15,6 +15,7 @@ from pathlib import Path
 from django.contrib.auth.models import User
 from django.db import transaction
 
+from servers.hostnet.state.names import PREFIX
 from servers.models import Host, Server, ServerHost
 from users.models import OneTimePassword, Organization, VpnUser
 from wgpeers.models import ProfileLink
@@ -108,7 +109,9 @@ def routed_networks(table: Path = Path("/proc/net/route")) -> tuple[ipaddress.IP
     """The networks in this machine's routing table, but for the default route and our own tunnels."""
     rows = [line.split() for line in table.read_text().splitlines()[1:]]
     found = [
-        ipaddress.IPv4Network((_address(row[1]), str(_address(row[7])))) for row in rows if not row[0].startswith("wgs")
+        ipaddress.IPv4Network((_address(row[1]), str(_address(row[7]))))
+        for row in rows
+        if not row[0].startswith(PREFIX)
     ]
     return tuple(network for network in found if network.prefixlen)
 

@@ -11,12 +11,15 @@ import base64
 import contextlib
 import dataclasses
 import ipaddress
-import re
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from servers.hostnet.state import (
+    DNS_NAME,
+    FOREIGN_INTERFACE,
+    OPAQUE_ID,
+    OUR_INTERFACE,
     AddPeer,
     Dns,
     HostState,
@@ -34,13 +37,6 @@ from servers.hostnet.state import (
 
 Message = HostState | AddPeer | RemovePeers | ShowPlan
 
-OUR_INTERFACE = re.compile(r"wgs[0-9]{1,12}")  # the kernel takes 15 characters
-# Names that are safe in a ruleset and in unbound's configuration.
-FOREIGN_INTERFACE = re.compile(r"(?!wgs)[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
-DNS_NAME = re.compile(
-    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*"
-)
-OPAQUE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 FULL_STATE, ADD_PEER, REMOVE_PEERS = "hostnet.full_state", "hostnet.add_peer", "hostnet.remove_peers"
 SHOW_PLAN = "hostnet.show_plan"
 

@@ -33,12 +33,12 @@ from servers.hostnet.probes.prober import Prober
 from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
+from servers.hostnet.state import OUR_INTERFACE
 from servers.hostnet.wireguard.base import WireGuardError
 from servers.hostnet.wireguard.choose import choose
 
 from . import decoding
 from .channel import Channel
-from .decoding import OUR_INTERFACE
 from .dispatcher import Dispatcher, Inbox
 from .heartbeat import Heartbeat
 

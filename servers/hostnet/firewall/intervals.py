@@ -48,8 +48,8 @@ def most_specific(networks: Mapping[Network, Label]) -> list[Interval[Label]]:
 
 
 def mapped(intervals: Iterable[Interval[tuple[Network, Network]]]) -> Iterator[tuple[Network, Network]]:
-    """Pieces of networks that stand one to one for others: for each interval, labelled with the whole of both, the pairs
-    of equally long networks that it consists of."""
+    """Pieces of networks that stand one to one for others: for each interval, labelled with the whole of both,
+    the pairs of equally long networks that it consists of."""
     for first, last, (here, there) in intervals:
         address = ipaddress.IPv4Address if here.version == 4 else ipaddress.IPv6Address
         for piece in ipaddress.summarize_address_range(address(first), address(last)):

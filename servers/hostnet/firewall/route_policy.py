@@ -6,8 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from servers.hostnet.agent.decoding import FOREIGN_INTERFACE, OUR_INTERFACE
-from servers.hostnet.state import Interface, Route
+from servers.hostnet.state import FOREIGN_INTERFACE, OUR_INTERFACE, Interface, Route
 
 from .intervals import Interval, Network, mapped, most_specific
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from servers.hostnet.state import PREFIX
+
 from .port_forwards import written
 from .route_policy import Tunnel
 
-TUNNELS = '"wgs*"'
+TUNNELS = f'"{PREFIX}*"'
 FAMILY = {4: "ip", 6: "ip6"}
 SET_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 

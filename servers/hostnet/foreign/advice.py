@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from servers.hostnet.state import PREFIX
+
 from .evaluate import Chain
 from .packets import Case, Kind, Statement
 
@@ -99,8 +101,8 @@ def _text(match: Statement) -> str:
 def _iptables(finding: Finding, chain: str) -> list[str]:
     command = "ip6tables" if finding.chain.family == "ip6" else "iptables"
     kinds = {case.kind for case in finding.cases}
-    matches = ["-i wgs+"] if kinds & {Kind.OUT, Kind.GATEWAY} else []
-    matches += ["-o wgs+"] if Kind.IN in kinds else []
+    matches = [f"-i {PREFIX}+"] if kinds & {Kind.OUT, Kind.GATEWAY} else []
+    matches += [f"-o {PREFIX}+"] if Kind.IN in kinds else []
     matches += [f"-p udp --dport {port}" for port in _ports(finding.cases)]
     return [f"{command} -I {chain} {match} -j ACCEPT" for match in matches]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from servers.hostnet.firewall.table import FirewallError
+from servers.hostnet.state import PREFIX
 
 from .packets import Case, Kind
 
@@ -49,8 +50,8 @@ def findings(command: str, saved: str, needed: Sequence[Case]) -> list[str]:
     kinds = {case.kind for case in needed}
     ports = sorted({case.port for case in needed if case.kind is Kind.PORT})
     wants = {
-        "FORWARD": [f"-{side} wgs+" for kind, side in ((Kind.OUT, "i"), (Kind.IN, "o")) if kind in kinds],
-        "INPUT": [f"-p udp --dport {port}" for port in ports] + (["-i wgs+"] if Kind.GATEWAY in kinds else []),
+        "FORWARD": [f"-{side} {PREFIX}+" for kind, side in ((Kind.OUT, "i"), (Kind.IN, "o")) if kind in kinds],
+        "INPUT": [f"-p udp --dport {port}" for port in ports] + ([f"-i {PREFIX}+"] if Kind.GATEWAY in kinds else []),
     }
     found = []
     for chain, matches in wants.items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from servers.hostnet.state import Interface
+from servers.hostnet.state import PREFIX, Interface
 
 from .match import Address, Packet
 
@@ -48,8 +48,8 @@ def match(left: Statement, right: object) -> Statement:
     return {"match": {"op": "==", "left": left, "right": right}}
 
 
-FROM_TUNNELS = match({"meta": {"key": "iifname"}}, "wgs*")
-TO_TUNNELS = match({"meta": {"key": "oifname"}}, "wgs*")
+FROM_TUNNELS = match({"meta": {"key": "iifname"}}, f"{PREFIX}*")
+TO_TUNNELS = match({"meta": {"key": "oifname"}}, f"{PREFIX}*")
 
 
 def to_port(protocol: str, port: int) -> Statement:
@@ -109,7 +109,7 @@ def _forwarded(interface: Interface, exits: Exits) -> Iterator[Case]:
         client = _client(gateway)
         for number, (target, nat) in enumerate(_targets(interface, gateway.version)):
             exit_name = exits.leading_to(target)
-            if not exit_name or exit_name.startswith("wgs"):
+            if not exit_name or exit_name.startswith(PREFIX):
                 continue
             for protocol in ("tcp", "udp")[: 1 if number else 2]:
                 there = Packet("forward", name, exit_name, client, target, protocol, SERVICE, EPHEMERAL)

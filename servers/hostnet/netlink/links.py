@@ -15,9 +15,8 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from servers.hostnet.agent.decoding import OUR_INTERFACE
-from servers.hostnet.reconcile.plan import USUAL_MTU, Observed, ObservedLink
-from servers.hostnet.reconcile.route_conflicts import HostRoute
+from servers.hostnet.observed import USUAL_MTU, HostRoute, Observed, ObservedLink
+from servers.hostnet.state import OUR_INTERFACE
 from servers.hostnet.wireguard.base import Device
 
 SYSCTL = Path("/proc/sys/net")

@@ -16,9 +16,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from servers.hostnet.agent.channel import Channel
 from servers.hostnet.state import Interface, Peer
 
 log = logging.getLogger("hostnet.probes")
@@ -66,6 +65,13 @@ class Asking(Protocol):
     def close(self) -> None: ...
 
 
+class Reporter(Protocol):
+    """What the prober needs of ``agent.channel.Channel``."""
+
+    def report(self, kind: str, **fields: Any) -> None:
+        """Send a report, or keep it until Redis is back. Never raises."""
+
+
 class Health:
     """What is known of one target. ``said`` is what was reported last, None before the first report; ``turn`` is its
     place among those that are due."""
@@ -87,8 +93,8 @@ class Health:
 class Prober:
     """A ``Subsystem`` that asks every ``Peer.probes``, and reports ``probe`` to the control side."""
 
-    def __init__(self, channel: Channel, asking: Asking, clock: Callable[[], float] = time.monotonic) -> None:
-        self._channel = channel
+    def __init__(self, reporter: Reporter, asking: Asking, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reporter = reporter
         self._asking = asking
         self._clock = clock
         # Shared with the thread that applies changes.
@@ -245,7 +251,7 @@ class Prober:
         while (report := self._reports.get()) is not None:
             target, ok = report
             log.info("%s behind %s %s", target.address, target.connection, "answers" if ok else "does not answer")
-            self._channel.report("probe", connection=target.connection, network=target.network, ok=ok)
+            self._reporter.report("probe", connection=target.connection, network=target.network, ok=ok)
 
 
 def _targets(interface: Interface, peer: Peer) -> tuple[Target, ...]:

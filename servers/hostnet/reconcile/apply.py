@@ -16,6 +16,7 @@ from pathlib import Path
 
 from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.netlink.conntrack import ConntrackError
+from servers.hostnet.observed import Observed
 from servers.hostnet.state import AddPeer, HostState, Interface, Peer, RemovePeers
 from servers.hostnet.subsystem import Subsystem
 from servers.hostnet.wireguard.base import Backend, ObservedPeer, WireGuardError
@@ -23,7 +24,7 @@ from servers.hostnet.wireguard.base import Backend, ObservedPeer, WireGuardError
 from .describe import describe, intend
 from .desired import Desired, Difference, Gone, Held
 from .executor import HOST_ERRORS, Executor, Failures, FirewallTools, LinkTools
-from .plan import Observed, plan
+from .plan import plan
 from .route_conflicts import conflicts
 
 log = logging.getLogger("hostnet.apply")

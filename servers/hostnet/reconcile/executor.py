@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from servers.hostnet.agent.decoding import OUR_INTERFACE
 from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.netlink.links import LinkError
-from servers.hostnet.state import Interface, Peer
+from servers.hostnet.observed import Observed, ObservedLink
+from servers.hostnet.state import OUR_INTERFACE, Interface, Peer
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Backend, Device, WireGuardError
 
@@ -20,8 +20,6 @@ from .plan import (
     AddRoute,
     CreateInterface,
     DeleteInterface,
-    Observed,
-    ObservedLink,
     RemoveAddress,
     RemoveRoute,
     SetDevice,

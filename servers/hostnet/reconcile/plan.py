@@ -8,39 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
+from servers.hostnet.observed import Observed, ObservedLink
 from servers.hostnet.state import Interface
 from servers.hostnet.wireguard.base import Device, PeerChange
 
-from .route_conflicts import Conflicts, HostRoute, conflicts, networks_of
+from .route_conflicts import Conflicts, conflicts, networks_of
 
-USUAL_MTU = 1500  # of a way out that nobody knows
 OVERHEAD = 80  # bytes that WireGuard adds to a packet, at most: over IPv6
 SMALLEST_MTU = 1280  # IPv6 needs it
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedLink:
-    """A link as the kernel has it. ``addresses`` in prefix notation, without IPv6 link-local ones; ``routes`` are the
-    networks that we routed to it."""
-
-    up: bool
-    mtu: int
-    addresses: frozenset[str]
-    routes: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """What the host has: WireGuard devices and links by name. A broken interface may be in one of them only.
-
-    ``host_routes`` are all routes that are not of our making. ``outer_mtu`` is the smallest MTU of the links by which
-    the host's default routes leave.
-    """
-
-    devices: Mapping[str, Device]
-    links: Mapping[str, ObservedLink]
-    host_routes: tuple[HostRoute, ...] = ()
-    outer_mtu: int = USUAL_MTU
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from servers.hostnet.observed import HostRoute
 from servers.hostnet.state import Interface
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Conflicts = Mapping[tuple[str, str], str]
-
-
-@dataclass(frozen=True, slots=True)
-class HostRoute:
-    """A route that is not of our making. ``link`` is empty where it leads to none (a blackhole, say); ``attached``:
-    the network is on that link itself, without a router in between (never said of a default route)."""
-
-    network: str
-    link: str
-    attached: bool
 
 
 def networks_of(interface: Interface) -> frozenset[str]:

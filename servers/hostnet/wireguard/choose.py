@@ -6,6 +6,8 @@ import secrets
 import shutil
 from pathlib import Path
 
+from servers.hostnet.state import PREFIX
+
 from .base import Backend, WireGuardError
 from .userspace import PROGRAM, Userspace
 
@@ -41,7 +43,7 @@ def _kernel() -> tuple[Backend | None, str]:
     if not available():
         return None, "the kernel has no WireGuard"
     # Should we be killed between the two, this name is one that the host's next full state sweeps away.
-    probe, kernel = f"wgs9{secrets.randbelow(10**10):010}", Kernel()
+    probe, kernel = f"{PREFIX}9{secrets.randbelow(10**10):010}", Kernel()
     try:
         kernel.create(probe)
         kernel.delete(probe)

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from servers.hostnet.firewall.table import FirewallError, ruleset
 from servers.hostnet.netlink.links import LinkError
-from servers.hostnet.reconcile.plan import USUAL_MTU, Observed, ObservedLink
-from servers.hostnet.reconcile.route_conflicts import HostRoute
+from servers.hostnet.observed import USUAL_MTU, HostRoute, Observed, ObservedLink
 from servers.hostnet.state import Interface, Peer
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Device, ObservedPeer, PeerChange, WireGuardError

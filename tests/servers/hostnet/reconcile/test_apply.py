@@ -10,9 +10,9 @@ import pytest
 
 from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.netlink.conntrack import ConntrackError
+from servers.hostnet.observed import HostRoute
 from servers.hostnet.reconcile.apply import HANDSHAKE_LIFE, Applier
 from servers.hostnet.reconcile.desired import Desired, Gone
-from servers.hostnet.reconcile.route_conflicts import HostRoute
 from servers.hostnet.state import AddPeer, Forward, HostState, Interface, Peer, RemovePeers, Route
 from tests.servers.hostnet.fakes import FakeFirewall, FakeLinks, FakeSubsystem, FakeWireGuard
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from servers.hostnet.observed import HostRoute, Observed, ObservedLink
 from servers.hostnet.reconcile.describe import describe, intend
 from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.reconcile.executor import Executor, Failures
@@ -17,8 +18,6 @@ from servers.hostnet.reconcile.plan import (
     AddRoute,
     CreateInterface,
     DeleteInterface,
-    Observed,
-    ObservedLink,
     RemoveAddress,
     RemoveRoute,
     SetDevice,
@@ -28,7 +27,7 @@ from servers.hostnet.reconcile.plan import (
     mtu_of,
     plan,
 )
-from servers.hostnet.reconcile.route_conflicts import HostRoute, conflicts
+from servers.hostnet.reconcile.route_conflicts import conflicts
 from servers.hostnet.state import HostState, Interface, Peer
 from servers.hostnet.wireguard.base import Device, ObservedPeer, PeerChange
 from tests.servers.hostnet.fakes import FakeFirewall, FakeLinks, FakeWireGuard

@@ -1,7 +1,7 @@
 """The desired state of one host, and the messages that change it.
 
 Frozen dataclasses, to and from plain JSON objects. The control side builds them from the database; the host
-side plans and applies them. Nothing here imports Django, so that a host can run it alone.
+side plans and applies them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,47 @@
+"""All that the control side and hosts have in common. Nothing here imports Django, so that a host can run it alone."""
+
+from .messages import (
+    AddPeer,
+    Dns,
+    Forward,
+    HostState,
+    Interface,
+    Peer,
+    Probe,
+    RemovePeers,
+    Route,
+    ShowPlan,
+    Split,
+    add_peer_from_json,
+    host_state_from_json,
+    interface_from_json,
+    peer_from_json,
+    remove_peers_from_json,
+    to_json,
+)
+from .names import DNS_NAME, FOREIGN_INTERFACE, OPAQUE_ID, OUR_INTERFACE, PREFIX
+
+__all__ = [
+    "DNS_NAME",
+    "FOREIGN_INTERFACE",
+    "OPAQUE_ID",
+    "OUR_INTERFACE",
+    "PREFIX",
+    "AddPeer",
+    "Dns",
+    "Forward",
+    "HostState",
+    "Interface",
+    "Peer",
+    "Probe",
+    "RemovePeers",
+    "Route",
+    "ShowPlan",
+    "Split",
+    "add_peer_from_json",
+    "host_state_from_json",
+    "interface_from_json",
+    "peer_from_json",
+    "remove_peers_from_json",
+    "to_json",
+]
