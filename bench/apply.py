@@ -96,7 +96,7 @@ def _apply(backend: Backend, text: str, key_dir: Path) -> tuple[float, float]:
         state = decoding.read(decoding.FULL_STATE, json.loads(text), HOST)
         assert isinstance(state, HostState)
         report = applier.full(state)
-        if not isinstance(report, FullReport) or report.error or report.drift:
+        if not isinstance(report, FullReport) or report.conditions or report.drift:
             raise WrongAnswer(f"the apply failed: {report}")
 
     first = _timed(full)
@@ -131,7 +131,7 @@ def _memory(here: Installation, peers: tuple[Peer, ...]) -> Figure:
         state = json.loads(_message(peers, boot, version))
         app.send_task(decoding.FULL_STATE, args=[state], queue=f"host.{HOST}", ignore_result=True)
         applied = _report("applied")
-        if applied["version"] != version or applied["error"]:
+        if applied["version"] != version or applied["conditions"]:
             raise WrongAnswer(f"the host worker reports {applied}")
     most, now = (_memory_of(worker.pid, field) / MIB for field in ("VmHWM", "VmRSS"))
     say(f"apply: host worker: {most:.0f} MiB at most, {now:.0f} MiB afterwards")

@@ -97,7 +97,7 @@ class Host:
         addresses = (f"{GATEWAY}/16",)
         interface = Interface(INTERFACE, SERVER, 51820, addresses, 0, True, 360, routes, tuple(peers), dns=question.dns)
         report = self._applier.full(HostState("bench", 1_000, "boot", 9790, (interface,)))
-        if report is None or report.error:
+        if report is None or report.conditions:
             raise WrongAnswer(f"the apply failed: {report}")
         question.done(peers[-1])
 

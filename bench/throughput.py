@@ -114,7 +114,7 @@ def _ours(backend: Backend, directory: Path, keys: KeyPair) -> tuple[Interface, 
     interface = Interface(OURS, "server", OURS_PORT, addresses, 0, True, 360, routes, peers)
     applier = Applier(Desired("boot"), backend, Links(), Firewall(), directory / "keys", conntrack.flush)
     report = applier.full(HostState("bench", 1, "boot", WEB_PORT, (interface,)))
-    if not isinstance(report, FullReport) or report.error:
+    if not isinstance(report, FullReport) or report.conditions:
         raise WrongAnswer(f"the apply failed: {report}")
     return interface, report.keys["server"]
 

@@ -17,6 +17,7 @@ from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ag
 from core.redis_store import RedisUnavailable
 from core.task_queue import enqueue
 from servers import changes, heartbeats
+from servers.hostnet.state.conditions import Code, Severity
 from servers.models import Host, Server
 from users.admin.pages import GroupPage as GroupWithPeople
 from users.models import Group
@@ -187,6 +188,9 @@ class ServerPage(Page[Server]):
             super().delete_model(request, obj)
 
 
+CONDITION_TYPES = {Severity.ERROR: BAD, Severity.WARNING: WAITING}
+
+
 class HostPage(Page[Host]):
     ordering = ("name",)
     list_display: tuple[str, ...] = ("name", "status", "addresses", "carries", "wireguard", "applied", "trouble")
@@ -227,10 +231,10 @@ class HostPage(Page[Host]):
 
     @column("Last trouble", badge=True)
     def trouble(self, obj: Host) -> tuple[str, str]:
-        if obj.last_error:
-            return BAD, "error"
-        if obj.foreign:
-            return WAITING, "another firewall"
+        if obj.conditions:
+            worst = next((each for each in obj.conditions if each["severity"] == Severity.ERROR), obj.conditions[0])
+            more = f" and {len(obj.conditions) - 1} more" if len(obj.conditions) > 1 else ""
+            return CONDITION_TYPES[worst["severity"]], f"{worst['severity']}: {worst['code']}{more}"
         if obj.drift and obj.drift_at:
             return WAITING, f"drift repaired {ago(clock.now() - obj.drift_at.timestamp())}"
         return NEUTRAL, "none"
@@ -243,6 +247,8 @@ class HostPage(Page[Host]):
             "status": status_of(obj),
             "applied": applied_words(obj, now),
             "beat": getattr(obj, "beat", None),
+            "conditions": [(CONDITION_TYPES[each["severity"]], each) for each in obj.conditions],
+            "foreign": any(each["code"] == Code.FOREIGN_FIREWALL for each in obj.conditions),
             "drift_ago": ago(now - obj.drift_at.timestamp()) if obj.drift_at else "",
         }
         return [*super().panels(request, obj), Panel("What the host says", "admin/servers/host.html", data, wide=True)]

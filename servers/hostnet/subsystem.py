@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from .state import Interface, Peer
+from .state import HostCondition, Interface, Peer
 
 
 class Subsystem(Protocol):
@@ -25,3 +25,6 @@ class Subsystem(Protocol):
 
     def preview(self, interfaces: Sequence[Interface]) -> list[str]:
         """In words, what ``apply`` would change on this host. Changes nothing."""
+
+    def conditions(self) -> list[HostCondition]:
+        """What is wrong with it now, for the host's report."""

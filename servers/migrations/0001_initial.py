@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
                 ('applied_version', models.BigIntegerField(default=0, editable=False)),
                 ('drift', models.TextField(blank=True, editable=False)),
                 ('drift_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('last_error', models.TextField(blank=True, editable=False)),
+                ('conditions', models.JSONField(blank=True, default=list, editable=False)),
             ],
             options={
                 'ordering': ['name'],

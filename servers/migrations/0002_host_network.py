@@ -16,11 +16,6 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name='host',
-            name='foreign',
-            field=models.TextField(blank=True, editable=False),
-        ),
-        migrations.AddField(
-            model_name='host',
             name='open_foreign_firewalls',
             field=models.BooleanField(default=False, help_text="Put a rule for our packets into other firewalls of this host (docker's, ufw's, firewalld's) that would drop them. Off: the host's page only says which.", verbose_name='open other firewalls for us'),
         ),

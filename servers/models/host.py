@@ -48,12 +48,11 @@ class Host(SharedRow):
     applied_version = models.BigIntegerField(default=0, editable=False)
     drift = models.TextField(blank=True, editable=False)
     drift_at = models.DateTimeField(null=True, blank=True, editable=False)
-    last_error = models.TextField(blank=True, editable=False)
-    # In words, other firewalls of the host that would drop our packets, each with the rule that lets them pass.
-    foreign = models.TextField(blank=True, editable=False)
+    # What is wrong there, as last reported: objects with code, severity and text (``hostnet.state.conditions``).
+    conditions = models.JSONField(default=list, blank=True, editable=False)
 
     machine_fields = frozenset(
-        {"version", "boot", "backend", "applied_at", "applied_version", "drift", "drift_at", "last_error", "foreign"}
+        {"version", "boot", "backend", "applied_at", "applied_version", "drift", "drift_at", "conditions"}
     )
 
     class Meta:

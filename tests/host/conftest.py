@@ -107,7 +107,8 @@ class World:
         self.version += 1
         self.control.send(self.state())
         report = self.control.report("applied", version=self.version)
-        assert report["error"] == ""
+        # Tests put other firewalls beside ours, which is no failure.
+        assert {each["code"] for each in report["conditions"]} <= {"foreign_firewall"}
         self.keys = report["keys"]
         return report
 

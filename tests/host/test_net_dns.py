@@ -76,7 +76,8 @@ class Scene:
         """What the host reports with the next full state."""
         self.world.version += 1
         self.world.control.send(self.world.state())
-        return str(self.world.control.report("applied", version=self.world.version)["error"])
+        report = self.world.control.report("applied", version=self.world.version)
+        return "; ".join(each["text"] for each in report["conditions"])
 
     def serving(self) -> list[int]:
         """Pids of unbound on the host."""

@@ -129,7 +129,7 @@ def test_network_that_the_host_has_itself_stays_the_hosts(scene: Scene) -> None:
         ("198.51.100.128/25", "198.51.100.0/24 on wan"),
     ):
         said = f"wgs1: {network} is not routed to its client: the host itself has {words}"
-        assert said in report["error"]
+        assert {"code": "route_refused", "severity": "warning", "text": said} in report["conditions"]
         assert f"{network} dev wgs1" not in host.ip("route") + host.ip("-6", "route")
     assert host.pings(lan.address)
     assert host.pings(lan.address6)

@@ -11,6 +11,7 @@ import pytest
 from django.test import Client
 
 from core.redis_store import redis_client
+from servers.hostnet.state.conditions import LONGEST_TEXT, MOST
 from servers.models import Host
 from tests.admin_site import errors, send, staff
 from tests.factories import Company
@@ -23,8 +24,12 @@ from wgpeers.fleet.desired import state_of
 FINDING = "ip filter FORWARD (Docker) drops <b>. To let them pass: iptables -I DOCKER-USER -i wgs+ -j ACCEPT && two"
 
 
+def condition(text: str) -> dict[str, str]:
+    return {"code": "foreign_firewall", "severity": "warning", "text": text}
+
+
 def report(host: Host, **fields: Any) -> Host:
-    text = {"kind": "applied", "boot": "b", "time": NOW, "version": 7, "keys": {}, "drift": [], "error": ""} | fields
+    text = {"kind": "applied", "boot": "b", "time": NOW, "version": 7, "keys": {}, "drift": []} | fields
     redis_client().rpush(f"{host.queue}:reports", json.dumps(text))
     assert reports.take_reports(NOW) == 1
     host.refresh_from_db()
@@ -32,18 +37,33 @@ def report(host: Host, **fields: Any) -> Host:
 
 
 def test_findings_are_kept_until_they_are_gone(company: Company) -> None:
-    assert report(company.host, foreign=["one", "two"]).foreign == "one\ntwo"
-    assert report(company.host, foreign=[]).foreign == ""
-    report(company.host, foreign=["one"])
-    assert report(company.host).foreign == ""  # a worker of an older release says nothing of it
+    found = [condition("one"), condition("two")]
+    assert report(company.host, conditions=found).conditions == found
+    assert report(company.host, conditions=[]).conditions == []
 
 
 def test_a_host_cannot_fill_the_database_with_them(company: Company) -> None:
-    assert len(report(company.host, foreign=["x" * 10_000] * 3).foreign) == reports.LONGEST_TEXT
-    redis_client().rpush(f"{company.host.queue}:reports", json.dumps({"kind": "applied", "version": 8, "foreign": 5}))
-    reports.take_reports(NOW)
-    company.host.refresh_from_db()
-    assert company.host.applied_version == 7  # a report of the wrong form changes nothing
+    kept = report(company.host, conditions=[condition("x" * 10_000)] * 300).conditions
+    assert [len(each["text"]) for each in kept] == [LONGEST_TEXT] * MOST
+    assert report(company.host, conditions=[{**condition("y"), "more": "z" * 10_000}]).conditions == [condition("y")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        5,
+        ["text"],
+        [{"code": "foreign_firewall", "text": "x"}],
+        [{"code": "foreign_firewall", "severity": "fatal", "text": "x"}],
+        [{"code": "<b>", "severity": "error", "text": "x"}],
+        [{"code": "foreign_firewall", "severity": "error", "text": ["x"]}],
+        [{"code": "foreign_firewall", "severity": "error", "text": "\ud800"}],
+    ],
+)
+def test_conditions_of_the_wrong_form_change_nothing(company: Company, wrong: object) -> None:
+    report(company.host, conditions=[condition("y")])
+    assert report(company.host, version=8, conditions=wrong).applied_version == 7
+    assert company.host.conditions == [condition("y")]
 
 
 def test_the_hosts_page_shows_them_and_opening_is_asked_for_there(company: Company, client: Client) -> None:
@@ -51,12 +71,12 @@ def test_the_hosts_page_shows_them_and_opening_is_asked_for_there(company: Compa
     host = company.host
     page = f"/admin/servers/host/{host.pk}/change/"
     assert "Other firewalls of this machine" not in client.get(page).content.decode()
-    Host.objects.update(foreign=f"{FINDING}\nanother")
+    Host.objects.update(conditions=[condition(FINDING), condition("another")])
     shown = client.get(page).content.decode()
     assert "iptables -I DOCKER-USER -i wgs+ -j ACCEPT &amp;&amp; two</p>" in shown
     assert "drops &lt;b&gt;" in shown  # a host's words are no HTML
-    assert "Type what is said below" in shown
-    assert "another firewall" in client.get("/admin/servers/host/").content.decode()
+    assert "Type what is said above" in shown
+    assert "warning: foreign_firewall and 1 more" in client.get("/admin/servers/host/").content.decode()
 
     before = state_of(host.pk)
     assert before is not None

@@ -14,6 +14,7 @@ from django.db import DataError
 from core.clock import moment
 from core.redis_store import redis_client
 from core.task_queue import enqueue
+from servers.hostnet.state.conditions import conditions_from_json, conditions_to_json
 from servers.models import Host, ServerHost
 from wgpeers.lifecycle import site_failover
 from wgpeers.lifecycle.ending import end
@@ -80,8 +81,7 @@ def _applied(host: Host, report: dict[str, Any], now: float) -> None:
     fields: dict[str, Any] = {
         "applied_at": moment(now),
         "applied_version": int(report["version"]),
-        "last_error": str(report.get("error") or "")[:LONGEST_TEXT],
-        "foreign": "\n".join(str(line) for line in report.get("foreign", []))[:LONGEST_TEXT],
+        "conditions": conditions_to_json(conditions_from_json(report.get("conditions", []))),
     }
     if drift:
         fields |= {"drift": drift, "drift_at": moment(now)}

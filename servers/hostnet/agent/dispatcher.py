@@ -16,7 +16,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError, KombuError
 from servers.hostnet.foreign.manager import Foreign
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.executor import HOST_ERRORS
-from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan
+from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan, conditions_to_json
 
 from . import decoding
 from .channel import Channel
@@ -85,14 +85,12 @@ class Dispatcher:
         channel: Channel,
         inbox: Callable[[int], Iterator[Message]],
         foreign: Foreign,
-        problems: Callable[[], list[str]] = list,
     ) -> None:
         self._host = host
         self._applier = applier
         self._channel = channel
         self._inbox = inbox
         self._foreign = foreign
-        self._problems = problems
 
     def receive(self, task: str, data: object) -> None:
         """Carry out a message, and with it what else waits in the queue, as one batch."""
@@ -164,9 +162,7 @@ class Dispatcher:
             version=report.version,
             keys=report.keys,
             drift=report.drift,
-            # What goes on beside the tunnels has its own troubles; they never hold up a connect.
-            error="; ".join([*filter(None, [report.error]), *self._problems()]),
-            foreign=foreign,
+            conditions=conditions_to_json([*report.conditions, *foreign]),
             took=took,
         )
         report_gone(self._channel, report.gone)

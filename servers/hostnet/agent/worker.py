@@ -156,7 +156,7 @@ def run(settings: Settings) -> None:
     )
     app = make_app(settings)
     inbox = Inbox(app, app.conf.task_queues[0], settings.host)
-    register(app, Dispatcher(settings.host, applier, channel, inbox.waiting, Foreign(), resolvers.problems))
+    register(app, Dispatcher(settings.host, applier, channel, inbox.waiting, Foreign()))
     # It runs as root since it changes the network, and takes nothing but JSON.
     warnings.simplefilter("ignore", SecurityWarning)
     for noisy in ("celery.worker.strategy", "celery.app.trace"):

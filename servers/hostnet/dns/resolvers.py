@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from servers.hostnet.state import Interface, Peer
+from servers.hostnet.state import Code, HostCondition, Interface, Peer
 
 from . import config, control, unbound
 from .control import DnsError
@@ -75,10 +75,14 @@ class Resolvers:
             lines += resolver.preview(interface) if resolver else [f"{name}: start its DNS server"]
         return lines
 
-    def problems(self) -> list[str]:
-        """In words, what is wrong now, for the host's report."""
+    def conditions(self) -> list[HostCondition]:
+        """As ``Subsystem`` says."""
         resolvers = [*self._resolvers.values(), *self._removed]
-        return [f"{each.interface}: no DNS for clients: {message}" for each in resolvers if (message := each.trouble)]
+        return [
+            HostCondition.of(Code.DNS_FAILED, f"{each.interface}: no DNS for clients: {message}")
+            for each in resolvers
+            if (message := each.trouble)
+        ]
 
     def stop(self) -> None:
         """End the threads. What runs goes on answering, as tunnels do, until a later run replaces it."""

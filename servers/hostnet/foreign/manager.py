@@ -18,7 +18,7 @@ from typing import Any
 
 from servers.hostnet.firewall.ruleset import TABLE
 from servers.hostnet.firewall.table import FirewallError
-from servers.hostnet.state import Interface
+from servers.hostnet.state import Code, HostCondition, Interface
 
 from .advice import Finding, rules
 from .evaluate import Chain, Rule, Ruleset, Verdict
@@ -76,20 +76,21 @@ class Foreign:
         found = [str(finding) for finding in self._look(self._read(), needed)]
         return found + self._legacy.check(needed)
 
-    def apply(self, interfaces: Sequence[Interface], web_port: int, *, insert_rules: bool) -> list[str]:
+    def apply(self, interfaces: Sequence[Interface], web_port: int, *, insert_rules: bool) -> list[HostCondition]:
         """Put our rules into other firewalls where they are needed, or without ``insert_rules`` take all of them out.
 
-        Return in words what does not pass, or could not be found out. Never raises: the rest of the host's state does
+        Return what does not pass, or could not be found out. Never raises: the rest of the host's state does
         not depend on it.
         """
         try:
             needed = cases(interfaces, web_port, Exits.read(self._proc))
             ruleset = self._read()
             left = self._insert_rules(ruleset, needed) if insert_rules else self._take_back(ruleset, needed)
-            return left + self._legacy.check(needed)
+            found = left + self._legacy.check(needed)
         except FirewallError as error:
             log.warning("other firewalls: %s", error)
-            return [f"{UNREADABLE}: {error}"]
+            return [HostCondition.of(Code.FOREIGN_UNREADABLE, f"{UNREADABLE}: {error}")]
+        return [HostCondition.of(Code.FOREIGN_FIREWALL, text) for text in found]
 
     def preview(self, interfaces: Sequence[Interface], web_port: int, *, insert_rules: bool) -> list[str]:
         """In words, what ``apply`` would change, or why that cannot be found out. Changes nothing, never raises."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from servers.hostnet.state import Interface, Peer
+from servers.hostnet.state import HostCondition, Interface, Peer
 
 log = logging.getLogger("hostnet.probes")
 
@@ -155,6 +155,10 @@ class Prober:
 
     def preview(self, interfaces: Sequence[Interface]) -> list[str]:
         """Nothing: what is asked leaves no trace on the host."""
+        return []
+
+    def conditions(self) -> list[HostCondition]:
+        """Nothing: a gateway that is silent is reported by itself, and no fault of the host's."""
         return []
 
     # Asking

@@ -17,7 +17,7 @@ from pathlib import Path
 from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.netlink.conntrack import ConntrackError
 from servers.hostnet.observed import Observed
-from servers.hostnet.state import AddPeer, HostState, Interface, Peer, RemovePeers
+from servers.hostnet.state import AddPeer, Code, HostCondition, HostState, Interface, Peer, RemovePeers
 from servers.hostnet.subsystem import Subsystem
 from servers.hostnet.wireguard.base import Backend, ObservedPeer, WireGuardError
 
@@ -36,12 +36,13 @@ HANDSHAKE_LIFE = 180
 
 @dataclass(frozen=True, slots=True)
 class FullReport:
-    """What came of a full state. ``keys``: WireGuard public keys by server; ``drift``: what others had changed."""
+    """What came of a full state. ``keys``: WireGuard public keys by server; ``drift``: what others had
+    changed; ``conditions``: what is wrong now."""
 
     version: int
     keys: dict[str, str]
     drift: list[str]
-    error: str
+    conditions: list[HostCondition]
     gone: list[Gone]
 
 
@@ -97,13 +98,18 @@ class Applier:
                 released = self._executor.execute(interfaces, state.web_port, observed, failures)
             except HOST_ERRORS as error:  # the host could not even be read
                 log.error("full state %d: %s", state.version, error)
-                return FullReport(state.version, {}, [], str(error), [])
+                unreadable = HostCondition.of(Code.HOST_UNREADABLE, str(error))
+                return FullReport(state.version, {}, [], [unreadable, *self._beside()], [])
             self._seen = dataclasses.replace(observed, devices={}, links={})
             self._settled = not failures.errors
             gone = self._finish(self._mark_applied(interfaces, failures), released)
             for subsystem in self._subsystems:
                 subsystem.apply(interfaces)
-            return FullReport(state.version, public_keys, drift, str(failures), gone)
+            return FullReport(state.version, public_keys, drift, [*failures.conditions(), *self._beside()], gone)
+
+    def _beside(self) -> list[HostCondition]:
+        """What is wrong with that which goes on beside the tunnels; it never holds up a connect."""
+        return [condition for subsystem in self._subsystems for condition in subsystem.conditions()]
 
     def _mark_applied(self, interfaces: Sequence[Interface], failures: Failures) -> set[str]:
         """Note what needs no further work; return the servers where something failed.

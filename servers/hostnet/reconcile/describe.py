@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from servers.hostnet.observed import Observed
 from servers.hostnet.wireguard.base import Device, PeerChange
 
 from .plan import (
@@ -9,7 +10,6 @@ from .plan import (
     AddRoute,
     CreateInterface,
     DeleteInterface,
-    Observed,
     RemoveAddress,
     RemoveRoute,
     SetDevice,

@@ -11,7 +11,7 @@ from typing import Protocol
 from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import Observed, ObservedLink
-from servers.hostnet.state import OUR_INTERFACE, Interface, Peer
+from servers.hostnet.state import OUR_INTERFACE, Code, HostCondition, Interface, Peer
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Backend, Device, WireGuardError
 
@@ -64,13 +64,15 @@ class Failures:
     nothing else: a network that cannot be routed."""
 
     errors: dict[str, str] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
+    others: list[HostCondition] = field(default_factory=list)
 
     def note(self, interface: str, error: Exception) -> None:
         self.errors.setdefault(interface, str(error))
 
-    def __str__(self) -> str:
-        return "; ".join([*self.errors.values(), *self.others])
+    def conditions(self) -> list[HostCondition]:
+        """Without an interface it is the firewall that failed, or forwarding."""
+        codes = {name: Code.INTERFACE_FAILED if name else Code.FIREWALL_FAILED for name in self.errors}
+        return [*(HostCondition.of(codes[name], text) for name, text in self.errors.items()), *self.others]
 
 
 class Executor:
@@ -125,7 +127,8 @@ class Executor:
             self._links.forward(ipv6=any(":" in address for i in interfaces for address in i.addresses))
         except (FirewallError, LinkError) as error:
             failures.note("", error)
-        failures.others += conflicts(interfaces, observed.host_routes).values()
+        refused = conflicts(interfaces, observed.host_routes).values()
+        failures.others += [HostCondition.of(Code.ROUTE_REFUSED, text) for text in refused]
         released: set[str] = set()
         for step in plan(interfaces, self.public_keys(), observed):
             if step.interface in failures.errors:
@@ -140,7 +143,7 @@ class Executor:
             except HOST_ERRORS as error:
                 log.error("%s: %s", type(step).__name__, error)
                 if isinstance(step, AddRoute | RemoveRoute):
-                    failures.others.append(str(error))
+                    failures.others.append(HostCondition.of(Code.ROUTE_FAILED, str(error)))
                 else:
                     failures.note(step.interface, error)
         return released

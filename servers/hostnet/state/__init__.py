@@ -1,5 +1,6 @@
 """All that the control side and hosts have in common. Nothing here imports Django, so that a host can run it alone."""
 
+from .conditions import Code, HostCondition, Severity, conditions_from_json, conditions_to_json
 from .messages import (
     AddPeer,
     Dns,
@@ -28,17 +29,22 @@ __all__ = [
     "OUR_INTERFACE",
     "PREFIX",
     "AddPeer",
+    "Code",
     "Dns",
     "Forward",
+    "HostCondition",
     "HostState",
     "Interface",
     "Peer",
     "Probe",
     "RemovePeers",
     "Route",
+    "Severity",
     "ShowPlan",
     "Split",
     "add_peer_from_json",
+    "conditions_from_json",
+    "conditions_to_json",
     "host_state_from_json",
     "interface_from_json",
     "peer_from_json",

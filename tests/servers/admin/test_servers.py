@@ -206,21 +206,25 @@ def test_the_group_that_a_server_names_cannot_be_deleted(admin: Client, server: 
     assert not Group.objects.exists()
 
 
+BROKEN = {"code": "firewall_failed", "severity": "error", "text": "nft: no"}
+SHUT = {"code": "foreign_firewall", "severity": "warning", "text": "ufw drops"}
+
+
 def test_a_host_says_how_it_is_in_words(admin: Client, server: Server, fixed_clock: Clock) -> None:
     host = Host.objects.get()
     page = f"{HOSTS}{host.pk}/change/"
     assert admin.get(page).context["page_state"] == ("warning", "not seen yet")
-    Host.objects.update(boot="b", backend="kernel", drift="a route was missing", last_error="nft: no")
+    Host.objects.update(boot="b", backend="kernel", drift="a route was missing", conditions=[BROKEN, SHUT])
     assert admin.get(page).context["page_state"] == ("danger", "silent")
     redis_client().set(f"{host.queue}:alive", json.dumps({"boot": "b", "peers": 3}))
     shown = admin.get(page).content.decode()
     assert admin.get(page).context["page_state"] == ("success", "alive")
     for words in ("kernel, 3 peers", "a route was missing", "nft: no", host.public_id, "manage.py hostplan"):
         assert words in shown
-    for row, trouble in (({}, "error"), ({"last_error": "", "foreign": "ufw drops"}, "another firewall")):
-        Host.objects.update(**row)
-        assert trouble in admin.get(HOSTS).content.decode()
-    assert "ufw drops" in admin.get(page).content.decode()
+    assert all(each[key] in shown for each in (BROKEN, SHUT) for key in each)
+    assert "error: firewall_failed and 1 more" in admin.get(HOSTS).content.decode()
+    Host.objects.update(conditions=[SHUT])
+    assert "warning: foreign_firewall" in admin.get(HOSTS).content.decode()
 
 
 def test_pages_of_hosts_open_while_redis_is_away(admin: Client, server: Server, settings: Any) -> None:

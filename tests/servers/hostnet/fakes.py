@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from servers.hostnet.firewall.table import FirewallError, ruleset
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import USUAL_MTU, HostRoute, Observed, ObservedLink
-from servers.hostnet.state import Interface, Peer
+from servers.hostnet.state import HostCondition, Interface, Peer
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Device, ObservedPeer, PeerChange, WireGuardError
 
@@ -167,14 +167,18 @@ class FakeFirewall:
 
 
 class FakeSubsystem:
-    """Remembers what it was told. ``would`` is what it says it would do."""
+    """Remembers what it was told. ``would`` is what it says it would do, ``wrong`` what is wrong with it."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, list[str], list[str]]] = []
         self.would: list[str] = []
+        self.wrong: list[HostCondition] = []
 
     def preview(self, _: Sequence[Interface]) -> list[str]:
         return self.would
+
+    def conditions(self) -> list[HostCondition]:
+        return self.wrong
 
     def apply(self, interfaces: Sequence[Interface]) -> None:
         self.told.append(("apply", [], [peer.connection for i in interfaces for peer in i.peers]))

@@ -32,6 +32,9 @@ def report(host: Host, text: str | bytes | dict[str, Any]) -> None:
     redis_client().rpush(f"{host.queue}:reports", json.dumps(text) if isinstance(text, dict) else text)
 
 
+WRONG = {"code": "firewall_failed", "severity": "error", "text": "nft: no"}
+
+
 def removed(*connections: str, reason: str = "asked", time: float = NOW) -> dict[str, Any]:
     return {"kind": "removed", "boot": "b", "time": time, "connections": list(connections), "reason": reason}
 
@@ -46,16 +49,16 @@ def test_a_hello_is_noted_and_answered_with_a_full_state(company: Company) -> No
 
 def test_an_applied_state_is_noted_with_its_keys_and_what_drifted(company: Company) -> None:
     key, server = new_wg_key(), company.server.public_id
-    ok = {"kind": "applied", "boot": "b", "time": NOW, "version": 7, "keys": {server: key}, "drift": [], "error": ""}
+    ok = {"kind": "applied", "boot": "b", "time": NOW, "version": 7, "keys": {server: key}, "drift": []}
     report(company.host, ok | {"drift": ["a peer was gone", "an address was gone"]})
     reports.take_reports(NOW)
-    report(company.host, ok | {"version": 8, "error": "nft: no"})
+    report(company.host, ok | {"version": 8, "conditions": [WRONG]})
     reports.take_reports(NOW + 60)
     company.host.refresh_from_db()
     assert ServerHost.objects.get().public_key == key
     assert (company.host.applied_version, company.host.applied_at) == (8, moment(NOW + 60))
     assert (company.host.drift, company.host.drift_at) == ("a peer was gone\nan address was gone", moment(NOW))
-    assert company.host.last_error == "nft: no"
+    assert company.host.conditions == [WRONG]
 
 
 def test_a_host_reports_keys_for_its_own_servers_only(company: Company) -> None:

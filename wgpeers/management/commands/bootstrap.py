@@ -22,6 +22,7 @@ from django.db import DatabaseError
 from core import clock
 from core.redis_store import redis_client
 from servers import heartbeats
+from servers.hostnet.state.conditions import Severity
 from servers.models import Host
 from users.models import VpnUser
 from wgpeers.management import first_rows
@@ -109,7 +110,9 @@ class Command(BaseCommand):
                 and (not new_run or host.applied_at != before[1])
             )
 
-        return host.last_error if until(applied, HOST_WITHIN) else "its worker has not reported yet"
+        if not until(applied, HOST_WITHIN):
+            return "its worker has not reported yet"
+        return "; ".join(each["text"] for each in host.conditions if each["severity"] == Severity.ERROR)
 
     def _wait_for_key(self, user: VpnUser | None) -> str:
         if user is None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from servers.hostnet.dns import config, control, resolvers, unbound
 from servers.hostnet.dns.control import DnsError
 from servers.hostnet.dns.records import Changes, Record, Records, line
-from servers.hostnet.state import Dns, Interface, Peer, Split
+from servers.hostnet.state import Dns, HostCondition, Interface, Peer, Severity, Split
 from tests.lab import until
 
 ZONE = Dns("vpn", (), "", ())
@@ -199,12 +199,14 @@ def test_without_unbound_the_report_says_so_at_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(unbound, "PROGRAM", tmp_path / "unbound")
     followed = resolvers.Resolvers()
     followed.apply([interface()])
-    assert followed.problems() == ["wgs1: no DNS for clients: unbound is not installed"]
+    assert followed.conditions() == [
+        HostCondition("dns_failed", Severity.ERROR, "wgs1: no DNS for clients: unbound is not installed")
+    ]
     # Nor does a change raise anything, or one of an interface that has no names.
     followed.change(interface(), [], [peer("a", ["alice.vpn"], "10.9.0.5")])
     followed.change(interface(None), [], [peer("a", ["alice.vpn"], "10.9.0.5")])
     followed.apply([interface(None)])
-    until(lambda: followed.problems() == [])
+    until(lambda: followed.conditions() == [])
     followed.stop()
     assert not (tmp_path / "CONFIGURATIONS").exists()
 

@@ -71,7 +71,8 @@ class Machine:
         return self.foreign.check(interfaces or [ONE], WEB_PORT)
 
     def apply(self, *interfaces: Interface, insert_rules: bool = True) -> list[str]:
-        return self.foreign.apply(interfaces or [ONE], WEB_PORT, insert_rules=insert_rules)
+        found = self.foreign.apply(interfaces or [ONE], WEB_PORT, insert_rules=insert_rules)
+        return [condition.text for condition in found]
 
     def preview(self, *interfaces: Interface, insert_rules: bool = True) -> list[str]:
         return self.foreign.preview(interfaces or [ONE], WEB_PORT, insert_rules=insert_rules)
@@ -483,7 +484,7 @@ def test_a_handle_that_is_no_longer_ours_is_left_alone(machine: Machine, insert_
 
     tool = Foreign(run, Path(f"/proc/{machine.where.pid}/net"))
     told = tool.apply([dataclasses.replace(ONE, port=51999)], WEB_PORT, insert_rules=insert_rules)
-    assert any("just being changed by others" in words for words in told)
+    assert any("just being changed by others" in each.text for each in told)
     after = machine.rules()
     machine.where.run("nft", "flush", "ruleset")
     load(machine.where, anew)
@@ -569,9 +570,9 @@ def test_a_chain_that_refuses_does_not_hold_up_the_others(machine: Machine) -> N
 
     tool = Foreign(refusing, Path(f"/proc/{machine.where.pid}/net"))
     (left,) = tool.apply([ONE], WEB_PORT, insert_rules=True)
-    assert left.startswith("ip filter FORWARD (Docker) drops")
-    assert left.endswith("(our own rule was refused: nft: not today)")
-    assert kinds(machine.check()) == kinds([left])
+    assert left.text.startswith("ip filter FORWARD (Docker) drops")
+    assert left.text.endswith("(our own rule was refused: nft: not today)")
+    assert kinds(machine.check()) == kinds([left.text])
 
 
 @pytest.mark.parametrize("answer", ["", "{}", '{"nftables": [{"chain": {}}]}', "[1]"])
@@ -582,10 +583,11 @@ def test_what_cannot_be_read_is_said_and_nothing_is_changed(answer: str) -> None
         asked.append(command)
         return answer
 
-    (words,) = Foreign(run).apply([ONE], WEB_PORT, insert_rules=True)
-    assert words.startswith("Other firewalls of this host cannot be looked at: nft: unreadable")
+    (told,) = Foreign(run).apply([ONE], WEB_PORT, insert_rules=True)
+    assert (told.code, told.severity) == ("foreign_unreadable", "warning")
+    assert told.text.startswith("Other firewalls of this host cannot be looked at: nft: unreadable")
     assert len(asked) == 1
-    assert Foreign(run).preview([ONE], WEB_PORT, insert_rules=True) == [words]
+    assert Foreign(run).preview([ONE], WEB_PORT, insert_rules=True) == [told.text]
 
 
 # The old iptables, which nft does not see

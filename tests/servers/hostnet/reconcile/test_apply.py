@@ -11,9 +11,19 @@ import pytest
 from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.netlink.conntrack import ConntrackError
 from servers.hostnet.observed import HostRoute
-from servers.hostnet.reconcile.apply import HANDSHAKE_LIFE, Applier
+from servers.hostnet.reconcile.apply import HANDSHAKE_LIFE, Applier, FullReport
 from servers.hostnet.reconcile.desired import Desired, Gone
-from servers.hostnet.state import AddPeer, Forward, HostState, Interface, Peer, RemovePeers, Route
+from servers.hostnet.state import (
+    AddPeer,
+    Forward,
+    HostCondition,
+    HostState,
+    Interface,
+    Peer,
+    RemovePeers,
+    Route,
+    Severity,
+)
 from tests.servers.hostnet.fakes import FakeFirewall, FakeLinks, FakeSubsystem, FakeWireGuard
 
 NOW = 1_800_000_000.0
@@ -61,6 +71,10 @@ def full(*interfaces: Interface, version: int = 10) -> HostState:
     return HostState("h", version, "boot", 9790, interfaces)
 
 
+def texts(report: FullReport) -> list[str]:
+    return [condition.text for condition in report.conditions]
+
+
 def add(name: str, version: int, *, replaces: tuple[str, ...] = (), address: int = 0) -> AddPeer:
     return AddPeer("red", Peer(name, version, f"{name}-key", (f"10.9.0.{address or version}/32",)), replaces)
 
@@ -68,7 +82,7 @@ def add(name: str, version: int, *, replaces: tuple[str, ...] = (), address: int
 def test_full_state_is_made_and_then_nothing_is_touched(host: Host) -> None:
     report = host.applier.full(full(RED, BLUE))
     assert report is not None
-    assert (report.version, report.drift, report.error, report.gone) == (10, [], "", [])
+    assert (report.version, report.drift, report.conditions, report.gone) == (10, [], [], [])
     assert host.keys() == {"a-key", "b-key"}
     assert report.keys == {
         name: host.wireguard.devices[i].public_key for name, i in (("red", "wgs1"), ("blue", "wgs2"))
@@ -145,12 +159,12 @@ def test_part_that_fails_does_not_hold_up_the_rest(host: Host) -> None:
     host.wireguard.broken.add("wgs1")
     report = host.applier.full(full(RED, BLUE))
     assert report is not None
-    assert report.error == "wgs1: refused"
+    assert texts(report) == ["wgs1: refused"]
     assert list(host.wireguard.devices) == ["wgs2"]
     host.wireguard.broken.clear()
     again = host.applier.full(full(RED, BLUE, version=11))
     assert again is not None
-    assert (again.error, again.drift) == ("", [])  # its own unfinished work is nobody's drift
+    assert (again.conditions, again.drift) == ([], [])  # its own unfinished work is nobody's drift
     assert host.keys() == {"a-key", "b-key"}
 
 
@@ -159,10 +173,10 @@ def test_interface_that_does_not_go_keeps_its_peers_from_being_reported_gone(hos
     host.wireguard.broken.add("wgs1")
     report = host.applier.full(full(BLUE, version=11))
     assert report is not None
-    assert (report.error, report.gone) == ("wgs1: refused", [])
+    assert (texts(report), report.gone) == (["wgs1: refused"], [])
     report = host.applier.full(full(BLUE, version=12))
     assert report is not None
-    assert (report.error, report.gone) == ("wgs1: refused", [])
+    assert (texts(report), report.gone) == (["wgs1: refused"], [])
     host.wireguard.broken.clear()
     report = host.applier.full(full(BLUE, version=13))
     assert report is not None
@@ -175,7 +189,10 @@ def test_no_tunnel_is_made_without_the_firewall_but_peers_are_still_removed(host
     host.firewall.broken = True
     report = host.applier.full(full(dataclasses.replace(RED, peers=(B,)), BLUE, version=11))
     assert report is not None
-    assert report.error == "nft: refused; wgs2: not made without the firewall"
+    assert report.conditions == [
+        HostCondition("firewall_failed", Severity.ERROR, "nft: refused"),
+        HostCondition("interface_failed", Severity.ERROR, "wgs2: not made without the firewall"),
+    ]
     assert list(host.wireguard.devices) == ["wgs1"]
     assert host.keys() == {"b-key"}
 
@@ -185,8 +202,8 @@ def test_key_that_cannot_be_read_leaves_its_interface_alone(host: Host, tmp_path
     (tmp_path / "keys" / "red").write_text("not a key\n")
     report = host.applier.full(full(RED, BLUE))
     assert report is not None
-    assert "red" in report.error
-    assert "not a key" not in report.error
+    assert "red" in texts(report)[0]
+    assert "not a key" not in texts(report)[0]
     assert list(host.wireguard.devices) == ["wgs2"]
 
 
@@ -338,7 +355,7 @@ def test_networks_behind_a_peer_are_routed_with_it(host: Host) -> None:
     assert allowed(host, "n") == {"10.9.0.20/32", *SITE}
     report = host.applier.full(full(dataclasses.replace(RED, peers=(A, B, gateway("n", 20))), version=20))
     assert report is not None
-    assert (report.drift, report.error) == ([], "")
+    assert (report.drift, report.conditions) == ([], [])
     host.applier.changes([RemovePeers(21, ("n",))])
     assert routed(host) == set()
     assert host.flushed == [{"10.9.0.20/32", *SITE}]
@@ -352,7 +369,7 @@ def test_networks_pass_from_one_peer_to_another_without_being_nobodys(host: Host
     moved = (dataclasses.replace(first, networks=()), dataclasses.replace(standby, networks=SITE))
     report = host.applier.full(full(dataclasses.replace(RED, peers=moved), version=11))
     assert report is not None
-    assert (report.drift, report.error, report.gone) == ([], "", [])
+    assert (report.drift, report.conditions, report.gone) == ([], [], [])
     assert (allowed(host, "first"), allowed(host, "standby")) == ({"10.9.0.4/32"}, {"10.9.0.5/32", *SITE})
     # One request in which the winner comes first, no route touched, no connection forgotten.
     ((_, request),) = host.wireguard.requests
@@ -383,21 +400,21 @@ def test_network_that_the_host_has_itself_is_reported_and_holds_up_nothing(host:
     report = host.applier.full(state)
     words = "wgs1: 192.168.7.0/24 is not routed to its client: the host itself has 192.168.7.0/24 on lan0"
     assert report is not None
-    assert report.error == words
+    assert report.conditions == [HostCondition("route_refused", Severity.WARNING, words)]
     assert routed(host) == {SITE[1]}
     assert host.keys() == {"a-key", "n-key"}
     # It is not taken for drift either, and what others change is still told.
     host.wireguard.devices["wgs1"].peers.pop("a-key")
     report = host.applier.full(dataclasses.replace(state, version=11))
     assert report is not None
-    assert (report.error, report.drift) == (words, ["wgs1: peers gone: 1"])
+    assert (texts(report), report.drift) == ([words], ["wgs1: peers gone: 1"])
     # A client that connects with it is let in; once the network is free it is routed.
     assert host.applier.changes([AddPeer("red", gateway("m", 20, SITE[:1]))]).answers == [""]
     assert routed(host) == {SITE[1]}
     host.links.host_routes = ()
     report = host.applier.full(dataclasses.replace(state, version=12))
     assert report is not None
-    assert (report.error, report.drift) == ("", [])
+    assert (report.conditions, report.drift) == ([], [])
     assert routed(host) == {*SITE}
 
 

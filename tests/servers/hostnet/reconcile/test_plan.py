@@ -380,7 +380,7 @@ def test_the_plan_makes_any_host_what_is_wanted_and_then_nothing_is_left_to_do(
 
     executor.execute(interfaces, 9790, executor.observe(), failures)
     assert failures.errors == {}
-    assert failures.others == list(refused.values())
+    assert [condition.text for condition in failures.others] == list(refused.values())
     observed = executor.observe()
     assert plan(interfaces, keys, observed) == []
 

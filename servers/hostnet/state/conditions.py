@@ -1,0 +1,82 @@
+"""What is wrong on a host, as it reports it: several conditions at once, each with a code that does not change."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MOST = 50  # conditions of one report; the first ones are kept
+LONGEST_TEXT = 2000  # characters; the rest is cut off
+_CODE = re.compile(r"[a-z_]{1,40}")
+
+
+class Severity(enum.StrEnum):
+    """ERROR: something that is desired does not work. WARNING: all that is ours works as far as it can."""
+
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Code(enum.StrEnum):
+    """The catalogue: every code that a host reports."""
+
+    HOST_UNREADABLE = "host_unreadable"  # neither devices nor links could be read, so nothing was applied
+    FIREWALL_FAILED = "firewall_failed"  # our nftables table or forwarding; no new tunnel is made without them
+    INTERFACE_FAILED = "interface_failed"  # a server's tunnel, or peers of it
+    ROUTE_FAILED = "route_failed"  # the kernel refused a route to a network behind a client
+    ROUTE_REFUSED = "route_refused"  # we refused it, since the host has that network itself
+    DNS_FAILED = "dns_failed"  # a server's resolver does not answer its clients
+    FOREIGN_FIREWALL = "foreign_firewall"  # a firewall that is not ours drops our packets, or may
+    FOREIGN_UNREADABLE = "foreign_unreadable"  # whether one does could not be found out
+
+
+SEVERITY = {
+    Code.HOST_UNREADABLE: Severity.ERROR,
+    Code.FIREWALL_FAILED: Severity.ERROR,
+    Code.INTERFACE_FAILED: Severity.ERROR,
+    Code.ROUTE_FAILED: Severity.ERROR,
+    Code.ROUTE_REFUSED: Severity.WARNING,
+    Code.DNS_FAILED: Severity.ERROR,
+    Code.FOREIGN_FIREWALL: Severity.WARNING,
+    Code.FOREIGN_UNREADABLE: Severity.WARNING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HostCondition:
+    """``code`` is one of ``Code``, or that of another release. ``text`` is for people."""
+
+    code: str
+    severity: Severity
+    text: str
+
+    @classmethod
+    def of(cls, code: Code, text: str) -> HostCondition:
+        return cls(code.value, SEVERITY[code], text)
+
+
+def conditions_to_json(conditions: Iterable[HostCondition]) -> list[dict[str, str]]:
+    return [{"code": each.code, "severity": each.severity.value, "text": each.text} for each in conditions]
+
+
+def conditions_from_json(data: object) -> list[HostCondition]:
+    """The conditions of a report, which is not trusted: at most ``MOST``, and no text longer than ``LONGEST_TEXT``.
+
+    Raise ``KeyError``, ``TypeError`` or ``ValueError`` where it is not a list of conditions.
+    """
+    if not isinstance(data, list):
+        raise TypeError("conditions are no list")
+    return [_condition(each) for each in data[:MOST]]
+
+
+def _condition(data: object) -> HostCondition:
+    if not isinstance(data, dict):
+        raise TypeError("a condition is no object")
+    code, text = data["code"], data["text"]
+    if not isinstance(code, str) or not isinstance(text, str) or not _CODE.fullmatch(code):
+        raise ValueError("code or text of a condition")
+    # Half of a surrogate pair is valid JSON, but could be neither stored nor shown. It raises a ``ValueError``.
+    text.encode()
+    return HostCondition(code, Severity(data["severity"]), text[:LONGEST_TEXT])
