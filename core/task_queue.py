@@ -1,5 +1,5 @@
-"""Handing work to Celery from the web and from models: by name, so that no layer imports one above it, and after
-the transaction, so that the worker finds the rows."""
+"""Handing work to Celery from the web: by name, so that no layer imports one above it. What belongs to a transaction
+is queued after it, by ``core.changes``, so that the worker finds the rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, ParamSpec, cast
 
 import redis
 from celery import current_app, shared_task
-from django.db import transaction
 from kombu.exceptions import OperationalError
 
 log = logging.getLogger(__name__)
@@ -33,7 +32,3 @@ def enqueue(task: str, *args: Any, queue: str | None = None, expires: float | No
         log.warning("could not queue %s (%s); the next sweep makes up for it", task, type(error).__name__)
         return False
     return True
-
-
-def after_commit(task: str, *args: Any) -> None:
-    transaction.on_commit(lambda: enqueue(task, *args), robust=True)

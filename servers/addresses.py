@@ -11,8 +11,9 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
 
+from core import task_names
+from core.changes import after_commit
 from core.locking import lock
-from core.task_queue import after_commit
 from users.models import VpnUser
 
 from . import networks
@@ -83,7 +84,7 @@ def _assign(server: Server, user: VpnUser, host_part: int, text: str) -> Address
     wanted.user, wanted.dynamic = user, False
     wanted.save(update_fields=["user", "dynamic"])
     # Whoever is connected with the address that was theirs until now must connect again.
-    after_commit("wgpeers.enforce")
+    after_commit(task_names.ENFORCE)
     return wanted
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
-from django.db import connection, transaction
+from django.db import connection
 
-from core.task_queue import after_commit
+from core.changes import after_commit
+from core.task_names import CONVERGE, ENFORCE
 
 # As SQL, because only so does the raised version come back with the same statement.
 _RAISE = "UPDATE servers_host SET version = version + 1 WHERE id = %s RETURNING version"
@@ -29,15 +29,14 @@ def bump_versions(hosts: Iterable[int]) -> dict[int, int]:
     return versions
 
 
-@contextmanager
-def of_hosts() -> Iterator[set[int]]:
-    """A transaction; the hosts put into the set it gives (primary keys) get a new full state after commit."""
-    hosts: set[int] = set()
-    with transaction.atomic():
-        yield hosts
-        bump_versions(hosts)
-        for host in sorted(hosts):
-            after_commit("wgpeers.converge", host)
-        if hosts:
-            # A server stopped, a host detached: whoever is connected there no longer is.
-            after_commit("wgpeers.enforce")
+def record(hosts: Iterable[int]) -> None:
+    """Hosts (primary keys) whose state this transaction changes: each gets one new version and one full state after
+    commit, however often it is recorded. Must run inside the change's transaction.
+
+    One version is enough: what the transaction changes before and after it is seen by others all at once.
+    """
+    concerned = sorted(set(hosts))
+    bump_versions([host for host in concerned if after_commit(CONVERGE, host)])
+    if concerned:
+        # A server stopped, a host detached: whoever is connected there no longer is.
+        after_commit(ENFORCE)

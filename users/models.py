@@ -7,12 +7,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models.functions import Lower
 
+from core import task_names
+from core.changes import after_commit
 from core.crypto import Secret, SecretField, random_text
 from core.locking import SharedRow
-from core.task_queue import after_commit
 
 # Names become part of file names, certificates and (later) DNS names.
 name_validator = RegexValidator(
@@ -49,11 +50,12 @@ class Organization(SharedRow):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         created = self._state.adding
-        super().save(*args, **kwargs)
-        if created:
-            after_commit("users.make_organization_ca", self.pk)
-        elif not self.enabled:
-            after_commit("wgpeers.enforce")
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if created:
+                after_commit(task_names.MAKE_ORGANIZATION_CA, self.pk)
+            else:
+                after_commit(task_names.ENFORCE)
 
 
 class Group(models.Model):
@@ -114,11 +116,13 @@ class VpnUser(SharedRow):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         created = self._state.adding
-        super().save(*args, **kwargs)
-        if created:
-            after_commit("users.make_user_key", self.pk)
-        elif not self.enabled:
-            after_commit("wgpeers.enforce")
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if created:
+                after_commit(task_names.MAKE_USER_KEY, self.pk)
+            else:
+                # Disabled, or of another organization now.
+                after_commit(task_names.ENFORCE)
 
     @property
     def key_ready(self) -> bool:

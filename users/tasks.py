@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import redis
 
-from core import clock
+from core import clock, task_names
 from core.crypto import Secret
 from core.redis_store import redis_client
 from core.task_queue import enqueue, task
@@ -17,7 +17,7 @@ from .models import Organization, VpnUser
 BATCH = 200
 
 
-@task("users.make_user_key")
+@task(task_names.MAKE_USER_KEY)
 def make_user_key(user_id: int) -> None:
     """Give the user a key pair and certificate; leave quietly if they are gone or have one."""
     user = VpnUser.objects.select_related("organization").filter(pk=user_id, certificate="").first()
@@ -42,7 +42,7 @@ def make_user_key(user_id: int) -> None:
     )
 
 
-@task("users.make_organization_ca")
+@task(task_names.MAKE_ORGANIZATION_CA)
 def make_organization_ca(organization_id: int) -> None:
     organization = Organization.objects.filter(pk=organization_id).first()
     if organization is not None:
@@ -62,7 +62,7 @@ def _with_ca(organization: Organization) -> Organization:
     return organization
 
 
-@task("users.make_missing")
+@task(task_names.MAKE_MISSING)
 def make_missing() -> None:
     """Queue keys that were asked for but never made (Redis was down, a worker died, rows came in bulk)."""
     try:
@@ -71,6 +71,6 @@ def make_missing() -> None:
     except redis.RedisError:
         return
     for pk in Organization.objects.filter(ca_certificate="").values_list("pk", flat=True)[:BATCH]:
-        enqueue("users.make_organization_ca", pk)
+        enqueue(task_names.MAKE_ORGANIZATION_CA, pk)
     for pk in VpnUser.objects.filter(certificate="").order_by("pk").values_list("pk", flat=True)[:BATCH]:
-        enqueue("users.make_user_key", pk)
+        enqueue(task_names.MAKE_USER_KEY, pk)

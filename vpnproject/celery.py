@@ -7,6 +7,8 @@ import os
 from celery import Celery
 from kombu.entity import Queue
 
+from core import task_names
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vpnproject.settings")
 
 app = Celery("vpnproject")
@@ -38,12 +40,12 @@ app.conf.update(
     task_publish_retry=True,
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
     beat_schedule={
-        "sweep": {"task": "wgpeers.sweep", "schedule": 10, "options": {"expires": 10}},
-        "take reports": {"task": "wgpeers.take_reports", "schedule": 1, "options": {"expires": 2}},
+        "sweep": {"task": task_names.SWEEP, "schedule": 10, "options": {"expires": 10}},
+        "take reports": {"task": task_names.TAKE_REPORTS, "schedule": 1, "options": {"expires": 2}},
         # What was changed on a host by hand is to be right again within 60 s, the time that it takes included.
-        "converge all": {"task": "wgpeers.converge_all", "schedule": 45, "options": {"expires": 45}},
-        "missing keys": {"task": "users.make_missing", "schedule": 60, "options": {"expires": 60}},
-        "prune": {"task": "wgpeers.prune", "schedule": 3600, "options": {"expires": 3600}},
+        "converge all": {"task": task_names.CONVERGE_ALL, "schedule": 45, "options": {"expires": 45}},
+        "missing keys": {"task": task_names.MAKE_MISSING, "schedule": 60, "options": {"expires": 60}},
+        "prune": {"task": task_names.PRUNE, "schedule": 3600, "options": {"expires": 3600}},
     },
 )
 app.autodiscover_tasks()

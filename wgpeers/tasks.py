@@ -9,7 +9,7 @@ import redis
 from django.conf import settings
 from django.db.models import Q
 
-from core import clock
+from core import clock, task_names
 from core.redis_store import RedisUnavailable
 from core.task_queue import enqueue, task
 from servers import heartbeats
@@ -24,7 +24,7 @@ from .models import Decision, ProfileLink
 log = logging.getLogger(__name__)
 
 
-@task("wgpeers.converge")
+@task(task_names.CONVERGE)
 def converge(host_id: int) -> None:
     """Send one host its full state. The host of a deleted row is gone: leave quietly."""
     state = desired.state_of(host_id)
@@ -33,14 +33,14 @@ def converge(host_id: int) -> None:
         messages.send_full_state(host, state)
 
 
-@task("wgpeers.dismiss")
+@task(task_names.DISMISS)
 def dismiss(public_id: str, version: int, boot: str) -> None:
     """Have a host whose row was deleted take all its tunnels down."""
     nothing = HostState(public_id, version, boot, settings.GATEWAY_PORT, ())
     messages.send_full_state(Host(public_id=public_id), nothing)
 
 
-@task("wgpeers.converge_all")
+@task(task_names.CONVERGE_ALL)
 def converge_all() -> None:
     """The slow beat: what no longer fits is ended, and every living host is told its whole state again."""
     reaper.enforce(clock.now())
@@ -56,15 +56,15 @@ def converge_all() -> None:
         boot = str(alive[host.pk].get("boot", ""))[:64]
         if boot and boot.isprintable() and boot != host.boot:
             Host.objects.filter(pk=host.pk).update(boot=boot)
-        enqueue("wgpeers.converge", host.pk, expires=60)
+        enqueue(task_names.CONVERGE, host.pk, expires=60)
 
 
-@task("wgpeers.take_reports")
+@task(task_names.TAKE_REPORTS)
 def take_reports() -> None:
     reports.take_reports(clock.now())
 
 
-@task("wgpeers.sweep")
+@task(task_names.SWEEP)
 def sweep() -> None:
     now = clock.now()
     _revoke(now)
@@ -82,7 +82,7 @@ def _revoke(now: float) -> None:
         log.info("the sweep ended %d connections", ended)
 
 
-@task("wgpeers.enforce")
+@task(task_names.ENFORCE)
 def enforce() -> None:
     now = clock.now()
     reaper.enforce(now)
@@ -90,7 +90,7 @@ def enforce() -> None:
     site_failover.elect_all(now)
 
 
-@task("wgpeers.prune")
+@task(task_names.PRUNE)
 def prune() -> None:
     """Delete rows that have served their time. Spent keys and connections stay."""
     now = clock.moment(clock.now())

@@ -21,7 +21,6 @@ from unfold.decorators import display as unfold_display
 from unfold.views import ChangeList as UnfoldChangeList
 
 from core.locking import take_turns
-from core.task_queue import after_commit
 
 M = TypeVar("M", bound=models.Model)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -245,20 +244,6 @@ class Page(_Admin[M]):
         own = {column.name for column in obj._meta.concrete_fields}
         if changed := [name for name in form.changed_data if name in own]:
             obj.save(update_fields=changed)
-
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        super().save_related(request, form, formsets, change)
-        # Whatever was changed may have taken somebody's right to be connected; the task finds out.
-        after_commit("wgpeers.enforce")
-
-    def delete_model(self, request: HttpRequest, obj: M) -> None:
-        obj.delete()
-        after_commit("wgpeers.enforce")
-
-    def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[M]) -> None:
-        # One by one: the models' own delete() tells the hosts, a queryset's does not.
-        for obj in queryset:
-            self.delete_model(request, obj)
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest

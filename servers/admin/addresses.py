@@ -8,7 +8,6 @@ from django.db import IntegrityError
 from django.http import HttpRequest
 
 from core.admin.page import Page, Panel, posted
-from core.task_queue import enqueue
 from servers import addresses
 from servers.models import Address, Server
 from servers.policy import servers_of
@@ -41,5 +40,4 @@ class AddressesMixin(Page[VpnUser]):
         except IntegrityError:
             messages.error(request, f"That address of {server} was taken at the same moment. Choose another one.")
         else:
-            enqueue("wgpeers.enforce")
             self.done(request, user, f"{user} has {address.address} on {server}.")

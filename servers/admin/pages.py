@@ -15,8 +15,7 @@ from django.utils.safestring import SafeString
 from core import clock
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ago, column, posted
 from core.redis_store import RedisUnavailable
-from core.task_queue import enqueue
-from servers import changes, heartbeats
+from servers import heartbeats, services
 from servers.hostnet.state.conditions import Code, Severity
 from servers.models import Host, Server
 from users.admin.pages import GroupPage as GroupWithPeople
@@ -33,8 +32,7 @@ APPLY_OVERDUE = 150
 
 @admin.register(Group)
 class GroupPage(GroupWithPeople):
-    """A server that names a group lets in nobody else. Were its last one deleted, it would let in everybody: so a
-    group that a server names is taken off there first."""
+    """Says before anybody tries why a group that a server names stays; see ``servers.signals``."""
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
@@ -137,11 +135,11 @@ class ServerPage(Page[Server]):
 
     @posted("servers.change_server")
     def start(self, request: HttpRequest, server: Server) -> None:
-        if not server.wireguard:
+        try:
+            services.start(server)
+        except services.WireGuardOff:
             messages.error(request, f"{server} was not started: turn WireGuard on first.")
             return
-        server.started = True
-        server.save(update_fields=["started"])
         self.done(request, server, f"Started {server}.")
         if not server.hosts.filter(enabled=True).exists():
             messages.warning(request, f"{server} has no enabled host yet, so nobody can connect. Attach one below.")
@@ -150,9 +148,7 @@ class ServerPage(Page[Server]):
 
     @posted("servers.change_server")
     def stop(self, request: HttpRequest, server: Server) -> None:
-        server.started = False
-        server.save(update_fields=["started"])
-        enqueue("wgpeers.enforce")
+        services.stop(server)
         self.done(request, server, f"Stopped {server}.")
 
     @admin.action(description="Start", permissions=["change"])
@@ -180,12 +176,6 @@ class ServerPage(Page[Server]):
         if not server.dns_mapping and (server.dns_tls_name or server.split_domains.exists()):
             words = "DNS over TLS and split DNS are the work of the hosts' own DNS servers: turn names for clients on"
             messages.warning(request, f"{words}, or they have no effect.")
-
-    def delete_model(self, request: HttpRequest, obj: Server) -> None:
-        with changes.of_hosts() as changed:
-            # Its connections go with it; its hosts get a state in which it no longer is.
-            changed.update(obj.attachments.values_list("host_id", flat=True))
-            super().delete_model(request, obj)
 
 
 CONDITION_TYPES = {Severity.ERROR: BAD, Severity.WARNING: WAITING}

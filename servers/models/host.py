@@ -8,7 +8,6 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from core.locking import SharedRow
-from core.task_queue import after_commit
 from users.models import name_validator, new_id
 
 from .. import changes, checks
@@ -66,17 +65,9 @@ class Host(SharedRow):
             raise ValidationError({"public_address": "Give an IPv4 address, a name or an IPv6 address."})
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        with changes.of_hosts() as changed:
-            super().save(*args, **kwargs)
-            changed.add(self.pk)
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         with transaction.atomic():
-            changes.bump_versions([self.pk])
-            self.refresh_from_db(fields=["version", "boot"])
-            # Without a row nobody can work out its state any more: this is the last word that it gets from us.
-            after_commit("wgpeers.dismiss", self.public_id, self.version, self.boot)
-            return super().delete(*args, **kwargs)
+            super().save(*args, **kwargs)
+            changes.record([self.pk])
 
     @property
     def queue(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.validators import MaxValueValidator
-from django.db import models
+from django.db import models, transaction
 
 from .. import changes, checks, routes
 from .server import Server, ServerHost
@@ -21,17 +21,12 @@ class OfServer(models.Model):
         abstract = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        with changes.of_hosts() as changed:
+        with transaction.atomic():
             # The server that it moves away from loses something too.
             rows: Any = type(self)._base_manager
             servers = {self.server_id, *rows.filter(pk=self.pk).values_list("server", flat=True)}
             super().save(*args, **kwargs)
-            changed.update(ServerHost.objects.filter(server__in=servers).values_list("host_id", flat=True))
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        with changes.of_hosts() as changed:
-            changed.update(self.server.attachments.values_list("host_id", flat=True))
-            return super().delete(*args, **kwargs)
+            changes.record(ServerHost.objects.filter(server__in=servers).values_list("host_id", flat=True))
 
 
 class Route(OfServer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 
 from core.crypto import SecretField
 from core.locking import SharedRow
@@ -151,9 +151,9 @@ class Server(SharedRow):
             self.network6 = str(networks.derived6(networks.parse4(self.wg_network)))
             if kwargs.get("update_fields") is not None:
                 kwargs["update_fields"] = {*kwargs["update_fields"], "network6"}
-        with changes.of_hosts() as changed:
+        with transaction.atomic():
             super().save(*args, **kwargs)
-            changed.update(self.attachments.values_list("host_id", flat=True))
+            changes.record(self.attachments.values_list("host_id", flat=True))
 
     @property
     def interface(self) -> str:
@@ -185,11 +185,6 @@ class ServerHost(SharedRow):
         checks.attachment(self)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        with changes.of_hosts() as changed:
+        with transaction.atomic():
             super().save(*args, **kwargs)
-            changed.add(self.host_id)
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        with changes.of_hosts() as changed:
-            changed.add(self.host_id)
-            return super().delete(*args, **kwargs)
+            changes.record([self.host_id])

@@ -10,7 +10,6 @@ from import_export.formats import base_formats
 from import_export.resources import ModelResource
 from import_export.widgets import BooleanWidget, ManyToManyWidget, Widget
 
-from core.task_queue import after_commit
 from users.models import Group, Organization, VpnUser
 
 FORMATS = [base_formats.CSV]
@@ -108,9 +107,6 @@ class UserResource(ModelResource):  # type: ignore[misc]
         else:
             # Only what a file can say: the key may be made at this very moment.
             instance.save(update_fields=["email", "enabled"])
-
-    def after_import(self, dataset: Any, result: Any, **kwargs: Any) -> None:
-        after_commit("wgpeers.enforce")
 
 
 def csv_only() -> Sequence[type[base_formats.CSV]]:

@@ -13,7 +13,7 @@ from unfold.contrib.import_export.forms import ExportForm, ImportForm
 
 from core import clock
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Page, Panel, ago, column
-from core.task_queue import enqueue
+from users import services
 from users.models import Device, Group, Organization, VpnUser
 
 from .csv_import import UserResource, csv_only
@@ -123,16 +123,13 @@ class VpnUserPage(FactorsMixin, ImportExportModelAdmin, Page[VpnUser]):  # type:
 
     @admin.action(description="Enable", permissions=["change"])
     def enable_users(self, request: HttpRequest, queryset: QuerySet[VpnUser]) -> None:
-        for user in queryset.filter(enabled=False):
-            VpnUser.objects.filter(pk=user.pk).update(enabled=True)
+        for user in services.set_enabled(queryset, True):
             self.done(request, user, f"Enabled {user}.")
 
     @admin.action(description="Disable, and disconnect at once", permissions=["change"])
     def disable_users(self, request: HttpRequest, queryset: QuerySet[VpnUser]) -> None:
-        for user in queryset.filter(enabled=True):
-            VpnUser.objects.filter(pk=user.pk).update(enabled=False)
+        for user in services.set_enabled(queryset, False):
             self.done(request, user, f"Disabled {user}.")
-        enqueue("wgpeers.enforce")
 
     def get_import_formats(self) -> Any:
         return csv_only()

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from django.conf import settings
 from django.contrib import admin
-from django.db import transaction
 from django.db.models import Count, Model
 from django.http import HttpRequest
 from django.urls import reverse
@@ -18,11 +16,9 @@ from servers.admin.addresses import AddressesMixin
 from servers.admin.client_services import RowsMixin
 from servers.admin.dns_names import NamesMixin
 from servers.admin.pages import HostPage, ServerPage
-from servers.hostnet.state import HostState
 from servers.models import Host, Server
 from users.admin.pages import VpnUserPage
 from users.models import VpnUser
-from wgpeers.fleet import messages
 from wgpeers.models import Connection, State
 
 from .connections import live_rows
@@ -97,13 +93,3 @@ class HostWithConnections(HostPage):
     @column("Connected now")
     def connected(self, obj: Host) -> str:
         return _connected(getattr(obj, "live", 0), f"host__id__exact={obj.pk}")
-
-    def delete_model(self, request: HttpRequest, obj: Host) -> None:
-        """A deleted host gets no more states, and would serve its clients for as long as they shake hands: so
-        it is told to take everything down. Their rows are ended as those without a host."""
-        with transaction.atomic():
-            obj.refresh_from_db(fields=["version", "boot"])
-            nothing = HostState(obj.public_id, obj.version + 1, obj.boot, settings.GATEWAY_PORT, ())
-            gone = Host(public_id=obj.public_id)
-            super().delete_model(request, obj)
-            transaction.on_commit(lambda: messages.send_full_state(gone, nothing), robust=True)

@@ -11,6 +11,7 @@ from typing import Any
 import redis
 from django.db import DataError
 
+from core import task_names
 from core.clock import moment
 from core.redis_store import redis_client
 from core.task_queue import enqueue
@@ -44,7 +45,7 @@ def take_reports(now: float) -> int:
             except UNREADABLE as error:
                 log.warning("host %s sent a report that cannot be read (%s)", host, type(error).__name__)
         if greeted:  # once, however often it said hello: a full state is work for the queue of all hosts
-            enqueue("wgpeers.converge", host.pk)
+            enqueue(task_names.CONVERGE, host.pk)
     return taken
 
 

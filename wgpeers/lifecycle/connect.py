@@ -16,10 +16,11 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Q
 
+from core import task_names
+from core.changes import after_commit
 from core.clock import moment
 from core.locking import lock
 from core.redis_store import RedisUnavailable
-from core.task_queue import after_commit
 from servers import addresses, heartbeats, networks
 from servers.changes import bump_versions
 from servers.hostnet.state import AddPeer, RemovePeers
@@ -170,7 +171,7 @@ def _begin(
             # (its connection is being ended) could wait for the host's row that we hold.
             versions = bump_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id), *others])
             for other in sorted(others):
-                after_commit("wgpeers.converge", other)
+                after_commit(task_names.CONVERGE, other)
             connection.version = versions.get(host.pk, 0)
             Connection.objects.filter(pk=connection.pk).update(version=connection.version)
     except addresses.NoAddressLeft:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 import redis
 from django.db import transaction
 
+from core import task_names
+from core.changes import after_commit
 from core.clock import moment
-from core.task_queue import after_commit
 from servers import addresses
 from servers.changes import bump_versions
 from servers.hostnet.state import RemovePeers
@@ -72,7 +73,7 @@ def end(connections: Iterable[Connection], reason: EndReason, now: float, due: f
         others |= moved
     notify_hosts(ended)
     for host in sorted(others):
-        after_commit("wgpeers.converge", host)
+        after_commit(task_names.CONVERGE, host)
     return len(ended)
 
 

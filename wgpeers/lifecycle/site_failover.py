@@ -18,8 +18,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
+from core import task_names
+from core.changes import after_commit
 from core.clock import moment
-from core.task_queue import after_commit
 from servers.changes import bump_versions
 from servers.models import Address, ClientNetwork, Host
 from wgpeers.models import Connection, State
@@ -160,7 +161,7 @@ def elect_network(server: int, network: str, now: float) -> None:
         hosts = set(_settle(server, list(rows), now).values())
         bump_versions(hosts)
         for host in sorted(hosts):
-            after_commit("wgpeers.converge", host)
+            after_commit(task_names.CONVERGE, host)
 
 
 def elect_all(now: float) -> None:

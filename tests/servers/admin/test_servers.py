@@ -9,12 +9,15 @@ import pytest
 from django.db.models import F
 from django.test import Client
 
+from core import task_names
 from core.redis_store import redis_client
 from servers.models import Host, Server, ServerHost
 from servers.networks import FIRST_HOST_PART
+from tests import connection_rows
 from tests.admin_site import errors, messages, queued, send, staff
 from tests.conftest import Clock
 from users.models import Group, Organization, VpnUser
+from wgpeers import tasks
 from wgpeers.lifecycle.reaper import enforce
 from wgpeers.models import Connection, Decision, SpentKey, State
 
@@ -167,6 +170,8 @@ def test_deleting_a_host_takes_its_tunnels_down_and_ends_its_connections(admin: 
     Host.objects.update(boot="this-run")
     admin.post(f"{HOSTS}{host.pk}/delete/", {"post": "yes"})
     assert not Host.objects.exists()
+    (told,) = [arguments for name, arguments in connection_rows.queued() if name == task_names.DISMISS]
+    tasks.dismiss(*told)
     last = json.loads(redis_client().lindex(host.queue, 0) or "")
     assert last["headers"]["task"] == "hostnet.full_state"
     import base64

@@ -53,6 +53,7 @@ def leave_the_group(company: Company) -> None:
 def delete_the_users_group(company: Company) -> None:
     staff = grouped(company)
     company.server.groups.add(Group.objects.create(name="boss"))
+    company.server.groups.remove(staff)
     staff.delete()
 
 

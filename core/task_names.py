@@ -1,0 +1,20 @@
+"""The names of the control side's tasks: what is queued by name in one layer is a function of a layer above it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAKE_USER_KEY: Final = "users.make_user_key"
+MAKE_ORGANIZATION_CA: Final = "users.make_organization_ca"
+MAKE_MISSING: Final = "users.make_missing"
+
+# Send one host (primary key) its full state.
+CONVERGE: Final = "wgpeers.converge"
+CONVERGE_ALL: Final = "wgpeers.converge_all"
+# Have a deleted host (public id, version, boot) take everything down.
+DISMISS: Final = "wgpeers.dismiss"
+# End what is connected and no longer allowed to be.
+ENFORCE: Final = "wgpeers.enforce"
+TAKE_REPORTS: Final = "wgpeers.take_reports"
+SWEEP: Final = "wgpeers.sweep"
+PRUNE: Final = "wgpeers.prune"

@@ -1,0 +1,58 @@
+"""What a deletion or a changed relation brings with it, by whichever door it comes: a page, a list's action, a
+queryset, a cascade or code. (What saving brings with it is in each model's ``save``.)"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import ProtectedError
+from django.db.models.signals import m2m_changed, pre_delete
+from django.dispatch import receiver
+
+from core.changes import after_commit
+from core.task_names import DISMISS, ENFORCE
+from users.models import Group
+
+from . import changes
+from .models import ClientNetwork, Host, PortForward, Route, Server, ServerHost, SplitDomain
+
+
+@receiver(pre_delete, sender=Host)
+def dismiss_host(instance: Host, **kwargs: Any) -> None:
+    """Without a row nobody can work out its state any more, and it would serve its clients for as long as they shake
+    hands: so its last message takes everything down."""
+    changes.bump_versions([instance.pk])
+    public_id, version, boot = Host.objects.values_list("public_id", "version", "boot").get(pk=instance.pk)
+    after_commit(DISMISS, public_id, version, boot)
+    # Its connections are ended as those without a host.
+    after_commit(ENFORCE)
+
+
+@receiver(pre_delete, sender=ServerHost)
+def detach_host(instance: ServerHost, **kwargs: Any) -> None:
+    """Also where the server goes: its attachments go with it."""
+    changes.record([instance.host_id])
+
+
+@receiver(pre_delete, sender=Route)
+@receiver(pre_delete, sender=SplitDomain)
+@receiver(pre_delete, sender=PortForward)
+@receiver(pre_delete, sender=ClientNetwork)
+def tell_hosts_of_server(instance: Route | SplitDomain | PortForward | ClientNetwork, **kwargs: Any) -> None:
+    changes.record(ServerHost.objects.filter(server=instance.server_id).values_list("host_id", flat=True))
+
+
+@receiver(pre_delete, sender=Group)
+def keep_group_that_a_server_names(instance: Group, **kwargs: Any) -> None:
+    """A server that names a group lets in nobody else. Were its last one deleted, it would let in everybody: so a
+    group that a server names is taken off there first."""
+    if naming := list(Server.objects.filter(groups=instance)):
+        names = ", ".join(sorted(server.name for server in naming))
+        raise ProtectedError(f"Group {instance} is named by {names}: take it off there first.", {*naming})
+
+
+@receiver(m2m_changed, sender=Server.groups.through)
+@receiver(m2m_changed, sender=Server.organizations.through)
+def check_people_again(action: str, **kwargs: Any) -> None:
+    if action.startswith("post_"):
+        after_commit(ENFORCE)
