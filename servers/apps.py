@@ -6,4 +6,6 @@ class ServersConfig(AppConfig):
     verbose_name = "Servers"
 
     def ready(self) -> None:
-        from . import signals  # noqa: F401 - models must be there first
+        # Models must be there first.
+        from . import signals  # noqa: F401
+        from .rules import attachment, client_network, forward, route, server, split_domain  # noqa: F401

@@ -79,10 +79,18 @@ def derived6(wg_network: IPv4) -> IPv6:
     return ipaddress.IPv6Network((bytes.fromhex("fd56504e") + wg_network.network_address.packed + bytes(8), 64))
 
 
+def derived6_of(wg_network: str) -> str:
+    """``derived6`` of a network as text; empty where that is none."""
+    try:
+        return str(derived6(parse4(wg_network)))
+    except ValidationError:
+        return ""
+
+
 def subtract(network: Network, holes: Iterable[Network]) -> list[Network]:
     """What remains of ``network`` without ``holes``, as the fewest networks, in order. Holes of the other family, or
     elsewhere, change nothing."""
-    inside = [hole for hole in holes if hole.version == network.version and hole.overlaps(network)]
+    inside = [hole for hole in holes if overlaps(hole, network)]
     if not inside:
         return [network]
     if any(hole.prefixlen <= network.prefixlen for hole in inside):  # it lies within the hole
@@ -93,6 +101,19 @@ def subtract(network: Network, holes: Iterable[Network]) -> list[Network]:
 def within(inner: Network, outer: Network) -> bool:
     """Whether ``inner`` is all or part of ``outer``."""
     return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.overlaps(outer)
+
+
+def overlaps(one: Network, other: Network) -> bool:
+    """Whether the two share an address; those of different families never do."""
+    return one.version == other.version and one.overlaps(other)
+
+
+def spelled(text: str) -> str:
+    """A network in its one spelling (10.8.0.0/255.255.255.0 is another); what is none stays as it is."""
+    try:
+        return str(parse(text))
+    except ValidationError:
+        return text
 
 
 def same_place(piece: Network, whole: Network, other: Network) -> Network:
@@ -132,9 +153,3 @@ def with_length(network: str, host_part: int) -> str:
     """The address of ``host_part`` with the network's own prefix length (``10.9.0.5/24``)."""
     parsed = ipaddress.ip_network(network)
     return f"{parsed[host_part]}/{parsed.prefixlen}"
-
-
-def alone(network: str, host_part: int) -> str:
-    """The address of ``host_part`` as a network of one (``10.9.0.5/32``)."""
-    parsed = ipaddress.ip_network(network)
-    return f"{parsed[host_part]}/{parsed.max_prefixlen}"

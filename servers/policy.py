@@ -10,8 +10,8 @@ from django.db.models import Q, QuerySet
 from users.factors.base import PinMode, Policy
 from users.models import VpnUser
 
-from .checks import listed
 from .models import Server
+from .validators import listed
 
 
 def policy_of(server: Server) -> Policy:

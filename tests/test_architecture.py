@@ -78,6 +78,32 @@ def test_imports_run_one_way(part: str) -> None:
     assert wrong == []
 
 
+def imports_of(path: Path, files: dict[str, Path]) -> set[Path]:
+    """The files of ours that one imports, wherever in it the import stands: in a function it only hides a circle."""
+    found = set()
+    for name in imported(path):
+        # "from servers.models import Server" names no file, but its module does.
+        known = next((each for each in (name, name.rpartition(".")[0]) if each in files), None)
+        if known is not None and files[known] != path:
+            found.add(files[known])
+    return found
+
+
+def circles(parts: tuple[str, ...]) -> dict[str, list[str]]:
+    """What stands in a circle of imports, or leads into one, with what it imports of that."""
+    # An app's ready() comes after all modules: that is where rules and signals are loaded.
+    paths = [path for part in parts for path in sources(part) if path.name != "apps.py"]
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    left = {path: imports_of(path, files) for path in paths}
+    while done := {path for path, needs in left.items() if not needs & left.keys()}:
+        left = {path: needs for path, needs in left.items() if path not in done}
+    return {str(path.relative_to(ROOT)): sorted(map(str, needs & left.keys())) for path, needs in left.items()}
+
+
+def test_no_file_imports_itself_by_a_detour() -> None:
+    assert circles(("core", "users", "servers", "wgpeers")) == {}
+
+
 def test_from_above_hostnet_only_its_messages_are_used() -> None:
     """The control side speaks to hosts through the wanted state and nothing else of theirs."""
     used = {

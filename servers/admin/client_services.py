@@ -18,10 +18,11 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from core import clock
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Inline, Page, Panel, column, span
 from servers.models import ClientNetwork, PortForward, Server
+from servers.networks import spelled
 from servers.policy import servers_of
 from users.models import VpnUser
 
-from .forms import ForwardsFormSet, at_least, number, spelled
+from .forms import ForwardsFormSet, at_least, number
 
 if TYPE_CHECKING:
 

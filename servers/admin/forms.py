@@ -12,8 +12,9 @@ from unfold import widgets
 from unfold.forms import PaginationInlineFormSet
 
 from core.admin.page import Inline
-from servers import forwards, networks, routes
 from servers.models import Route, Server, ServerHost, SplitDomain
+from servers.networks import spelled
+from servers.rules import forward, route
 
 if TYPE_CHECKING:
     from django.forms import BaseInlineFormSet
@@ -52,19 +53,11 @@ class TogetherFormSet(_FormSet):
 
 
 class RoutesFormSet(TogetherFormSet):
-    together = staticmethod(routes.together)
+    together = staticmethod(route.together)
 
 
 class ForwardsFormSet(TogetherFormSet):
-    together = staticmethod(forwards.together)
-
-
-def spelled(text: str) -> str:
-    """A network in one spelling, so that the same one written twice in one form is found out."""
-    try:
-        return str(networks.parse(text))
-    except ValidationError:
-        return text  # the model says what is wrong with it
+    together = staticmethod(forward.together)
 
 
 def at_least(rem: float) -> Any:

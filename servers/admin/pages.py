@@ -7,7 +7,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Count, Q, QuerySet
-from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -163,12 +162,6 @@ class ServerPage(Page[Server]):
 
     def panels(self, request: HttpRequest, obj: Server) -> list[Panel]:
         return [*super().panels(request, obj), *rows_panels(request, obj)]
-
-    def save_model(self, request: HttpRequest, obj: Server, form: ModelForm[Server], change: bool) -> None:
-        # An IPv6 network that nobody typed is derived by the model's check; it must be saved like one that was.
-        if change and obj.network6 != form.initial.get("network6") and "network6" not in form.changed_data:
-            form.changed_data.append("network6")
-        super().save_model(request, obj, form, change)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)

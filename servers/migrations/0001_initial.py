@@ -2,7 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
-import servers.checks
+import servers.validators
 import core.crypto
 import users.models
 from django.db import migrations, models
@@ -23,8 +23,8 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('public_id', models.CharField(default=users.models.new_id, editable=False, max_length=24, unique=True)),
                 ('name', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[\\w][\\w .@+-]*\\Z', 'Use letters, digits, spaces and . _ - + @; begin with a letter or a digit.')])),
-                ('public_address', models.CharField(blank=True, help_text='IPv4 address or name where clients send their WireGuard packets.', max_length=253, validators=[servers.checks.host_address4])),
-                ('public_address6', models.CharField(blank=True, help_text='IPv6 address, if it has one.', max_length=253, validators=[servers.checks.host_address6], verbose_name='public IPv6 address')),
+                ('public_address', models.CharField(blank=True, help_text='IPv4 address or name where clients send their WireGuard packets.', max_length=253, validators=[servers.validators.host_address4])),
+                ('public_address6', models.CharField(blank=True, help_text='IPv6 address, if it has one.', max_length=253, validators=[servers.validators.host_address6], verbose_name='public IPv6 address')),
                 ('enabled', models.BooleanField(default=True, help_text='Off: its tunnels are taken down and it gets no new clients.')),
                 ('version', models.BigIntegerField(default=1, editable=False)),
                 ('boot', models.CharField(blank=True, editable=False, max_length=64)),
@@ -52,16 +52,16 @@ class Migration(migrations.Migration):
                 ('ipv6', models.BooleanField(default=False, verbose_name='IPv6')),
                 ('network6', models.CharField(blank=True, help_text='For example fd09::/64.', max_length=43, verbose_name='IPv6 network')),
                 ('port', models.PositiveIntegerField(default=51820, help_text='UDP.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(65535)], verbose_name='WireGuard port')),
-                ('mtu', models.PositiveIntegerField(default=0, help_text='0: chosen for you.', validators=[servers.checks.mtu], verbose_name='MTU')),
-                ('dns_servers', models.CharField(blank=True, help_text='Separated by commas.', max_length=400, validators=[servers.checks.addresses], verbose_name='DNS servers')),
-                ('search_domains', models.CharField(blank=True, help_text='Separated by commas.', max_length=400, validators=[servers.checks.domains])),
+                ('mtu', models.PositiveIntegerField(default=0, help_text='0: chosen for you.', validators=[servers.validators.mtu], verbose_name='MTU')),
+                ('dns_servers', models.CharField(blank=True, help_text='Separated by commas.', max_length=400, validators=[servers.validators.addresses], verbose_name='DNS servers')),
+                ('search_domains', models.CharField(blank=True, help_text='Separated by commas.', max_length=400, validators=[servers.validators.domains])),
                 ('inter_client', models.BooleanField(default=True, verbose_name='clients reach each other')),
                 ('ping_interval', models.PositiveIntegerField(default=10, help_text='Seconds.', validators=[django.core.validators.MinValueValidator(5), django.core.validators.MaxValueValidator(300)])),
                 ('ping_timeout', models.PositiveIntegerField(default=360, help_text="Seconds of silence after which a connection's key is revoked for good.", validators=[django.core.validators.MinValueValidator(15), django.core.validators.MaxValueValidator(86400)])),
                 ('session_timeout', models.PositiveIntegerField(default=0, help_text='Seconds after which a connection ends whatever its pings say; 0: never.', validators=[django.core.validators.MaxValueValidator(2678400)])),
                 ('multi_device', models.BooleanField(default=False, help_text="Off: a user's new device takes over from the one before.")),
                 ('max_devices', models.PositiveIntegerField(default=0, help_text='At the same time, with multi-device; 0: no limit.', validators=[django.core.validators.MaxValueValidator(1000)])),
-                ('platforms', models.CharField(blank=True, help_text='Of linux, win, mac, ios, android, chrome, unknown, separated by commas; empty: all.', max_length=100, validators=[servers.checks.platforms], verbose_name='allowed platforms')),
+                ('platforms', models.CharField(blank=True, help_text='Of linux, win, mac, ios, android, chrome, unknown, separated by commas; empty: all.', max_length=100, validators=[servers.validators.platforms], verbose_name='allowed platforms')),
                 ('pin', models.CharField(choices=[('off', 'not asked'), ('optional', 'asked of users who have one'), ('required', 'asked of everybody')], default='optional', max_length=8, verbose_name='PIN')),
                 ('totp', models.BooleanField(default=False, help_text='Ask for a code of an authenticator app.', verbose_name='TOTP')),
                 ('factor_token_ttl', models.PositiveIntegerField(default=0, help_text='Seconds for which a client may keep a token that stands for the factors passed; 0: off.', validators=[django.core.validators.MaxValueValidator(7776000)], verbose_name='factor token lifetime')),

@@ -2,7 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
-import servers.checks
+import servers.validators
 from django.db import migrations, models
 
 
@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='route',
             name='nat_interface',
-            field=models.CharField(blank=True, help_text='An interface of the host, for example eth1; empty: whichever the packets leave by.', max_length=15, validators=[servers.checks.interface_name], verbose_name='NAT only out of'),
+            field=models.CharField(blank=True, help_text='An interface of the host, for example eth1; empty: whichever the packets leave by.', max_length=15, validators=[servers.validators.interface_name], verbose_name='NAT only out of'),
         ),
         migrations.AddField(
             model_name='route',
@@ -47,12 +47,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='server',
             name='dns_tls_name',
-            field=models.CharField(blank=True, help_text="The name in those servers' certificate: hosts then ask them over TLS. Empty: plain.", max_length=253, validators=[servers.checks.domains], verbose_name='DNS over TLS'),
+            field=models.CharField(blank=True, help_text="The name in those servers' certificate: hosts then ask them over TLS. Empty: plain.", max_length=253, validators=[servers.validators.domains], verbose_name='DNS over TLS'),
         ),
         migrations.AddField(
             model_name='server',
             name='dns_zone',
-            field=models.CharField(default='vpn', max_length=100, validators=[servers.checks.zone], verbose_name='zone of those names'),
+            field=models.CharField(default='vpn', max_length=100, validators=[servers.validators.zone], verbose_name='zone of those names'),
         ),
         migrations.AddField(
             model_name='server',
@@ -62,7 +62,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='server',
             name='routing_domains',
-            field=models.CharField(blank=True, help_text='Looked up through the tunnel and nowhere else, without being tried behind short names; by commas.', max_length=400, validators=[servers.checks.domains]),
+            field=models.CharField(blank=True, help_text='Looked up through the tunnel and nowhere else, without being tried behind short names; by commas.', max_length=400, validators=[servers.validators.domains]),
         ),
         migrations.AlterField(
             model_name='route',
@@ -82,7 +82,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='server',
             name='search_domains',
-            field=models.CharField(blank=True, help_text='Tried behind short names; by commas.', max_length=400, validators=[servers.checks.domains]),
+            field=models.CharField(blank=True, help_text='Tried behind short names; by commas.', max_length=400, validators=[servers.validators.domains]),
         ),
         migrations.CreateModel(
             name='PortForward',
@@ -124,8 +124,8 @@ class Migration(migrations.Migration):
             name='SplitDomain',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('domain', models.CharField(help_text='For example corp.example.', max_length=253, validators=[servers.checks.domains])),
-                ('dns_servers', models.CharField(help_text='Separated by commas.', max_length=400, validators=[servers.checks.addresses], verbose_name='DNS servers')),
+                ('domain', models.CharField(help_text='For example corp.example.', max_length=253, validators=[servers.validators.domains])),
+                ('dns_servers', models.CharField(help_text='Separated by commas.', max_length=400, validators=[servers.validators.addresses], verbose_name='DNS servers')),
                 ('server', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='split_domains', to='servers.server')),
             ],
             options={

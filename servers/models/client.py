@@ -10,7 +10,7 @@ from django.db import models, transaction
 from core.locking import SharedRow
 from users.models import VpnUser
 
-from .. import client_networks, forwards
+from .. import networks
 from .route import OfServer
 from .server import Server
 
@@ -44,9 +44,6 @@ class PortForward(OfServer):
 
     def __str__(self) -> str:
         return f"{self.get_protocol_display()} {self.port}" + (f"-{self.last_port}" if self.last_port else "")
-
-    def clean(self) -> None:
-        forwards.check(self)
 
 
 class ClientNetwork(SharedRow, OfServer):
@@ -101,10 +98,28 @@ class ClientNetwork(SharedRow, OfServer):
     def __str__(self) -> str:
         return f"{self.network} behind {self.user}"
 
-    def clean(self) -> None:
-        client_networks.check(self)
+    def normalize(self) -> None:
+        """In one spelling, because rows of one network are found by its text. One that moved is nobody's, as it will
+        be saved; so it is compared with whoever serves that network now."""
+        self.network = networks.spelled(self.network)
+        if self.active and self._moved().exists():
+            self.active = False
 
     def save(self, *args: Any, **kwargs: Any) -> None:
+        self.normalize()
         with transaction.atomic():
-            client_networks.forget_what_changed(self)
+            self._forget_what_changed()
             super().save(*args, **kwargs)
+
+    def _moved(self) -> models.QuerySet[ClientNetwork]:
+        """This row as it is in the database, if that is of another network, user or server."""
+        before = ClientNetwork.objects.filter(pk=self.pk)
+        return before.exclude(server=self.server_id, user=self.user_id, network=self.network)
+
+    def _forget_what_changed(self) -> None:
+        """Another network, or another user's, is nobody's until it is decided anew; of another probe address nothing
+        is known yet."""
+        unknown: dict[str, Any] = {"probe_ok": None, "probe_changed": None}
+        self._moved().update(active=False, **unknown)
+        before = ClientNetwork.objects.filter(pk=self.pk)
+        before.exclude(probe_address=self.probe_address, probe_port=self.probe_port).update(**unknown)

@@ -10,7 +10,7 @@ from django.db import models, transaction
 from core.locking import SharedRow
 from users.models import name_validator, new_id
 
-from .. import changes, checks
+from .. import changes, validators
 
 
 class Host(SharedRow):
@@ -21,13 +21,13 @@ class Host(SharedRow):
     public_address = models.CharField(
         max_length=253,
         blank=True,
-        validators=[checks.host_address4],
+        validators=[validators.host_address4],
         help_text="IPv4 address or name where clients send their WireGuard packets.",
     )
     public_address6 = models.CharField(
         max_length=253,
         blank=True,
-        validators=[checks.host_address6],
+        validators=[validators.host_address6],
         verbose_name="public IPv6 address",
         help_text="IPv6 address, if it has one.",
     )

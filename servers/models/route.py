@@ -7,11 +7,12 @@ from typing import Any
 from django.core.validators import MaxValueValidator
 from django.db import models, transaction
 
-from .. import changes, checks, routes
+from .. import changes, networks, validators
+from ..rules.registry import Ruled
 from .server import Server, ServerHost
 
 
-class OfServer(models.Model):
+class OfServer(Ruled):
     """A row that belongs to a server: whatever becomes of it, the server's hosts are told."""
 
     server: models.ForeignKey[Server, Server]
@@ -21,6 +22,7 @@ class OfServer(models.Model):
         abstract = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
+        self.normalize()
         with transaction.atomic():
             # The server that it moves away from loses something too.
             rows: Any = type(self)._base_manager
@@ -46,7 +48,7 @@ class Route(OfServer):
         "NAT only out of",
         max_length=15,
         blank=True,
-        validators=[checks.interface_name],
+        validators=[validators.interface_name],
         help_text="An interface of the host, for example eth1; empty: whichever the packets leave by.",
     )
     netmap = models.CharField(
@@ -75,17 +77,20 @@ class Route(OfServer):
     def __str__(self) -> str:
         return self.network
 
-    def clean(self) -> None:
-        routes.check(self)
+    def normalize(self) -> None:
+        self.network, self.netmap = networks.spelled(self.network), networks.spelled(self.netmap)
+        if self.net_gateway:
+            # NAT is on by default, so that it says nothing about what never reaches a host.
+            self.nat = False
 
 
 class SplitDomain(OfServer):
     """A domain whose names are looked up at servers of its own (split DNS)."""
 
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="split_domains")
-    domain = models.CharField(max_length=253, validators=[checks.domains], help_text="For example corp.example.")
+    domain = models.CharField(max_length=253, validators=[validators.domains], help_text="For example corp.example.")
     dns_servers = models.CharField(
-        "DNS servers", max_length=400, validators=[checks.addresses], help_text="Separated by commas."
+        "DNS servers", max_length=400, validators=[validators.addresses], help_text="Separated by commas."
     )
 
     class Meta:
@@ -101,5 +106,5 @@ class SplitDomain(OfServer):
     def __str__(self) -> str:
         return self.domain
 
-    def clean(self) -> None:
-        checks.split_domain(self)
+    def normalize(self) -> None:
+        self.domain = self.domain.lower()

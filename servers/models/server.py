@@ -12,7 +12,8 @@ from core.locking import SharedRow
 from servers.hostnet.state.names import PREFIX
 from users.models import Group, Organization, name_validator, new_id
 
-from .. import boxkeys, changes, checks, networks
+from .. import boxkeys, changes, networks, validators
+from ..rules.registry import Ruled
 from .host import Host
 
 
@@ -22,7 +23,7 @@ class PinMode(models.TextChoices):
     REQUIRED = "required", "asked of everybody"
 
 
-class Server(SharedRow):
+class Server(Ruled, SharedRow):
     """A VPN: its people, its tunnel networks, and the hosts that carry it."""
 
     public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
@@ -49,24 +50,24 @@ class Server(SharedRow):
     port = models.PositiveIntegerField(
         "WireGuard port", default=51820, validators=[MinValueValidator(1), MaxValueValidator(65535)], help_text="UDP."
     )
-    mtu = models.PositiveIntegerField("MTU", default=0, validators=[checks.mtu], help_text="0: chosen for you.")
+    mtu = models.PositiveIntegerField("MTU", default=0, validators=[validators.mtu], help_text="0: chosen for you.")
     dns_servers = models.CharField(
-        "DNS servers", max_length=400, blank=True, validators=[checks.addresses], help_text="Separated by commas."
+        "DNS servers", max_length=400, blank=True, validators=[validators.addresses], help_text="Separated by commas."
     )
     dns_tls_name = models.CharField(
         "DNS over TLS",
         max_length=253,
         blank=True,
-        validators=[checks.domains],
+        validators=[validators.domains],
         help_text="The name in those servers' certificate: hosts then ask them over TLS. Empty: plain.",
     )
     search_domains = models.CharField(
-        max_length=400, blank=True, validators=[checks.domains], help_text="Tried behind short names; by commas."
+        max_length=400, blank=True, validators=[validators.domains], help_text="Tried behind short names; by commas."
     )
     routing_domains = models.CharField(
         max_length=400,
         blank=True,
-        validators=[checks.domains],
+        validators=[validators.domains],
         help_text="Looked up through the tunnel and nowhere else, without being tried behind short names; by commas.",
     )
     dns_mapping = models.BooleanField(
@@ -74,7 +75,7 @@ class Server(SharedRow):
         default=False,
         help_text="Clients have names such as laptop.alice.acme.vpn, and ask the host's own DNS server.",
     )
-    dns_zone = models.CharField("zone of those names", max_length=100, default="vpn", validators=[checks.zone])
+    dns_zone = models.CharField("zone of those names", max_length=100, default="vpn", validators=[validators.zone])
     restrict_routes = models.BooleanField(
         "restrict to routes", default=True, help_text="Clients reach what is a route of this server, and nothing else."
     )
@@ -104,7 +105,7 @@ class Server(SharedRow):
         "allowed platforms",
         max_length=100,
         blank=True,
-        validators=[checks.platforms],
+        validators=[validators.platforms],
         help_text="Of linux, win, mac, ios, android, chrome, unknown, separated by commas; empty: all.",
     )
     pin = models.CharField("PIN", max_length=8, choices=PinMode, default=PinMode.OPTIONAL)
@@ -140,17 +141,24 @@ class Server(SharedRow):
     def __str__(self) -> str:
         return self.name
 
-    def clean(self) -> None:
-        checks.server(self)
+    def normalize(self) -> None:
+        """Networks in one spelling, because hosts and clients read them too; and the IPv6 network that belongs to the
+        WG network, if an admin chose none: there is none yet, or still the one of the WG network as it was."""
+        for field in ("network", "wg_network", "network6"):
+            setattr(self, field, networks.spelled(getattr(self, field)))
+        if not self.ipv6:
+            return
+        before = type(self)._base_manager.filter(pk=self.pk).values_list("wg_network", flat=True).first()
+        if not self.network6 or (before and self.network6 == networks.derived6_of(before)):
+            self.network6 = networks.derived6_of(self.wg_network) or self.network6
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self.box_private_key:
             self.box_private_key, self.box_public_key = boxkeys.new_pair()
-        if self.ipv6 and not self.network6:
-            # As a form's check does: hosts and clients rely on its being there.
-            self.network6 = str(networks.derived6(networks.parse4(self.wg_network)))
-            if kwargs.get("update_fields") is not None:
-                kwargs["update_fields"] = {*kwargs["update_fields"], "network6"}
+        self.normalize()
+        if {"ipv6", "wg_network"} & set(kwargs.get("update_fields") or ()):
+            # It follows from these two: hosts and clients rely on its being there.
+            kwargs["update_fields"] = {*kwargs["update_fields"], "network6"}
         with transaction.atomic():
             super().save(*args, **kwargs)
             changes.record(self.attachments.values_list("host_id", flat=True))
@@ -165,7 +173,7 @@ class Server(SharedRow):
         return self.started and self.wireguard
 
 
-class ServerHost(SharedRow):
+class ServerHost(Ruled, SharedRow):
     """A server on a host. The host makes the WireGuard key, keeps the private half and reports the public one."""
 
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="attachments")
@@ -180,9 +188,6 @@ class ServerHost(SharedRow):
 
     def __str__(self) -> str:
         return f"{self.server} on {self.host}"
-
-    def clean(self) -> None:
-        checks.attachment(self)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         with transaction.atomic():

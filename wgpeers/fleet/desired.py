@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from django.conf import settings
 
-from servers import networks, routes
-from servers.checks import listed
+from servers import networks, routing
 from servers.hostnet.state import Dns, HostState, Interface, Peer, Route, Split
 from servers.models import Host, Server
+from servers.validators import listed
 from wgpeers.models import Connection, State
 
 from .peers import peers_of
@@ -76,7 +76,7 @@ def _interface(server: Server, peers: tuple[Peer, ...]) -> Interface:
 
 
 def _routes(server: Server) -> Iterator[Route]:
-    for piece in routes.routed(server.routes.all()):
+    for piece in routing.routed(server.routes.all()):
         row = piece.route
         yield Route(str(piece.network), row.nat, row.nat_interface, str(piece.real) if piece.real else "")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from django.conf import settings
 
-from servers import networks, routes
-from servers.checks import listed
+from servers import networks, routing
 from servers.models import Host, Server
+from servers.validators import listed
 from wgpeers.models import Connection
 
 
@@ -72,9 +72,9 @@ def _pushed(server: Server, behind_others: list[networks.Network]) -> list[Pushe
     """Everything that goes through the tunnel, the tunnel network first and always; and what does not, which clients
     that know no such entries find left out of the rest."""
     rows = list(server.routes.all())
-    holes = routes.left_out(rows)
-    pushed = [Pushed(network) for network in routes.tunnel_networks([server])]
-    pushed += [Pushed(piece.network, piece.route.metric) for piece in routes.routed(rows)]
+    holes = routing.left_out(rows)
+    pushed = [Pushed(network) for network in routing.tunnel_networks([server])]
+    pushed += [Pushed(piece.network, piece.route.metric) for piece in routing.routed(rows)]
     known = {each.network for each in pushed}
     pieces = (piece for network in behind_others for piece in networks.subtract(network, holes))
     pushed += [Pushed(piece) for piece in pieces if piece not in known]

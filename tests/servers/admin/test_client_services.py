@@ -16,9 +16,10 @@ from django.test import Client
 
 from core import clock
 from core.redis_store import redis_client
-from servers import forwards
 from servers.admin.client_services import serving
 from servers.models import ClientNetwork, Host, PortForward, Route, Server, ServerHost, SplitDomain
+from servers.rules import forward as rule_of_forward
+from servers.rules import registry
 from tests.admin_site import errors, send, staff
 from tests.concurrency import together
 from tests.conftest import Clock
@@ -160,7 +161,7 @@ def test_of_two_forms_sent_at_once_that_want_one_port_the_second_is_refused(
     admin: Client, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     people = [company.hire(name)[0] for name in ("alice", "bob")]
-    check, checked, finished = forwards.check, threading.Event(), threading.Event()
+    check, checked, finished = rule_of_forward.check, threading.Event(), threading.Event()
 
     def first_waits_for_the_other(forward: PortForward) -> None:
         check(forward)
@@ -178,7 +179,7 @@ def test_of_two_forms_sent_at_once_that_want_one_port_the_second_is_refused(
         finished.set()
         return found
 
-    monkeypatch.setattr(forwards, "check", first_waits_for_the_other)
+    monkeypatch.setitem(registry._rules, "servers.PortForward", first_waits_for_the_other)
     good, refused = together([partial(save, user) for user in people])
     assert good == {}
     assert isinstance(refused, dict)

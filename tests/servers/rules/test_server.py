@@ -154,7 +154,6 @@ def test_a_part_and_its_address_are_one_and_the_same(prefix: int, data: st.DataO
     text = networks.address(network, host_part)
     assert networks.host_part_of(network, text) == host_part
     assert networks.with_length(network, host_part) == f"{text}/{prefix}"
-    assert networks.alone(network, host_part) == f"{text}/32"
     assert host_part <= networks.last_host_part(networks.parse4(network))
     networks.virtual_network(network)
 

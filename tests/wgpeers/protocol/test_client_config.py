@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import clock
-from servers import networks, routes
+from servers import networks, routing
 from servers.models import ClientNetwork, Route, Server
 from tests.factories import Company
 from tests.protocol_client import new_wg_key
@@ -183,4 +183,4 @@ def test_a_hole_in_an_alias_is_a_hole_in_what_stands_behind_it(company: Company)
 
 
 def test_routed_of_nothing_is_nothing() -> None:
-    assert routes.routed([]) == []
+    assert routing.routed([]) == []

@@ -1,22 +1,22 @@
-"""Networks behind clients: what cannot work is refused here, in words."""
+"""Which networks cannot be behind a client."""
 
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 
-from . import networks
-from .networks import Network
+from servers import networks
+from servers.models import ClientNetwork, Server
+from servers.networks import Network
+from servers.policy import servers_of
+from users.models import VpnUser
 
-if TYPE_CHECKING:
-    from users.models import VpnUser
-
-    from .models import ClientNetwork, Server
+from .registry import rule
 
 
+@rule(ClientNetwork)
 def check(row: ClientNetwork) -> None:
     """Raise ``ValidationError`` with a message at the field that must change."""
     server: Server | None = getattr(row, "server", None)
@@ -26,24 +26,18 @@ def check(row: ClientNetwork) -> None:
         network = networks.parse(row.network)
     except ValidationError as error:
         raise ValidationError({"network": error.messages}) from None
-    # In one spelling (192.168.7.0/255.255.255.0 is another), because rows of one network are found by its text.
-    row.network = str(network)
     _check_user(row, server)
     if problem := _cannot_be_routed(network, server) or _taken(row, network, server):
         raise ValidationError({"network": problem})
     _check_probe(row, network, server)
-    if row.active and _moved(row).exists():
-        row.active = False  # as it will be saved; so it is compared with whoever serves that network now
 
 
 def _check_user(row: ClientNetwork, server: Server) -> None:
-    from .policy import servers_of
-
     user: VpnUser | None = getattr(row, "user", None)
     if user is None or not user.pk or not server.pk or servers_of(user).filter(pk=server.pk).exists():
         return
     # Whoever lost the server keeps the rows, for when they get it back: they are no reason to refuse another change.
-    if not type(row).objects.filter(pk=row.pk, user=user, server=server).exists():
+    if not ClientNetwork.objects.filter(pk=row.pk, user=user, server=server).exists():
         raise ValidationError({"server": f"{user} may not use server {server}."})
 
 
@@ -60,12 +54,10 @@ def _cannot_be_routed(network: Network, server: Server) -> str | None:
 
 def _taken(row: ClientNetwork, network: Network, server: Server) -> str | None:
     """Who has the network, or part of it, already; None if it may be behind this client."""
-    from .models import Server as Model
-
     for text in (server.network, server.wg_network, server.network6 if server.ipv6 else ""):
         if _overlaps(network, text):
             return f"{network} overlaps {text}, a network of this very server."
-    for other in Model.objects.exclude(pk=server.pk):
+    for other in Server.objects.exclude(pk=server.pk):
         for text in (other.network, other.wg_network, other.network6 if other.ipv6 else ""):
             if _overlaps(network, text):
                 return f"{network} overlaps {text} of server {other}."
@@ -85,9 +77,7 @@ def _behind_others(row: ClientNetwork, network: Network, server: Server) -> str 
     """Equal networks of one server are a primary and its standbys. Of two that merely overlap, nobody could say
     which gateway a packet is for when one of them falls silent. Another server's, on the same host, are in the same
     routing table."""
-    from .models import ClientNetwork as Model
-
-    for other in Model.objects.filter(server=server).exclude(pk=row.pk).exclude(user=row.user_id):
+    for other in ClientNetwork.objects.filter(server=server).exclude(pk=row.pk).exclude(user=row.user_id):
         if other.network != str(network) and _overlaps(network, other.network):
             return (
                 f"{network} overlaps {other.network} behind {other.user}. Users who serve the same network must name it"
@@ -104,36 +94,13 @@ def _behind_others(row: ClientNetwork, network: Network, server: Server) -> str 
 
 def _on_the_same_hosts(server: Server) -> QuerySet[ClientNetwork]:
     """Networks behind clients of the other servers that share a host with ``server``."""
-    from .models import ClientNetwork as Model
-
     hosts = server.attachments.values("host")
-    return Model.objects.filter(server__attachments__host__in=hosts).exclude(server=server).distinct()
-
-
-def forget_what_changed(row: ClientNetwork) -> None:
-    """Inside the transaction that saves ``row``: another network, or another user's, is nobody's until it is decided
-    anew; of another probe address nothing is known yet."""
-    from .models import ClientNetwork as Model
-
-    unknown: dict[str, Any] = {"probe_ok": None, "probe_changed": None}
-    _moved(row).update(active=False, **unknown)
-    before = Model.objects.filter(pk=row.pk)
-    before.exclude(probe_address=row.probe_address, probe_port=row.probe_port).update(**unknown)
-
-
-def _moved(row: ClientNetwork) -> QuerySet[ClientNetwork]:
-    """``row`` as it is in the database, if that is of another network, user or server."""
-    from .models import ClientNetwork as Model
-
-    before = Model.objects.filter(pk=row.pk)
-    return before.exclude(server=row.server_id, user=row.user_id, network=row.network)
+    return ClientNetwork.objects.filter(server__attachments__host__in=hosts).exclude(server=server).distinct()
 
 
 def overlapped(network: Network) -> str | None:
     """Why ``network`` cannot be a tunnel network of a server: a client's, of whichever server, that it overlaps."""
-    from .models import ClientNetwork as Model
-
-    for row in Model.objects.select_related("user", "server"):
+    for row in ClientNetwork.objects.select_related("user", "server"):
         if _overlaps(network, row.network):
             return f"{network} overlaps {row.network} behind {row.user}, a client of server {row.server}."
     return None
@@ -141,11 +108,13 @@ def overlapped(network: Network) -> str | None:
 
 def clash_on_host(server: Server, host: int) -> str | None:
     """Why a server cannot come to a host (primary key) for the networks behind its clients and others' there."""
-    from .models import ClientNetwork as Model
-
     if not server.pk:
         return None
-    there = Model.objects.filter(server__attachments__host=host).exclude(server=server).select_related("user", "server")
+    there = (
+        ClientNetwork.objects.filter(server__attachments__host=host)
+        .exclude(server=server)
+        .select_related("user", "server")
+    )
     for row in server.client_networks.select_related("user"):
         for other in there:
             if _overlaps(networks.parse(row.network), other.network):
@@ -177,9 +146,9 @@ def _check_probe(row: ClientNetwork, network: Network, server: Server) -> None:
 
 def _check_probe_is_its_own(row: ClientNetwork, address: str, server: Server) -> None:
     """Two gateways cannot be asked by the same address: a packet to it goes to one of them."""
-    from .models import ClientNetwork as Model
-
-    others = Model.objects.filter(server=server, probe_address=address).exclude(pk=row.pk).exclude(user=row.user_id)
+    others = (
+        ClientNetwork.objects.filter(server=server, probe_address=address).exclude(pk=row.pk).exclude(user=row.user_id)
+    )
     if other := others.first():
         raise ValidationError(
             {
@@ -205,4 +174,4 @@ def _overlaps(network: Network, text: str) -> bool:
         other = networks.parse(text)
     except ValidationError:
         return False
-    return other.version == network.version and network.overlaps(other)
+    return networks.overlaps(network, other)

@@ -1,53 +1,20 @@
-"""Routes: what cannot work is refused here, in words; and what hosts and clients get of them."""
+"""Which routes cannot work, by themselves and beside each other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
 
-from . import networks
-from .networks import Network
+from servers import networks
+from servers.models import Route, Server
+from servers.networks import Network
+from servers.routing import tunnel_networks
 
-if TYPE_CHECKING:
-    from .models import Route, Server
-
-
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """One piece of a route, after what does not go through the tunnel was taken out of it. ``real`` is the network
-    that stands behind it one to one, or None."""
-
-    network: Network
-    real: Network | None
-    route: Route
+from .registry import rule
 
 
-def routed(routes: Iterable[Route]) -> list[Routed]:
-    """What of a server's routes goes through the tunnel, each network once.
-
-    Where two routes leave the same piece (10.0.0.0/8 and 0.0.0.0/0, both without 10.1.0.0/16) it is the longer
-    route's: that is the one that would have decided there.
-    """
-    rows = list(routes)
-    holes = left_out(rows)
-    pieces: dict[Network, Routed] = {}
-    whole = [(networks.parse(row.network), row) for row in rows if not row.net_gateway]
-    for network, row in sorted(whole, key=lambda pair: -pair[0].prefixlen):
-        real = networks.parse(row.netmap) if row.netmap else None
-        for piece in networks.subtract(network, holes):
-            behind = networks.same_place(piece, network, real) if real else None
-            pieces.setdefault(piece, Routed(piece, behind, row))
-    return sorted(pieces.values(), key=lambda each: (each.network.version, each.network))
-
-
-def left_out(routes: Iterable[Route]) -> list[Network]:
-    """The networks that do not go through the tunnel."""
-    return [networks.parse(row.network) for row in routes if row.net_gateway]
-
-
+@rule(Route)
 def check(route: Route) -> None:
     """Raise ``ValidationError`` with a message at the field that must change."""
     network = _network(route)
@@ -80,14 +47,14 @@ def _behind_clients(route: Route, network: Network) -> None:
         if behind == network:
             words = f"{network} is behind {row.user}: it cannot be behind this server's hosts as well."
             raise ValidationError({"network": words})
-        if route.netmap and behind.version == network.version and behind.overlaps(network):
+        if route.netmap and networks.overlaps(behind, network):
             raise ValidationError({"network": f"{network} overlaps {behind} behind {row.user}; it cannot be mapped."})
         if route.net_gateway and networks.within(behind, network):
             raise ValidationError({"network": f"Nothing would remain of {behind} behind {row.user}."})
 
 
 def _network(route: Route) -> Network | None:
-    """The route's network; it and the netmap are put in one spelling."""
+    """The route's network; it and the netmap are both readable then."""
     if not route.network:
         return None
     found = {}
@@ -97,7 +64,6 @@ def _network(route: Route) -> Network | None:
                 found[field] = networks.parse(text)
             except ValidationError as error:
                 raise ValidationError({field: error.messages}) from None
-            setattr(route, field, str(found[field]))
     return found["network"]
 
 
@@ -113,8 +79,6 @@ def _left_out(route: Route, network: Network) -> None:
             raise ValidationError(
                 {field: "What does not go through the tunnel never reaches a host: leave this empty."}
             )
-    # On by default, so that it says nothing here.
-    route.nat = False
 
 
 def _through(route: Route, network: Network) -> None:
@@ -143,23 +107,11 @@ def _netmap(route: Route, network: Network, real: Network) -> None:
 
 def _tunnel_in_the_way(server: Server, network: Network) -> str | None:
     """The tunnel network, of whichever server, that ``network`` overlaps."""
-    from .models import Server as Model
-
-    for other in [server, *Model.objects.exclude(pk=server.pk)]:
+    for other in [server, *Server.objects.exclude(pk=server.pk)]:
         for tunnel in tunnel_networks([other]):
-            if tunnel.version == network.version and tunnel.overlaps(network):
+            if networks.overlaps(tunnel, network):
                 return f"the tunnel network {tunnel} of server {other}"
     return None
-
-
-def tunnel_networks(servers: Iterable[Server]) -> Iterator[Network]:
-    """What may still be wrong in the same form is left out."""
-    for server in servers:
-        for text in (server.wg_network, server.network6 if server.ipv6 else ""):
-            try:
-                yield networks.parse(text)
-            except ValidationError:
-                continue
 
 
 def beside(route: Route, others: Iterable[Route]) -> None:

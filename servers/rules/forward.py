@@ -1,22 +1,24 @@
-"""Forwarded ports: what cannot work is refused here, in words."""
+"""Which ports cannot be forwarded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 
-if TYPE_CHECKING:
-    from .models import PortForward, Server
+from servers.models import PortForward, Server
+from servers.policy import servers_of
+
+from .registry import rule
 
 # As many ports as one range may have.
 MOST = 1000
 
 
+@rule(PortForward)
 def check(forward: PortForward) -> None:
     """Raise ``ValidationError`` with a message at the field that must change."""
     if not forward.port or not forward.server_id or not forward.user_id:
@@ -45,12 +47,10 @@ def _range(forward: PortForward) -> None:
 
 
 def _user(forward: PortForward) -> None:
-    from .policy import servers_of
-
     if not forward.user.pk or servers_of(forward.user).filter(pk=forward.server_id).exists():
         return
     # Whoever lost the server keeps the rows, for when they get it back: they are no reason to refuse another change.
-    if not type(forward).objects.filter(pk=forward.pk, user=forward.user_id, server=forward.server_id).exists():
+    if not PortForward.objects.filter(pk=forward.pk, user=forward.user_id, server=forward.server_id).exists():
         raise ValidationError({"server": f"{forward.user} may not use server {forward.server}."})
 
 
@@ -62,13 +62,11 @@ def _ours(forward: PortForward) -> None:
 
 
 def _reserved(server: Server) -> Iterator[tuple[str, int, str]]:
-    from .models import Server as Model
-
     yield "tcp", settings.GATEWAY_PORT, "where clients' pings arrive"
     for port in sorted({urlsplit(url).port or 443 for url in settings.API_URLS} or {443}):
         yield "tcp", port, "where clients reach the API"
-    beside = Model.objects.filter(attachments__host__in=server.attachments.values("host"))
-    for other in Model.objects.filter(Q(pk=server.pk) | Q(pk__in=beside)):
+    beside = Server.objects.filter(attachments__host__in=server.attachments.values("host"))
+    for other in Server.objects.filter(Q(pk=server.pk) | Q(pk__in=beside)):
         yield "udp", other.port, f"the WireGuard port of server {other}"
 
 
@@ -80,7 +78,7 @@ def _rivals(forward: PortForward) -> QuerySet[PortForward]:
     """Other forwards of the same ports, of this server and of all that share a host with it."""
     mine = forward.server.attachments.values("host")
     near = Q(server=forward.server_id) | Q(server__attachments__host__in=mine)
-    found = type(forward).objects.filter(near, _of_ports(forward.port, last_of(forward)))
+    found = PortForward.objects.filter(near, _of_ports(forward.port, last_of(forward)))
     found = found.filter(protocol__in=[*protocols(forward), "both"]) if forward.protocol != "both" else found
     return found.exclude(pk=forward.pk).select_related("server", "user").order_by("pk")
 
@@ -95,26 +93,21 @@ def _taken(other: PortForward) -> str:
 
 def of_port(host: int, protocol: str, port: int) -> PortForward | None:
     """What is forwarded on that port of a host (primary key), if anything."""
-    from .models import PortForward as Model
-
-    found = Model.objects.filter(_of_ports(port, port), server__attachments__host=host)
+    found = PortForward.objects.filter(_of_ports(port, port), server__attachments__host=host)
     return found.filter(protocol__in=[protocol, "both"]).select_related("user").first()
 
 
 def clash_on_host(server: Server, host: int) -> str | None:
     """Why a server cannot come to a host (primary key) for the ports that are forwarded there or would be."""
-    from .models import PortForward as Model
-    from .models import Server as Servers
-
     if taken := of_port(host, "udp", server.port):
         return f"UDP port {server.port} is forwarded to {taken.user} there."
     if not server.pk:
         return None
-    mine = list(Model.objects.filter(server=server).select_related("server", "user"))
-    there = Model.objects.filter(server__attachments__host=host).exclude(server=server)
+    mine = list(PortForward.objects.filter(server=server).select_related("server", "user"))
+    there = PortForward.objects.filter(server__attachments__host=host).exclude(server=server)
     for one, other in _overlaps(mine, list(there.select_related("server", "user"))):
         return f"{one} of {one.user} and {other} of {other.user} (server {other.server}) would be the same port there."
-    for running in Servers.objects.filter(attachments__host=host).exclude(pk=server.pk):
+    for running in Server.objects.filter(attachments__host=host).exclude(pk=server.pk):
         for forward in mine:
             if "udp" in protocols(forward) and forward.port <= running.port <= last_of(forward):
                 return (

@@ -1,0 +1,55 @@
+"""What hosts and clients get of a server's routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from django.core.exceptions import ValidationError
+
+from . import networks
+from .models import Route, Server
+from .networks import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """One piece of a route, after what does not go through the tunnel was taken out of it. ``real`` is the network
+    that stands behind it one to one, or None."""
+
+    network: Network
+    real: Network | None
+    route: Route
+
+
+def routed(routes: Iterable[Route]) -> list[Routed]:
+    """What of a server's routes goes through the tunnel, each network once.
+
+    Where two routes leave the same piece (10.0.0.0/8 and 0.0.0.0/0, both without 10.1.0.0/16) it is the longer
+    route's: that is the one that would have decided there.
+    """
+    rows = list(routes)
+    holes = left_out(rows)
+    pieces: dict[Network, Routed] = {}
+    whole = [(networks.parse(row.network), row) for row in rows if not row.net_gateway]
+    for network, row in sorted(whole, key=lambda pair: -pair[0].prefixlen):
+        real = networks.parse(row.netmap) if row.netmap else None
+        for piece in networks.subtract(network, holes):
+            behind = networks.same_place(piece, network, real) if real else None
+            pieces.setdefault(piece, Routed(piece, behind, row))
+    return sorted(pieces.values(), key=lambda each: (each.network.version, each.network))
+
+
+def left_out(routes: Iterable[Route]) -> list[Network]:
+    """The networks that do not go through the tunnel."""
+    return [networks.parse(row.network) for row in routes if row.net_gateway]
+
+
+def tunnel_networks(servers: Iterable[Server]) -> Iterator[Network]:
+    """What may still be wrong in the same form is left out."""
+    for server in servers:
+        for text in (server.wg_network, server.network6 if server.ipv6 else ""):
+            try:
+                yield networks.parse(text)
+            except ValidationError:
+                continue

@@ -1,0 +1,1 @@
+"""What cannot work together, a file for each kind of row. ``registry`` says who asks."""

@@ -1,0 +1,86 @@
+"""What a single field may hold; what is wrong with it is said in words."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from django.core.exceptions import ValidationError
+
+from servers.hostnet.state.names import PREFIX
+
+PLATFORMS = ("linux", "win", "mac", "ios", "android", "chrome", "unknown")
+# Resolvers answer these by themselves (RFC 6761, RFC 6762), or they are what addresses are looked up in.
+TAKEN_ZONES = ("localhost", "local", "arpa", "invalid")
+_NAME = re.compile(
+    r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+)
+_INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
+_DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
+
+
+def listed(text: str) -> list[str]:
+    """The items of a comma separated field."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def host_address4(text: str) -> None:
+    if _DIGITS_AND_DOTS.fullmatch(text):
+        try:
+            ipaddress.IPv4Address(text)
+        except ValueError:
+            raise ValidationError(f"{text} is not an IPv4 address.") from None
+    elif not _NAME.fullmatch(text):
+        raise ValidationError(f"{text!r} is neither an IPv4 address nor a name such as vpn.example.com.")
+
+
+def host_address6(text: str) -> None:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        raise ValidationError(f"{text!r} is not an IPv6 address.") from None
+
+
+def mtu(value: int) -> None:
+    if value and not 1280 <= value <= 9000:
+        raise ValidationError("An MTU is from 1280 to 9000; 0 leaves the choice to the host.")
+
+
+def addresses(text: str) -> None:
+    for item in listed(text):
+        try:
+            ipaddress.ip_address(item)
+        except ValueError:
+            raise ValidationError(f"{item!r} is not an IP address.") from None
+
+
+def domains(text: str) -> None:
+    for item in listed(text):
+        if not is_name(item):
+            raise ValidationError(f"{item!r} is not a domain name.")
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` is a domain name; an address, or anything else that ends in a number, is none."""
+    return bool(_NAME.fullmatch(text)) and not text.rpartition(".")[2].isdigit()
+
+
+def zone(text: str) -> None:
+    if not is_name(text):
+        raise ValidationError(f"{text!r} is not a zone. Write it like vpn or vpn.example.com.")
+    if text.lower().rpartition(".")[2] in TAKEN_ZONES:
+        raise ValidationError(f"{text!r} has a meaning of its own on every machine. Write it like vpn.")
+
+
+def interface_name(text: str) -> None:
+    """A name that the kernel takes for an interface, and that is safe in a ruleset."""
+    if not _INTERFACE.fullmatch(text):
+        raise ValidationError(f"{text!r} is not the name of an interface such as eth1.")
+    if text.startswith(PREFIX):
+        raise ValidationError(f"The {PREFIX} interfaces are tunnels of ours.")
+
+
+def platforms(text: str) -> None:
+    for item in listed(text):
+        if item not in PLATFORMS:
+            raise ValidationError(f"{item!r} is not a platform. There are: {', '.join(PLATFORMS)}.")
