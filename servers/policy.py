@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 from django.db import models
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from users.factors.base import PinMode, Policy
-from users.models import VpnUser
 
 from .models import Server
 from .validators import listed
@@ -30,9 +29,3 @@ def policy_of(server: Server) -> Policy:
 def _of(server: Server, pairs: type[models.Model], column: str) -> QuerySet[Any, int]:
     """Primary keys from a table of pairs, without joining what they point at."""
     return pairs._default_manager.filter(server_id=server.pk).values_list(column, flat=True)
-
-
-def servers_of(user: VpnUser) -> QuerySet[Server]:
-    """The servers that the user may use, as far as organization and groups say."""
-    fits = Q(groups=None) | Q(groups__in=user.groups.all())
-    return Server.objects.filter(fits, organizations=user.organization).distinct()

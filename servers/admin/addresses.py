@@ -9,8 +9,8 @@ from django.http import HttpRequest
 
 from core.admin.page import Page, Panel, posted
 from servers import addresses
+from servers.access import servers_of
 from servers.models import Address, Server
-from servers.policy import servers_of
 from users.models import VpnUser
 
 

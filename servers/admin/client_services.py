@@ -17,9 +17,9 @@ from unfold.widgets import UnfoldAdminSelectWidget
 
 from core import clock
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Inline, Page, Panel, column, span
+from servers.access import servers_of
 from servers.models import ClientNetwork, PortForward, Server
 from servers.networks import spelled
-from servers.policy import servers_of
 from users.models import VpnUser
 
 from .forms import ForwardsFormSet, at_least, number

@@ -8,8 +8,8 @@ from django.http import HttpRequest
 
 from core.admin.page import Page, Panel
 from servers import names
+from servers.access import servers_of
 from servers.models import Server
-from servers.policy import servers_of
 from users.models import VpnUser
 
 # A person has a handful of devices; the page shows no more names than this.

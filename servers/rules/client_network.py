@@ -8,9 +8,9 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 
 from servers import networks
+from servers.access import servers_of
 from servers.models import ClientNetwork, Server
 from servers.networks import Network
-from servers.policy import servers_of
 from users.models import VpnUser
 
 from .registry import rule

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 
+from servers.access import servers_of
 from servers.models import PortForward, Server
-from servers.policy import servers_of
 
 from .registry import rule
 

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 from core import clock
 from core.admin.page import Page, Panel, posted
-from servers.policy import servers_of
+from servers.access import servers_of
 from users.models import VpnUser
 from wgpeers.models import ProfileLink
 from wgpeers.profiles import links
@@ -43,11 +43,12 @@ class LinksMixin(Page[VpnUser]):
 
     @posted(CHANGE)
     def create_link(self, request: HttpRequest, user: VpnUser) -> None:
-        if not (user.enabled and user.organization.enabled):
+        one_time = request.POST.get("kind") == "one_time"
+        try:
+            links.create(user, clock.now(), one_time=one_time)
+        except links.UserDisabled:
             messages.error(request, f"{user} is disabled; a link would not open.")
             return
-        one_time = request.POST.get("kind") == "one_time"
-        links.create(user, clock.now(), one_time=one_time)
         self.done(request, user, f"Made a {'one-time ' if one_time else ''}profile link for {user}.")
 
     @posted(CHANGE)

@@ -10,9 +10,8 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.expressions import Combinable
 
 from core.clock import moment
-from servers import networks
+from servers import access, networks
 from servers.models import Address, Server, ServerHost
-from users.models import VpnUser
 from wgpeers.models import Connection, EndReason, State
 
 from . import liveness
@@ -84,7 +83,7 @@ def enforce(now: float) -> int:
     live = Connection.objects.select_related("server").exclude(state=State.ENDED)
     return (
         end(live.filter(_not_running()), EndReason.STOPPED, now)
-        + end(live.filter(_not_permitted()), EndReason.NOT_PERMITTED, now)
+        + end(live.exclude(access.permitted()), EndReason.NOT_PERMITTED, now)
         + end(_moved(), EndReason.MOVED, now)
     )
 
@@ -98,19 +97,6 @@ def _not_running() -> Combinable | Q:
         | Q(host__enabled=False)
         | ~Exists(attached)
     )
-
-
-def _not_permitted() -> Combinable | Q:
-    in_organization = Server.organizations.through.objects.filter(
-        server=OuterRef("server"), organization=OuterRef("user__organization")
-    )
-    asks_groups = Server.groups.through.objects.filter(server=OuterRef("server"))
-    in_group = VpnUser.groups.through.objects.filter(
-        vpnuser=OuterRef("user"),
-        group__in=Server.groups.through.objects.filter(server=OuterRef(OuterRef("server"))).values("group"),
-    )
-    disabled = Q(user=None) | Q(user__enabled=False) | Q(user__organization__enabled=False)
-    return disabled | ~Exists(in_organization) | (Exists(asks_groups) & ~Exists(in_group))
 
 
 def _moved() -> list[Connection]:

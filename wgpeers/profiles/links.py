@@ -12,8 +12,8 @@ from django.db.models import Q
 
 from core.clock import moment
 from core.crypto import Secret, random_text
+from servers.access import usable_by
 from servers.models import Server
-from servers.policy import servers_of
 from users.models import VpnUser
 from wgpeers.models import ProfileLink
 from wgpeers.protocol.errors import Refusal
@@ -24,11 +24,18 @@ LIFETIME = timedelta(hours=24)
 SHORT_LIFETIME_ONCE_OPENED = timedelta(minutes=10)
 
 
+class UserDisabled(Exception):
+    """The user, or their organization, is disabled: a link for them would not open."""
+
+
 def _digest(link_id: str) -> str:
     return hashlib.sha256(link_id.encode()).hexdigest()
 
 
 def create(user: VpnUser, now: float, *, one_time: bool = False) -> ProfileLink:
+    """A link good for ``LIFETIME``. Raise ``UserDisabled`` where it would not open."""
+    if not (user.enabled and user.organization.enabled):
+        raise UserDisabled
     # 32 characters for the key id; 16 for the short one (95 bits), which people type and QR codes carry.
     key_id, short_id = random_text(32), random_text(16)
     until = moment(now) + LIFETIME
@@ -79,7 +86,7 @@ def use(link: ProfileLink, now: float) -> bool:
 
 
 def servers(link: ProfileLink) -> list[Server]:
-    return list(servers_of(link.user))
+    return list(usable_by(link.user))
 
 
 def profiles(link: ProfileLink) -> dict[str, str]:

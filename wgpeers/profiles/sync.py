@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from servers.policy import servers_of
+from servers.access import usable_by
 from wgpeers.lifecycle.accounts import Account
 from wgpeers.protocol import envelope
 from wgpeers.protocol.errors import Refusal
@@ -13,8 +13,7 @@ from . import content
 def sync(account: Account, sync_hash: str) -> dict[str, str]:
     """``{}`` where ``sync_hash`` is current; else the profile, signed, without any private key."""
     user = account.user
-    allowed = user.enabled and user.organization.enabled and servers_of(user).filter(pk=account.server.pk).exists()
-    if not allowed or not user.key_ready:
+    if not usable_by(user).filter(pk=account.server.pk).exists() or not user.key_ready:
         raise Refusal("unknown_configuration", "there is no configuration for this user on this server")
     current, conf = content.synced(user, account.server)
     if current == sync_hash:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servers import networks
+from servers.access import servers_of
 from servers.models import Address, Host, Server, ServerHost
-from servers.policy import policy_of, servers_of
+from servers.policy import policy_of
 from tests.conftest import Clock
 from tests.factories import Company, add_host, found
 from users.models import Group, Organization, VpnUser
