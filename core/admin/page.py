@@ -138,7 +138,7 @@ class Page(_Admin[M]):
         """Look up what the rows of one page of the list need and the database does not have."""
 
     def state(self, obj: M) -> tuple[str, str] | None:
-        """(tone, words) of the badge at the top of the object's page."""
+        """(tone, message) of the badge at the top of the object's page."""
         return None
 
     def buttons(self, request: HttpRequest, obj: M) -> list[Button]:
@@ -193,10 +193,10 @@ class Page(_Admin[M]):
             return came_from
         return self.page_of(obj)
 
-    def done(self, request: HttpRequest, obj: M, words: str) -> None:
-        """Tell the administrator, and write it into the object's history. ``words`` hold no secret."""
-        self.log_change(request, obj, words)
-        messages.success(request, words)
+    def done(self, request: HttpRequest, obj: M, message: str) -> None:
+        """Tell the administrator, and write it into the object's history. ``message`` holds no secret."""
+        self.log_change(request, obj, message)
+        messages.success(request, message)
 
     def changeform_view(
         self,
@@ -254,12 +254,12 @@ class Page(_Admin[M]):
         """
         _nested, counts, needed, protected = super().get_deleted_objects(objs, request)
         never = {
-            str(page.opts.verbose_name) for page in self.admin_site._registry.values() if isinstance(page, RowsPage)
+            str(page.opts.verbose_name) for page in self.admin_site._registry.values() if isinstance(page, ReadOnlyPage)
         }
         return [str(obj) for obj in objs], counts, needed - never, protected
 
 
-class RowsPage(Page[M]):
+class ReadOnlyPage(Page[M]):
     """A list of what happened: read, never written by hand."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

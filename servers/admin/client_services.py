@@ -218,11 +218,11 @@ class ClientNetworksInline(OfUserInline):
     def serves(self, obj: ClientNetwork) -> str:
         if not obj.pk:
             return "-"
-        tone, words = serving(obj, short=True)
-        return render_to_string("unfold/helpers/label.html", {"type": tone, "text": words})
+        tone, message = serving(obj, short=True)
+        return render_to_string("unfold/helpers/label.html", {"type": tone, "text": message})
 
 
-class RowsMixin(Page[VpnUser]):
+class ClientServicesMixin(Page[VpnUser]):
     """Ports and networks on a user's page; on the page of a new one there is no server to choose yet."""
 
     inlines = (ForwardsInline, ClientNetworksInline)
@@ -231,7 +231,7 @@ class RowsMixin(Page[VpnUser]):
         return super().get_inlines(request, obj) if obj else ()
 
 
-def rows_panels(request: HttpRequest, server: Server) -> Iterator[Panel]:
+def client_services_panels(request: HttpRequest, server: Server) -> Iterator[Panel]:
     """What a server does for single users, as far as the administrator may see it."""
     if request.user.has_perm("servers.view_portforward"):
         forwards = server.forwards.select_related("user__organization")[: SHOWN + 1]
@@ -244,11 +244,11 @@ def rows_panels(request: HttpRequest, server: Server) -> Iterator[Panel]:
 def _panel(title: str, model: str, server: Server, lines: list[dict[str, Any]]) -> Panel:
     every = f"{reverse(f'admin:servers_{model}_changelist')}?server__id__exact={server.pk}"
     data = {"lines": lines[:SHOWN], "more": len(lines) > SHOWN, "all": every}
-    return Panel(title, "admin/servers/rows.html", data)
+    return Panel(title, "admin/servers/client_services.html", data)
 
 
 def _forward(row: PortForward) -> dict[str, Any]:
-    return {"what": str(row), "row": row, "words": f"port {client_ports(row)}"}
+    return {"what": str(row), "row": row, "message": f"port {client_ports(row)}"}
 
 
 def _network(row: ClientNetwork) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from servers.models import Host, Server
 from users.admin.pages import GroupPage as GroupWithPeople
 from users.models import Group
 
-from .client_services import rows_panels
+from .client_services import client_services_panels
 from .forms import HostsInline, RoutesInline, ServersInline, SplitDomainsInline
 
 # What stands for the heartbeats while nobody can read them.
@@ -161,14 +161,14 @@ class ServerPage(Page[Server]):
             self.stop(request, server)
 
     def panels(self, request: HttpRequest, obj: Server) -> list[Panel]:
-        return [*super().panels(request, obj), *rows_panels(request, obj)]
+        return [*super().panels(request, obj), *client_services_panels(request, obj)]
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
         server: Server = form.instance
         if not server.dns_mapping and (server.dns_tls_name or server.split_domains.exists()):
-            words = "DNS over TLS and split DNS are the work of the hosts' own DNS servers: turn names for clients on"
-            messages.warning(request, f"{words}, or they have no effect.")
+            message = "DNS over TLS and split DNS are the work of the hosts' own DNS servers: turn names for clients on"
+            messages.warning(request, f"{message}, or they have no effect.")
 
 
 CONDITION_TYPES = {Severity.ERROR: BAD, Severity.WARNING: WAITING}

@@ -56,9 +56,9 @@ def _user(forward: PortForward) -> None:
 
 def _ours(forward: PortForward) -> None:
     """Ports of the hosts that clients need to reach us."""
-    for protocol, port, words in _reserved(forward.server):
+    for protocol, port, message in _reserved(forward.server):
         if protocol in protocols(forward) and forward.port <= port <= last_of(forward):
-            raise ValidationError({"port": f"{protocol.upper()} port {port} is {words}."})
+            raise ValidationError({"port": f"{protocol.upper()} port {port} is {message}."})
 
 
 def _reserved(server: Server) -> Iterator[tuple[str, int, str]]:

@@ -26,9 +26,13 @@ def check(route: Route) -> None:
         raise ValidationError({"network": f"{network} cannot be routed."})
     for own in tunnel_networks([route.server]):
         if networks.within(network, own):
-            words = "The server's own tunnel network is always routed"
+            message = "The server's own tunnel network is always routed"
             raise ValidationError(
-                {"network": f"{words} and cannot be left out." if route.net_gateway else f"{words}; it needs no route."}
+                {
+                    "network": f"{message} and cannot be left out."
+                    if route.net_gateway
+                    else f"{message}; it needs no route."
+                }
             )
     if route.net_gateway:
         _left_out(route, network)
@@ -45,8 +49,8 @@ def _behind_clients(route: Route, network: Network) -> None:
     for row in route.server.client_networks.select_related("user"):
         behind = networks.parse(row.network)
         if behind == network:
-            words = f"{network} is behind {row.user}: it cannot be behind this server's hosts as well."
-            raise ValidationError({"network": words})
+            message = f"{network} is behind {row.user}: it cannot be behind this server's hosts as well."
+            raise ValidationError({"network": message})
         if route.netmap and networks.overlaps(behind, network):
             raise ValidationError({"network": f"{network} overlaps {behind} behind {row.user}; it cannot be mapped."})
         if route.net_gateway and networks.within(behind, network):
@@ -92,8 +96,8 @@ def _netmap(route: Route, network: Network, real: Network) -> None:
     if real.version != network.version:
         raise ValidationError({"netmap": f"{real} and {network} are not of one family: both IPv4, or both IPv6."})
     if real.prefixlen != network.prefixlen:
-        words = f"It must be a /{network.prefixlen} like {network}: each address has its own counterpart."
-        raise ValidationError({"netmap": words})
+        message = f"It must be a /{network.prefixlen} like {network}: each address has its own counterpart."
+        raise ValidationError({"netmap": message})
     if not network.prefixlen:
         raise ValidationError({"netmap": "Everything cannot be mapped; give a network."})
     if real == network:
@@ -129,8 +133,8 @@ def _covered(route: Route, mine: Network, other: Route, network: Network) -> Non
     if route.net_gateway and networks.within(network, mine):
         raise ValidationError({"network": f"Nothing would remain of the route to {network}."})
     if other.net_gateway and networks.within(mine, network):
-        words = f"{mine} lies within {network}, which does not go through the tunnel: nothing would remain of it."
-        raise ValidationError({"network": words})
+        message = f"{mine} lies within {network}, which does not go through the tunnel: nothing would remain of it."
+        raise ValidationError({"network": message})
 
 
 def _mapped_apart(route: Route, mine: Network, other: Route, network: Network) -> None:
@@ -142,8 +146,8 @@ def _mapped_apart(route: Route, mine: Network, other: Route, network: Network) -
         if mine.overlaps(network):
             raise ValidationError({"network": f"{mine} overlaps {network}, which stands for {other.netmap}."})
         if networks.parse(route.netmap).overlaps(networks.parse(other.netmap)):
-            words = f"{route.netmap} overlaps {other.netmap}, which clients know as {network} already."
-            raise ValidationError({"netmap": words})
+            message = f"{route.netmap} overlaps {other.netmap}, which clients know as {network} already."
+            raise ValidationError({"netmap": message})
     elif route.netmap and networks.within(network, mine):
         raise ValidationError(
             {"network": f"{network}, a route of its own, lies within {mine}, which stands for {route.netmap}."}

@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from core import clock
-from core.admin.page import GOOD, NEUTRAL, WAITING, Button, RowsPage, ago, column, posted, span
+from core.admin.page import GOOD, NEUTRAL, WAITING, Button, ReadOnlyPage, ago, column, posted, span
 from core.redis_store import RedisUnavailable
 from wgpeers.lifecycle import connect, liveness
 from wgpeers.models import Connection, State
@@ -83,7 +83,7 @@ class ShownFilter(SimpleListFilter):
 
 
 @admin.register(Connection)
-class ConnectionPage(RowsPage[Connection]):
+class ConnectionPage(ReadOnlyPage[Connection]):
     list_filter = (ShownFilter, "server", "host", "platform", "end_reason")
     search_fields = ("user_name", "device_name", "address", "address6", "client_address", "wg_public_key")
     list_select_related = ("server", "host", "user")

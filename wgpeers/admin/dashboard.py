@@ -50,17 +50,17 @@ def _may_view(request: HttpRequest, what: str) -> bool:
 
 
 def _card(
-    title: str, value: object, words: str, icon: str, page: str, query: str = "", bad: bool = False
+    title: str, value: object, message: str, icon: str, page: str, query: str = "", bad: bool = False
 ) -> dict[str, Any]:
     link = reverse(f"admin:{page}_changelist") + query
-    return {"title": title, "value": value, "words": words, "icon": icon, "link": link, "bad": bad}
+    return {"title": title, "value": value, "message": message, "icon": icon, "link": link, "bad": bad}
 
 
 def _connected() -> dict[str, Any]:
     live = Connection.objects.exclude(state=State.ENDED)
     people = live.aggregate(all=Count("pk"), users=Count("user", distinct=True))
-    words = f"of {people['users']} user{'' if people['users'] == 1 else 's'}"
-    return _card("Connected now", people["all"], words, "lan", "wgpeers_connection")
+    message = f"of {people['users']} user{'' if people['users'] == 1 else 's'}"
+    return _card("Connected now", people["all"], message, "lan", "wgpeers_connection")
 
 
 def _hosts() -> list[Host]:
@@ -75,15 +75,15 @@ def _hosts_up(hosts: list[Host]) -> dict[str, Any]:
     if any(getattr(host, "beat", None) is UNKNOWN for host in hosts):
         return _card("Hosts up", "?", "Redis is away", "dns", "servers_host", bad=True)
     silent = len(wanted) - up
-    words = f"{silent} silent" if silent else "all of them" if wanted else "none yet"
-    return _card("Hosts up", f"{up} / {len(wanted)}", words, "dns", "servers_host", bad=bool(silent))
+    message = f"{silent} silent" if silent else "all of them" if wanted else "none yet"
+    return _card("Hosts up", f"{up} / {len(wanted)}", message, "dns", "servers_host", bad=bool(silent))
 
 
 def _servers() -> dict[str, Any]:
     counts = Server.objects.aggregate(all=Count("pk"), running=Count("pk", filter=Q(started=True, wireguard=True)))
     stopped = counts["all"] - counts["running"]
-    words = f"{stopped} stopped" if stopped else "all of them" if counts["all"] else "none yet"
-    return _card("Servers running", f"{counts['running']} / {counts['all']}", words, "vpn_lock", "servers_server")
+    message = f"{stopped} stopped" if stopped else "all of them" if counts["all"] else "none yet"
+    return _card("Servers running", f"{counts['running']} / {counts['all']}", message, "vpn_lock", "servers_server")
 
 
 def _by_hour(now: float) -> dict[datetime, dict[bool, int]]:
@@ -100,8 +100,8 @@ def _by_hour(now: float) -> dict[datetime, dict[bool, int]]:
 
 def _refused(hours: dict[datetime, dict[bool, int]]) -> dict[str, Any]:
     refused, allowed = (sum(counts[which] for counts in hours.values()) for which in (False, True))
-    words = f"in {HOURS} hours; {allowed} allowed"
-    return _card("Refused", refused, words, "gpp_bad", "wgpeers_decision", "?what=refused")
+    message = f"in {HOURS} hours; {allowed} allowed"
+    return _card("Refused", refused, message, "gpp_bad", "wgpeers_decision", "?what=refused")
 
 
 def _chart(hours: dict[datetime, dict[bool, int]]) -> str:

@@ -12,7 +12,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 
-from core.admin.page import BAD, GOOD, NEUTRAL, RowsPage, column
+from core.admin.page import BAD, GOOD, NEUTRAL, ReadOnlyPage, column
 from users.factors.registry import FACTORS
 from wgpeers.models import Decision, EndReason
 from wgpeers.protocol.errors import STATUS
@@ -80,7 +80,7 @@ def verdict_of(decision: Decision) -> tuple[str, str]:
 
 
 @admin.register(Decision)
-class DecisionPage(RowsPage[Decision]):
+class DecisionPage(ReadOnlyPage[Decision]):
     list_display = ("when", "verdict", "user_name", "server_name", "layer", "code", "address", "device_name")
     list_filter = (WhatFilter, LayerFilter, CodeFilter, "server", ("time", RangeDateTimeFilter))
     list_filter_submit = True

@@ -13,7 +13,7 @@ from django.utils.html import format_html
 
 from core.admin.page import Panel, column
 from servers.admin.addresses import AddressesMixin
-from servers.admin.client_services import RowsMixin
+from servers.admin.client_services import ClientServicesMixin
 from servers.admin.dns_names import NamesMixin
 from servers.admin.pages import HostPage, ServerPage
 from servers.models import Host, Server
@@ -37,14 +37,14 @@ def _count_live(rows: Sequence[Model], of: str) -> None:
         row.live = live.get(row.pk, 0)  # type: ignore[attr-defined]
 
 
-def _connected(words: object, query: str) -> str:
-    if not words:
+def _connected(message: object, query: str) -> str:
+    if not message:
         return "-"
-    return format_html('<a href="{}?{}">{}</a>', reverse("admin:wgpeers_connection_changelist"), query, words)
+    return format_html('<a href="{}?{}">{}</a>', reverse("admin:wgpeers_connection_changelist"), query, message)
 
 
 @admin.register(VpnUser)
-class VpnUserWithConnections(LinksMixin, AddressesMixin, NamesMixin, RowsMixin, VpnUserPage):
+class VpnUserWithConnections(LinksMixin, AddressesMixin, NamesMixin, ClientServicesMixin, VpnUserPage):
     list_display = (*(name for name in VpnUserPage.list_display if name != "last_seen"), "connected")
 
     def prepare(self, rows: Sequence[VpnUser]) -> None:

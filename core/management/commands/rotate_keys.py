@@ -70,11 +70,11 @@ class Command(BaseCommand):
                     self._secret(model, pk, name, secret, count)
             last = rows[-1][0]
             self._progress(f"\r{label}: {count.rows} of {max(total, count.rows)} rows")
-        words = f"{label}: {count.rows} rows, {count.renewed} secrets encrypted anew"
+        message = f"{label}: {count.rows} rows, {count.renewed} secrets encrypted anew"
         if count.unreadable:
-            words += f", {count.unreadable} UNREADABLE"
+            message += f", {count.unreadable} UNREADABLE"
         self._progress("\r")
-        self.stdout.write(f"{words:<60}")
+        self.stdout.write(f"{message:<60}")
         return count
 
     @staticmethod

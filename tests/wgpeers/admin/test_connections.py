@@ -142,7 +142,7 @@ def test_what_happened_cannot_be_written_or_deleted(admin: Client, server: Serve
 def test_the_dashboard_counts(admin: Client, server: Server, decisions: None) -> None:
     connection(server, "alice", 2)
     connection(server, "alice", 3)
-    cards = {card["title"]: (card["value"], card["words"]) for card in admin.get("/admin/").context["cards"]}
+    cards = {card["title"]: (card["value"], card["message"]) for card in admin.get("/admin/").context["cards"]}
     assert cards == {
         "Connected now": (2, "of 1 user"),
         "Hosts up": ("0 / 1", "1 silent"),
