@@ -103,9 +103,15 @@ def within(inner: Network, outer: Network) -> bool:
     return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.overlaps(outer)
 
 
-def overlaps(one: Network, other: Network) -> bool:
-    """Whether the two share an address; those of different families never do."""
-    return one.version == other.version and one.overlaps(other)
+def overlaps(network: Network, other: Network | str) -> bool:
+    """Whether the two share an address; those of different families never do. A text may be empty, or wrong in a form
+    where its own field says so: that one overlaps nothing."""
+    if isinstance(other, str):
+        try:
+            other = parse(other)
+        except ValidationError:
+            return False
+    return network.version == other.version and network.overlaps(other)
 
 
 def spelled(text: str) -> str:

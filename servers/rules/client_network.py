@@ -55,11 +55,11 @@ def _cannot_be_routed(network: Network, server: Server) -> str | None:
 def _taken(row: ClientNetwork, network: Network, server: Server) -> str | None:
     """Who has the network, or part of it, already; None if it may be behind this client."""
     for text in (server.network, server.wg_network, server.network6 if server.ipv6 else ""):
-        if _overlaps(network, text):
+        if networks.overlaps(network, text):
             return f"{network} overlaps {text}, a network of this very server."
     for other in Server.objects.exclude(pk=server.pk):
         for text in (other.network, other.wg_network, other.network6 if other.ipv6 else ""):
-            if _overlaps(network, text):
+            if networks.overlaps(network, text):
                 return f"{network} overlaps {text} of server {other}."
     if not server.pk:
         return None  # new, in a form with its rows: nothing else is its yet
@@ -68,7 +68,7 @@ def _taken(row: ClientNetwork, network: Network, server: Server) -> str | None:
     for route in server.routes.all():
         if route.net_gateway and networks.within(network, networks.parse(route.network)):
             return f"{network} lies within {route.network}, which does not go through the tunnel."
-        if route.netmap and _overlaps(network, route.network):
+        if route.netmap and networks.overlaps(network, route.network):
             return f"{network} overlaps {route.network}, which stands for {route.netmap} on this server."
     return _behind_others(row, network, server)
 
@@ -78,13 +78,13 @@ def _behind_others(row: ClientNetwork, network: Network, server: Server) -> str 
     which gateway a packet is for when one of them falls silent. Another server's, on the same host, are in the same
     routing table."""
     for other in ClientNetwork.objects.filter(server=server).exclude(pk=row.pk).exclude(user=row.user_id):
-        if other.network != str(network) and _overlaps(network, other.network):
+        if other.network != str(network) and networks.overlaps(network, other.network):
             return (
                 f"{network} overlaps {other.network} behind {other.user}. Users who serve the same network must name it"
                 " alike."
             )
     for other in _on_the_same_hosts(server):
-        if _overlaps(network, other.network):
+        if networks.overlaps(network, other.network):
             return (
                 f"{network} overlaps {other.network} behind {other.user} of server {other.server}, which shares a host"
                 " with this one."
@@ -101,7 +101,7 @@ def _on_the_same_hosts(server: Server) -> QuerySet[ClientNetwork]:
 def overlapped(network: Network) -> str | None:
     """Why ``network`` cannot be a tunnel network of a server: a client's, of whichever server, that it overlaps."""
     for row in ClientNetwork.objects.select_related("user", "server"):
-        if _overlaps(network, row.network):
+        if networks.overlaps(network, row.network):
             return f"{network} overlaps {row.network} behind {row.user}, a client of server {row.server}."
     return None
 
@@ -117,7 +117,7 @@ def clash_on_host(server: Server, host: int) -> str | None:
     )
     for row in server.client_networks.select_related("user"):
         for other in there:
-            if _overlaps(networks.parse(row.network), other.network):
+            if networks.overlaps(networks.parse(row.network), other.network):
                 return (
                     f"{row.network} behind {row.user} overlaps {other.network} behind {other.user}, a client of server "
                     f"{other.server} there."
@@ -166,12 +166,3 @@ def _first_or_last(address: ipaddress.IPv4Address | ipaddress.IPv6Address, netwo
     if network.version == 4 and address == network.broadcast_address:
         return True
     return address == network.network_address
-
-
-def _overlaps(network: Network, text: str) -> bool:
-    """Whether ``network`` and the one in ``text`` share an address; that may be empty, or wrong in the same form."""
-    try:
-        other = networks.parse(text)
-    except ValidationError:
-        return False
-    return networks.overlaps(network, other)

@@ -143,9 +143,9 @@ def _mapped_apart(route: Route, mine: Network, other: Route, network: Network) -
     if mine.version != network.version:
         return
     if route.netmap and other.netmap:
-        if mine.overlaps(network):
+        if networks.overlaps(mine, network):
             raise ValidationError({"network": f"{mine} overlaps {network}, which stands for {other.netmap}."})
-        if networks.parse(route.netmap).overlaps(networks.parse(other.netmap)):
+        if networks.overlaps(networks.parse(route.netmap), other.netmap):
             message = f"{route.netmap} overlaps {other.netmap}, which clients know as {network} already."
             raise ValidationError({"netmap": message})
     elif route.netmap and networks.within(network, mine):

@@ -42,7 +42,7 @@ def _networks(server: Server, problems: dict[str, list[str]]) -> None:
         except ValidationError as error:
             problems[field] = error.messages
     if len(mine) == 2:
-        if mine["network"].overlaps(mine["wg_network"]):
+        if networks.overlaps(mine["network"], mine["wg_network"]):
             problems["wg_network"] = [f"{mine['wg_network']} overlaps the virtual network {mine['network']}."]
         elif mine["network"].prefixlen != mine["wg_network"].prefixlen:
             length = mine["network"].prefixlen
@@ -72,7 +72,7 @@ def _names(server: Server, problems: dict[str, list[str]]) -> None:
 def _overlap(server: Server, network: networks.Network) -> str | None:
     for other in Server.objects.exclude(pk=server.pk):
         for text in (other.network, other.wg_network, other.network6 if other.ipv6 else ""):
-            if text and networks.overlaps(network, networks.parse(text)):
+            if networks.overlaps(network, text):
                 return f"{network} overlaps {text} of server {other}."
     return client_network.overlapped(network)
 
@@ -84,7 +84,7 @@ def _mapped(server: Server, field: str, network: networks.Network) -> str | None
         return None  # nobody has an address of it
     for route in Route.objects.exclude(netmap="").exclude(server=server.pk).select_related("server"):
         for text in (route.network, route.netmap):
-            if networks.overlaps(network, networks.parse(text)):
+            if networks.overlaps(network, text):
                 return f"{network} overlaps {text}, which a route of server {route.server} maps."
     return None
 

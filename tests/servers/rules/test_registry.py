@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import models
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
@@ -59,6 +59,7 @@ def values(row: models.Model) -> dict[str, Any]:
 
 
 class AnyRow(TestCase):
+    @settings(deadline=None)
     @given(rows(), st.booleans())
     def test_a_rule_changes_nothing_and_the_one_spelling_is_its_own(
         self, drawn: tuple[type[registry.Ruled], dict[str, Any]], saved: bool
