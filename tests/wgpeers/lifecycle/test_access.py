@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
@@ -54,6 +54,7 @@ def build(drawn: dict[str, Any]) -> QuerySet[Connection]:
 
 
 class Access(TestCase):
+    @settings(deadline=None)
     @given(world)
     def test_all_who_ask_get_the_same_answer(self, drawn: dict[str, Any]) -> None:
         connections = list(build(drawn))
