@@ -10,7 +10,7 @@ import redis
 from django.conf import settings
 
 from core.redis_store import RedisUnavailable, redis_client
-from core.task_queue import enqueue
+from core.task_queue import enqueue, enqueue_composed
 from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan, to_json
 from servers.models import Host
 
@@ -33,7 +33,7 @@ def send_removal(host: Host, removal: RemovePeers) -> bool:
 
 def add_and_wait(host: Host, message: AddPeer) -> bool:
     """Send ``message`` and wait for its confirmation, at most CONFIRM_TIMEOUT."""
-    if not enqueue("hostnet.add_peer", to_json(message), queue=host.queue, expires=EXPIRES):
+    if not enqueue_composed("hostnet.add_peer", to_json(message), host.queue, EXPIRES):
         return False
     try:
         answer = redis_client().blpop([message.confirm], timeout=settings.CONFIRM_TIMEOUT)
