@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection, models
+
+from .sql import lock_row
 
 _TURNS = 0x77677670  # any number; nobody else in this database has such locks
 
@@ -43,6 +46,5 @@ def lock(row: models.Model) -> None:
     SQLite locks the whole database when the transaction begins. Elsewhere the row is locked, so that rows that only
     point at it are let through (no_key), and with nothing joined: an order by another table would lock that too.
     """
-    if connection.features.has_select_for_update:
-        rows = type(row)._default_manager.select_for_update(no_key=True).filter(pk=row.pk)
-        rows.order_by().values_list("pk").get()
+    if connection.features.has_select_for_update and not lock_row(row._meta.db_table, row.pk):
+        raise ObjectDoesNotExist

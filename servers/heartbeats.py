@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from core.redis_store import RedisUnavailable, redis_client
+from core.redis_store import RedisUnavailable, own_connection
 
 from .models import Host
 
@@ -22,7 +22,7 @@ def read(hosts: Sequence[Host]) -> dict[int, dict[str, Any]]:
     if not hosts:
         return {}
     try:
-        values: Any = redis_client().mget([key(host) for host in hosts])
+        values: Any = own_connection().call("MGET", *map(key, hosts))
     except redis.RedisError as error:
         raise RedisUnavailable from error
     return {host.pk: _parsed(value) for host, value in zip(hosts, values, strict=True) if value}

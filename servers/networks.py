@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from django.core.exceptions import ValidationError
 
@@ -21,10 +22,14 @@ FIRST_HOST_PART = 2
 SHORTEST_PREFIX, LONGEST_PREFIX = 8, 28
 
 
+# By its text, so that it is never out of date.
+_known = lru_cache(maxsize=1024)(ipaddress.ip_network)
+
+
 def parse(text: str) -> Network:
     """Raise ``ValidationError``, in words for the admin, unless ``text`` is a network without host bits."""
     try:
-        return ipaddress.ip_network(text.strip())
+        return _known(text.strip())
     except ValueError:
         pass
     try:
@@ -135,7 +140,7 @@ def last_host_part(network: IPv4) -> int:
 
 def address(network: str, host_part: int) -> str:
     """The address of host part ``host_part``, without prefix length."""
-    return str(ipaddress.ip_network(network)[host_part])
+    return str(_known(network)[host_part])
 
 
 def host_part_of(network: str, text: str) -> int:
@@ -157,5 +162,5 @@ def host_part_of(network: str, text: str) -> int:
 
 def with_length(network: str, host_part: int) -> str:
     """The address of ``host_part`` with the network's own prefix length (``10.9.0.5/24``)."""
-    parsed = ipaddress.ip_network(network)
+    parsed = _known(network)
     return f"{parsed[host_part]}/{parsed.prefixlen}"

@@ -1,8 +1,8 @@
 """The way of a connect, from allowed to confirmed. Read top to bottom.
 
-In one transaction: what the new connection replaces is ended, its address is taken, its row is written and its key
-spent. After commit one message goes to the host, which confirms that WireGuard has the peer; else the next host is
-tried. Only then is the connection open and the client told.
+Everything is read and made first. Then, in one transaction that only writes: what the new connection replaces is ended,
+its address is taken, its row is written and its key spent. After commit one message goes to the host, which confirms
+that WireGuard has the peer; else the next host is tried. Only then is the connection open and the client told.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from wgpeers.models import Connection, EndReason, SpentKey, State
 from wgpeers.protocol import client_config, envelope
 from wgpeers.protocol.errors import Refusal
 
-from . import decisions, liveness, site_failover
+from . import decisions, liveness, queries, site_failover
 from .accounts import Account
 from .ending import end, mark_ended, notify_hosts
 
@@ -58,8 +58,10 @@ def connect(account: Account, offer: Offer, layers: Layers, now: float) -> dict[
     raw_key = envelope.wireguard_key(offer.wg_public_key)
     digest = hashlib.sha256(raw_key).digest()
     suitable = _suitable_hosts(account.server, offer.wg_public_key)
+    first = suitable[0].host
+    connection = _draft(account, offer, first, now)
     try:
-        connection, replaced = _begin(account, offer, digest, suitable[0].host, now)
+        replaced = _begin(account, connection, first, digest, now)
     except KeyWasUsed:
         again = _given_before(account, offer, digest)
         _record(account, offer, (*layers, ("connect", "given_again")), now)
@@ -127,15 +129,18 @@ def _given_before(account: Account, offer: Offer, digest: bytes) -> dict[str, An
 def _configuration(connection: Connection, account: Account, attachment: ServerHost) -> dict[str, Any]:
     server_has_networks = account.extras.server_has_networks
     return client_config.build(
-        connection, account.server, attachment.host, attachment.public_key, server_has_networks=server_has_networks
+        connection,
+        account.server,
+        attachment.host,
+        attachment.public_key,
+        rows=queries.routes(account.server),
+        server_has_networks=server_has_networks,
     )
 
 
 def _suitable_hosts(server: Server, wg_public_key: str) -> list[ServerHost]:
     """Living hosts of the server that have made their key for it, the least busy first."""
-    attachments = list(
-        ServerHost.objects.select_related("host").filter(server=server, host__enabled=True).exclude(public_key="")
-    )
+    attachments = queries.attachments(server)
     if any(attachment.public_key == wg_public_key for attachment in attachments):
         raise Refusal("invalid_key", "wg_public_key is the server's own")
     alive = heartbeats.read([attachment.host for attachment in attachments])
@@ -151,77 +156,13 @@ def _suitable_hosts(server: Server, wg_public_key: str) -> list[ServerHost]:
     return living
 
 
-def _begin(
-    account: Account, offer: Offer, digest: bytes, host: Host, now: float
-) -> tuple[Connection, list[Connection]]:
-    """One transaction; the pending connection and those that it replaced."""
-    try:
-        with transaction.atomic():
-            lock(account.user)
-            replaced, host_part = _replace(account, offer, now)
-            connection = _write(account, offer, host, host_part, now)
-            SpentKey.objects.create(digest=digest, connection=connection, created=moment(now))
-            # What nobody serves is the new connection's own from its first message on.
-            others = (
-                site_failover.elect_for_user(account.server.pk, account.user.pk, now)
-                if account.extras.has_networks
-                else set()
-            )
-            # Connections before hosts, as whoever ends one does: the other way round, the address that we wait for
-            # (its connection is being ended) could wait for the host's row that we hold.
-            versions = bump_versions([host.pk, *(gone.host_id for gone in replaced if gone.host_id), *others])
-            for other in sorted(others):
-                after_commit(task_names.CONVERGE, other)
-            connection.version = versions.get(host.pk, 0)
-            Connection.objects.filter(pk=connection.pk).update(version=connection.version)
-    except addresses.NoAddressLeft:
-        raise Refusal("no_address_left", "every address of this server is taken") from None
-    except IntegrityError:
-        if SpentKey.objects.filter(digest=digest).exists():
-            raise KeyWasUsed from None
-        # Somebody was faster with this address, after an admin's edit.
-        raise Refusal("in_progress", "the address was taken at the same moment; try again") from None
-    return connection, replaced
-
-
-def _replace(account: Account, offer: Offer, now: float) -> tuple[list[Connection], int]:
-    """End what the new connection takes the place of; also the host part for the new one."""
-    user, server = account.user, account.server
-    live = Connection.objects.filter(user=user, server=server).exclude(state=State.ENDED).order_by()
-    replaced: list[Connection] = []
-    keep = None
-    others: set[int] = set()
-    for connection in live:
-        connection.server = server
-        same_device = connection.device_id == offer.device_id
-        if not same_device and server.multi_device:
-            others.add(connection.host_part)
-            continue
-        if mark_ended(connection, EndReason.REPLACED if same_device else EndReason.ELSEWHERE, now):
-            replaced.append(connection)
-            keep = connection.host_part if same_device else keep
-    if server.multi_device and server.max_devices and len(others) >= server.max_devices:
-        raise Refusal("too_many_devices", f"this server allows {server.max_devices} devices at the same time")
-    return replaced, _part(server, user, keep, others)
-
-
-def _part(server: Server, user: VpnUser, keep: int | None, others: set[int]) -> int:
-    """The address that the same device had; else the user's static one, unless one of their other devices (whose
-    parts are ``others``) has it; else one from the pool."""
-    static = addresses.static_address(server, user).host_part
-    # Ending the replaced connection has released a dynamic address; in this transaction nobody else has seen that.
-    if keep is not None and (keep == static or addresses.retake(server, user, keep)):
-        return keep
-    return addresses.dynamic_address(server, user).host_part if static in others else static
-
-
-def _write(account: Account, offer: Offer, host: Host, host_part: int, now: float) -> Connection:
-    server = account.server
-    timeout = server.session_timeout
-    return Connection.objects.create(
-        user=account.user,
+def _draft(account: Account, offer: Offer, host: Host, now: float) -> Connection:
+    """The pending connection, not stored, and without what only the transaction can say: address and version."""
+    timeout = account.server.session_timeout
+    return Connection(
+        user_id=account.user.pk,
         user_name=decisions.full_name(account.user),
-        server=server,
+        server=account.server,
         host=host,
         device_id=offer.device_id,
         device_name=offer.device_name,
@@ -229,12 +170,75 @@ def _write(account: Account, offer: Offer, host: Host, host_part: int, now: floa
         client_version=offer.client_version,
         client_address=offer.address,
         wg_public_key=offer.wg_public_key,
-        host_part=host_part,
-        address=networks.address(server.wg_network, host_part),
-        address6=networks.address(server.network6, host_part) if server.ipv6 else None,
         created=moment(now),
         session_ends=moment(now + timeout) if timeout else None,
     )
+
+
+def _begin(account: Account, connection: Connection, first: Host, digest: bytes, now: float) -> list[Connection]:
+    """Store the connection with its address and version, and its key as spent; the connections that it replaced."""
+    has_networks = account.extras.has_networks  # read before the lock is held
+    try:
+        with transaction.atomic():
+            lock(account.user)
+            replaced = _take_place(account, connection, now)
+            queries.insert_connection(connection)
+            queries.insert_spent_key(digest, connection, now)
+            # What nobody serves is the new connection's own from its first message on.
+            others = site_failover.elect_for_user(account.server.pk, account.user.pk, now) if has_networks else set()
+            for other in sorted(others):
+                after_commit(task_names.CONVERGE, other)
+            # Connections before hosts, as whoever ends one does: the other way round, the address that we wait for
+            # (its connection is being ended) could wait for the host's row that we hold. Hence the version comes last.
+            versions = bump_versions([first.pk, *(gone.host_id for gone in replaced if gone.host_id), *others])
+            connection.version = versions.get(first.pk, 0)
+            queries.set_version(connection)
+    except addresses.NoAddressLeft:
+        raise Refusal("no_address_left", "every address of this server is taken") from None
+    except IntegrityError:
+        if SpentKey.objects.filter(digest=digest).exists():
+            raise KeyWasUsed from None
+        # Somebody was faster with this address, after an admin's edit.
+        raise Refusal("in_progress", "the address was taken at the same moment; try again") from None
+    return replaced
+
+
+def _take_place(account: Account, connection: Connection, now: float) -> list[Connection]:
+    """Give the new connection its address, and end what it takes the place of."""
+    user, server = account.user, account.server
+    standing = queries.standing(server.pk, user.pk)
+    if not standing.enabled:
+        # Whoever disabled them has ended what was connected then, and would have missed this one.
+        raise Refusal("in_progress", "the account or the server was changed at the same moment; try again")
+    replaced: list[Connection] = []
+    keep = None
+    others: set[int] = set()
+    for before in queries.live(user, server):
+        before.server = server
+        same_device = before.device_id == connection.device_id
+        if not same_device and server.multi_device:
+            others.add(before.host_part)
+            continue
+        if mark_ended(before, EndReason.REPLACED if same_device else EndReason.ELSEWHERE, now):
+            replaced.append(before)
+            keep = before.host_part if same_device else keep
+    if server.multi_device and server.max_devices and len(others) >= server.max_devices:
+        raise Refusal("too_many_devices", f"this server allows {server.max_devices} devices at the same time")
+    part = connection.host_part = _part(server, user, standing.host_part, keep, others)
+    connection.address = networks.address(server.wg_network, part)
+    connection.address6 = networks.address(server.network6, part) if server.ipv6 else None
+    return replaced
+
+
+def _part(server: Server, user: VpnUser, static: int | None, keep: int | None, others: set[int]) -> int:
+    """The address that the same device had; else the user's static one, unless one of their other devices (whose
+    parts are ``others``) has it; else one from the pool. ``static`` None: they have none yet."""
+    if static is None:
+        static = addresses.static_address(server, user).host_part
+    # Ending the replaced connection has released a dynamic address; in this transaction nobody else has seen that.
+    if keep is not None and (keep == static or addresses.retake(server, user, keep)):
+        return keep
+    return addresses.dynamic_address(server, user).host_part if static in others else static
 
 
 def _add_message(connection: Connection, host: Host, account: Account, replaced: list[Connection]) -> AddPeer:
@@ -262,7 +266,7 @@ def _move(connection: Connection, host: Host, replaced: list[Connection]) -> boo
             return False
         versions = bump_versions([host.pk, *([before.pk] if before else [])])
         connection.host, connection.version = host, versions.get(host.pk, 0)
-        Connection.objects.filter(pk=connection.pk).update(version=connection.version)
+        queries.set_version(connection)
     if before is not None:
         gone = (connection.public_id, *(old.public_id for old in replaced if old.host_id == before.pk))
         messages.send_removal(before, RemovePeers(versions.get(before.pk, 0), gone))
@@ -271,11 +275,11 @@ def _move(connection: Connection, host: Host, replaced: list[Connection]) -> boo
 
 def _open(connection: Connection, account: Account, offer: Offer, layers: Layers, now: float) -> bool:
     """Pending to open, unless the sweep or an admin ended it meanwhile; note the device and the decision."""
+    device = _device(account.user, offer, now)
     with transaction.atomic():
-        pending = Connection.objects.filter(pk=connection.pk, state=State.PENDING)
-        if not pending.update(state=State.OPEN, opened=moment(now)):
+        if not queries.open_pending(connection, now):
             return False
-        _note_device(account.user, offer, now)
+        queries.note_device(device)
         _record(account, offer, (*layers, ("connect", "ok")), now)
     connection.state = State.OPEN
     return True
@@ -295,18 +299,17 @@ def _record(account: Account, offer: Offer, layers: Layers, now: float) -> None:
     )
 
 
-def _note_device(user: VpnUser, offer: Offer, now: float) -> None:
-    seen = {
-        "name": offer.device_name,
-        "hostname": offer.device_hostname,
-        "platform": offer.platform,
-        "client_version": offer.client_version,
-        "last_seen": moment(now),
-        "last_address": offer.address,
-    }
-    device = Device(user=user, device_id=offer.device_id, first_seen=moment(now), **seen)
-    Device.objects.bulk_create(
-        [device], update_conflicts=True, unique_fields=["user", "device_id"], update_fields=list(seen)
+def _device(user: VpnUser, offer: Offer, now: float) -> Device:
+    return Device(
+        user_id=user.pk,
+        device_id=offer.device_id,
+        first_seen=moment(now),
+        name=offer.device_name,
+        hostname=offer.device_hostname,
+        platform=offer.platform,
+        client_version=offer.client_version,
+        last_seen=moment(now),
+        last_address=offer.address,
     )
 
 

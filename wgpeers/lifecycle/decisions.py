@@ -10,6 +10,8 @@ from users.models import VpnUser
 from wgpeers.models import Connection, Decision
 from wgpeers.protocol.errors import Refusal
 
+from . import queries
+
 ENVELOPE_OK: Layers = (("envelope", "ok"),)
 
 
@@ -25,11 +27,11 @@ def record(
     device_name: str = "",
 ) -> None:
     """Store one decision; ``code`` defaults to what the last layer said."""
-    Decision.objects.create(
+    decision = Decision(
         time=moment(now),
-        user=user,
-        user_name=_full_name(user),
-        server=server,
+        user_id=user.pk,
+        user_name=full_name(user),
+        server_id=server.pk,
         server_name=server.name,
         address=address,
         device_name=device_name,
@@ -38,6 +40,7 @@ def record(
         code=code or layers[-1][1],
         layers=[list(layer) for layer in layers],
     )
+    queries.insert_decision(decision)
 
 
 ENVELOPE_CODES = {"malformed", "unauthorized", "clock", "replayed", "too_large"}
@@ -71,8 +74,5 @@ def record_end(connection: Connection, layer: str, now: float) -> None:
     )
 
 
-def _full_name(user: VpnUser) -> str:
+def full_name(user: VpnUser) -> str:
     return f"{user.name} ({user.organization.name})"
-
-
-full_name = _full_name

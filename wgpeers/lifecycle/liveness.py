@@ -39,7 +39,7 @@ PINGED_UNKNOWN = 1
 def start(connection: str, deadline: float) -> None:
     """Count from now, before the first ping."""
     try:
-        redis_client().zadd(DEADLINES, {connection: deadline})
+        own_connection().call("ZADD", DEADLINES, repr(deadline), connection)
     except redis.RedisError as error:
         raise RedisUnavailable from error
 

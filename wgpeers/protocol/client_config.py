@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 
 from servers import networks, routing
-from servers.models import Host, Server
+from servers.models import Host, Route, Server
 from servers.validators import listed
 from wgpeers.models import Connection
 
@@ -23,13 +24,20 @@ class Pushed:
 
 
 def build(
-    connection: Connection, server: Server, host: Host, host_public_key: str, *, server_has_networks: bool = True
+    connection: Connection,
+    server: Server,
+    host: Host,
+    host_public_key: str,
+    *,
+    rows: Sequence[Route],
+    server_has_networks: bool = True,
 ) -> dict[str, Any]:
-    """``server_has_networks`` False: no client of the server has networks behind it, so none are looked up."""
+    """``rows`` are the server's routes. ``server_has_networks`` False: no client of the server has networks behind it,
+    so none are looked up."""
     gateway = networks.address(server.wg_network, networks.GATEWAY_HOST_PART)
     gateway6 = networks.address(server.network6, networks.GATEWAY_HOST_PART) if server.ipv6 else ""
     behind_me, behind_others = _client_networks(connection, server) if server_has_networks else ([], [])
-    pushed = _pushed(server, behind_others)
+    pushed = _pushed(server, rows, behind_others)
     return {
         "address": networks.with_length(server.wg_network, connection.host_part),
         "address6": networks.with_length(server.network6, connection.host_part) if server.ipv6 else "",
@@ -68,10 +76,9 @@ def _routing_domains(server: Server) -> list[str]:
     return list(dict.fromkeys(domain.lower() for domain in domains))
 
 
-def _pushed(server: Server, behind_others: list[networks.Network]) -> list[Pushed]:
+def _pushed(server: Server, rows: Sequence[Route], behind_others: list[networks.Network]) -> list[Pushed]:
     """Everything that goes through the tunnel, the tunnel network first and always; and what does not, which clients
     that know no such entries find left out of the rest."""
-    rows = list(server.routes.all())
     holes = routing.left_out(rows)
     pushed = [Pushed(network) for network in routing.tunnel_networks([server])]
     pushed += [Pushed(piece.network, piece.route.metric) for piece in routing.routed(rows)]

@@ -16,6 +16,7 @@ from tests.factories import Company, HostStandIn, add_host
 from tests.lab import until
 from tests.protocol_client import NOW, Identity, make_request, new_wg_key, open_answer, plaintext
 from users.models import VpnUser
+from wgpeers.lifecycle import connect as connecting
 from wgpeers.models import Connection, SpentKey, State
 
 
@@ -208,6 +209,33 @@ def test_a_full_network_refuses_and_spends_no_key(company: Company, host: HostSt
     assert answer == {"status": 429, "error": "no_address_left"}
     assert not SpentKey.objects.exists()
     assert not live()
+
+
+@pytest.mark.parametrize("change", ["user", "organization", "server"])
+def test_who_is_disabled_while_a_connect_is_decided_is_not_connected(
+    company: Company,
+    host: HostStandIn,
+    device: tuple[VpnUser, Identity],
+    change: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever disabled them has ended their connections by then: one that is made later would stay."""
+    choose = connecting._suitable_hosts
+
+    def disable_first(*arguments: Any) -> Any:
+        if change == "server":
+            type(company.server).objects.update(started=False)
+        else:
+            row = device[0] if change == "user" else company.organization
+            type(row)._default_manager.filter(pk=row.pk).update(enabled=False)
+        return choose(*arguments)
+
+    monkeypatch.setattr(connecting, "_suitable_hosts", disable_first)
+    assert connect(device[1]) == {"status": 503, "error": "in_progress"}
+    assert not Connection.objects.exists()
+    assert not SpentKey.objects.exists()
+    assert not Address.objects.exists()
+    assert not host.messages
 
 
 def test_ipv6_has_the_same_host_part(company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]) -> None:

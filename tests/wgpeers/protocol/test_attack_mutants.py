@@ -15,7 +15,8 @@ from tests.attack import hire_with_own_key, resign, unchanged
 from tests.conftest import Clock
 from tests.factories import Company, HostStandIn
 from tests.protocol_client import NOW, ClientRequest, Identity, make_request, open_answer, plaintext
-from wgpeers.models import Connection, SpentKey, State
+from wgpeers.lifecycle import queries
+from wgpeers.models import Connection, State
 from wgpeers.protocol import envelope
 
 from .test_attack_table import NEW_KEY, OLD_KEY, with_another_wg_key
@@ -124,7 +125,7 @@ def test_spent_keys(alice: Identity, host: HostStandIn, monkeypatch: pytest.Monk
     again = plaintext(wg_public_key=key, device_id="another")
     with unchanged(host):
         assert make_request(alice, again).send().status_code == 409
-    monkeypatch.setattr(SpentKey.objects, "create", lambda **_: None)
+    monkeypatch.setattr(queries, "insert_spent_key", lambda *_: None)
     assert make_request(alice, again).send().status_code == 200
 
 

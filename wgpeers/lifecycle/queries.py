@@ -1,0 +1,180 @@
+"""Every statement that a connect and a ping ask of the database on their common path, as SQL.
+
+The ORM would take longer to write them down for each request than the database to answer. A test holds each equal to
+what the ORM says, on SQLite and on PostgreSQL. Nothing that is read here is remembered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.clock import moment
+from core.sql import Row, Table, execute, fetch_all, fetch_one, moment_value
+from servers.models import Host, Route, Server, ServerHost
+from users.models import Device, Organization, VpnUser
+from wgpeers.models import Connection, Decision, SpentKey
+
+_users, _organizations, _servers = Table(VpnUser), Table(Organization), Table(Server)
+_attachments, _hosts, _routes = Table(ServerHost), Table(Host), Table(Route)
+_connections, _spent_keys, _decisions, _devices = Table(Connection), Table(SpentKey), Table(Decision), Table(Device)
+
+
+# Who asks, and for what
+
+_USER = f"""
+SELECT {_users.columns("u")}, {_organizations.columns("o")}
+FROM users_vpnuser u JOIN users_organization o ON o.id = u.organization_id
+WHERE u.public_id = %s AND o.public_id = %s
+"""
+_SERVER = f"SELECT {_servers.columns('s')} FROM servers_server s WHERE s.public_id = %s"
+
+
+def user(organization: str, public_id: str) -> VpnUser | None:
+    """With their organization."""
+    row = fetch_one(_USER, public_id, organization)
+    if row is None:
+        return None
+    found = _users.load(row[: len(_users)])
+    found.organization = _organizations.load(row[len(_users) :])
+    return found
+
+
+def server(public_id: str) -> Server | None:
+    row = fetch_one(_SERVER, public_id)
+    return None if row is None else _servers.load(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Whether the user has forwarded ports on the server and serves networks there, and whether anybody serves any.
+    Few do, and the others' connects ask no further."""
+
+    has_forwards: bool
+    has_networks: bool
+    server_has_networks: bool
+
+
+_EXTRAS = """
+SELECT
+    EXISTS (SELECT 1 FROM servers_portforward WHERE server_id = %s AND user_id = %s),
+    EXISTS (SELECT 1 FROM servers_clientnetwork WHERE server_id = %s AND user_id = %s),
+    EXISTS (SELECT 1 FROM servers_clientnetwork WHERE server_id = %s)
+"""
+
+
+def extras(server: int, user: int) -> Extras:
+    (row,) = fetch_all(_EXTRAS, server, user, server, user, server)
+    return Extras(*map(bool, row))
+
+
+# That a connection has not ended is said twice: this way it is found by the index of live ones, however many the user
+# has had.
+_FOR_PING = """
+SELECT c.public_id, c.wg_public_key, s.ping_timeout, u.sync_token, u.sync_secret, u.public_key, s.box_private_key
+FROM wgpeers_connection c
+    JOIN users_vpnuser u ON u.id = c.user_id
+    JOIN users_organization o ON o.id = u.organization_id
+    JOIN servers_server s ON s.id = c.server_id
+WHERE o.public_id = %s AND u.public_id = %s AND s.public_id = %s AND c.state = 'open' AND NOT (c.state = 'ended')
+"""
+
+
+def for_ping(organization: str, user: str, server: str) -> list[Row]:
+    """For each open connection: its id, its WireGuard key, the ping timeout and the four credentials as stored."""
+    return fetch_all(_FOR_PING, organization, user, server)
+
+
+# Where it can go
+
+_ATTACHMENTS = f"""
+SELECT {_attachments.columns("a")}, {_hosts.columns("h")}
+FROM servers_serverhost a JOIN servers_host h ON h.id = a.host_id
+WHERE a.server_id = %s AND h.enabled AND a.public_key <> ''
+"""
+_ROUTES = f"SELECT {_routes.columns('r')} FROM servers_route r WHERE r.server_id = %s ORDER BY r.network"
+
+
+def attachments(server: Server) -> list[ServerHost]:
+    """To enabled hosts that have made their key for the server, each with its host."""
+    found = []
+    for row in fetch_all(_ATTACHMENTS, server.pk):
+        attachment = _attachments.load(row[: len(_attachments)])
+        attachment.host = _hosts.load(row[len(_attachments) :])
+        found.append(attachment)
+    return found
+
+
+def routes(server: Server) -> list[Route]:
+    return [_routes.load(row) for row in fetch_all(_ROUTES, server.pk)]
+
+
+# The transaction that makes the connection
+
+_STANDING = """
+SELECT u.enabled, o.enabled, s.started, s.wireguard, a.host_part
+FROM users_vpnuser u
+    JOIN users_organization o ON o.id = u.organization_id
+    JOIN servers_server s ON s.id = %s
+    LEFT JOIN servers_address a ON a.server_id = s.id AND a.user_id = u.id AND NOT a.dynamic
+WHERE u.id = %s
+"""
+_LIVE = f"""
+SELECT {_connections.columns("c")} FROM wgpeers_connection c
+WHERE c.user_id = %s AND c.server_id = %s AND NOT (c.state = 'ended')
+"""
+_VERSION = "UPDATE wgpeers_connection SET version = %s WHERE id = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a user and a server stand at this moment. ``host_part``: the user's static one, if they have one."""
+
+    enabled: bool
+    host_part: int | None
+
+
+def standing(server: int, user: int) -> Standing:
+    """Who is gone is not enabled."""
+    row = fetch_one(_STANDING, server, user)
+    return Standing(False, None) if row is None else Standing(all(row[:4]), row[4])
+
+
+def live(user: VpnUser, server: Server) -> list[Connection]:
+    """The user's connections on the server that have not ended."""
+    return [_connections.load(row) for row in fetch_all(_LIVE, user.pk, server.pk)]
+
+
+def insert_connection(connection: Connection) -> None:
+    _connections.insert(connection)
+
+
+def insert_spent_key(digest: bytes, connection: Connection, now: float) -> None:
+    _spent_keys.insert(SpentKey(digest=digest, connection_id=connection.pk, created=moment(now)))
+
+
+def set_version(connection: Connection) -> None:
+    execute(_VERSION, connection.version, connection.pk)
+
+
+# The transaction that opens it
+
+_OPEN = "UPDATE wgpeers_connection SET state = 'open', opened = %s WHERE id = %s AND state = 'pending'"
+_SEEN = ("name", "hostname", "platform", "client_version", "last_seen", "last_address")
+_DEVICE = f"""
+{_devices.insert_sql}
+ON CONFLICT (user_id, device_id) DO UPDATE SET {", ".join(f"{column} = excluded.{column}" for column in _SEEN)}
+"""
+
+
+def open_pending(connection: Connection, now: float) -> bool:
+    """False if it is pending no more: somebody ended it."""
+    return execute(_OPEN, moment_value(moment(now)), connection.pk) == 1
+
+
+def note_device(device: Device) -> None:
+    """Store it, or what is new of it: when it was first seen stays."""
+    execute(_DEVICE, *_devices.values(device))
+
+
+def insert_decision(decision: Decision) -> None:
+    _decisions.insert(decision)
