@@ -11,10 +11,11 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from bench import postgresql
 from bench.figures import Figure, table
 from bench.sandbox import BenchFailed, run
 
-NAMES = ("ping", "connect", "apply", "sweep", "change", "throughput")
+NAMES = ("ping", "connect", "connect_postgresql", "apply", "sweep", "change", "throughput")
 PROGRAMS = ("unshare", "ip", "redis-server", "nft", "wg")
 FURTHER_PROGRAMS = {"change": ("unbound",), "throughput": ("iperf3", "ping")}  # not on every server
 
@@ -52,6 +53,8 @@ def main() -> int:
 def _missing(names: Sequence[str]) -> str:
     wanted = [*PROGRAMS, *(program for name in names for program in FURTHER_PROGRAMS.get(name, ()))]
     lacking = [program for program in wanted if shutil.which(program) is None]
+    if "connect_postgresql" in names and postgresql.installed() is None:
+        lacking.append("postgresql")
     return f"Not installed: {', '.join(lacking)}. bin/test installs what the benchmarks need." if lacking else ""
 
 

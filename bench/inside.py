@@ -15,17 +15,22 @@ from pathlib import Path
 import django
 from cryptography.fernet import Fernet
 
+from bench import postgresql
+
 # A /run/wireguard of its own, because WireGuard's sockets are files, which network namespaces would share.
 PREPARE = """
 mount -t sysfs sysfs /sys && mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard && ip link set lo up
 """
 LOG_LINES = 15
+ON_POSTGRESQL = {"connect_postgresql"}  # all others use SQLite
 
 
 def main(name: str, directory: Path) -> None:
     subprocess.run(["sh", "-c", PREPARE], check=True, stdin=subprocess.DEVNULL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _environment(directory)
+    if name in ON_POSTGRESQL:
+        os.environ["DATABASE_URL"] = postgresql.start(directory)
     django.setup()
     # Imported here: it imports models, which needs the settings that were made just now.
     measure = importlib.import_module(f"bench.{name}").measure
