@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import F, QuerySet
 
 from core import task_names
 from core.changes import after_commit
 from core.locking import lock
+from core.sql import Table, execute, fetch_one
 from users.models import VpnUser
 
 from . import networks
@@ -21,6 +21,23 @@ from .models import Address, Server
 
 # Two requests may reach for the same free row; the loser looks again. 50 at once have been seen to need 6 rounds.
 ROUNDS = 100
+
+_addresses = Table(Address)
+
+# As SQL, because every first connect asks it: the ORM would hold the write lock three times as long.
+_MINE = f"""
+SELECT {_addresses.columns("a")} FROM servers_address a WHERE a.server_id = %s AND a.user_id = %s AND NOT a.dynamic
+"""
+_FREE = """
+SELECT id FROM servers_address WHERE server_id = %s AND user_id IS NULL AND host_part <= %s ORDER BY host_part LIMIT 1
+"""
+# Free as we read it: of two that read the same row, one changes it.
+_TAKE = "UPDATE servers_address SET user_id = %s, dynamic = %s WHERE id = %s AND user_id IS NULL"
+_NEXT = """
+UPDATE servers_server SET next_host_part = next_host_part + 1 WHERE id = %s AND next_host_part <= %s
+RETURNING next_host_part - 1
+"""
+_GIVEN = "SELECT 1 FROM servers_address WHERE server_id = %s AND host_part = %s"
 
 
 class NoAddressLeft(Exception):
@@ -30,8 +47,8 @@ class NoAddressLeft(Exception):
 def static_address(server: Server, user: VpnUser) -> Address:
     """The user's own address on this server, allotted now if they have none."""
     for _ in range(ROUNDS):
-        if mine := Address.objects.filter(server=server, user=user, dynamic=False).order_by().first():
-            return mine
+        if mine := fetch_one(_MINE, server.pk, user.pk):
+            return _addresses.load(mine)
         try:
             # A savepoint: the constraint may say that another request of this user was faster.
             with transaction.atomic():
@@ -93,28 +110,23 @@ def _allot(server: Server, user: VpnUser, *, dynamic: bool) -> Address:
     for _ in range(ROUNDS):
         if (taken := _take_free(server, user, dynamic, last)) or (taken := _take_new(server, user, dynamic, last)):
             return taken
-        if not _free(server, last).exists():
+        if fetch_one(_FREE, server.pk, last) is None:
             raise NoAddressLeft
     raise NoAddressLeft
 
 
-def _free(server: Server, last: int) -> QuerySet[Address]:
-    return Address.objects.filter(server=server, user=None, host_part__lte=last)
-
-
 def _take_free(server: Server, user: VpnUser, dynamic: bool, last: int) -> Address | None:
-    free = _free(server, last).order_by("host_part").first()
-    # Free as we read it: of two that read the same row, one changes it.
-    if free is None or not Address.objects.filter(pk=free.pk, user=None).update(user=user, dynamic=dynamic):
+    free = fetch_one(_FREE, server.pk, last)
+    if free is None or not execute(_TAKE, user.pk, dynamic, free[0]):
         return None
-    free.user, free.dynamic = user, dynamic
-    return free
+    return Address.objects.get(pk=free[0])
 
 
 def _take_new(server: Server, user: VpnUser, dynamic: bool, last: int) -> Address | None:
-    while Server.objects.filter(pk=server.pk, next_host_part__lte=last).update(next_host_part=F("next_host_part") + 1):
-        # The counter's row is locked by our update until we commit, so the part we read is ours alone.
-        host_part = Server.objects.values_list("next_host_part", flat=True).get(pk=server.pk) - 1
-        if not Address.objects.filter(server=server, host_part=host_part).exists():
-            return Address.objects.create(server=server, host_part=host_part, user=user, dynamic=dynamic)
+    # The counter's row is locked by our update until we commit, so the part that we get is ours alone.
+    while taken := fetch_one(_NEXT, server.pk, last):
+        host_part = taken[0]
+        if fetch_one(_GIVEN, server.pk, host_part) is None:
+            row = Address(server_id=server.pk, host_part=host_part, user_id=user.pk, dynamic=dynamic)
+            return _addresses.insert(row)
     return None
