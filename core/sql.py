@@ -15,6 +15,8 @@ from django.db import connection, models
 
 M = TypeVar("M", bound=models.Model)
 Row = Sequence[Any]
+# Fields whose values every database takes as they are.
+_PLAIN = {models.CharField, models.BigIntegerField, models.BooleanField, models.ForeignKey}
 Value = bool | int | float | str | bytes | datetime | None
 
 
@@ -40,11 +42,6 @@ def fetch_one(sql: str, *values: Value) -> Row | None:
 def lock_row(table: str, key: int) -> bool:
     """Hold the row until the transaction ends, as ``select_for_update(no_key=True)`` does; False if there is none."""
     return fetch_one(f'SELECT 1 FROM "{table}" WHERE id = %s FOR NO KEY UPDATE', key) is not None
-
-
-def pairs(table: str, of: str, key: int, column: str) -> list[int]:
-    """From a table of pairs, ``column`` of those whose ``of`` is ``key``."""
-    return [row[0] for row in fetch_all(f'SELECT "{column}" FROM "{table}" WHERE "{of}" = %s', key)]
 
 
 def moment_value(moment: datetime) -> Value:
@@ -84,7 +81,11 @@ class Table(Generic[M]):
 
     def values(self, instance: M) -> list[Any]:
         """What ``insert_sql`` takes. Nothing that a field would fill in by itself (``auto_now_add``) is filled in."""
-        return [field.get_db_prep_save(getattr(instance, field.attname), connection) for field in self._written]
+        found = []
+        for field in self._written:
+            value = getattr(instance, field.attname)
+            found.append(value if type(field) in _PLAIN else field.get_db_prep_save(value, connection))
+        return found
 
     def insert(self, instance: M) -> M:
         """As ``save()`` of a new row without signals; the instance gets its primary key."""
