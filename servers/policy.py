@@ -6,7 +6,7 @@ from typing import cast
 
 
 from core.sql import fetch_all
-from users.factors.base import PinMode, Policy
+from users.factors.base import AskedFactor, Mode, Policy
 
 from .models import Server
 from .validators import listed
@@ -25,8 +25,12 @@ def policy_of(server: Server) -> Policy:
         organizations=frozenset(organization for organization, _ in lets_in if organization is not None),
         groups=frozenset(group for _, group in lets_in if group is not None),
         platforms=frozenset(listed(server.platforms)),
-        pin=cast(PinMode, server.pin),
-        totp=server.totp,
+        factors=_factors(server),
         token_ttl=server.factor_token_ttl,
         grace=server.reconnect_grace,
     )
+
+
+def _factors(server: Server) -> tuple[AskedFactor, ...]:
+    pin = () if server.pin == "off" else (AskedFactor("pin", cast(Mode, server.pin)),)
+    return (*pin, AskedFactor("totp")) if server.totp else pin

@@ -9,7 +9,7 @@ from typing import Any
 import pyotp
 
 from core.crypto import Secret
-from users.factors.base import Attempt, Policy
+from users.factors.base import AskedFactor, Attempt, Policy
 from users.factors.pin import hash_pin
 from users.models import VpnUser
 
@@ -41,14 +41,18 @@ def enrol(user: VpnUser, pin: str = "", totp: bool = False) -> VpnUser:
     return user
 
 
-def a_policy(user: VpnUser, **changes: Any) -> Policy:
+def asked(pin: str = "off", totp: bool = False) -> tuple[AskedFactor, ...]:
+    pins = {"optional": (AskedFactor("pin", "optional"),), "required": (AskedFactor("pin"),)}.get(pin, ())
+    return (*pins, AskedFactor("totp")) if totp else pins
+
+
+def a_policy(user: VpnUser, pin: str = "off", totp: bool = False, **changes: Any) -> Policy:
     plain = Policy(
         server="a1b2c3",
         organizations=frozenset({user.organization_id}),
         groups=frozenset(),
         platforms=frozenset(),
-        pin="off",
-        totp=False,
+        factors=asked(pin, totp),
         token_ttl=0,
         grace=0,
     )

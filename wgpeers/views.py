@@ -170,8 +170,8 @@ def _attempt(plaintext: envelope.Plaintext, address: str | None) -> Attempt:
         platform=plaintext.text("platform") or "unknown",
         wg_public_key=plaintext.text("wg_public_key"),
         address=address or "",
-        _password=plaintext.text("password"),
-        _token=plaintext.text("token"),
+        password=plaintext.text("password"),
+        token=plaintext.text("token"),
     )
 
 

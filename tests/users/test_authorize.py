@@ -10,8 +10,9 @@ from tests.attempts import a_policy, an_attempt, code_at, enrol, wrong_code
 from tests.conftest import Clock
 from tests.factories import Company, found
 from tests.protocol_client import NOW
-from users.authorize import Allowed, Denied, authorize, password_mode
+from users.authorize import Allowed, Denied, authorize
 from users.factors import pin as pins
+from users.factors.wanted import ProfileFlags, profile_flags
 from users.models import Group, Organization, VpnUser
 
 
@@ -173,7 +174,8 @@ def test_the_profile_asks_for_what_authorize_wants(
     alice: VpnUser, pin_mode: str, pin: str, totp: bool, mode: str | None
 ) -> None:
     enrol(alice, pin, totp)
-    assert password_mode(alice, a_policy(alice, pin=pin_mode, totp=totp)) == mode
+    flags = profile_flags(alice, a_policy(alice, pin=pin_mode, totp=totp))
+    assert flags == ProfileFlags(mode, push_auth=False, push_auth_ttl=0, sso_auth=False, device_auth=False)
 
 
 @pytest.mark.parametrize("pin", ["", "123", "x" * 65, "12 34", "12\n34", "12\x0034"])

@@ -36,7 +36,7 @@ def judge(
 ) -> tuple[str, str]:
     """What the last layer said, of a server with both factors. The user is read anew, as each request does."""
     fresh = VpnUser.objects.select_related("organization").get(pk=user.pk)
-    rules = {"pin": "required", "totp": True, "token_ttl": TTL, "grace": 0} | (policy or {})
+    rules: dict[str, Any] = {"pin": "required", "totp": True, "token_ttl": TTL, "grace": 0} | (policy or {})
     return authorize(fresh, a_policy(fresh, **rules), an_attempt(password, token, **more), now).layers[-1]
 
 

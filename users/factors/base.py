@@ -1,15 +1,32 @@
-"""What a second factor is to authorize: something that takes its part of the password and judges it."""
+"""The contract of a second factor.
+
+Every factor that is wanted is judged, and all of them must pass. Judging has two phases: ``check`` changes nothing,
+and only when every factor's check passed does ``claim`` use secrets up, so that a wrong PIN costs no code.
+"""
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from users.models import VpnUser
 
-PinMode = Literal["off", "optional", "required"]
+Mode = Literal["optional", "required"]
+IfUnavailable = Literal["refuse", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFactor:
+    """A factor that a server asks for. ``mode`` "optional": only of users who are enrolled. ``if_unavailable``
+    "skip": who cannot be judged because the provider is down passes without it."""
+
+    kind: str
+    mode: Mode = "required"
+    if_unavailable: IfUnavailable = "refuse"
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +37,7 @@ class Policy:
     organizations: frozenset[int]
     groups: frozenset[int]
     platforms: frozenset[str]
-    pin: PinMode
-    totp: bool
+    factors: tuple[AskedFactor, ...]
     token_ttl: int
     grace: int
 
@@ -31,48 +47,112 @@ class Attempt:
     """What one connect offers. ``repr`` shows no secret."""
 
     device_id: str
-    device_name: str
+    device_name: str = field(repr=False)
     platform: str
-    wg_public_key: str
+    wg_public_key: str = field(repr=False)
     address: str
-    _password: str
-    _token: str
+    password: str = field(repr=False)
+    token: str = field(repr=False)
 
-    @property
-    def password(self) -> str:
-        return self._password
 
-    @property
-    def token(self) -> str:
-        return self._token
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """``code`` of each outcome is stable, for administrators, and unique within the factor."""
 
-    def __repr__(self) -> str:
-        return f"Attempt(device_id={self.device_id!r}, platform={self.platform!r}, address={self.address!r})"
+    code: str = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """``message`` is for administrators. The user gets one text for all denials: another would tell a guesser which
+    secret was wrong."""
+
+    code: str = "wrong"
+    message: str = "The secret was wrong."
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The factor asks something back. ``answer`` goes to the client, which sends the same attempt again afterwards."""
+
+    answer: Mapping[str, str]
+    code: str = "pending"
+    message: str = "Waiting for an answer."
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Nobody can judge now (provider down, not installed). ``message`` is for the user."""
+
+    code: str = "unavailable"
+    message: str = "A second factor of this server cannot be checked at the moment. Ask your administrator."
+
+
+Outcome = Passed | Denied | Pending | Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class TypedSecret:
+    """What a factor's part of the password looks like. ``form``: what exactly ``length`` characters must match (six
+    digits); None: any text, so it takes what the other factors leave."""
+
+    form: re.Pattern[str] | None = None
+    length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What a factor adds to the profile. ``mode``: its word of ``password_mode``; ``push_ttl``: seconds, 0: no push."""
+
+    mode: str = ""
+    push_ttl: int = 0
+    sso: bool = False
+    device: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Whom and what a factor judges. ``now`` is Unix seconds."""
+
+    user: VpnUser
+    asked: AskedFactor
+    attempt: Attempt
+    now: float
 
 
 class Factor(ABC):
     """One kind of second factor.
 
-    ``passcode``: the exact form of its part of the password where it has one (six digits); None: it takes what
-    the others leave.
+    ``typed``: its part of the password; None: the user types nothing for it. ``asks_back``: its claim can be PENDING
+    (push, sign-in page); these are claimed after all others. The client then sends the same attempt again, and all
+    factors judge it anew: a claim must pass again for the attempt that it passed for. ``can_be_unavailable``: False
+    for what needs nobody else; "skip" then means nothing. ``not_enrolled``: what a user who is not enrolled can do
+    about it, in words for them.
     """
 
-    name: ClassVar[str]
-    passcode: ClassVar[re.Pattern[str] | None] = None
-    passcode_length: ClassVar[int] = 0
+    kind: ClassVar[str]
+    label: ClassVar[str]
+    typed: ClassVar[TypedSecret | None] = None
+    not_enrolled: ClassVar[str]
+    asks_back: ClassVar[bool] = False
+    can_be_unavailable: ClassVar[bool] = True
 
     @abstractmethod
-    def wanted(self, policy: Policy, user: VpnUser) -> bool:
-        """Whether this user must pass it on this server."""
+    def enrolled(self, user: VpnUser) -> bool:
+        """Whether the user has what this factor judges by."""
 
     @abstractmethod
-    def missing(self, user: VpnUser) -> str | None:
-        """Why the user cannot pass it whatever they send (not enrolled), in words for them; None if they can."""
+    def check(self, case: Case, secret: str) -> Outcome:
+        """Whether ``secret`` (empty where nothing is typed) is right. Changes nothing and sends nothing that a
+        provider counts: it may be called for several ways to cut one password. Never ``Pending``."""
 
-    @abstractmethod
-    def check(self, user: VpnUser, secret: str, attempt: Attempt, now: float) -> bool:
-        """Whether ``secret`` is right. Changes nothing."""
+    def claim(self, case: Case, secret: str) -> Outcome:
+        """Use ``secret`` up for this attempt, or begin a push or a sign-in, after the checks of all factors passed."""
+        return Passed()
 
-    def claim(self, user: VpnUser, secret: str, attempt: Attempt, now: float) -> bool:
-        """Use ``secret`` up for this attempt, after all factors checked; False if another attempt was faster."""
-        return True
+    def fingerprint(self, user: VpnUser) -> str:
+        """Changes whenever the enrolment does; passes that are remembered for the old one are void then."""
+        return ""
+
+    def contribution(self, asked: AskedFactor) -> Contribution:
+        return Contribution()

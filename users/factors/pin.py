@@ -8,7 +8,7 @@ from django.contrib.auth.hashers import check_password, make_password
 
 from users.models import VpnUser
 
-from .base import Attempt, Factor, Policy
+from .base import AskedFactor, Case, Contribution, Denied, Factor, Outcome, Passed, TypedSecret
 
 SHORTEST, LONGEST = 4, 64
 
@@ -23,13 +23,20 @@ def hash_pin(pin: str) -> str:
 
 
 class Pin(Factor):
-    name: ClassVar[str] = "pin"
+    kind: ClassVar[str] = "pin"
+    label: ClassVar[str] = "PIN"
+    typed: ClassVar[TypedSecret | None] = TypedSecret()
+    can_be_unavailable: ClassVar[bool] = False
+    not_enrolled: ClassVar[str] = "No PIN is set for this account. Ask your administrator to set one."
 
-    def wanted(self, policy: Policy, user: VpnUser) -> bool:
-        return policy.pin == "required" or (policy.pin == "optional" and bool(user.pin_hash))
+    def enrolled(self, user: VpnUser) -> bool:
+        return bool(user.pin_hash)
 
-    def missing(self, user: VpnUser) -> str | None:
-        return None if user.pin_hash else "No PIN is set for this account. Ask your administrator to set one."
+    def check(self, case: Case, secret: str) -> Outcome:
+        return Passed() if check_password(secret, case.user.pin_hash) else Denied()
 
-    def check(self, user: VpnUser, secret: str, attempt: Attempt, now: float) -> bool:
-        return check_password(secret, user.pin_hash)
+    def fingerprint(self, user: VpnUser) -> str:
+        return user.pin_hash
+
+    def contribution(self, asked: AskedFactor) -> Contribution:
+        return Contribution(mode="pin")

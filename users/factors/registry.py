@@ -7,7 +7,7 @@ from importlib import import_module
 
 from .base import Factor
 
-# In the order in which a password is taken apart and its parts are judged.
+# In the order in which they are claimed and logged.
 FACTORS = {
     "pin": "users.factors.pin.Pin",
     "totp": "users.factors.totp.Totp",
@@ -15,13 +15,10 @@ FACTORS = {
 
 
 @cache
-def load(name: str) -> Factor:
-    module, _, cls = FACTORS[name].rpartition(".")
+def load(kind: str) -> Factor:
+    """Raise ``KeyError`` for a kind that is not registered."""
+    module, _, cls = FACTORS[kind].rpartition(".")
     factor = getattr(import_module(module), cls)()
     if not isinstance(factor, Factor):
-        raise TypeError(f"{FACTORS[name]} is not a Factor")
+        raise TypeError(f"{FACTORS[kind]} is not a Factor")
     return factor
-
-
-def all_factors() -> list[Factor]:
-    return [load(name) for name in FACTORS]

@@ -12,7 +12,7 @@ from django.db.models import Q
 from core.crypto import Secret, keyed_hash
 from users.models import VpnUser
 
-from .base import Attempt, Factor, Policy
+from .base import AskedFactor, Attempt, Case, Contribution, Denied, Factor, Outcome, Passed, TypedSecret
 
 STEP = 30
 # One step either way: phones' clocks drift, and typing takes a while.
@@ -42,33 +42,40 @@ def matching_step(user: VpnUser, code: str, now: float) -> int | None:
 
 
 class Totp(Factor):
-    name: ClassVar[str] = "totp"
-    passcode: ClassVar[re.Pattern[str] | None] = re.compile(r"[0-9]{6}")
-    passcode_length: ClassVar[int] = 6
+    kind: ClassVar[str] = "totp"
+    label: ClassVar[str] = "TOTP"
+    typed: ClassVar[TypedSecret | None] = TypedSecret(re.compile(r"[0-9]{6}"), 6)
+    can_be_unavailable: ClassVar[bool] = False
+    not_enrolled: ClassVar[str] = "No authenticator is set up for this account. Ask your administrator to set one up."
 
-    def wanted(self, policy: Policy, user: VpnUser) -> bool:
-        return policy.totp
+    def enrolled(self, user: VpnUser) -> bool:
+        return bool(user.totp_secret)
 
-    def missing(self, user: VpnUser) -> str | None:
-        if user.totp_secret:
-            return None
-        return "No authenticator is set up for this account. Ask your administrator to set one up."
-
-    def check(self, user: VpnUser, secret: str, attempt: Attempt, now: float) -> bool:
-        step = matching_step(user, secret, now)
+    def check(self, case: Case, secret: str) -> Outcome:
+        user = case.user
+        step = matching_step(user, secret, case.now)
         if step is None:
-            return False
-        return step > user.totp_last_step or self._is_of_this_attempt(user, step, attempt)
+            return Denied()
+        return (
+            Passed() if step > user.totp_last_step or self._is_of_this_attempt(user, step, case.attempt) else Denied()
+        )
 
-    def claim(self, user: VpnUser, secret: str, attempt: Attempt, now: float) -> bool:
-        step = matching_step(user, secret, now)
+    def claim(self, case: Case, secret: str) -> Outcome:
+        step = matching_step(case.user, secret, case.now)
         if step is None:
-            return False
-        mine = attempt_hash(attempt)
+            return Denied()
+        mine = attempt_hash(case.attempt)
         # The conditional update is the claim: of two requests with one code only one finds the old step, unless
         # both are of the same attempt (the client offers it to the next host).
         free = Q(totp_last_step__lt=step) | Q(totp_last_step=step, totp_last_attempt=mine)
-        return bool(VpnUser.objects.filter(free, pk=user.pk).update(totp_last_step=step, totp_last_attempt=mine))
+        mine_now = VpnUser.objects.filter(free, pk=case.user.pk).update(totp_last_step=step, totp_last_attempt=mine)
+        return Passed() if mine_now else Denied()
+
+    def fingerprint(self, user: VpnUser) -> str:
+        return user.totp_secret.reveal()
+
+    def contribution(self, asked: AskedFactor) -> Contribution:
+        return Contribution(mode="otp")
 
     @staticmethod
     def _is_of_this_attempt(user: VpnUser, step: int, attempt: Attempt) -> bool:

@@ -19,9 +19,9 @@ from wgpeers.protocol.errors import STATUS
 
 ENDINGS = frozenset(EndReason.values)
 _ACCOUNT = ("user_disabled", "organization_disabled", "not_in_organization", "not_in_group", "platform_not_allowed")
-_OF_FACTORS = tuple(f"{name}_{what}" for name in FACTORS for what in ("wrong", "not_enrolled"))
+_OF_FACTORS = tuple(f"{name}_{what}" for name in FACTORS for what in ("wrong", "not_enrolled", "unavailable"))
 # Listed here rather than asked of the table, which may hold a year of rows.
-CODES = sorted({"allowed", "factor_missing", *_ACCOUNT, *_OF_FACTORS, *STATUS, *ENDINGS})
+CODES = sorted({"allowed", "factor_missing", "factor_unclaimed", *_ACCOUNT, *_OF_FACTORS, *STATUS, *ENDINGS})
 LAYERS = (
     "envelope",
     "account",

@@ -17,7 +17,7 @@ from django.db import transaction
 from core.crypto import keyed_hash
 from servers.models import Host, Server
 from servers.policy import policy_of
-from users.authorize import password_mode
+from users.factors.wanted import profile_flags
 from users.models import VpnUser
 from wgpeers.models import ProfileRevision
 from wgpeers.protocol.errors import Refusal
@@ -83,7 +83,7 @@ def _header(user: VpnUser, server: Server) -> tuple[dict[str, Any], str, int]:
 
 def _content(user: VpnUser, server: Server) -> dict[str, Any]:
     policy = policy_of(server)
-    mode = password_mode(user, policy)
+    factors = profile_flags(user, policy)
     return {
         "version": 2,
         "user": user.name,
@@ -98,13 +98,13 @@ def _content(user: VpnUser, server: Server) -> dict[str, Any]:
         "server_public_key": _old_public_key(user),
         "server_box_public_key": server.box_public_key,
         "sync_hosts": settings.API_URLS,
-        "password_mode": mode,
-        "token": bool(mode and server.factor_token_ttl),
+        "password_mode": factors.password_mode,
+        "token": bool(factors.password_mode and server.factor_token_ttl),
         "token_ttl": server.factor_token_ttl,
-        "push_auth": False,
-        "push_auth_ttl": 0,
-        "sso_auth": False,
-        "device_auth": False,
+        "push_auth": factors.push_auth,
+        "push_auth_ttl": factors.push_auth_ttl,
+        "sso_auth": factors.sso_auth,
+        "device_auth": factors.device_auth,
         "dynamic_firewall": False,
         "force_connect": False,
         "restrict_client": False,

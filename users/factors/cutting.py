@@ -1,0 +1,42 @@
+"""A password holds the secrets of several factors, joined without a separator: the ways to cut it apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice, permutations
+
+from .base import TypedSecret
+
+# Three passcodes and a text in every order. Of more factors, an order beyond these is refused.
+MAX_WAYS = 24
+
+
+def ways_apart(password: str, secrets: Mapping[str, TypedSecret]) -> Iterator[dict[str, str]]:
+    """Each way to cut ``password`` into one part a kind, every character in exactly one part. ``secrets``: each kind's
+    form. First the text and then the passcodes, as most clients join them. At most ``MAX_WAYS``; none where two kinds
+    take any text, as nobody could say where one ends."""
+    passcodes = [kind for kind, secret in secrets.items() if secret.form]
+    texts = [kind for kind, secret in secrets.items() if not secret.form]
+    rest = len(password) - sum(secrets[kind].length for kind in passcodes)
+    if len(texts) > 1 or rest < len(texts) or (rest and not texts):
+        return
+    places = range(len(passcodes) + 1) if texts else (0,)  # of the text among the passcodes
+    orders = ([*order[:at], *texts, *order[at:]] for at in places for order in permutations(passcodes))
+    seen: list[dict[str, str]] = []
+    for order in islice(orders, MAX_WAYS):
+        way = _cut(password, [(kind, secrets[kind].length or rest) for kind in order])
+        if way not in seen and all(_fits(secrets[kind], part) for kind, part in way.items()):
+            seen.append(way)
+            yield way
+
+
+def _cut(password: str, lengths: list[tuple[str, int]]) -> dict[str, str]:
+    parts, at = {}, 0
+    for kind, length in lengths:
+        parts[kind] = password[at : at + length]
+        at += length
+    return parts
+
+
+def _fits(secret: TypedSecret, part: str) -> bool:
+    return secret.form is None or secret.form.fullmatch(part) is not None

@@ -1,0 +1,141 @@
+"""All wanted factors judge one attempt: whoever passes has passed every one of them, and no part of the password is
+left over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from core import rate_limits
+from users import verdicts
+from users.models import VpnUser
+from users.verdicts import Allowed, Layers, Verdict
+
+from .base import Attempt, Case, Outcome, Passed, Pending, Policy, Unavailable
+from .cutting import ways_apart
+from .remembered import is_remembered, remember
+from .wanted import NotInstalled, Wanted, wanted_factors
+
+REFUSED = "Second factor refused"
+
+Outcomes = list[tuple[Wanted, Outcome]]
+
+
+def judge_factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, layers: Layers) -> Verdict:
+    """Raise ``RedisUnavailable`` where the attempt budgets cannot be read."""
+    try:
+        wanted = wanted_factors(policy, user)
+    except NotInstalled as error:
+        return verdicts.Denied(
+            (*layers, (str(error), "not_installed")), f"{error}_not_installed", Unavailable().message
+        )
+    if not wanted:
+        return Allowed((*layers, ("factors", "none_asked")))
+    if is_remembered(user, policy, wanted, attempt, "token", now):
+        return Allowed((*layers, ("factor_token", "ok")))
+    for each in wanted:
+        if not each.factor.enrolled(user):
+            layers = (*layers, (each.kind, "not_enrolled"))
+            return verdicts.Denied(layers, f"{each.kind}_not_enrolled", each.factor.not_enrolled)
+    typed = [each for each in wanted if each.factor.typed]
+    if typed and not attempt.password:
+        names = " and ".join(each.factor.label for each in typed)
+        return verdicts.Denied((*layers, ("factors", "missing")), "factor_missing", f"This server asks for: {names}.")
+    try:
+        reserved = rate_limits.reserve(user.public_id, attempt.address)
+    except rate_limits.TooManyAttempts as error:
+        layers = (*layers, ("budget", "used_up"))
+        return verdicts.Denied(layers, "too_many_attempts", "Too many attempts. Wait a while.", error.retry_after)
+    verdict = _judge(user, policy, wanted, attempt, now, layers)
+    if isinstance(verdict, Allowed):
+        reserved.give_back()
+    return verdict
+
+
+def _judge(
+    user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, now: float, layers: Layers
+) -> Verdict:
+    """Try every way to cut the password: one attempt in all."""
+    if is_remembered(user, policy, wanted, attempt, "grace", now):
+        return Allowed((*layers, ("reconnect_grace", "ok")))
+    cases = {each.kind: Case(user, each.asked, attempt, now) for each in wanted}
+    checked: dict[tuple[str, str], Outcome] = {}
+    closest: Outcomes = []
+
+    def check(each: Wanted, secret: str) -> Outcome:
+        # Two ways often share a part, and a check may cost an Argon2.
+        if (each.kind, secret) not in checked:
+            checked[each.kind, secret] = each.factor.check(cases[each.kind], secret)
+        return checked[each.kind, secret]
+
+    def claim(each: Wanted, secret: str) -> Outcome:
+        return each.factor.claim(cases[each.kind], secret)
+
+    for way in ways_apart(attempt.password, {each.kind: each.factor.typed for each in wanted if each.factor.typed}):
+        # All checks are made, also after one that failed: the time must not tell which secret was wrong.
+        outcomes = _ask(wanted, way, check)
+        if not _stopping(outcomes):
+            outcomes = _claim_all(wanted, way, claim, outcomes)
+            stopping = _stopping(outcomes)
+            if not stopping:
+                return _allow(user, policy, outcomes, attempt, now, layers)
+            each, outcome = stopping[0]
+            if isinstance(outcome, Pending):
+                return verdicts.Pending((*layers, (each.kind, outcome.code)), dict(outcome.answer))
+        if not closest or len(_stopping(outcomes)) < len(_stopping(closest)):
+            closest = outcomes
+    return _refuse(wanted, closest, layers)
+
+
+def _ask(wanted: Sequence[Wanted], way: Mapping[str, str], question: Callable[[Wanted, str], Outcome]) -> Outcomes:
+    return [(each, question(each, way.get(each.kind, ""))) for each in wanted]
+
+
+def _claim_all(
+    wanted: Sequence[Wanted], way: Mapping[str, str], claim: Callable[[Wanted, str], Outcome], checks: Outcomes
+) -> Outcomes:
+    """Claim until the first that does not pass: what comes after it is not used up, and no push is begun."""
+    outcomes: Outcomes = []
+    for each, checked in checks:
+        skipped = isinstance(checked, Unavailable)
+        outcomes.append((each, checked if skipped else claim(each, way.get(each.kind, ""))))
+        if _stopping(outcomes):
+            break
+    return outcomes
+
+
+def _stopping(outcomes: Outcomes) -> Outcomes:
+    """Those because of which nobody may be let in."""
+    return [
+        (each, outcome) for each, outcome in outcomes if not (isinstance(outcome, Passed) or _skipped(each, outcome))
+    ]
+
+
+def _skipped(each: Wanted, outcome: Outcome) -> bool:
+    """Whether the administrator said that this factor may be left out while its provider is down."""
+    allowed = each.factor.can_be_unavailable and each.asked.if_unavailable == "skip"
+    return allowed and isinstance(outcome, Unavailable)
+
+
+def _allow(user: VpnUser, policy: Policy, outcomes: Outcomes, attempt: Attempt, now: float, layers: Layers) -> Allowed:
+    skipped = [each for each, outcome in outcomes if not isinstance(outcome, Passed)]
+    if not skipped:  # else the pass would stand for a factor that nobody judged
+        remember(user, policy, [each for each, _ in outcomes], attempt, now)
+    said = [(each.kind, f"skipped_{outcome.code}" if each in skipped else outcome.code) for each, outcome in outcomes]
+    return Allowed((*layers, *said))
+
+
+def _refuse(wanted: Sequence[Wanted], closest: Outcomes, layers: Layers) -> verdicts.Denied:
+    """``closest``: what the factors said to the way of cutting in which most of them passed; empty if no way fits."""
+    stopping = _stopping(closest)
+    if not stopping:
+        typed = [each for each in wanted if each.factor.typed]
+        if not typed:
+            return verdicts.Denied((*layers, ("factors", "unclaimed")), "factor_unclaimed", REFUSED)
+        return verdicts.Denied((*layers, (typed[-1].kind, "wrong")), f"{typed[-1].kind}_wrong", REFUSED)
+    rest = [pair for pair in closest if pair not in stopping]
+    said = tuple((each.kind, outcome.code) for each, outcome in (*rest, *stopping))
+    each, outcome = stopping[-1]
+    # A text of its own only where nothing was wrong: else it would tell that the rest was right.
+    all_unavailable = all(isinstance(outcome, Unavailable) for _, outcome in stopping)
+    reason = outcome.message if all_unavailable and isinstance(outcome, Unavailable) else REFUSED
+    return verdicts.Denied((*layers, *said), f"{each.kind}_{outcome.code}", reason)

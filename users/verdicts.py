@@ -1,0 +1,40 @@
+"""What authorize can answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Layers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """``layers``: what each layer said, as (layer, stable code), in order."""
+
+    layers: Layers
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """``code`` is stable and for administrators; ``reason`` is for the user and tells an attacker nothing more.
+    ``retry_after``: seconds, where waiting helps (0: it does not)."""
+
+    layers: Layers
+    code: str
+    reason: str
+    retry_after: int = 0
+
+    @property
+    def layer(self) -> str:
+        return self.layers[-1][0]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A factor that asks something back (a sign-in page, a push) has begun; ``answer`` goes to the client."""
+
+    layers: Layers
+    answer: dict[str, str]
+
+
+Verdict = Allowed | Denied | Pending
