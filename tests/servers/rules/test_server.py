@@ -15,6 +15,7 @@ from servers.models import Address, Host, Server, ServerHost
 from servers.policy import policy_of
 from tests.conftest import Clock
 from tests.factories import Company, add_host, found
+from users.factors.base import AskedFactor
 from users.models import Group, Organization, VpnUser
 
 
@@ -184,13 +185,12 @@ def test_the_policy_says_what_the_server_asks(company: Company) -> None:
     assert policy.organizations == {company.organization.pk}
     assert policy.groups == {staff.pk}
     assert policy.platforms == {"linux", "mac"}
-    assert (policy.server, policy.pin, policy.totp, policy.token_ttl, policy.grace) == (
-        server.public_id,
-        "required",
-        True,
-        60,
-        90,
-    )
+    assert policy.factors == (AskedFactor("pin"), AskedFactor("totp"))
+    assert (policy.server, policy.token_ttl, policy.grace) == (server.public_id, 60, 90)
+    server.pin, server.totp = "optional", False
+    assert policy_of(server).factors == (AskedFactor("pin", "optional"),)
+    server.pin = "off"
+    assert policy_of(server).factors == ()
 
 
 def test_two_users_of_one_name_differ_by_more_than_case(company: Company) -> None:
