@@ -10,7 +10,7 @@ import pyotp
 
 from core.crypto import Secret
 from users.factors.base import AskedFactor, Attempt, Policy
-from users.factors.pin import hash_pin
+from users.factors.pin.enrolment import hash_pin
 from users.models import VpnUser
 
 from .protocol_client import NOW

@@ -78,7 +78,8 @@ APPEND_SLASH = False
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "vpnproject" / "templates"],
+        # A factor keeps its templates in its own folder: "pin/panel.html".
+        "DIRS": [BASE_DIR / "vpnproject" / "templates", BASE_DIR / "users" / "factors"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

@@ -11,7 +11,7 @@ from tests.conftest import Clock
 from tests.factories import Company, found
 from tests.protocol_client import NOW
 from users.authorize import Allowed, Denied, authorize
-from users.factors import pin as pins
+from users.factors.pin import enrolment as pins
 from users.factors.wanted import ProfileFlags, profile_flags
 from users.models import Group, Organization, VpnUser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from tests.conftest import Clock
 from tests.factories import Company, found
 from tests.protocol_client import NOW
 from users.authorize import authorize
-from users.factors.totp import new_secret
+from users.factors.pin.enrolment import remove_pin, set_pin
+from users.factors.totp.enrolment import new_secret, remove_totp, set_up_totp
 from users.models import RememberedPass, VpnUser
 from wgpeers import tasks
 
@@ -99,6 +101,27 @@ def test_a_new_pin_or_authenticator_voids_what_was_remembered(
     VpnUser.objects.filter(pk=alice.pk).update(**change)
     verdict = judge(alice, "" if kind == "token" else PASSWORD, LATER, token="token-1", policy=policy)
     assert verdict in {("factors", "missing"), ("totp", "wrong")}
+
+
+CHANGES: list[Callable[[VpnUser], None]] = [lambda user: set_pin(user, "8642"), remove_pin, set_up_totp, remove_totp]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_setting_or_removing_a_factor_leaves_nothing_remembered_of_this_user(
+    company: Company, alice: VpnUser, change: Callable[[VpnUser], None]
+) -> None:
+    bob = enrol(company.hire("bob")[0], "2468", totp=True)
+    judge(alice, PASSWORD, token="token-1")
+    judge(bob, PASSWORD, token="token-1")
+    change(alice)
+    assert [row.user for row in RememberedPass.objects.all()] == [bob]
+
+
+def test_a_pin_that_is_refused_changes_nothing(alice: VpnUser) -> None:
+    judge(alice, PASSWORD, token="token-1")
+    with pytest.raises(ValueError, match="A PIN has"):
+        set_pin(alice, "1")
+    assert judge(alice, "", LATER, token="token-1") == ("factor_token", "ok")
 
 
 def test_the_same_secrets_encrypted_anew_void_nothing(alice: VpnUser) -> None:

@@ -127,13 +127,14 @@ class Factor(ABC):
     (push, sign-in page); these are claimed after all others. The client then sends the same attempt again, and all
     factors judge it anew: a claim must pass again for the attempt that it passed for. ``can_be_unavailable``: False
     for what needs nobody else; "skip" then means nothing. ``not_enrolled``: what a user who is not enrolled can do
-    about it, in words for them.
+    about it, in words for them. ``panel_template``: its part of the user's page, a template in the factor's folder.
     """
 
     kind: ClassVar[str]
     label: ClassVar[str]
     typed: ClassVar[TypedSecret | None] = None
     not_enrolled: ClassVar[str]
+    panel_template: ClassVar[str] = ""
     asks_back: ClassVar[bool] = False
     can_be_unavailable: ClassVar[bool] = True
 
@@ -156,3 +157,7 @@ class Factor(ABC):
 
     def contribution(self, asked: AskedFactor) -> Contribution:
         return Contribution()
+
+    def panel_data(self) -> dict[str, object]:
+        """What the template of its panel needs besides the user."""
+        return {}

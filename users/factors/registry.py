@@ -1,4 +1,4 @@
-"""The factors there are, loaded when first asked for: a new one is a new file and a line here."""
+"""The factors there are, loaded when first asked for: a new one is a new folder and a line here."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .base import Factor
 
 # In the order in which they are claimed and logged.
 FACTORS = {
-    "pin": "users.factors.pin.Pin",
-    "totp": "users.factors.totp.Totp",
+    "pin": "users.factors.pin.factor.Pin",
+    "totp": "users.factors.totp.factor.Totp",
 }
 
 

@@ -53,3 +53,8 @@ def remember(user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: A
                     "expires": clock.moment(now) + timedelta(seconds=ttl),
                 },
             )
+
+
+def forget(user: VpnUser) -> None:
+    """Void all passes of ``user``. The digest covers the enrolments anyway; no row outlives what it stood for."""
+    RememberedPass.objects.filter(user=user).delete()

@@ -18,7 +18,7 @@ from tests.conftest import Clock
 from tests.factories import Company, add_host
 from tests.protocol_client import NOW, VECTORS, Identity, another_rsa_key, b64, make_sync
 from users import certificates
-from users.factors.pin import hash_pin
+from users.factors.pin.enrolment import hash_pin
 from users.models import Group, Organization, VpnUser
 from wgpeers.profiles import content
 from wgpeers.protocol.errors import Refusal

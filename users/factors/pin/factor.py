@@ -1,31 +1,22 @@
-"""PIN: a secret that the user remembers, hashed with Argon2."""
+"""PIN: a secret that the user remembers, judged against its Argon2 hash."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from django.contrib.auth.hashers import check_password, make_password
+from django.contrib.auth.hashers import check_password
 
+from users.factors.base import AskedFactor, Case, Contribution, Denied, Factor, Outcome, Passed, TypedSecret
 from users.models import VpnUser
 
-from .base import AskedFactor, Case, Contribution, Denied, Factor, Outcome, Passed, TypedSecret
-
-SHORTEST, LONGEST = 4, 64
-
-
-def hash_pin(pin: str) -> str:
-    """Raise ``ValueError``, in words for the person who chose it, for a PIN that is too short or too long."""
-    if not SHORTEST <= len(pin) <= LONGEST:
-        raise ValueError(f"A PIN has {SHORTEST} to {LONGEST} characters.")
-    if not pin.isprintable() or " " in pin:
-        raise ValueError("A PIN has no spaces or control characters.")
-    return make_password(pin, hasher="argon2")
+from .enrolment import LONGEST, SHORTEST
 
 
 class Pin(Factor):
     kind: ClassVar[str] = "pin"
     label: ClassVar[str] = "PIN"
     typed: ClassVar[TypedSecret | None] = TypedSecret()
+    panel_template: ClassVar[str] = "pin/panel.html"
     can_be_unavailable: ClassVar[bool] = False
     not_enrolled: ClassVar[str] = "No PIN is set for this account. Ask your administrator to set one."
 
@@ -40,3 +31,6 @@ class Pin(Factor):
 
     def contribution(self, asked: AskedFactor) -> Contribution:
         return Contribution(mode="pin")
+
+    def panel_data(self) -> dict[str, object]:
+        return {"shortest": SHORTEST, "longest": LONGEST}

@@ -9,24 +9,13 @@ from typing import ClassVar
 import pyotp
 from django.db.models import Q
 
-from core.crypto import Secret, keyed_hash
+from core.crypto import keyed_hash
+from users.factors.base import AskedFactor, Attempt, Case, Contribution, Denied, Factor, Outcome, Passed, TypedSecret
 from users.models import VpnUser
-
-from .base import AskedFactor, Attempt, Case, Contribution, Denied, Factor, Outcome, Passed, TypedSecret
 
 STEP = 30
 # One step either way: phones' clocks drift, and typing takes a while.
 DRIFT_STEPS = (0, -1, 1)
-
-
-def new_secret() -> Secret:
-    return Secret.of(pyotp.random_base32(length=32))
-
-
-def provisioning_uri(user: VpnUser) -> str:
-    """The ``otpauth://`` address that authenticator apps read from a QR code."""
-    issuer = user.organization.name
-    return pyotp.TOTP(user.totp_secret.reveal()).provisioning_uri(name=user.name, issuer_name=issuer)
 
 
 def attempt_hash(attempt: Attempt) -> str:
@@ -45,6 +34,7 @@ class Totp(Factor):
     kind: ClassVar[str] = "totp"
     label: ClassVar[str] = "TOTP"
     typed: ClassVar[TypedSecret | None] = TypedSecret(re.compile(r"[0-9]{6}"), 6)
+    panel_template: ClassVar[str] = "totp/panel.html"
     can_be_unavailable: ClassVar[bool] = False
     not_enrolled: ClassVar[str] = "No authenticator is set up for this account. Ask your administrator to set one up."
 
