@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import cast
 
-
 from core.sql import fetch_all
 from users.factors.base import AskedFactor, Mode, Policy
 

@@ -14,6 +14,7 @@ from unfold.contrib.import_export.forms import ExportForm, ImportForm
 from core import clock
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Page, Panel, ago, column
 from users import services
+from users.factors.registry import FACTORS, load
 from users.models import Device, Group, Organization, VpnUser
 
 from .csv_import import UserResource, csv_only
@@ -103,7 +104,7 @@ class VpnUserPage(FactorsMixin, ImportExportModelAdmin, Page[VpnUser]):  # type:
 
     @column("Factors", badge=True)
     def factors(self, obj: VpnUser) -> tuple[str, str]:
-        names = [name for name, has in (("PIN", obj.pin_hash), ("TOTP", obj.totp_secret)) if has]
+        names = [factor.label for kind in FACTORS if (factor := load(kind)).enrolled(obj)]
         return (GOOD if names else NEUTRAL), (" + ".join(names) or "none")
 
     @column("Last connected", ordering="seen")
