@@ -25,7 +25,12 @@ from .heartbeat import report_gone
 
 log = logging.getLogger("hostnet.dispatcher")
 
+# What a message may raise that is none of ours, nesting without end among it: the ones behind it must not be lost.
+UNREADABLE = (ContentDisallowed, DecodeError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
 BATCH = 256  # single changes taken together
+# Messages taken out of Redis at once. A full state may be megabytes, and all that are taken are in memory together.
+TAKEN_AT_ONCE = 32
 
 
 class Inbox:
@@ -43,22 +48,27 @@ class Inbox:
 
         They are taken without acknowledgement: what a crash loses, the next full state brings.
         """
+        while limit > 0:
+            count = min(limit, TAKEN_AT_ONCE)
+            raws = self._take(count)
+            for raw in raws:
+                try:
+                    message = self._decode(raw)
+                except UNREADABLE as error:
+                    log_dropped(error)
+                else:
+                    yield message
+            limit = limit - count if len(raws) == count else 0
+
+    def _take(self, count: int) -> list[Any]:
         try:
             self._connection = self._connection or self._app.connection_for_read()
-            channel = self._connection.default_channel
             # Kombu's own way asks Redis four times for each message, once for each priority that we do not use.
-            taken = channel.client.rpop(self._queue.name, limit) or []
+            return self._connection.default_channel.client.rpop(self._queue.name, count) or []
         except (KombuError, redis.RedisError, OSError) as error:
             log.warning("the queue cannot be read: %s", type(error).__name__)
             self._forget_connection()
-            return
-        for raw in taken:
-            try:
-                message = self._decode(channel.Message(json.loads(raw), channel=channel))
-            except (ContentDisallowed, DecodeError, ValueError, TypeError, LookupError, AttributeError) as error:
-                log_dropped(error)
-            else:
-                yield message
+            return []
 
     def _forget_connection(self) -> None:
         if self._connection is not None:
@@ -66,10 +76,11 @@ class Inbox:
             self._connection = None
 
     def _decode(self, raw: Any) -> Message:
-        arguments = raw.decode()[0]
+        message = self._connection.default_channel.Message(json.loads(raw), channel=self._connection.default_channel)
+        arguments = message.decode()[0]
         if len(arguments) != 1:
             raise BadMessage("not one argument")
-        return decoding.read(str(raw.headers.get("task")), arguments[0], self._host)
+        return decoding.read(str(message.headers.get("task")), arguments[0], self._host)
 
 
 def log_dropped(error: Exception) -> None:
