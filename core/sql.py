@@ -36,7 +36,8 @@ def fetch_all(sql: str, *values: Value) -> list[Row]:
 def fetch_one(sql: str, *values: Value) -> Row | None:
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
-        return cursor.fetchone()  # type: ignore[no-any-return]
+        row: Row | None = cursor.fetchone()
+    return row
 
 
 def lock_row(table: str, key: int) -> bool:

@@ -9,7 +9,7 @@ it in its one way before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
@@ -51,9 +51,9 @@ class Ruled(models.Model):
         """Spell in one way what can be spelled in several, and fill in what follows from the rest. What is wrong
         stays as it is, for the rule to refuse. Doing it twice is doing it once."""
 
-    def full_clean(self, *args: object, **kwargs: object) -> None:
+    def full_clean(self, *args: Any, **kwargs: Any) -> None:
         self.normalize()
-        super().full_clean(*args, **kwargs)  # type: ignore[arg-type]
+        super().full_clean(*args, **kwargs)
 
     def clean(self) -> None:
         judge(self)
