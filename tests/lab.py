@@ -582,7 +582,7 @@ def ended_afterwards(
                 process.wait(timeout)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(timeout)
+                process.wait(HANGING)
 
 
 PYTHON = Path(sys.executable)

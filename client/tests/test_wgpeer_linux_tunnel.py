@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def test_the_first_endpoint_with_a_way_is_taken(pair: tuple[str, str, str], tmp_
 def test_a_lost_handshake_is_begun_again_after_a_second(
     pair: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The host knows no such peer, and so answers none of six. By itself WireGuard begins one every 5 s: in 25 s."""
+    """The host knows no such peer, and so answers none of six. By itself WireGuard never begins one within 5 s."""
     client, host, interface = pair
     triggered, seen, waited = list[str](), list[float](), list[float]()
     real = routing.trigger_handshake
@@ -203,7 +204,7 @@ def test_a_lost_handshake_is_begun_again_after_a_second(
         inside(client, lambda: tunnel.up(where, PrivateKey.generate(), use_dns=False, use_default_route=True))
     assert triggered == ["10.9.0.1"] * 6
     assert sum(waited) == pytest.approx(6 * 1.0)
-    assert seen[-1] - seen[0] < 20
+    assert min(later - earlier for earlier, later in pairwise(seen)) < 5
 
 
 def test_an_interface_that_has_become_anothers_is_left_alone(pair: tuple[str, str, str], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from servers.hostnet.probes.prober import Prober, Target
 from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.state import Interface, Peer, Probe
-from tests.lab import until
+from tests.lab import NEVER, ONE_TRY, until
 
 pytestmark = pytest.mark.host
 
@@ -57,13 +57,13 @@ def test_a_real_port_answers_or_does_not(
     with listening(family, address) as listener:
         target = Target("lo", source, "alice", "10.77.0.0/24", address, listener.getsockname()[1])
         assert sockets.ask(1, target)
-        assert until(lambda: sockets.wait(0.1)) == [(1, True)]
+        assert until(lambda: sockets.wait(ONE_TRY)) == [(1, True)]
         taken, client = listener.accept()
         taken.close()
         assert client[0] == source
     try:
         sockets.ask(2, target)
-        assert until(lambda: sockets.wait(0.1)) == [(2, False)]
+        assert until(lambda: sockets.wait(ONE_TRY)) == [(2, False)]
     except ConnectionRefusedError:  # said at once, which is allowed
         pass
 
@@ -71,11 +71,11 @@ def test_a_real_port_answers_or_does_not(
 @pytest.mark.parametrize(("address", "source"), [("127.0.0.2", "127.0.0.1"), ("::1", "::1")], ids=["v4", "v6"])
 def test_a_real_echo_comes_back(sockets: Sockets, address: str, source: str) -> None:
     assert sockets.ask(7, Target("lo", source, "alice", "n", address, 0))
-    assert until(lambda: sockets.wait(0.1)) == [(7, True)]
+    assert until(lambda: sockets.wait(ONE_TRY)) == [(7, True)]
     # Answered already: it is not taken twice, and what nobody waits for is not taken at all.
     sockets.ask(8, Target("lo", source, "alice", "n", address, 0))
     sockets.forget(8)
-    assert sockets.wait(0.2) == []
+    assert sockets.wait(NEVER) == []
 
 
 def test_an_answer_to_somebody_elses_echo_is_none(sockets: Sockets) -> None:
@@ -84,9 +84,9 @@ def test_an_answer_to_somebody_elses_echo_is_none(sockets: Sockets) -> None:
     other = Sockets()
     try:
         other.ask(7, Target("lo", "127.0.0.1", "bob", "n", "127.0.0.3", 0))
-        assert until(lambda: other.wait(0.1)) == [(7, True)]
-        assert until(lambda: sockets.wait(0.1)) == [(7, True)]
-        assert (sockets.wait(0.1), other.wait(0.1)) == ([], [])
+        assert until(lambda: other.wait(ONE_TRY)) == [(7, True)]
+        assert until(lambda: sockets.wait(ONE_TRY)) == [(7, True)]
+        assert (sockets.wait(NEVER), other.wait(NEVER)) == ([], [])
     finally:
         other.close()
 

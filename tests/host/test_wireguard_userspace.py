@@ -18,7 +18,7 @@ from servers.hostnet.wireguard import keys, uapi, userspace
 from servers.hostnet.wireguard.base import Backend, WireGuardError
 from servers.hostnet.wireguard.userspace import Userspace
 from tests.host.wgfixtures import interface, ip, make_peers, new_name, new_namespace
-from tests.lab import HANGING
+from tests.lab import HANGING, NEVER
 
 pytestmark = pytest.mark.host
 
@@ -101,7 +101,7 @@ def test_an_interface_whose_link_was_removed_is_made_again(backend: Backend, nam
 def test_an_interface_of_another_namespace_is_not_ours(
     backend: Backend, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(userspace, "LEFT_WITHIN", 0.3)
+    monkeypatch.setattr(userspace, "LEFT_WITHIN", NEVER)
     with new_namespace():
         assert backend.list() == []
         backend.delete(name)
@@ -111,7 +111,7 @@ def test_an_interface_of_another_namespace_is_not_ours(
 
 
 def test_a_process_that_hangs_is_an_error_in_time(backend: Backend, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uapi, "SILENCE", 0.3)
+    monkeypatch.setattr(uapi, "SILENCE", NEVER)
     process = _process_of(name)
     os.kill(process, signal.SIGSTOP)
     try:

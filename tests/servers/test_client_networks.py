@@ -16,6 +16,7 @@ from tests.concurrency import together
 from tests.conftest import Clock
 from tests.connection_rows import live, messages, queued
 from tests.factories import Company, HostStandIn, add_host, found
+from tests.lab import NEVER
 from tests.protocol_client import NOW, Identity, make_request, open_answer, plaintext
 from users.models import VpnUser
 from wgpeers import tasks
@@ -561,7 +562,7 @@ class TestConnects:
     def test_a_connect_that_no_host_confirms_leaves_it_to_nobody(
         self, company: Company, host: HostStandIn, settings: Any
     ) -> None:
-        settings.CONFIRM_TIMEOUT = 0.05
+        settings.CONFIRM_TIMEOUT = NEVER
         host.answer = None
         alice, identity = company.hire("alice")
         saved(behind(alice))
@@ -634,12 +635,9 @@ def test_messages_of_the_end_reach_the_host_of_the_one_that_is_gone(company: Com
 
 
 @committed
-def test_many_gateways_of_two_networks_come_and_go_at_the_same_moment(
-    company: Company, host: HostStandIn, settings: Any
-) -> None:
+def test_many_gateways_of_two_networks_come_and_go_at_the_same_moment(company: Company, host: HostStandIn) -> None:
     """Each in its own thread, sweeps and reports among them: somebody serves each network while anybody is there,
     nobody afterwards, and no two wait for each other."""
-    settings.CONFIRM_TIMEOUT = 20.0
     hired = [company.hire(f"gateway {number}") for number in range(6)]
     for number, (user, _) in enumerate(hired, 1):
         for count, network in enumerate((OFFICE, "192.168.88.0/24")):

@@ -24,7 +24,7 @@ from tests.admin_site import errors, send, staff
 from tests.concurrency import together
 from tests.conftest import Clock
 from tests.factories import Company, add_host
-from tests.lab import HANGING
+from tests.lab import HANGING, NEVER
 from users.models import Device, VpnUser
 
 FORWARDS, NETWORKS = "/admin/servers/portforward/", "/admin/servers/clientnetwork/"
@@ -167,7 +167,7 @@ def test_of_two_forms_sent_at_once_that_want_one_port_the_second_is_refused(
         check(forward)
         if not checked.is_set():
             checked.set()
-            finished.wait(1)  # in vain, since the other one waits for us
+            finished.wait(NEVER)  # in vain, since the other one waits for us
 
     def save(user: VpnUser) -> dict[str, Any]:
         browser = Client()

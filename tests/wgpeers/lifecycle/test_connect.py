@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.conf import LazySettings
 
 from servers import addresses
 from servers.models import Address
@@ -18,12 +17,6 @@ from tests.protocol_client import NOW, Identity, make_request, new_wg_key, open_
 from users.models import VpnUser
 from wgpeers.lifecycle import connect as connecting
 from wgpeers.models import Connection, SpentKey, State
-
-
-@pytest.fixture(autouse=True)
-def patient(settings: LazySettings) -> None:
-    """Fifty threads on a busy machine: what is tested here is not how quick it is."""
-    settings.CONFIRM_TIMEOUT = 20.0
 
 
 @pytest.fixture

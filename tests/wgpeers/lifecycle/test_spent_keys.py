@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.db import connection as database
+from django.test import override_settings
 
 from core.redis_store import redis_client
+from servers.hostnet.state import AddPeer
 from servers.models import Host, ServerHost
 from tests.attack import at_server, connect, pinged, second_server, unchanged
 from tests.factories import Company, HostStandIn, add_host
-from tests.lab import HANGING, until
+from tests.lab import HANGING, NEVER, until
 from tests.protocol_client import Identity, b64, make_request, new_wg_key, open_answer, plaintext
 from users.models import Device
+from wgpeers.fleet import messages
 from wgpeers.lifecycle import connect as connecting
 from wgpeers.lifecycle import liveness
 from wgpeers.models import Connection, EndReason, SpentKey, State
@@ -152,7 +155,7 @@ _SAME = new_wg_key()
 
 
 def test_an_unconfirmed_key_may_be_offered_again(alice: Identity, host: HostStandIn, settings: LazySettings) -> None:
-    settings.CONFIRM_TIMEOUT = 0.05
+    settings.CONFIRM_TIMEOUT = NEVER
     host.answer = None
     key = new_wg_key()
     refused(offer(alice, key), 503, "unconfirmed")
@@ -160,7 +163,7 @@ def test_an_unconfirmed_key_may_be_offered_again(alice: Identity, host: HostStan
     assert (failed.state, failed.end_reason) == (State.ENDED, EndReason.UNCONFIRMED)
     assert not SpentKey.objects.exists()
     assert liveness.deadline(failed.public_id) is None
-    settings.CONFIRM_TIMEOUT, host.answer = 20.0, "ok"
+    settings.CONFIRM_TIMEOUT, host.answer = HANGING, "ok"
     _, answer = connect(alice, wg_public_key=key)
     assert answer["allow"] is True
     assert [message["connections"] for message in host.of("hostnet.remove_peers")] == [[failed.public_id]]
@@ -169,7 +172,7 @@ def test_an_unconfirmed_key_may_be_offered_again(alice: Identity, host: HostStan
 def test_a_late_confirmation_does_not_count_for_the_next_attempt(
     alice: Identity, host: HostStandIn, settings: LazySettings
 ) -> None:
-    settings.CONFIRM_TIMEOUT = 0.05
+    settings.CONFIRM_TIMEOUT = NEVER
     host.answer = None
     key = new_wg_key()
     refused(offer(alice, key), 503, "unconfirmed")
@@ -188,9 +191,10 @@ def by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("by_name")
 @pytest.mark.parametrize("answer", ["error: no such interface", None])
 def test_the_next_host_is_asked_in_the_same_request(
-    company: Company, alice: Identity, host: HostStandIn, settings: LazySettings, answer: str | None
+    company: Company, alice: Identity, host: HostStandIn, monkeypatch: pytest.MonkeyPatch, answer: str | None
 ) -> None:
-    settings.CONFIRM_TIMEOUT = 3.0 if answer is None else 20.0
+    if answer is None:
+        wait_shortly_for(host.host, monkeypatch)
     host.answer = answer
     with HostStandIn(add_host(company.server, "gate-2", address="192.0.2.2")).running() as second:
         _, got = connect(alice)
@@ -203,6 +207,17 @@ def test_the_next_host_is_asked_in_the_same_request(
     assert removal["connections"] == [row.public_id]
     # Never older than the add that it takes back, or the host would keep the peer.
     assert removal["version"] >= host.of("hostnet.add_peer")[0]["peer"]["version"]
+
+
+def wait_shortly_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never answers. Every other host is given all the time that it takes."""
+    real = messages.add_and_wait
+
+    def add_and_wait(to: Host, message: AddPeer) -> bool:
+        with override_settings(CONFIRM_TIMEOUT=NEVER if to == host else HANGING):
+            return real(to, message)
+
+    monkeypatch.setattr(messages, "add_and_wait", add_and_wait)
 
 
 def _settled(host: HostStandIn, task: str) -> None:
