@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # What may stay: the file and the source of each, and why it fails on no machine.
 ALLOWED = {
-    ("tests/lab.py", "timeout: float"): "what has not ended by then is killed, and nobody asks which it was",
+    ("tests/lab/programs.py", "timeout: float"): "what has not ended by then is killed, and nobody asks which it was",
     (
         "tests/factories.py",
         "self._store.brpop([self.host.queue], timeout=0.05)",
