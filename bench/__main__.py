@@ -1,6 +1,6 @@
 """``python -m bench [--json] NAME...``: run these benchmarks one after the other and print what they found.
 
-bench/ping, bench/connect, bench/apply, bench/sweep, bench/change, bench/throughput and bin/bench call this.
+bin/bench calls this, and so does for each NAME bench/NAME.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench import postgresql
 from bench.figures import Figure, table
 from bench.sandbox import BenchFailed, run
 
-NAMES = ("ping", "connect", "connect_postgresql", "apply", "sweep", "change", "throughput")
+NAMES = ("ping", "connect", "connect_postgresql", "apply", "sweep", "change", "throughput", "start", "reconnect")
 PROGRAMS = ("unshare", "ip", "redis-server", "nft", "wg")
 FURTHER_PROGRAMS = {"change": ("unbound",), "throughput": ("iperf3", "ping")}  # not on every server
 
