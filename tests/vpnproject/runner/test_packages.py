@@ -23,6 +23,7 @@ LAID_OVER = {"resolvectl"}
 
 PARTS = {
     "debian-run.txt": ["core", "users", "servers", "wgpeers", "vpnproject"],
+    "debian-demo.txt": ["core", "users", "servers", "wgpeers", "vpnproject", "client/wgpeer", "tests/lab"],
     "debian-test.txt": ["core", "users", "servers", "wgpeers", "vpnproject", "client", "tests", "bench"],
 }
 
@@ -92,9 +93,9 @@ def test_programs_that_are_started_are_installed_by_whoever_starts_them(name: st
     assert missing == {}
 
 
-def test_tests_have_all_that_runs() -> None:
-    run, test = ((RUNNER / name).read_text().split() for name in PARTS)
-    assert set(run) <= set(test)
+def test_demo_has_all_that_runs_and_tests_have_all_of_it() -> None:
+    run, demo, test = ((RUNNER / name).read_text().split() for name in PARTS)
+    assert set(run) <= set(demo) <= set(test)
 
 
 def test_a_program_of_no_named_package_is_seen(tmp_path: Path) -> None:

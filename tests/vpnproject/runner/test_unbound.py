@@ -34,5 +34,5 @@ def test_a_package_without_the_hook_is_no_error(tmp_path: Path) -> None:
 
 def test_unbound_is_installed_where_it_runs_and_where_it_is_tested() -> None:
     lists = Path(__file__).resolve().parents[3] / "vpnproject" / "runner"
-    for name in ("debian-run.txt", "debian-test.txt"):
+    for name in ("debian-run.txt", "debian-demo.txt", "debian-test.txt"):
         assert "unbound" in (lists / name).read_text().split()
