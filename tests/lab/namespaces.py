@@ -21,12 +21,14 @@ T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000
 # Holds a namespace until its input ends, which it also does when we are killed; then it ends all else in there.
-# No link waits for duplicates of its addresses: for that long, IPv6 would not work.
+# No link waits for duplicates of its addresses: for that long, IPv6 would not work. A UDP connection is tracked for ten
+# minutes instead of half of one, which is less than a busy machine may take to look at it.
 HOLDER = """
 mount -t sysfs sysfs /sys && mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard &&
 mkdir -p /etc/unbound /var/lib/unbound && mount -t tmpfs -o mode=755 tmpfs /etc/unbound &&
 mount -t tmpfs -o mode=755 tmpfs /var/lib/unbound && ip link set lo up &&
-sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 && echo ready && cat
+sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 &&
+sysctl -qew net.netfilter.nf_conntrack_udp_timeout=600 net.netfilter.nf_conntrack_udp_timeout_stream=600 && echo ready && cat
 network=$(readlink /proc/self/ns/net)
 for process in /proc/[0-9]*; do
     pid=${process#/proc/}
