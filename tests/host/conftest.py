@@ -10,6 +10,7 @@ import secrets
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,14 @@ ONE = Interface(
     peers=(),
 )
 TWO = Interface("wgs2", "two", 51821, ("10.10.0.1/24",), 1380, False, 360, (Route("0.0.0.0/0", True),), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """When a peer shook hands, and when that was read; Unix seconds."""
+
+    shaken: int
+    read: float
 
 
 @dataclass
@@ -134,6 +143,18 @@ class World:
         """``wg show``: by peer key, e.g. its ``latest-handshakes``."""
         lines = self.host.run("wg", "show", interface, what).stdout.splitlines()
         return {key: value for key, _, value in (line.partition("\t") for line in lines)}
+
+    def session(self, connection: str) -> Session:
+        """The session that a connection has now."""
+        server, peer = self.peers[connection]
+        shaken = int(self.shown(self.interfaces[server].name, "latest-handshakes")[peer.public_key])
+        return Session(shaken, time.time())
+
+    def goes_on(self, connection: str, before: Session) -> bool:
+        """Whether nothing that was done since ``before`` ended that session. By itself it is renewed after 120 s, and
+        begun anew when there was no answer for 15 s, which a busy machine may take."""
+        now = self.session(connection).shaken
+        return now == before.shaken or now - before.shaken >= 115 or now - before.read >= 14
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,6 @@ def alice(world: World) -> Machine:
     return client
 
 
-def handshake(world: World, connection: str = "alice") -> str:
-    return world.shown("wgs1", "latest-handshakes")[world.peers[connection][1].public_key]
-
-
 def stand_in_peers(world: World, count: int, network: str = "10.9") -> list[AddPeer]:
     """New connections on server one, as messages, each with a list to confirm on; nobody is behind them."""
     added = []
@@ -136,7 +132,7 @@ def test_old_full_states_and_those_for_another_run_are_ignored(world: World, ali
 def test_what_others_changed_is_repaired_and_reported(world: World, alice: Machine) -> None:
     host = world.host
     assert world.send_full()["drift"] == []
-    before, stranger = handshake(world), KeyPair.make().public
+    before, stranger = world.session("alice"), KeyPair.make().public
     host.run("wg", "set", "wgs1", "peer", stranger, "allowed-ips", "10.9.0.200/32")
     host.run("wg", "set", "wgs1", "peer", world.peers["quick0"][1].public_key, "remove")
     host.run("wireguard-go", "wgs77")
@@ -155,12 +151,12 @@ def test_what_others_changed_is_repaired_and_reported(world: World, alice: Machi
     assert "wgs77" not in host.ip("link")
     assert "10.99.0.1" not in host.ip("addr")
     assert "chain forward" in host.run("nft", "list", "table", "inet", "wgvpn").stdout
-    assert handshake(world) == before  # a peer that did not change was not touched
+    assert world.goes_on("alice", before)  # a peer that did not change was not touched
     assert world.send_full()["drift"] == []
 
 
 def test_tunnel_outlives_a_killed_worker_and_a_peer_removed_meanwhile_does_not(world: World, alice: Machine) -> None:
-    before = handshake(world)
+    before = world.session("alice")
     gone = world.peers["quick1"][1].public_key
     assert gone in world.shown("wgs1", "allowed-ips")
     with Pinger(alice, "10.9.0.1") as pinger:
@@ -171,12 +167,12 @@ def test_tunnel_outlives_a_killed_worker_and_a_peer_removed_meanwhile_does_not(w
         world.send_full()
     assert pinger.sent > 20
     assert pinger.lost == 0
-    assert handshake(world) == before
+    assert world.goes_on("alice", before)
     assert gone not in world.shown("wgs1", "allowed-ips")
 
 
 def test_tunnel_outlives_redis_and_the_worker_finds_it_again(world: World, alice: Machine) -> None:
-    before, boot = handshake(world), world.boot
+    before, boot = world.session("alice"), world.boot
     with Pinger(alice, "10.9.0.1") as pinger:
         world.redis.kill()
         until(lambda: "Redis cannot be reached" in world.log.read_text())
@@ -188,7 +184,7 @@ def test_tunnel_outlives_redis_and_the_worker_finds_it_again(world: World, alice
         assert world.control.add("one", peer) == "ok"
     assert pinger.sent > 20
     assert pinger.lost == 0
-    assert handshake(world) == before
+    assert world.goes_on("alice", before)
 
 
 def test_redis_that_lost_its_memory_between_two_heartbeats_is_noticed(world: World, alice: Machine) -> None:
@@ -198,7 +194,7 @@ def test_redis_that_lost_its_memory_between_two_heartbeats_is_noticed(world: Wor
 
 
 def test_worker_that_starts_without_redis_guards_the_host_and_waits(world: World, alice: Machine) -> None:
-    before = handshake(world)
+    before = world.session("alice")
     with Pinger(alice, "10.9.0.1") as pinger:
         world.kill_worker()
         world.redis.kill()
@@ -209,11 +205,11 @@ def test_worker_that_starts_without_redis_guards_the_host_and_waits(world: World
         world.redis.start()
         world.greet()
     assert pinger.lost == 0
-    assert handshake(world) == before
+    assert world.goes_on("alice", before)
 
 
 def test_ten_thousand_peers_fit_into_memory(world: World, alice: Machine) -> None:
-    before = handshake(world)
+    before = world.session("alice")
     for number in range(10_000):
         world.make_peer("two", f"many{number}", f"10.10.{1 + number // 250}.{1 + number % 250}/32")
     for _ in range(3):
@@ -223,7 +219,7 @@ def test_ten_thousand_peers_fit_into_memory(world: World, alice: Machine) -> Non
     found = {name: int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) / 1024 for name in ("VmRSS", "VmHWM")}  # type: ignore[index]
     assert len(world.shown("wgs2", "allowed-ips")) == 10_000
     assert found["VmHWM"] < 150
-    assert handshake(world) == before
+    assert world.goes_on("alice", before)
     for number in range(10_000):
         del world.peers[f"many{number}"]
     world.send_full()

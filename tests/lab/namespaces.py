@@ -28,7 +28,8 @@ mount -t sysfs sysfs /sys && mkdir -p /run/wireguard && mount -t tmpfs tmpfs /ru
 mkdir -p /etc/unbound /var/lib/unbound && mount -t tmpfs -o mode=755 tmpfs /etc/unbound &&
 mount -t tmpfs -o mode=755 tmpfs /var/lib/unbound && ip link set lo up &&
 sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 &&
-sysctl -qew net.netfilter.nf_conntrack_udp_timeout=600 net.netfilter.nf_conntrack_udp_timeout_stream=600 && echo ready && cat
+sysctl -qew net.netfilter.nf_conntrack_udp_timeout=600 net.netfilter.nf_conntrack_udp_timeout_stream=600 &&
+echo ready && cat
 network=$(readlink /proc/self/ns/net)
 for process in /proc/[0-9]*; do
     pid=${process#/proc/}
