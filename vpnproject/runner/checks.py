@@ -170,7 +170,7 @@ def foreign_firewalls(wanted: Wanted) -> Iterator[Finding]:
     if shutil.which("nft") is None or os.geteuid():
         return
     try:
-        found = firewalls.in_the_way(wanted.project, gateway_port(wanted.var))
+        found = firewalls.in_the_way(gateway_port(wanted.var))
     except RuntimeError as error:
         yield Finding("note", f"Other firewalls of this machine cannot be looked at: {error}")
         return

@@ -1,4 +1,4 @@
-"""Steps of a plan in words, for an administrator: what was found wrong, and what would be done."""
+"""A plan in words, for an administrator: what was found wrong, and what would be done."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .plan import (
     AddRoute,
     CreateInterface,
     DeleteInterface,
+    Plan,
     RemoveAddress,
     RemoveRoute,
     SetDevice,
@@ -19,8 +20,17 @@ from .plan import (
 )
 
 
-def describe(step: Step, observed: Observed) -> str:
+def describe(plan: Plan) -> list[str]:
     """What was found wrong."""
+    return [_found(step, plan.observed) for step in plan.steps]
+
+
+def intend(plan: Plan) -> list[str]:
+    """What would be done, and what is refused."""
+    return [*(_to_do(step, plan.observed) for step in plan.steps), *plan.refused.values()]
+
+
+def _found(step: Step, observed: Observed) -> str:
     match step:
         case DeleteInterface(name):
             return f"{name}: an interface nobody asked for"
@@ -43,8 +53,7 @@ def describe(step: Step, observed: Observed) -> str:
             return f"{name}: peers {_listed({'gone': gone, 'altered': altered, 'added': added})}"
 
 
-def intend(step: Step, observed: Observed) -> str:
-    """What would be done."""
+def _to_do(step: Step, observed: Observed) -> str:
     match step:
         case DeleteInterface(name):
             return f"{name}: delete the interface"

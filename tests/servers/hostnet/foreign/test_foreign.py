@@ -23,8 +23,10 @@ from servers.hostnet.foreign.evaluate import Ruleset, Verdict
 from servers.hostnet.foreign.manager import Foreign
 from servers.hostnet.foreign.match import Packet
 from servers.hostnet.foreign.packets import Case, Exits, cases
-from servers.hostnet.state import Dns, Forward, Interface, Peer
+from servers.hostnet.state import Dns, Forward, HostCondition, HostState, Interface, Peer, routing_table
+from servers.hostnet.state.routing_table import TableRoute
 from tests.lab import HANGING, Namespace
+from tests.servers.hostnet.fakes import state_of
 
 from .tables import (
     DOCKER,
@@ -49,6 +51,16 @@ DROP = {"drop": None}
 SIX = dataclasses.replace(ONE, addresses=("fd01::1/64",))
 
 
+def desired(*interfaces: Interface, insert_rules: bool = True) -> HostState:
+    return state_of(*interfaces, web_port=WEB_PORT, open_foreign_firewalls=insert_rules)
+
+
+def told(tool: Foreign, *interfaces: Interface, insert_rules: bool = True) -> list[HostCondition]:
+    """What it reports of a full state."""
+    tool.apply(desired(*interfaces, insert_rules=insert_rules))
+    return tool.conditions()
+
+
 @dataclasses.dataclass
 class Machine:
     """A namespace with a way out over ``wan``, and ``foreign`` as it works there; ``asked`` is what it ran."""
@@ -71,11 +83,10 @@ class Machine:
         return self.foreign.check(interfaces or [ONE], WEB_PORT)
 
     def apply(self, *interfaces: Interface, insert_rules: bool = True) -> list[str]:
-        found = self.foreign.apply(interfaces or [ONE], WEB_PORT, insert_rules=insert_rules)
-        return [condition.text for condition in found]
+        return [condition.text for condition in told(self.foreign, *(interfaces or [ONE]), insert_rules=insert_rules)]
 
     def preview(self, *interfaces: Interface, insert_rules: bool = True) -> list[str]:
-        return self.foreign.preview(interfaces or [ONE], WEB_PORT, insert_rules=insert_rules)
+        return self.foreign.preview(desired(*(interfaces or [ONE]), insert_rules=insert_rules))
 
     def rules(self) -> str:
         return listing(self.where)
@@ -443,13 +454,13 @@ def test_what_did_not_change_is_not_worked_out_again(machine: Machine, monkeypat
     monkeypatch.setattr(manager, "examine", examine)
     tool = machine.foreign
     for insert_rules, times in ((False, 1), (False, 1), (True, 1), (True, 2), (True, 2), (False, 2), (False, 2)):
-        tool.apply([ONE], WEB_PORT, insert_rules=insert_rules)
+        tool.apply(desired(ONE, insert_rules=insert_rules))
         # Our own table and counters are no change.
         load(machine.where, f"table inet wgvpn {{ chain c{len(looked)}{times} {{ }}; }}")
         assert len(looked) == times
     machine.where.run("nft", "add element inet filter blocked { 10.50.0.0/24 }")
-    tool.apply([ONE], WEB_PORT, insert_rules=False)
-    tool.apply([dataclasses.replace(ONE, port=51999)], WEB_PORT, insert_rules=False)
+    tool.apply(desired(ONE, insert_rules=False))
+    tool.apply(desired(dataclasses.replace(ONE, port=51999), insert_rules=False))
     assert len(looked) == 4
 
 
@@ -483,8 +494,8 @@ def test_a_handle_that_is_no_longer_ours_is_left_alone(machine: Machine, insert_
         return machine.run(command, text)
 
     tool = Foreign(run, Path(f"/proc/{machine.where.pid}/net"))
-    told = tool.apply([dataclasses.replace(ONE, port=51999)], WEB_PORT, insert_rules=insert_rules)
-    assert any("just being changed by others" in each.text for each in told)
+    said = told(tool, dataclasses.replace(ONE, port=51999), insert_rules=insert_rules)
+    assert any("just being changed by others" in each.text for each in said)
     after = machine.rules()
     machine.where.run("nft", "flush", "ruleset")
     load(machine.where, anew)
@@ -526,7 +537,7 @@ def test_rules_follow_the_servers(machine: Machine) -> None:
     machine.apply(dataclasses.replace(ONE, port=51999))
     assert "udp dport 51820" not in machine.rules()
     assert "udp dport 51999" in machine.rules()
-    assert machine.foreign.apply([], WEB_PORT, insert_rules=True) == []  # no server is left
+    assert told(machine.foreign) == []  # no server is left
     assert "wgvpn" not in machine.rules()
 
 
@@ -569,7 +580,7 @@ def test_a_chain_that_refuses_does_not_hold_up_the_others(machine: Machine) -> N
         return machine.run(command, text)
 
     tool = Foreign(refusing, Path(f"/proc/{machine.where.pid}/net"))
-    (left,) = tool.apply([ONE], WEB_PORT, insert_rules=True)
+    (left,) = told(tool, ONE)
     assert left.text.startswith("ip filter FORWARD (Docker) drops")
     assert left.text.endswith("(our own rule was refused: nft: not today)")
     assert kinds(machine.check()) == kinds([left.text])
@@ -583,11 +594,11 @@ def test_what_cannot_be_read_is_said_and_nothing_is_changed(answer: str) -> None
         asked.append(command)
         return answer
 
-    (told,) = Foreign(run).apply([ONE], WEB_PORT, insert_rules=True)
-    assert (told.code, told.severity) == ("foreign_unreadable", "warning")
-    assert told.text.startswith("Other firewalls of this host cannot be looked at: nft: unreadable")
+    (said,) = told(Foreign(run), ONE)
+    assert (said.code, said.severity) == ("foreign_unreadable", "warning")
+    assert said.text.startswith("Other firewalls of this host cannot be looked at: nft: unreadable")
     assert len(asked) == 1
-    assert Foreign(run).preview([ONE], WEB_PORT, insert_rules=True) == [told.text]
+    assert Foreign(run).preview(desired(ONE)) == [said.text]
 
 
 # The old iptables, which nft does not see
@@ -596,7 +607,7 @@ LEGACY = ":INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n-A FORWARD -i docker0 -j ACC
 
 
 def legacy_findings(saved: str) -> list[str]:
-    exits = Exits([(ipaddress.ip_network("0.0.0.0/0"), 0, "wan")])
+    exits = Exits([TableRoute(ipaddress.ip_network("0.0.0.0/0"), 0, "wan")])
     return iptables_legacy.findings("iptables-legacy", saved, cases([ONE], WEB_PORT, exits))
 
 
@@ -655,7 +666,7 @@ def test_legacy_tables_are_asked_for_only_where_the_kernel_has_them(
 
 def test_the_longest_prefix_leads_out_and_rejecting_routes_do_not(machine: Machine) -> None:
     machine.where.ip("route", "add", "unreachable", "203.0.113.0/24")
-    exits = Exits.read(Path(f"/proc/{machine.where.pid}/net"))
+    exits = Exits(routing_table.read(Path(f"/proc/{machine.where.pid}/net")))
     ways = {"10.50.0.9": "lan50", "44.127.0.1": "wan", "198.51.100.7": "wan", "2a00::1": "wan"}
     assert {text: exits.leading_to(ipaddress.ip_address(text)) for text in ways} == ways
     machine.where.ip("route", "del", "unreachable", "203.0.113.0/24")
@@ -672,7 +683,7 @@ def test_ten_thousand_rules_for_single_addresses_are_looked_at_in_good_time(amon
         rules.append({"family": "ip", "table": "t", "chain": "c", "handle": number, "expr": [{"match": match}, DROP]})
     text = json.dumps({"nftables": [{"chain": chain}, *({"rule": rule} for rule in rules)]})
     servers = [dataclasses.replace(ONE, name=f"wgs{n}", port=51820 + n) for n in range(20)]
-    exits = Exits([(ipaddress.ip_network("0.0.0.0/0"), 0, "wan")])
+    exits = Exits([TableRoute(ipaddress.ip_network("0.0.0.0/0"), 0, "wan")])
     began = time.process_time()
     assert len(manager.examine(Ruleset.parse(text), cases(servers, WEB_PORT, exits))) == among
     assert time.process_time() - began < HANGING  # it takes a fraction of a second
@@ -687,7 +698,7 @@ def test_a_large_list_of_blocked_addresses_is_looked_at_in_good_time() -> None:
     blocked_set = {"family": "inet", "table": "t", "name": "b", "type": "ipv4_addr", "elem": blocked}
     text = json.dumps({"nftables": [{"chain": chain}, {"set": blocked_set}, {"rule": rule}]})
     servers = [dataclasses.replace(ONE, name=f"wgs{n}", port=51820 + n) for n in range(5)]
-    exits = Exits([(ipaddress.ip_network("0.0.0.0/0"), 0, "wan")])
+    exits = Exits([TableRoute(ipaddress.ip_network("0.0.0.0/0"), 0, "wan")])
     began = time.process_time()
     assert manager.examine(Ruleset.parse(text), cases(servers, WEB_PORT, exits)) == []
     assert time.process_time() - began < HANGING  # it takes a fraction of a second

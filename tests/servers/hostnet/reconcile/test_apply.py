@@ -12,7 +12,8 @@ from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.netlink.conntrack import ConntrackError
 from servers.hostnet.observed import HostRoute
 from servers.hostnet.reconcile.apply import HANDSHAKE_LIFE, Applier, FullReport
-from servers.hostnet.reconcile.desired import Desired, Gone
+from servers.hostnet.reconcile.desired import Desired
+from servers.hostnet.reconcile.held import Gone
 from servers.hostnet.state import (
     AddPeer,
     Forward,
@@ -47,11 +48,10 @@ class Host:
             self.desired,
             self.wireguard,
             self.links,
-            self.firewall,
             directory,
             self._flush,
+            [self.firewall, self.subsystem],
             lambda: self.now,
-            [self.subsystem],
         )
 
     def _flush(self, addresses: Collection[str]) -> int:
@@ -241,7 +241,7 @@ def test_connection_tracking_that_fails_does_not_keep_a_removal_from_being_repor
     def refuse(_: Collection[str]) -> int:
         raise ConntrackError("conntrack: refused")
 
-    applier = Applier(host.desired, host.wireguard, host.links, host.firewall, tmp_path, refuse, lambda: NOW)
+    applier = Applier(host.desired, host.wireguard, host.links, tmp_path, refuse, [host.firewall], lambda: NOW)
     applier.full(full(RED))
     assert [gone.connection for gone in applier.changes([RemovePeers(20, ("a",))]).gone] == ["a"]
 
@@ -300,7 +300,7 @@ def test_plain_connect_asks_nothing_of_the_firewall_and_one_with_ports_does_at_o
     host.applier.changes([AddPeer("red", gateway("m", 22), replaces=("n",))])
     host.applier.changes([RemovePeers(23, ("m",))])
     host.applier.changes([RemovePeers(24, ("plain",))])
-    assert host.firewall.asked == [("wgs1", [], ["n"]), ("wgs1", ["n"], ["m"]), ("wgs1", ["m"], [])]
+    assert host.firewall.asked == [("wgs1", [], ["n"]), ("wgs1", ["n"], ["m"])]
 
 
 def test_peer_whose_ports_the_firewall_refuses_is_not_confirmed_and_is_done_later(host: Host) -> None:
@@ -506,7 +506,7 @@ def test_preview_of_a_state_that_would_be_ignored_says_so(host: Host) -> None:
 
 def test_preview_before_the_first_full_state_compares_with_what_an_earlier_run_left(host: Host, tmp_path: Path) -> None:
     host.applier.full(full(RED))
-    again = Applier(Desired("boot"), host.wireguard, host.links, host.firewall, tmp_path / "keys", lambda _: 0)
+    again = Applier(Desired("boot"), host.wireguard, host.links, tmp_path / "keys", lambda _: 0, [host.firewall])
     assert again.preview(full(RED)) == []
     # And it is still the first full state that makes this run take single changes.
     assert again.changes([add("n", 20)]).answers == ["no full state yet"]

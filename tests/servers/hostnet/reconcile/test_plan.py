@@ -18,6 +18,7 @@ from servers.hostnet.reconcile.plan import (
     AddRoute,
     CreateInterface,
     DeleteInterface,
+    Plan,
     RemoveAddress,
     RemoveRoute,
     SetDevice,
@@ -30,7 +31,7 @@ from servers.hostnet.reconcile.plan import (
 from servers.hostnet.reconcile.route_conflicts import conflicts
 from servers.hostnet.state import HostState, Interface, Peer
 from servers.hostnet.wireguard.base import Device, ObservedPeer, PeerChange
-from tests.servers.hostnet.fakes import FakeFirewall, FakeLinks, FakeWireGuard
+from tests.servers.hostnet.fakes import FakeLinks, FakeWireGuard
 
 
 def peer(name: str, *addresses: int) -> Peer:
@@ -247,7 +248,7 @@ CASES: dict[str, tuple[tuple[Interface, ...], Observed, list[Step]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_plan(case: str) -> None:
     desired, observed, steps = CASES[case]
-    assert plan(desired, KEYS, observed) == steps
+    assert [*plan(desired, KEYS, observed).steps] == steps
 
 
 def test_servers_that_trade_ports_let_go_of_them_first() -> None:
@@ -256,7 +257,7 @@ def test_servers_that_trade_ports_let_go_of_them_first() -> None:
         {"wgs1": device("wgs1", port=51821), "wgs2": device("wgs2", port=51820, key="blue-public")},
         {"wgs1": LINK, "wgs2": ObservedLink(True, 1380, frozenset(BLUE.addresses))},
     )
-    assert plan((red, blue), KEYS, observed) == [
+    assert [*plan((red, blue), KEYS, observed).steps] == [
         SetDevice("wgs1", "", 0),
         SetDevice("wgs2", "", 0),
         SetDevice("wgs1", "red", 51820),
@@ -269,18 +270,28 @@ def test_ten_thousand_unchanged_peers_are_not_touched() -> None:
     desired = tuple(Peer(f"p{n}", n, f"p{n}-key", (f"10.{n // 250}.{n % 250}.1/32",)) for n in numbers)
     there = [ObservedPeer(p.public_key, frozenset(p.allowed_ips), "", 0, 0, 0) for p in desired]
     new = Peer("new", 1, "new-key", ("10.99.0.1/32",))
-    steps = plan((dataclasses.replace(RED, peers=(*desired[:-1], new)),), KEYS, with_peers(*there))
-    assert steps == [SetPeers("wgs1", (PeerChange("new-key", new.allowed_ips), remove("p9999")))]
+    steps = plan((dataclasses.replace(RED, peers=(*desired[:-1], new)),), KEYS, with_peers(*there)).steps
+    assert [*steps] == [SetPeers("wgs1", (PeerChange("new-key", new.allowed_ips), remove("p9999")))]
 
 
 def test_drift_in_words() -> None:
     observed = with_peers(seen_peer("a", 7), seen_peer("x", 9))
-    words = [describe(step, observed) for step in plan((RED,), KEYS, observed)]
-    assert words == ["wgs1: peers gone: 1, altered: 1, added: 1"]
-    assert [intend(step, observed) for step in plan((RED,), KEYS, observed)] == [
-        "wgs1: peers to add: 1, to alter: 1, to remove: 1"
-    ]
-    assert describe(DeleteInterface("wgs9"), observed) == "wgs9: an interface nobody asked for"
+    found = plan((RED,), KEYS, observed)
+    assert describe(found) == ["wgs1: peers gone: 1, altered: 1, added: 1"]
+    assert intend(found) == ["wgs1: peers to add: 1, to alter: 1, to remove: 1"]
+    assert describe(Plan((DeleteInterface("wgs9"),), {}, observed)) == ["wgs9: an interface nobody asked for"]
+
+
+def test_plan_holds_what_is_refused_and_can_leave_out_interfaces() -> None:
+    blue = dataclasses.replace(BLUE, peers=BEHIND_A.peers[:1])
+    found = plan((BEHIND_A, blue), KEYS, Observed({}, {}))
+    assert found.refused == conflicts((BEHIND_A, blue), ())
+    assert found.refused
+    assert intend(found)[-len(found.refused) :] == [*found.refused.values()]
+    without = found.without({"wgs1"})
+    assert {step.interface for step in found.steps} == {"wgs1", "wgs2"}
+    assert {step.interface for step in without.steps} == {"wgs2"}
+    assert without.refused == found.refused
 
 
 @pytest.mark.parametrize(("outer", "mtu"), [(1500, 1420), (1400, 1320), (1492, 1412), (9000, 8920), (1300, 1280)])
@@ -370,7 +381,7 @@ def test_the_plan_makes_any_host_what_is_wanted_and_then_nothing_is_left_to_do(
     host: tuple[FakeLinks, FakeWireGuard], state: HostState, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     links, wireguard = host
-    executor = Executor(wireguard, links, FakeFirewall(), key_directory(tmp_path_factory))
+    executor = Executor(wireguard, links, key_directory(tmp_path_factory))
     desired = Desired("boot")
     assert desired.take_full(state, 0.0)
     interfaces = desired.interfaces()
@@ -378,11 +389,11 @@ def test_the_plan_makes_any_host_what_is_wanted_and_then_nothing_is_left_to_do(
     keys = executor.load_keys(interfaces, failures)
     refused = conflicts(interfaces, links.host_routes)
 
-    executor.execute(interfaces, 9790, executor.observe(), failures)
+    executor.execute(plan(interfaces, keys, executor.observe()), failures)
     assert failures.errors == {}
     assert [condition.text for condition in failures.others] == list(refused.values())
     observed = executor.observe()
-    assert plan(interfaces, keys, observed) == []
+    assert plan(interfaces, keys, observed).steps == ()
 
     # The same said without the plan: what is there is what was asked for.
     assert observed.devices.keys() == observed.links.keys() == {i.name for i in interfaces}
