@@ -5,29 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 
-from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.foreign.manager import Foreign
-from servers.hostnet.state import OUR_INTERFACE, PREFIX, Interface
+from servers.hostnet.state import OUR_INTERFACE, PREFIX, HostCondition, Interface
 
 DEFAULT_PORT = 51820
 # In the place of a server where none runs yet.
 STAND_IN = (f"{PREFIX}1", DEFAULT_PORT, ["10.9.0.1/24"])
 
 
-def in_the_way(gateway_port: int) -> list[str]:
-    """In words, what other firewalls would drop of the servers that run here, or of one with usual settings.
-
-    Raise ``RuntimeError`` with the reason if that cannot be found out.
-    """
+def in_the_way(gateway_port: int) -> list[HostCondition]:
+    """What other firewalls would drop of the servers that run here, or of one with usual settings; or that this cannot
+    be found out."""
     interfaces = [
         # Which routes a server has is not known here: one that sends everything stands for all.
         Interface(name, name, port, tuple(addresses), 0, True, 360, (), (), restrict=False)
         for name, port, addresses in running() or [STAND_IN]
     ]
-    try:
-        return Foreign().check(interfaces, gateway_port)
-    except FirewallError as error:
-        raise RuntimeError(str(error)) from error
+    return Foreign().check(interfaces, gateway_port)
 
 
 def running() -> list[tuple[str, int, list[str]]]:

@@ -74,11 +74,14 @@ class Foreign:
         self._known: list[tuple[Ruleset, Sequence[Case], list[Finding]]] = []
         self._conditions: list[HostCondition] = []
 
-    def check(self, interfaces: Sequence[Interface], web_port: int) -> list[str]:
-        """In words, what keeps packets of ``interfaces`` from passing. Changes nothing. Raise ``FirewallError``."""
+    def check(self, interfaces: Sequence[Interface], web_port: int) -> list[HostCondition]:
+        """What keeps packets of ``interfaces`` from passing, or that it cannot be found out. Changes nothing."""
         needed = self._needed(interfaces, web_port)
-        found = [str(finding) for finding in self._look(self._read(), needed)]
-        return found + self._legacy.check(needed)
+        try:
+            found = [str(finding) for finding in self._look(self._read(), needed)]
+        except FirewallError as error:
+            return [_unreadable(error)]
+        return _in_the_way(found + self._legacy.check(needed))
 
     def apply(self, state: HostState) -> None:
         """Put our rules into other firewalls where they are needed, or where these are not to be opened take all of
@@ -87,9 +90,9 @@ class Foreign:
             found = self._let_pass(state)
         except FirewallError as error:
             log.warning("other firewalls: %s", error)
-            self._conditions = [HostCondition.of(Code.FOREIGN_UNREADABLE, f"{UNREADABLE}: {error}")]
+            self._conditions = [_unreadable(error)]
         else:
-            self._conditions = [HostCondition.of(Code.FOREIGN_FIREWALL, text) for text in found]
+            self._conditions = _in_the_way(found)
 
     def _let_pass(self, state: HostState) -> list[str]:
         """In words, what does not pass all the same."""
@@ -109,7 +112,7 @@ class Foreign:
         try:
             needed, ruleset = self._needed(state.interfaces, state.web_port), self._read()
         except FirewallError as error:
-            return [f"{UNREADABLE}: {error}"]
+            return [str(_unreadable(error))]
         alterations = self._helping(ruleset, needed) if state.open_foreign_firewalls else _removing(ruleset)
         return [str(alteration) for alteration in alterations]
 
@@ -229,6 +232,14 @@ class Foreign:
         now = Ruleset.parse(text).chains.get((chain.family, chain.table, chain.name)) if text else None
         statements = {rule.handle: rule.statements for rule in now.rules} if now else {}
         return all(statements.get(rule.handle) == rule.statements for rule in rules)
+
+
+def _unreadable(error: FirewallError) -> HostCondition:
+    return HostCondition.of(Code.FOREIGN_UNREADABLE, f"{UNREADABLE}: {error}")
+
+
+def _in_the_way(found: Sequence[str]) -> list[HostCondition]:
+    return [HostCondition.of(Code.FOREIGN_FIREWALL, text) for text in found]
 
 
 def examine(ruleset: Ruleset, needed: Sequence[Case]) -> list[Finding]:

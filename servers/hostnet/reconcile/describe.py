@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from servers.hostnet.observed import Observed
+from servers.hostnet.state import Code, HostCondition
 from servers.hostnet.wireguard.base import Device, PeerChange
 
 from .plan import (
@@ -27,7 +28,8 @@ def describe(plan: Plan) -> list[str]:
 
 def intend(plan: Plan) -> list[str]:
     """What would be done, and what is refused."""
-    return [*(_to_do(step, plan.observed) for step in plan.steps), *plan.refused.values()]
+    refused = (str(HostCondition.of(Code.ROUTE_REFUSED, text)) for text in plan.refused.values())
+    return [*(_to_do(step, plan.observed) for step in plan.steps), *refused]
 
 
 def _found(step: Step, observed: Observed) -> str:

@@ -80,7 +80,7 @@ class Machine:
         return done.stdout
 
     def check(self, *interfaces: Interface) -> list[str]:
-        return self.foreign.check(interfaces or [ONE], WEB_PORT)
+        return [condition.text for condition in self.foreign.check(interfaces or [ONE], WEB_PORT)]
 
     def apply(self, *interfaces: Interface, insert_rules: bool = True) -> list[str]:
         return [condition.text for condition in told(self.foreign, *(interfaces or [ONE]), insert_rules=insert_rules)]
@@ -201,7 +201,7 @@ def test_tables_of_the_old_iptables_do_not_explain_those_of_the_new(machine: Mac
         said = machine.run(command, text)
         return said.replace("(nf_tables)", "(legacy)") if "save" in command[0] else said
 
-    found = Foreign(run, Path(f"/proc/{machine.where.pid}/net")).check([ONE], WEB_PORT)
+    found = [each.text for each in Foreign(run, Path(f"/proc/{machine.where.pid}/net")).check([ONE], WEB_PORT)]
     assert "may drop packets from clients (wgs1) and packets to clients (wgs1)" in found[0]
 
 
@@ -473,7 +473,7 @@ def test_a_table_that_goes_while_we_look_is_no_error(machine: Machine) -> None:
             machine.where.run("nft", "-f", "-", text="table inet filter\ndelete table inet filter\n")
         return machine.run(command, text)
 
-    found = Foreign(run, Path(f"/proc/{machine.where.pid}/net")).check([ONE], WEB_PORT)
+    found = [each.text for each in Foreign(run, Path(f"/proc/{machine.where.pid}/net")).check([ONE], WEB_PORT)]
     assert len(found) == 1
     assert "Docker" in found[0]
 
@@ -598,7 +598,8 @@ def test_what_cannot_be_read_is_said_and_nothing_is_changed(answer: str) -> None
     assert (said.code, said.severity) == ("foreign_unreadable", "warning")
     assert said.text.startswith("Other firewalls of this host cannot be looked at: nft: unreadable")
     assert len(asked) == 1
-    assert Foreign(run).preview(desired(ONE)) == [said.text]
+    assert Foreign(run).preview(desired(ONE)) == [f"warning foreign_unreadable: {said.text}"]
+    assert Foreign(run).check([ONE], WEB_PORT) == [said]
 
 
 # The old iptables, which nft does not see

@@ -287,7 +287,7 @@ def test_plan_holds_what_is_refused_and_can_leave_out_interfaces() -> None:
     found = plan((BEHIND_A, blue), KEYS, Observed({}, {}))
     assert found.refused == conflicts((BEHIND_A, blue), ())
     assert found.refused
-    assert intend(found)[-len(found.refused) :] == [*found.refused.values()]
+    assert intend(found)[-len(found.refused) :] == [f"warning route_refused: {text}" for text in found.refused.values()]
     without = found.without({"wgs1"})
     assert {step.interface for step in found.steps} == {"wgs1", "wgs2"}
     assert {step.interface for step in without.steps} == {"wgs2"}
