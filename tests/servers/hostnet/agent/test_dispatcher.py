@@ -123,9 +123,13 @@ def test_what_raised_unexpectedly_is_not_tried_again_with_what_comes_later(lane:
 def test_repeated_message_that_fails_does_not_cost_the_connection_that_was_there(lane: Lane) -> None:
     lane.receive(add("a", 20))
     lane.wireguard.surprising = {KEYS["b"]}
-    lane.receive(add("a", 20), add("b", 21))
+    lane.wireguard.requests.clear()
+    lane.receive(add("b", 21), add("a", 20))
     assert lane.channel.confirmed == {"a": "ok", "b": "error: unexpected ZeroDivisionError"}
     assert lane.peers() == {"x", "a"}
+    # Not even for a moment: its session would be gone.
+    changes = [change for _, request in lane.wireguard.requests for change in request]
+    assert [change for change in changes if change.remove and change.public_key == KEYS["a"]] == []
 
 
 def test_full_state_in_mid_batch_is_carried_out_in_its_turn(lane: Lane) -> None:

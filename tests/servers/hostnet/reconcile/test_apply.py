@@ -197,6 +197,15 @@ def test_no_tunnel_is_made_without_the_firewall_but_peers_are_still_removed(host
     assert host.keys() == {"b-key"}
 
 
+def test_host_is_not_told_to_route_without_the_firewall(host: Host) -> None:
+    host.firewall.broken = True
+    host.applier.full(full(RED))
+    assert not host.links.forwarding
+    host.firewall.broken = False
+    host.applier.full(full(RED, version=11))
+    assert host.links.forwarding
+
+
 def test_key_that_cannot_be_read_leaves_its_interface_alone(host: Host, tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "red").write_text("not a key\n")
