@@ -25,11 +25,11 @@ from servers.hostnet.netlink.links import Links
 from servers.hostnet.reconcile.apply import Applier, FullReport
 from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.state import HostState, Interface, Peer, Route, to_json
+from servers.hostnet.state.redis_urls import broker_url
 from servers.hostnet.wireguard.base import Backend
 from servers.hostnet.wireguard.choose import choose
 from tests.lab import until
 from tests.protocol_client import b64, new_wg_key
-from vpnproject.env import celery_broker
 
 PEERS = 10_000
 ROUNDS = 5
@@ -90,7 +90,7 @@ def _message(peers: tuple[Peer, ...], boot: str, version: int) -> str:
 
 def _apply(backend: Backend, text: str, key_dir: Path) -> tuple[float, float]:
     """All that a host worker does with a full state, from its text to the report; then the same state once more."""
-    applier = Applier(Desired("boot"), backend, Links(), Firewall(), key_dir, conntrack.flush)
+    applier = Applier(Desired("boot"), backend, Links(), key_dir, conntrack.flush, [Firewall()])
 
     def full() -> None:
         state = decoding.read(decoding.FULL_STATE, json.loads(text), HOST)
@@ -125,7 +125,7 @@ def _memory(here: Installation, peers: tuple[Peer, ...]) -> Figure:
     """A host worker with all the peers, sent to it twice: its largest and its present memory."""
     here.start_redis()
     worker = here.start(here.program("host"))
-    app = Celery("bench", broker=celery_broker(here.site.redis_url), set_as_current=False)
+    app = Celery("bench", broker=broker_url(here.site.redis_url), set_as_current=False)
     boot = str(_report("hello")["boot"])
     for version in (3, 4):
         state = json.loads(_message(peers, boot, version))

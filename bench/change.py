@@ -91,7 +91,7 @@ class Host:
         self._backend = choose("auto")
         self._resolvers = Resolvers()
         self._applier = Applier(
-            Desired("boot"), self._backend, Links(), Firewall(), key_dir, conntrack.flush, subsystems=[self._resolvers]
+            Desired("boot"), self._backend, Links(), key_dir, conntrack.flush, [Firewall(), self._resolvers]
         )
         routes = (Route("192.0.2.0/24", True),)
         addresses = (f"{GATEWAY}/16",)

@@ -82,7 +82,7 @@ def _rounds(client: Namespace, lan: Namespace, interface: Interface, ours: Way, 
         for way in (ours, bare) if number % 4 < 2 else (bare, ours):
             firewall.remove()
             if way is ours:
-                firewall.apply([interface], WEB_PORT)
+                firewall.apply(_state(interface))
             rates[way].append(_gigabits(client, lan, way, reverse=number % 2 == 1))
         say(
             f"throughput: round {number + 1} of {ROUNDS} ({'down' if number % 2 else 'up'}): "
@@ -112,11 +112,15 @@ def _ours(backend: Backend, directory: Path, keys: KeyPair) -> tuple[Interface, 
     peers = tuple(_peer(number, keys.public if number == 0 else new_wg_key()) for number in range(PEERS))
     addresses = ("10.9.0.1/16", "fd01::1/64")
     interface = Interface(OURS, "server", OURS_PORT, addresses, 0, True, 360, routes, peers)
-    applier = Applier(Desired("boot"), backend, Links(), Firewall(), directory / "keys", conntrack.flush)
-    report = applier.full(HostState("bench", 1, "boot", WEB_PORT, (interface,)))
+    applier = Applier(Desired("boot"), backend, Links(), directory / "keys", conntrack.flush, [Firewall()])
+    report = applier.full(_state(interface))
     if not isinstance(report, FullReport) or report.conditions:
         raise WrongAnswer(f"the apply failed: {report}")
     return interface, report.keys["server"]
+
+
+def _state(interface: Interface) -> HostState:
+    return HostState("bench", 1, "boot", WEB_PORT, (interface,))
 
 
 def _peer(number: int, public_key: str) -> Peer:

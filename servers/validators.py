@@ -7,15 +7,11 @@ import re
 
 from django.core.exceptions import ValidationError
 
-from servers.hostnet.state.names import PREFIX
+from servers.hostnet.state.names import HOST_NAME, INTERFACE, PREFIX
 
 PLATFORMS = ("linux", "win", "mac", "ios", "android", "chrome", "unknown")
 # Resolvers answer these by themselves (RFC 6761, RFC 6762), or they are what addresses are looked up in.
 TAKEN_ZONES = ("localhost", "local", "arpa", "invalid")
-_NAME = re.compile(
-    r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
-)
-_INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
 _DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
 
 
@@ -30,7 +26,7 @@ def host_address4(text: str) -> None:
             ipaddress.IPv4Address(text)
         except ValueError:
             raise ValidationError(f"{text} is not an IPv4 address.") from None
-    elif not _NAME.fullmatch(text):
+    elif not HOST_NAME.fullmatch(text):
         raise ValidationError(f"{text!r} is neither an IPv4 address nor a name such as vpn.example.com.")
 
 
@@ -62,7 +58,7 @@ def domains(text: str) -> None:
 
 def is_name(text: str) -> bool:
     """Whether ``text`` is a domain name; an address, or anything else that ends in a number, is none."""
-    return bool(_NAME.fullmatch(text)) and not text.rpartition(".")[2].isdigit()
+    return bool(HOST_NAME.fullmatch(text)) and not text.rpartition(".")[2].isdigit()
 
 
 def zone(text: str) -> None:
@@ -74,7 +70,7 @@ def zone(text: str) -> None:
 
 def interface_name(text: str) -> None:
     """A name that the kernel takes for an interface, and that is safe in a ruleset."""
-    if not _INTERFACE.fullmatch(text):
+    if not INTERFACE.fullmatch(text):
         raise ValidationError(f"{text!r} is not the name of an interface such as eth1.")
     if text.startswith(PREFIX):
         raise ValidationError(f"The {PREFIX} interfaces are tunnels of ours.")

@@ -13,9 +13,9 @@ import redis
 from django.conf import LazySettings
 
 from core import clock, redis_store
+from servers.hostnet.state.redis_urls import broker_url
 from tests.lab import HANGING
 from vpnproject import celery_app
-from vpnproject.env import celery_broker
 
 from .factories import Company, HostStandIn, found
 
@@ -65,7 +65,7 @@ def real_redis(redis_url: str, settings: LazySettings) -> None:
 
 def send_celery_to(redis_url: str) -> None:
     """Have this process's Celery app queue its tasks there from now on; it keeps connections to where it was."""
-    celery_app.conf.broker_url = celery_broker(redis_url)
+    celery_app.conf.broker_url = broker_url(redis_url)
     celery_app._pool = celery_app.amqp._producer_pool = None
 
 

@@ -138,12 +138,3 @@ def database(default_file: Path) -> dict[str, Any]:
         raise ImproperlyConfigured("DATABASE_URL: use sqlite:///path or postgres://user@host/name.")
     config["CONN_MAX_AGE"] = None
     return config
-
-
-def celery_broker(redis_url: str) -> str:
-    """The same Redis in the spelling of Celery's transport."""
-    if redis_url.startswith("unix://"):
-        path, _, query = redis_url.removeprefix("unix://").partition("?")
-        number = next((part.removeprefix("db=") for part in query.split("&") if part.startswith("db=")), "0")
-        return f"redis+socket://{path}?virtual_host={number}"
-    return redis_url

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from servers.hostnet.state.redis_urls import broker_url, own_redis
+
 from . import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -126,8 +128,8 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 
-REDIS_URL = env.redis_url(f"unix://{VAR / 'redis.sock'}?db=0")
-CELERY_BROKER_URL = env.celery_broker(REDIS_URL)
+REDIS_URL = env.redis_url(own_redis(VAR))
+CELERY_BROKER_URL = broker_url(REDIS_URL)
 
 # The connect API authenticates by its own envelope, never by a session; see wgpeers.protocol.envelope.
 REST_FRAMEWORK = {

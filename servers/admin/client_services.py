@@ -49,7 +49,7 @@ def serving(row: ClientNetwork, *, short: bool = False) -> tuple[str, str]:
     return NEUTRAL, f"stands by, well{since}" if row.probe_ok else "does not serve it"
 
 
-def probe_words(row: ClientNetwork) -> str:
+def probe_text(row: ClientNetwork) -> str:
     if not row.probe_address:
         return "-"
     if not row.probe_port:
@@ -143,7 +143,7 @@ class ClientNetworkPage(Page[ClientNetwork]):
 
     @column("Probe")
     def probe(self, obj: ClientNetwork) -> str:
-        return probe_words(obj)
+        return probe_text(obj)
 
 
 class OfUserInline(Inline):

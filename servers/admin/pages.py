@@ -210,7 +210,7 @@ class HostPage(Page[Host]):
 
     @column("Settings applied", ordering="applied_at")
     def applied(self, obj: Host) -> str:
-        return applied_words(obj, clock.now())
+        return applied_text(obj, clock.now())
 
     @column("Last trouble", badge=True)
     def trouble(self, obj: Host) -> tuple[str, str]:
@@ -228,7 +228,7 @@ class HostPage(Page[Host]):
         data = {
             "host": obj,
             "status": status_of(obj),
-            "applied": applied_words(obj, now),
+            "applied": applied_text(obj, now),
             "beat": getattr(obj, "beat", None),
             "conditions": [(CONDITION_TYPES[each["severity"]], each) for each in obj.conditions],
             "foreign": any(each["code"] == Code.FOREIGN_FIREWALL for each in obj.conditions),
@@ -260,7 +260,7 @@ def status_of(host: Host) -> tuple[str, str]:
     return (BAD, "silent") if host.boot else (WAITING, "not seen yet")
 
 
-def applied_words(host: Host, now: float) -> str:
+def applied_text(host: Host, now: float) -> str:
     """When the host was last given, and carried out, all that it should be."""
     if host.applied_at is None:
         return "never"

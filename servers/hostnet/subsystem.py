@@ -1,30 +1,111 @@
-"""What follows the peers of this host without holding up those who connect: names, probes."""
+"""What a host has beside its tunnels: our firewall, other firewalls, names, probes. All of it behind one protocol."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import contextlib
+import enum
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Protocol
 
-from .state import HostCondition, Interface, Peer
+from .state import Code, HostCondition, HostState, Interface, Peer
+
+
+class SubsystemError(Exception):
+    """A guard could not do what was asked of it. ``code`` is that of the condition which says so."""
+
+    code: ClassVar[Code]
+
+
+class Stage(enum.Enum):
+    """When a subsystem's turn comes.
+
+    GUARD: what keeps the tunnels shut. It is applied before any interface is made or changed, and as long as one guard
+    fails no new tunnel is made and the host is not told to route: without our firewall a new one would open the whole
+    host. Tunnels that run keep the rules that they have. At a single change it comes last of all that may fail, so that
+    it alone need be taken back: what was done before it may be repeated.
+
+    FOLLOWER: what must not hold up those who connect. It comes once everything else is done, and never fails.
+    """
+
+    GUARD = enum.auto()
+    FOLLOWER = enum.auto()
 
 
 class Subsystem(Protocol):
-    """Told by the ``Applier`` what is desired, in order and never twice at once.
+    """Told by the ``Applier`` what is desired, in the order of registration and never twice at once.
 
-    ``apply`` and ``change`` return at once, and nothing here raises: slow work happens in a thread of the subsystem's
-    own. Single changes are told of once WireGuard and the firewall have them; those that failed, with the attempt that
-    succeeds.
+    The order of a full state: guards, forwarding, interfaces with their peers and routes, followers. Of a single
+    change: WireGuard, routes, guards, and then, only where all of these succeeded, followers. Changes that failed are
+    told of again with the attempt that succeeds.
+
+    A guard raises ``SubsystemError`` where it cannot do what it is asked, and then has done nothing of it. A follower
+    raises nothing and returns at once, or nearly so: slow work is for a thread of its own.
     """
 
-    def apply(self, interfaces: Sequence[Interface]) -> None:
-        """After each full state: everything that is desired now, peers included."""
+    stage: Stage
+
+    def apply(self, state: HostState) -> None:
+        """With each full state: everything that is desired now. ``state.interfaces`` hold the peers desired now, those
+        included that are newer than the message."""
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
         """After a batch of single changes: what it changed on ``interface`` (given without its peers). A peer that was
-        altered is in both."""
+        altered is in both. A guard must bear being asked for the opposite right after, also if it failed."""
 
-    def preview(self, interfaces: Sequence[Interface]) -> list[str]:
-        """In words, what ``apply`` would change on this host. Changes nothing."""
+    def preview(self, state: HostState) -> list[str]:
+        """In words, what ``apply`` would change on this host. Changes nothing. A guard may raise ``SubsystemError``."""
+
+    def drift(self) -> list[str]:
+        """In words, what others changed since the last ``apply``. A guard may raise ``SubsystemError``."""
 
     def conditions(self) -> list[HostCondition]:
-        """What is wrong with it now, for the host's report."""
+        """What is wrong with it now, for the host's report, besides what it raised."""
+
+
+class Subsystems:
+    """Those of this host, in their order."""
+
+    def __init__(self, registered: Iterable[Subsystem] = ()) -> None:
+        every = tuple(registered)
+        self._guards = tuple(each for each in every if each.stage is Stage.GUARD)
+        self._followers = tuple(each for each in every if each.stage is Stage.FOLLOWER)
+
+    def guard(self, state: HostState) -> None:
+        """Before interfaces are touched. Raise ``SubsystemError``."""
+        for each in self._guards:
+            each.apply(state)
+
+    def follow(self, state: HostState) -> None:
+        """Once the interfaces are as they should be."""
+        for each in self._followers:
+            each.apply(state)
+
+    def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
+        """All guards or none, and then the followers. Raise ``SubsystemError``."""
+        for count, guard in enumerate(self._guards, 1):
+            try:
+                guard.change(interface, gone, new)
+            except Exception:
+                # Else what it could not do now would come with whatever it does next, also when these peers have ended.
+                self._take_back(self._guards[:count], interface, gone, new)
+                raise
+        for follower in self._followers:
+            follower.change(interface, gone, new)
+
+    def _take_back(
+        self, asked: Sequence[Subsystem], interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]
+    ) -> None:
+        for guard in reversed(asked):
+            with contextlib.suppress(SubsystemError):
+                guard.change(interface, new, gone)
+
+    def preview(self, state: HostState, interfaces: Iterable[str]) -> list[str]:
+        """In words, what ``state`` would change, ``interfaces`` in its place between guards and followers."""
+        before = [line for each in self._guards for line in each.preview(state)]
+        return [*before, *interfaces, *(line for each in self._followers for line in each.preview(state))]
+
+    def drift(self) -> list[str]:
+        return [line for each in (*self._guards, *self._followers) for line in each.drift()]
+
+    def conditions(self) -> list[HostCondition]:
+        return [condition for each in (*self._guards, *self._followers) for condition in each.conditions()]

@@ -20,7 +20,7 @@ import pytest
 from servers.hostnet.agent.decoding import SHOW_PLAN
 from servers.hostnet.state import HostState, Interface, Peer, Route, ShowPlan, to_json
 from tests.host.control import Control
-from tests.lab import HANGING, PYTHON, KeyPair, Lab, Machine, RedisServer, Tunnel, ended_afterwards, until
+from tests.lab import HANGING, PROJECT, PYTHON, KeyPair, Lab, Machine, RedisServer, Tunnel, ended_afterwards, until
 
 HOST_ID = "h1"
 WEB_PORT = 9790
@@ -64,6 +64,8 @@ class World:
     version: int = 0
     boot: str = ""
     worker: subprocess.Popen[bytes] | None = None
+    command: tuple[str | Path, ...] = (PYTHON, "-m", "servers.hostnet")
+    cwd: Path = PROJECT
 
     def environment(self) -> dict[str, str]:
         return {
@@ -84,8 +86,7 @@ class World:
         self.greet()
 
     def launch(self) -> None:
-        start = (PYTHON, "-m", "servers.hostnet")
-        self.worker = self.host.start(*start, env=self.environment(), log=self.log)
+        self.worker = self.host.start(*self.command, env=self.environment(), log=self.log, cwd=self.cwd)
 
     def greet(self) -> dict[str, object]:
         """Answer the next hello; return the report of the full state."""
@@ -160,13 +161,20 @@ class World:
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """A host whose worker runs and has taken its first full state: two servers, no peers."""
+    with world_of(World.command, World.cwd) as world:
+        yield world
+
+
+@contextlib.contextmanager
+def world_of(command: tuple[str | Path, ...], cwd: Path) -> Iterator[World]:
+    """``world`` with the worker that ``command`` starts in ``cwd``."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="host-test-")))
         # What the worker said is shown with a test that fails.
         stack.callback(lambda: print((directory / "worker.log").read_text()[-20_000:]))
         redis = stack.enter_context(RedisServer(users=[HOST_USER]))
         lab = stack.enter_context(Lab())
-        world = World(lab, lab.add_host(), redis, Control(redis, HOST_ID), directory)
+        world = World(lab, lab.add_host(), redis, Control(redis, HOST_ID), directory, command=command, cwd=cwd)
         world.start_worker()
         assert world.worker is not None
         yield world

@@ -10,6 +10,7 @@ from servers.hostnet.firewall.table import Firewall
 from servers.hostnet.netlink.links import Links
 from servers.hostnet.state import Forward, Interface, Peer
 from tests.lab import KeyPair, Lab, Machine, Tunnel
+from tests.servers.hostnet.fakes import state_of
 
 WEB_PORT = 9790
 MTU = 1420
@@ -38,7 +39,7 @@ class FirewalledHost:
             dataclasses.replace(i, peers=tuple(peer for name, peer in self.peers.values() if name == i.name))
             for i in self.interfaces.values()
         ]
-        self.host.call(lambda: self.firewall.apply(wanted, WEB_PORT))
+        self.host.call(lambda: self.firewall.apply(state_of(*wanted, web_port=WEB_PORT)))
 
     def alter(self, name: str, **settings: object) -> None:
         """Give server ``name`` other settings (routes and so on)."""
@@ -56,7 +57,7 @@ class FirewalledHost:
             self.apply()
 
     def drifted(self) -> bool:
-        return self.host.call(self.firewall.drifted)
+        return bool(self.host.call(self.firewall.drift))
 
     def connect(
         self,

@@ -17,6 +17,7 @@ from servers.hostnet.netlink.links import LinkError, Links
 from servers.hostnet.observed import ObservedLink
 from servers.hostnet.state import Interface, Route
 from tests.lab import Lab, Machine, RedisServer
+from tests.servers.hostnet.fakes import state_of
 
 pytestmark = pytest.mark.host
 
@@ -115,12 +116,12 @@ def test_firewall_knows_when_somebody_changed_its_table(host: Machine) -> None:
     firewall = Firewall()
 
     def drifted() -> bool:
-        return host.call(firewall.drifted)
+        return host.call(firewall.drift) == ["the nftables table was changed or removed"]
 
     host.call(lambda: firewall.guard(9790))
     guarded = host.run("nft", "list", "table", "inet", "wgvpn").stdout
     assert "dport 9790 drop" in guarded
-    host.call(lambda: firewall.apply([red], 9790))
+    host.call(lambda: firewall.apply(state_of(red)))
     assert not drifted()
     # The next run leaves a table that is there as it is.
     applied = host.run("nft", "list", "table", "inet", "wgvpn").stdout
@@ -129,7 +130,7 @@ def test_firewall_knows_when_somebody_changed_its_table(host: Machine) -> None:
     for change in ("add rule inet wgvpn forward accept", "flush set inet wgvpn wgs1_nat4", "delete table inet wgvpn"):
         host.run("nft", *change.split())
         assert drifted()
-        host.call(lambda: firewall.apply([red], 9790))
+        host.call(lambda: firewall.apply(state_of(red)))
         assert not drifted()
         assert host.run("nft", "list", "table", "inet", "wgvpn").stdout == applied
     host.run("nft", "-f", "-", text="table inet other { chain c { accept; }; }")
@@ -145,7 +146,7 @@ def test_table_that_nftables_refuses_leaves_the_old_one(host: Machine) -> None:
     host.call(lambda: firewall.guard(9790))
     before = host.run("nft", "list", "table", "inet", "wgvpn").stdout
     with pytest.raises(FirewallError):
-        host.call(lambda: firewall.apply([], 99_999))
+        host.call(lambda: firewall.apply(state_of(web_port=99_999)))
     assert host.run("nft", "list", "table", "inet", "wgvpn").stdout == before
 
 

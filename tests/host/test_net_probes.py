@@ -13,6 +13,7 @@ from servers.hostnet.probes.prober import Prober, Target
 from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.state import Interface, Peer, Probe
 from tests.lab import NEVER, ONE_TRY, until
+from tests.servers.hostnet.fakes import state_of
 
 pytestmark = pytest.mark.host
 
@@ -102,7 +103,7 @@ def test_the_whole_runs_in_its_own_threads_and_ends(sockets: Sockets) -> None:
     before = threading.active_count()
     prober = Prober(heard, sockets)
     prober.start()
-    prober.apply([on_loopback(Probe("10.77.0.0/24", "127.0.0.9", 0))])
+    prober.apply(state_of(on_loopback(Probe("10.77.0.0/24", "127.0.0.9", 0))))
     until(lambda: heard.said)
     assert heard.said == [{"kind": "probe", "connection": "alice", "network": "10.77.0.0/24", "ok": True}]
     prober.stop()

@@ -12,6 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
+from servers.hostnet.state.redis_urls import broker_url
 from tests.lab import HANGING
 from vpnproject import env
 
@@ -186,6 +187,7 @@ def test_a_database_that_cannot_be_is_refused_without_its_password(monkeypatch: 
     [
         ("unix:///run/redis.sock", "redis+socket:///run/redis.sock?virtual_host=0"),
         ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?virtual_host=3"),
+        ("unix://user:pw@/run/redis.sock?db=3", "redis+socket://user:pw@/run/redis.sock?virtual_host=3"),
         ("redis://:pw@h:6379/1", "redis://:pw@h:6379/1"),
         ("rediss://h/0", "rediss://h/0"),
     ],
@@ -193,7 +195,7 @@ def test_a_database_that_cannot_be_is_refused_without_its_password(monkeypatch: 
 def test_redis_urls_and_celerys_spelling(monkeypatch: pytest.MonkeyPatch, given: str, broker: str) -> None:
     monkeypatch.setenv("REDIS_URL", given)
     assert env.redis_url("unix:///default") == given
-    assert env.celery_broker(given) == broker
+    assert broker_url(given) == broker
 
 
 def test_a_redis_url_of_no_known_form_is_refused_unshown(monkeypatch: pytest.MonkeyPatch) -> None:

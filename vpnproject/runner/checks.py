@@ -169,17 +169,13 @@ def foreign_firewalls(wanted: Wanted) -> Iterator[Finding]:
     """Firewalls of others, which an accept in our table does not overrule."""
     if shutil.which("nft") is None or os.geteuid():
         return
-    try:
-        found = firewalls.in_the_way(wanted.project, gateway_port(wanted.var))
-    except RuntimeError as error:
-        yield Finding("note", f"Other firewalls of this machine cannot be looked at: {error}")
-        return
+    found = firewalls.in_the_way(gateway_port(wanted.var))
     if not found:
         yield Finding("ok", "No other firewall is in the way")
-    for words in found:
-        what, _, commands = words.partition(" pass: ")
-        lines = [f"Another firewall is in the way: {what} pass:", *commands.split(" && ")]
-        yield Finding("note", "\n           ".join(lines))
+    for condition in found:
+        # What it says ends with the commands that help, where it knows some.
+        what, knows, commands = str(condition).partition(" pass: ")
+        yield Finding("note", "\n           ".join([f"{what} pass:", *commands.split(" && ")] if knows else [what]))
 
 
 def forwarding(path: Path) -> Finding:

@@ -38,14 +38,14 @@ class Setup:
 
     def expect(self, event: str, meanwhile: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Wait for the report named ``event``; call ``meanwhile`` every two seconds. ``RunError`` with its own
-        words when it fails instead."""
+        message when it fails instead."""
         line = self._line(time.monotonic() + STEP_WITHIN, meanwhile)
         data = json.loads(line) if line else {}
         if data.get("event") == event:
             return dict(data)
         if not line:
             self._process.wait(timeout=10)
-        raise RunError(str(data.get("words") or f"Setting up the database failed: {self._last_words()}"))
+        raise RunError(str(data.get("message") or f"Setting up the database failed: {self._last_words()}"))
 
     def _line(self, deadline: float, meanwhile: Callable[[], None]) -> bytes:
         """The next line, empty when the command ended."""

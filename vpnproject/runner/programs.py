@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from servers.hostnet.state.redis_urls import own_redis
+
 from .console import RunError
 from .processes import MARK
 
@@ -43,7 +45,7 @@ class Site:
 
     def __post_init__(self) -> None:
         if not self.redis_url:
-            object.__setattr__(self, "redis_url", f"unix://{self.var / 'redis.sock'}?db=0")
+            object.__setattr__(self, "redis_url", own_redis(self.var))
 
     @property
     def python(self) -> Path:

@@ -66,10 +66,10 @@ def ask_plan(host: Host, state: HostState, within: float) -> list[str]:
     except (ValueError, RecursionError, AttributeError):
         raise NoPlan("its answer cannot be read") from None
     if not isinstance(lines, list):
-        raise NoPlan(_printable(error_text or "its answer cannot be read"))
-    return [_printable(line) for line in lines]
+        raise NoPlan(printable(error_text or "its answer cannot be read"))
+    return [printable(line) for line in lines]
 
 
-def _printable(text: object) -> str:
+def printable(text: object) -> str:
     """A host is not trusted to write well, and this goes to a terminal."""
     return "".join(character if character.isprintable() else "?" for character in str(text))

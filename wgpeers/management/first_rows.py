@@ -15,7 +15,8 @@ from pathlib import Path
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from servers.hostnet.state.names import PREFIX
+from servers.hostnet.state import routing_table
+from servers.hostnet.state.names import OUR_INTERFACE
 from servers.models import Host, Server, ServerHost
 from users.models import OneTimePassword, Organization, VpnUser
 from wgpeers.models import ProfileLink
@@ -105,17 +106,12 @@ def choose_networks(in_use: Iterable[ipaddress.IPv4Network]) -> tuple[str, str]:
     return "172.24.0.0/20", "172.25.0.0/20"
 
 
-def routed_networks(table: Path = Path("/proc/net/route")) -> tuple[ipaddress.IPv4Network, ...]:
-    """The networks in this machine's routing table, but for the default route and our own tunnels."""
-    rows = [line.split() for line in table.read_text().splitlines()[1:]]
-    found = [
-        ipaddress.IPv4Network((_address(row[1]), str(_address(row[7]))))
-        for row in rows
-        if not row[0].startswith(PREFIX)
-    ]
-    return tuple(network for network in found if network.prefixlen)
-
-
-def _address(text: str) -> ipaddress.IPv4Address:
-    """An address as the kernel prints it there: the four bytes in the machine's order, in hexadecimal."""
-    return ipaddress.IPv4Address(bytes.fromhex(text)[::-1])
+def routed_networks(proc: Path = routing_table.PROC) -> tuple[ipaddress.IPv4Network, ...]:
+    """The IPv4 networks in this machine's routing table, but for the default route and our own tunnels."""
+    return tuple(
+        route.network
+        for route in routing_table.read(proc)
+        if isinstance(route.network, ipaddress.IPv4Network)
+        and route.network.prefixlen
+        and not OUR_INTERFACE.fullmatch(route.interface)
+    )

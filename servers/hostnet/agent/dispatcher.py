@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import redis
 from celery import Celery
 from kombu.entity import Queue
-from kombu.exceptions import ContentDisallowed, DecodeError, KombuError
+from kombu.exceptions import KombuError
 
-from servers.hostnet.foreign.manager import Foreign
-from servers.hostnet.reconcile.apply import Applier
+from servers.hostnet.reconcile.apply import Applier, BatchReport
 from servers.hostnet.reconcile.executor import HOST_ERRORS
 from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan, conditions_to_json
 
@@ -24,9 +24,6 @@ from .decoding import BadMessage, Message
 from .heartbeat import report_gone
 
 log = logging.getLogger("hostnet.dispatcher")
-
-# What a message may raise that is none of ours, nesting without end among it: the ones behind it must not be lost.
-UNREADABLE = (ContentDisallowed, DecodeError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 BATCH = 256  # single changes taken together
 # Messages taken out of Redis at once. A full state may be megabytes, and all that are taken are in memory together.
@@ -54,7 +51,8 @@ class Inbox:
             for raw in raws:
                 try:
                     message = self._decode(raw)
-                except UNREADABLE as error:
+                except Exception as error:
+                    # Whatever it is (nesting without end, say): those behind it must not be lost.
                     log_dropped(error)
                 else:
                     yield message
@@ -88,8 +86,15 @@ def log_dropped(error: Exception) -> None:
     log.error("message dropped: %s", error if isinstance(error, BadMessage) else type(error).__name__)
 
 
+def log_unexpected(what: str, error: Exception) -> None:
+    """Where it came from, but not its own words, which may quote a message or a key."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s: unexpected %s\n%s", what, type(error).__name__, where)
+
+
 class Dispatcher:
-    """Carries out messages, one after the other."""
+    """Carries out messages, one after the other. One that raises costs nothing but itself: what came out of the queue
+    with it is in no queue any more, and would be missed until the next full state."""
 
     def __init__(
         self,
@@ -97,13 +102,11 @@ class Dispatcher:
         applier: Applier,
         channel: Channel,
         inbox: Callable[[int], Iterator[Message]],
-        foreign: Foreign,
     ) -> None:
         self._host = host
         self._applier = applier
         self._channel = channel
         self._inbox = inbox
-        self._foreign = foreign
 
     def receive(self, task: str, data: object) -> None:
         """Carry out a message, and with it what else waits in the queue: single changes in batches, in order."""
@@ -126,28 +129,42 @@ class Dispatcher:
         self._changes(batch)
 
     def _whole(self, message: HostState | ShowPlan) -> None:
-        if isinstance(message, ShowPlan):
-            self._show(message)
-        else:
-            self._full(message)
+        try:
+            if isinstance(message, ShowPlan):
+                self._show(message)
+            else:
+                self._full(message)
+        except Exception as error:
+            log_unexpected(type(message).__name__, error)
 
     def _changes(self, batch: list[AddPeer | RemovePeers]) -> None:
         if not batch:
             return
-        report = self._applier.changes(batch)
-        answers = [
+        try:
+            report = self._applier.changes(batch)
+        except Exception as error:
+            log_unexpected(f"{len(batch)} single changes", error)
+            if len(batch) > 1:
+                for message in batch:
+                    self._changes([message])
+                return
+            report = BatchReport([f"unexpected {type(error).__name__}"], [])
+        self._answer(batch, report.answers)
+        report_gone(self._channel, report.gone)
+
+    def _answer(self, batch: list[AddPeer | RemovePeers], answers: list[str]) -> None:
+        confirmations = [
             (message.confirm, f"error: {answer}" if answer else "ok")
-            for message, answer in zip(batch, report.answers, strict=True)
+            for message, answer in zip(batch, answers, strict=True)
             if isinstance(message, AddPeer) and message.confirm
         ]
-        if answers:
-            self._channel.confirm(answers)
-        report_gone(self._channel, report.gone)
+        if confirmations:
+            self._channel.confirm(confirmations)
 
     def _show(self, message: ShowPlan) -> None:
         """Answer what the state would change. Nothing is changed, so that a late answer is the worst it can do."""
         try:
-            lines = self._preview(message.state)
+            lines = self._applier.preview(message.state)
         except HOST_ERRORS as error:
             answer: dict[str, object] = {"error": f"the host could not be read: {error}"}
         else:
@@ -155,28 +172,19 @@ class Dispatcher:
             answer = {"lines": lines} if lines is not None else {"error": stale}
         self._channel.confirm([(message.confirm, json.dumps(answer))])
 
-    def _preview(self, state: HostState) -> list[str] | None:
-        lines = self._applier.preview(state)
-        if lines is None:
-            return None
-        return lines + self._foreign.preview(
-            state.interfaces, state.web_port, insert_rules=state.open_foreign_firewalls
-        )
-
     def _full(self, state: HostState) -> None:
         began = time.monotonic()
         report = self._applier.full(state)
         if report is None:
             log.info("full state %d ignored: stale, or for another run", state.version)
             return
-        foreign = self._foreign.apply(state.interfaces, state.web_port, insert_rules=state.open_foreign_firewalls)
         took = round(time.monotonic() - began, 3)
         self._channel.report(
             "applied",
             version=report.version,
             keys=report.keys,
             drift=report.drift,
-            conditions=conditions_to_json([*report.conditions, *foreign]),
+            conditions=conditions_to_json(report.conditions),
             took=took,
         )
         report_gone(self._channel, report.gone)

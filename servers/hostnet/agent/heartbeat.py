@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 
 from servers.hostnet.reconcile.apply import Applier
-from servers.hostnet.reconcile.desired import Desired, Gone
+from servers.hostnet.reconcile.desired import Desired
+from servers.hostnet.reconcile.held import Gone
 
 from .channel import Beat, Channel
 

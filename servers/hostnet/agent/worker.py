@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from celery import Celery
 from celery.platforms import SecurityWarning
@@ -34,6 +33,8 @@ from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.state import OUR_INTERFACE
+from servers.hostnet.state.redis_urls import broker_url
+from servers.hostnet.subsystem import Subsystem
 from servers.hostnet.wireguard.base import WireGuardError
 from servers.hostnet.wireguard.choose import choose
 
@@ -74,16 +75,6 @@ class Settings:
     @property
     def queue(self) -> str:
         return f"host.{self.host}"
-
-
-def broker_url(url: str) -> str:
-    """kombu's form of a redis-py URL: the same, save for unix sockets."""
-    parts = urlsplit(url)
-    if parts.scheme != "unix":
-        return url
-    login = parts.netloc.rpartition("@")[0]
-    database = parse_qs(parts.query).get("db", ["0"])[0]
-    return f"redis+socket://{login}{'@' if login else ''}{parts.path}?virtual_host={database}"
 
 
 class SteadyConnection(Connection):
@@ -150,13 +141,18 @@ def run(settings: Settings) -> None:
     except (WireGuardError, FirewallError) as error:
         sys.exit(f"cannot start: {error}")
     channel = Channel(settings.host, settings.redis_url, boot)
-    resolvers, prober = dns.Resolvers(), Prober(channel, Sockets())
-    applier = Applier(
-        desired, backend, Links(), firewall, settings.var / "keys", conntrack.flush, subsystems=[resolvers, prober]
-    )
+    prober = Prober(channel, Sockets())
+    # One line each. The guards' order is that in which they are applied, the followers' as well.
+    subsystems: list[Subsystem] = [
+        firewall,
+        dns.Resolvers(),
+        prober,
+        Foreign(),
+    ]
+    applier = Applier(desired, backend, Links(), settings.var / "keys", conntrack.flush, subsystems)
     app = make_app(settings)
     inbox = Inbox(app, app.conf.task_queues[0], settings.host)
-    register(app, Dispatcher(settings.host, applier, channel, inbox.waiting, Foreign()))
+    register(app, Dispatcher(settings.host, applier, channel, inbox.waiting))
     # It runs as root since it changes the network, and takes nothing but JSON.
     warnings.simplefilter("ignore", SecurityWarning)
     for noisy in ("celery.worker.strategy", "celery.app.trace"):

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from servers.hostnet.state import Code, HostCondition, Interface, Peer
+from servers.hostnet.state import Code, HostCondition, HostState, Interface, Peer
+from servers.hostnet.subsystem import Stage
 
 from . import config, control, unbound
 from .control import DnsError
@@ -41,13 +42,15 @@ class Resolvers:
     """A ``Subsystem``: keeps a resolver for every server that wants one. Each has a thread of its own, so that no
     server's names wait for another's."""
 
+    stage = Stage.FOLLOWER
+
     def __init__(self) -> None:
         self._resolvers: dict[str, Resolver] = {}  # by interface
         self._removed: list[Resolver] = []  # the threads of those that are being taken down
         self._swept = False
 
-    def apply(self, interfaces: Sequence[Interface]) -> None:
-        desired = {interface.name: interface for interface in interfaces if interface.dns is not None}
+    def apply(self, state: HostState) -> None:
+        desired = _with_dns(state)
         for name in self._resolvers.keys() - desired.keys():
             self._removed.append(self._resolvers.pop(name))
             self._removed[-1].remove()
@@ -66,17 +69,20 @@ class Resolvers:
         if resolver := self._resolvers.get(interface.name):
             resolver.give(Change(gone, new))
 
-    def preview(self, interfaces: Sequence[Interface]) -> list[str]:
+    def preview(self, state: HostState) -> list[str]:
         """As ``Subsystem`` says; compared with what unbound itself says it has."""
-        desired = {interface.name: interface for interface in interfaces if interface.dns is not None}
+        desired = _with_dns(state)
         lines = [f"{name}: end its DNS server" for name in sorted(self._resolvers.keys() - desired.keys())]
         for name, interface in sorted(desired.items()):
             resolver = self._resolvers.get(name)
             lines += resolver.preview(interface) if resolver else [f"{name}: start its DNS server"]
         return lines
 
+    def drift(self) -> list[str]:
+        """Nothing: whoever ended an unbound is not waited for, and finds it started again."""
+        return []
+
     def conditions(self) -> list[HostCondition]:
-        """As ``Subsystem`` says."""
         resolvers = [*self._resolvers.values(), *self._removed]
         return [
             HostCondition.of(Code.DNS_FAILED, f"{each.interface}: no DNS for clients: {message}")
@@ -90,6 +96,11 @@ class Resolvers:
             resolver.give(None)
         for resolver in self._resolvers.values():
             resolver.thread.join(unbound.START_WITHIN)
+
+
+def _with_dns(state: HostState) -> dict[str, Interface]:
+    """By name."""
+    return {interface.name: interface for interface in state.interfaces if interface.dns is not None}
 
 
 def _sweep(desired: set[str]) -> None:

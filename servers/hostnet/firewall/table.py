@@ -13,10 +13,12 @@ import logging
 import re
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import ClassVar
 
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.conntrack import ConntrackError
-from servers.hostnet.state import Interface, Peer
+from servers.hostnet.state import Code, HostCondition, HostState, Interface, Peer
+from servers.hostnet.subsystem import Stage, SubsystemError
 
 from .port_forwards import Element, Forwards, udp
 from .ruleset import TABLE, table
@@ -29,12 +31,16 @@ ELEMENTS = re.compile(r"\t\telements = \{(.*?)\}\n", re.DOTALL)
 OF_PEERS = re.compile(r"(forwards|targets)[46]")
 
 
-class FirewallError(Exception):
+class FirewallError(SubsystemError):
     """nftables refused our table, or could not be run."""
+
+    code: ClassVar[Code] = Code.FIREWALL_FAILED
 
 
 class Firewall:
-    """Keeps the table as it was last applied. One thread at a time."""
+    """A ``Subsystem``, and a guard: keeps the table as it was last applied. One thread at a time."""
+
+    stage = Stage.GUARD
 
     def __init__(self, flush_udp: Callable[[int, Collection[int], Collection[str]], int] = conntrack.flush_udp) -> None:
         self._flush_udp = flush_udp
@@ -52,29 +58,33 @@ class Firewall:
         if not _listing():
             _load(ruleset((), web_port))
 
-    def drifted(self) -> bool:
-        """Whether somebody changed or removed the table since it was applied."""
-        return bool(self._text) and _split(_listing()) != (self._seen, self._forwards.elements())
+    def drift(self) -> list[str]:
+        return ["the nftables table was changed or removed"] if self._drifted() else []
 
-    def differs(self, interfaces: Iterable[Interface], web_port: int) -> bool:
-        """Whether ``apply`` would have anything to do."""
-        desired = tuple(interfaces)
-        return self._differs(_table(desired, web_port, ()), _forwards(desired))
+    def preview(self, state: HostState) -> list[str]:
+        desired = _table(state.interfaces, state.web_port, ())
+        return ["the nftables table: write it anew"] if self._differs(desired, _forwards(state.interfaces)) else []
+
+    def conditions(self) -> list[HostCondition]:
+        """Nothing: whatever is wrong with it was raised."""
+        return []
+
+    def _drifted(self) -> bool:
+        return bool(self._text) and _split(_listing()) != (self._seen, self._forwards.elements())
 
     def _differs(self, text: str, forwards: Forwards) -> bool:
         if not self._text or self._text != text or self._forwards.elements() != forwards.elements():
             return True
-        return self.drifted()
+        return self._drifted()
 
-    def apply(self, interfaces: Iterable[Interface], web_port: int) -> None:
-        """Make the table say what ``interfaces`` and their peers need; nothing is touched where it says so already."""
-        desired = tuple(interfaces)
-        forwards = _forwards(desired)
-        differs = self._differs(_table(desired, web_port, ()), forwards)
+    def apply(self, state: HostState) -> None:
+        """Make the table say what the interfaces and their peers need; nothing is touched where it says so already."""
+        forwards = _forwards(state.interfaces)
+        differs = self._differs(_table(state.interfaces, state.web_port, ()), forwards)
         before, self._forwards = self._forwards, forwards
         if differs:
             self._text = ""
-            self._replace(desired, web_port)
+            self._replace(state.interfaces, state.web_port)
             self._forget(before.elements() ^ forwards.elements())
 
     def _replace(self, interfaces: Sequence[Interface], web_port: int) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 
 from servers.hostnet.firewall.ruleset import TABLE
 from servers.hostnet.firewall.table import FirewallError
-from servers.hostnet.state import Code, HostCondition, Interface
+from servers.hostnet.state import Code, HostCondition, HostState, Interface, Peer, routing_table
+from servers.hostnet.subsystem import Stage
 
 from .advice import Finding, rules
 from .evaluate import Chain, Rule, Ruleset, Verdict
@@ -62,44 +63,66 @@ def run(command: Sequence[str], text: str) -> str:
 
 
 class Foreign:
-    """Each call reads the tables of others once; one thread at a time."""
+    """A ``Subsystem``: each ``apply`` and each ``preview`` reads the tables of others once. One thread at a time."""
 
-    def __init__(self, run: Run = run, proc: Path = Path("/proc/self/net")) -> None:
+    stage = Stage.FOLLOWER
+
+    def __init__(self, run: Run = run, proc: Path = routing_table.PROC) -> None:
         self._run = run
         self._proc = proc
         self._legacy = Legacy(run, proc)
         self._known: list[tuple[Ruleset, Sequence[Case], list[Finding]]] = []
+        self._conditions: list[HostCondition] = []
 
-    def check(self, interfaces: Sequence[Interface], web_port: int) -> list[str]:
-        """In words, what keeps packets of ``interfaces`` from passing. Changes nothing. Raise ``FirewallError``."""
-        needed = cases(interfaces, web_port, Exits.read(self._proc))
-        found = [str(finding) for finding in self._look(self._read(), needed)]
-        return found + self._legacy.check(needed)
-
-    def apply(self, interfaces: Sequence[Interface], web_port: int, *, insert_rules: bool) -> list[HostCondition]:
-        """Put our rules into other firewalls where they are needed, or without ``insert_rules`` take all of them out.
-
-        Return what does not pass, or could not be found out. Never raises: the rest of the host's state does
-        not depend on it.
-        """
+    def check(self, interfaces: Sequence[Interface], web_port: int) -> list[HostCondition]:
+        """What keeps packets of ``interfaces`` from passing, or that it cannot be found out. Changes nothing."""
+        needed = self._needed(interfaces, web_port)
         try:
-            needed = cases(interfaces, web_port, Exits.read(self._proc))
-            ruleset = self._read()
-            left = self._insert_rules(ruleset, needed) if insert_rules else self._take_back(ruleset, needed)
-            found = left + self._legacy.check(needed)
+            found = [str(finding) for finding in self._look(self._read(), needed)]
+        except FirewallError as error:
+            return [_unreadable(error)]
+        return _in_the_way(found + self._legacy.check(needed))
+
+    def apply(self, state: HostState) -> None:
+        """Put our rules into other firewalls where they are needed, or where these are not to be opened take all of
+        them out. It takes as long as nft does: with many thousands of rules of others, seconds."""
+        try:
+            found = self._let_pass(state)
         except FirewallError as error:
             log.warning("other firewalls: %s", error)
-            return [HostCondition.of(Code.FOREIGN_UNREADABLE, f"{UNREADABLE}: {error}")]
-        return [HostCondition.of(Code.FOREIGN_FIREWALL, text) for text in found]
+            self._conditions = [_unreadable(error)]
+        else:
+            self._conditions = _in_the_way(found)
 
-    def preview(self, interfaces: Sequence[Interface], web_port: int, *, insert_rules: bool) -> list[str]:
-        """In words, what ``apply`` would change, or why that cannot be found out. Changes nothing, never raises."""
+    def _let_pass(self, state: HostState) -> list[str]:
+        """In words, what does not pass all the same."""
+        needed, ruleset = self._needed(state.interfaces, state.web_port), self._read()
+        open_them = state.open_foreign_firewalls
+        left = self._insert_rules(ruleset, needed) if open_them else self._take_back(ruleset, needed)
+        return left + self._legacy.check(needed)
+
+    def _needed(self, interfaces: Sequence[Interface], web_port: int) -> list[Case]:
+        return cases(interfaces, web_port, Exits(routing_table.read(self._proc)))
+
+    def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
+        """Nothing: which packets must pass is asked with each full state, so that no connect waits for it."""
+
+    def preview(self, state: HostState) -> list[str]:
+        """As ``Subsystem`` says, or why that cannot be found out."""
         try:
-            needed, ruleset = cases(interfaces, web_port, Exits.read(self._proc)), self._read()
+            needed, ruleset = self._needed(state.interfaces, state.web_port), self._read()
         except FirewallError as error:
-            return [f"{UNREADABLE}: {error}"]
-        alterations = self._helping(ruleset, needed) if insert_rules else _removing(ruleset)
+            return [str(_unreadable(error))]
+        alterations = self._helping(ruleset, needed) if state.open_foreign_firewalls else _removing(ruleset)
         return [str(alteration) for alteration in alterations]
+
+    def drift(self) -> list[str]:
+        """Nothing: these tables are theirs."""
+        return []
+
+    def conditions(self) -> list[HostCondition]:
+        """What did not pass at the last ``apply``, or could not be found out."""
+        return self._conditions
 
     def remove(self) -> None:
         """Take out every rule of ours. Raise ``FirewallError``."""
@@ -209,6 +232,14 @@ class Foreign:
         now = Ruleset.parse(text).chains.get((chain.family, chain.table, chain.name)) if text else None
         statements = {rule.handle: rule.statements for rule in now.rules} if now else {}
         return all(statements.get(rule.handle) == rule.statements for rule in rules)
+
+
+def _unreadable(error: FirewallError) -> HostCondition:
+    return HostCondition.of(Code.FOREIGN_UNREADABLE, f"{UNREADABLE}: {error}")
+
+
+def _in_the_way(found: Sequence[str]) -> list[HostCondition]:
+    return [HostCondition.of(Code.FOREIGN_FIREWALL, text) for text in found]
 
 
 def examine(ruleset: Ruleset, needed: Sequence[Case]) -> list[Finding]:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-import socket
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from servers.hostnet.state import PREFIX, Interface
+from servers.hostnet.state.routing_table import TableRoute
 
 from .match import Address, Packet
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Statement = Mapping[str, Any]
 
 # Somebody out there. Nothing is ever sent to these addresses; they are none that firewalls treat specially.
@@ -23,7 +20,6 @@ SOMEBODY: dict[int, Address] = {4: ipaddress.ip_address("44.127.0.1"), 6: ipaddr
 # Ports that no rule is likely to name: a firewall that lets only some services pass drops the others.
 SERVICE, EPHEMERAL = 27183, 40961
 MOST_ROUTES = 16  # of one server; a few stand for a thousand
-REJECT_ROUTE = 0x0200  # RTF_REJECT
 
 
 class Kind(enum.Enum):
@@ -60,38 +56,15 @@ def to_port(protocol: str, port: int) -> Statement:
 
 
 class Exits:
-    """The interface that leads to an address, by the kernel's main tables as ``/proc/net`` shows them."""
+    """The interface that leads to an address, by the kernel's main tables."""
 
-    def __init__(self, routes: Sequence[tuple[Network, int, str]]) -> None:
-        """``routes``: network, metric, interface."""
-        self._routes = sorted(routes, key=lambda route: (-route[0].prefixlen, route[1]))
-
-    @classmethod
-    def read(cls, proc: Path = Path("/proc/self/net")) -> Exits:
-        routes: list[tuple[Network, int, str]] = []
-        for name, parse in (("route", _route4), ("ipv6_route", _route6)):
-            try:
-                lines = (proc / name).read_text().splitlines()
-            except OSError:  # no IPv6 on this machine
-                continue
-            routes += (parse(line.split()) for line in lines if line and not line.startswith("Iface"))
-        return cls([route for route in routes if route[2] not in {"", "lo"}])
+    def __init__(self, routes: Iterable[TableRoute]) -> None:
+        ways = (route for route in routes if route.interface not in {"", "lo"})
+        self._routes = sorted(ways, key=lambda route: (-route.network.prefixlen, route.metric))
 
     def leading_to(self, address: Address) -> str:
         """Empty if there is no way."""
-        return next((name for network, _, name in self._routes if address in network), "")
-
-
-def _route4(fields: list[str]) -> tuple[Network, int, str]:
-    """Addresses are hexadecimal, in the byte order of the machine."""
-    target, mask = (socket.inet_ntoa(struct.pack("=I", int(fields[index], 16))) for index in (1, 7))
-    name = "" if int(fields[3], 16) & REJECT_ROUTE else fields[0]
-    return ipaddress.IPv4Network((target, mask), strict=False), int(fields[6]), name
-
-
-def _route6(fields: list[str]) -> tuple[Network, int, str]:
-    name = "" if int(fields[8], 16) & REJECT_ROUTE else fields[9]
-    return ipaddress.IPv6Network((int(fields[0], 16), int(fields[1], 16)), strict=False), int(fields[5], 16), name
+        return next((route.interface for route in self._routes if address in route.network), "")
 
 
 # Packets

@@ -17,16 +17,17 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from servers.hostnet.netlink_attributes import NESTED, attribute, attributes
+
 NFNL_SUBSYS_CTNETLINK = 1
 CT_GET, CT_DELETE = (NFNL_SUBSYS_CTNETLINK << 8) | 1, (NFNL_SUBSYS_CTNETLINK << 8) | 2
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_TUPLE_IP, CTA_ID, CTA_ZONE = 1, 2, 1, 12, 18
 CTA_TUPLE_PROTO, CTA_PROTO_NUM, CTA_PROTO_DST_PORT = 2, 1, 3
-CTA_FILTER, CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS, NESTED = 25, 1, 2, 0x8000
+CTA_FILTER, CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS = 25, 1, 2
 FILTER_PROTO_NUM, FILTER_DST_PORT = 1 << 3, 1 << 5
 FEW_PORTS = 8  # that the kernel is asked for one by one, rather than for everything of UDP
-TYPE_MASK = 0x3FFF  # without the "nested" and "byte order" flags
 SOURCE_OR_DESTINATION: dict[int, tuple[int, int]] = {socket.AF_INET: (1, 2), socket.AF_INET6: (3, 4)}
 NETLINK_NETFILTER = 12
 TIMEOUT = 5.0  # seconds for one whole pass
@@ -52,7 +53,7 @@ def flush(networks: Collection[str]) -> int:
                     doomed = list(_matching(netlink.dump(kind), released, kind))
                     netlink.delete(kind, doomed)
                     count += len(doomed)
-    except (OSError, struct.error) as error:
+    except (OSError, struct.error, ValueError) as error:
         raise ConntrackError(f"conntrack: {error}") from error
     return count
 
@@ -69,40 +70,40 @@ def flush_udp(version: int, ports: Collection[int], targets: Collection[str]) ->
     try:
         with _Socket(time.monotonic() + TIMEOUT) as netlink:
             doomed = [
-                _found_by(attributes)
+                _found_by(entry)
                 for only in dumps
-                for attributes in map(dict, map(_attributes, netlink.dump(kind, only)))
-                if _udp_port(attributes[CTA_TUPLE_ORIG]) in ports and _leads_to(attributes, kind, led)
+                for entry in map(dict, map(attributes, netlink.dump(kind, only)))
+                if _udp_port(entry[CTA_TUPLE_ORIG]) in ports and _leads_to(entry, kind, led)
             ]
             netlink.delete(kind, doomed)
-    except (OSError, struct.error, KeyError) as error:
+    except (OSError, struct.error, ValueError, KeyError) as error:
         raise ConntrackError(f"conntrack: {error}") from error
     return len(doomed)
 
 
 def _udp(port: int = 0) -> bytes:
     """Attributes of a dump of UDP entries alone, or of those to one port."""
-    parts = _attribute(CTA_PROTO_NUM, bytes([socket.IPPROTO_UDP]))
-    parts += _attribute(CTA_PROTO_DST_PORT, port.to_bytes(2, "big")) if port else b""
+    parts = attribute(CTA_PROTO_NUM, bytes([socket.IPPROTO_UDP]))
+    parts += attribute(CTA_PROTO_DST_PORT, port.to_bytes(2, "big")) if port else b""
     matched = FILTER_PROTO_NUM | (FILTER_DST_PORT if port else 0)
     flags = {CTA_FILTER_ORIG_FLAGS: matched, CTA_FILTER_REPLY_FLAGS: 0}
-    packed = b"".join(_attribute(type_, struct.pack("I", value)) for type_, value in flags.items())
-    original = _attribute(NESTED | CTA_TUPLE_ORIG, _attribute(NESTED | CTA_TUPLE_PROTO, parts))
-    return original + _attribute(NESTED | CTA_FILTER, packed)
+    packed = b"".join(attribute(type_, struct.pack("I", value)) for type_, value in flags.items())
+    original = attribute(NESTED | CTA_TUPLE_ORIG, attribute(NESTED | CTA_TUPLE_PROTO, parts))
+    return original + attribute(NESTED | CTA_FILTER, packed)
 
 
 def _udp_port(data: bytes) -> int:
     """The destination port of a tuple of UDP; 0 of any other. A kernel before 5.8 does not know what we ask for, and
     hands out everything."""
-    parts = dict(_attributes(dict(_attributes(data))[CTA_TUPLE_PROTO]))
+    parts = dict(attributes(dict(attributes(data))[CTA_TUPLE_PROTO]))
     udp = parts[CTA_PROTO_NUM] == bytes([socket.IPPROTO_UDP])
     return int.from_bytes(parts[CTA_PROTO_DST_PORT], "big") if udp else 0
 
 
-def _leads_to(attributes: dict[int, bytes], kind: int, targets: Collection[bytes]) -> bool:
+def _leads_to(entry: dict[int, bytes], kind: int, targets: Collection[bytes]) -> bool:
     """Whether the replies come from one of ``targets``, or nothing was translated at all."""
-    source, destination = _tuple_addresses(attributes[CTA_TUPLE_ORIG], kind)
-    answers_from, answers_to = _tuple_addresses(attributes[CTA_TUPLE_REPLY], kind)
+    source, destination = _tuple_addresses(entry[CTA_TUPLE_ORIG], kind)
+    answers_from, answers_to = _tuple_addresses(entry[CTA_TUPLE_REPLY], kind)
     return answers_from in targets or (answers_from, answers_to) == (destination, source)
 
 
@@ -168,40 +169,25 @@ class _Socket:
 
 def _matching(entries: Iterable[bytes], released: Released, kind: int) -> Iterator[bytes]:
     """For each entry that names a released address: the attributes by which the kernel finds it again."""
-    for entry in entries:
-        attributes = dict(_attributes(entry))
-        original, reply = attributes.get(CTA_TUPLE_ORIG, b""), attributes.get(CTA_TUPLE_REPLY, b"")
+    for entry in map(dict, map(attributes, entries)):
+        original, reply = entry.get(CTA_TUPLE_ORIG, b""), entry.get(CTA_TUPLE_REPLY, b"")
         if any(each in released for each in {*_tuple_addresses(original, kind), *_tuple_addresses(reply, kind)}):
-            yield _found_by(attributes)
+            yield _found_by(entry)
 
 
-def _found_by(attributes: Mapping[int, bytes]) -> bytes:
+def _found_by(entry: Mapping[int, bytes]) -> bytes:
     """With its id, so that a new entry that took the same tuple since is not hit."""
     return b"".join(
-        _attribute(type_ | (NESTED if type_ == CTA_TUPLE_ORIG else 0), attributes[type_])
+        attribute(type_ | (NESTED if type_ == CTA_TUPLE_ORIG else 0), entry[type_])
         for type_ in (CTA_TUPLE_ORIG, CTA_ID, CTA_ZONE)
-        if type_ in attributes
+        if type_ in entry
     )
 
 
 def _tuple_addresses(data: bytes, kind: int) -> Iterator[bytes]:
-    for type_, value in _attributes(data):
+    for type_, value in attributes(data):
         if type_ == CTA_TUPLE_IP:
-            yield from (address for which, address in _attributes(value) if which in SOURCE_OR_DESTINATION[kind])
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + 4 <= len(data):
-        length, type_ = struct.unpack_from("HH", data, offset)
-        if length < 4:
-            return
-        yield type_ & TYPE_MASK, data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-
-
-def _attribute(type_: int, value: bytes) -> bytes:
-    return struct.pack("HH", len(value) + 4, type_) + value + bytes(-len(value) % 4)
+            yield from (address for which, address in attributes(value) if which in SOURCE_OR_DESTINATION[kind])
 
 
 def _message(type_: int, flags: int, kind: int, attributes: bytes) -> bytes:

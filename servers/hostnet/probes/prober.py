@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from servers.hostnet.state import HostCondition, Interface, Peer
+from servers.hostnet.state import HostCondition, HostState, Interface, Peer
+from servers.hostnet.subsystem import Stage
 
 log = logging.getLogger("hostnet.probes")
 
@@ -93,6 +94,8 @@ class Health:
 class Prober:
     """A ``Subsystem`` that asks every ``Peer.probes``, and reports ``probe`` to the control side."""
 
+    stage = Stage.FOLLOWER
+
     def __init__(self, reporter: Reporter, asking: Asking, clock: Callable[[], float] = time.monotonic) -> None:
         self._reporter = reporter
         self._asking = asking
@@ -129,10 +132,10 @@ class Prober:
 
     # What there is to ask, from the dispatcher
 
-    def apply(self, interfaces: Sequence[Interface]) -> None:
+    def apply(self, state: HostState) -> None:
         desired = {
             (interface.server, peer.connection): _targets(interface, peer)
-            for interface in interfaces
+            for interface in state.interfaces
             for peer in interface.peers
             if peer.probes
         }
@@ -153,8 +156,12 @@ class Prober:
             self._changed = True
         self._asking.wake()
 
-    def preview(self, interfaces: Sequence[Interface]) -> list[str]:
+    def preview(self, state: HostState) -> list[str]:
         """Nothing: what is asked leaves no trace on the host."""
+        return []
+
+    def drift(self) -> list[str]:
+        """Nothing: there is nothing that others could change."""
         return []
 
     def conditions(self) -> list[HostCondition]:

@@ -5,7 +5,6 @@ Every apply may be repeated. What fails is reported and left for the next one; w
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import threading
@@ -14,16 +13,17 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.netlink.conntrack import ConntrackError
+from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import Observed
 from servers.hostnet.state import AddPeer, Code, HostCondition, HostState, Interface, Peer, RemovePeers
-from servers.hostnet.subsystem import Subsystem
+from servers.hostnet.subsystem import Subsystem, SubsystemError, Subsystems
 from servers.hostnet.wireguard.base import Backend, ObservedPeer, WireGuardError
 
 from .describe import describe, intend
-from .desired import Desired, Difference, Gone, Held
-from .executor import HOST_ERRORS, Executor, Failures, FirewallTools, LinkTools
+from .desired import Desired
+from .executor import HOST_ERRORS, Executor, Failures, LinkTools
+from .held import Difference, Gone, Held
 from .plan import plan
 from .route_conflicts import conflicts
 
@@ -62,20 +62,18 @@ class Applier:
         desired: Desired,
         backend: Backend,
         links: LinkTools,
-        firewall: FirewallTools,
         key_dir: Path,
         flush: Callable[[Collection[str]], int],
+        subsystems: Iterable[Subsystem],
         clock: Callable[[], float] = time.time,
-        subsystems: Iterable[Subsystem] = (),
     ) -> None:
         self._lock = threading.Lock()
         self._desired = desired
         self._backend = backend
-        self._firewall = firewall
-        self._executor = Executor(backend, links, firewall, key_dir)
+        self._executor = Executor(backend, links, key_dir)
         self._flush = flush
+        self._subsystems = Subsystems(subsystems)
         self._clock = clock
-        self._subsystems = tuple(subsystems)
         self._names: dict[str, str] = {}  # of interfaces by server, those included that are still to be removed
         self._seen = Observed({}, {})  # the last time the host was read, without devices and links
         self._settled = False  # whether the last full apply succeeded: only then is a difference somebody else's doing
@@ -89,27 +87,34 @@ class Applier:
             unfinished = set(self._desired.changed())
             if not self._desired.take_full(state, self._clock()):
                 return None
-            failures, interfaces = Failures(), self._desired.interfaces()
+            desired, failures = dataclasses.replace(state, interfaces=self._desired.interfaces()), Failures()
             try:
                 observed = self._executor.observe()
                 drift = self._drift(before, unfinished, observed) if self._settled else []
-                self._settled = False
-                public_keys = self._executor.load_keys(interfaces, failures)
-                released = self._executor.execute(interfaces, state.web_port, observed, failures)
             except HOST_ERRORS as error:  # the host could not even be read
                 log.error("full state %d: %s", state.version, error)
                 unreadable = HostCondition.of(Code.HOST_UNREADABLE, str(error))
-                return FullReport(state.version, {}, [], [unreadable, *self._beside()], [])
+                return FullReport(state.version, {}, [], [unreadable, *self._subsystems.conditions()], [])
+            self._settled = False
+            public_keys = self._executor.load_keys(desired.interfaces, failures)
+            self._guard(desired, failures)
+            released = self._executor.execute(plan(desired.interfaces, public_keys, observed), failures)
             self._seen = dataclasses.replace(observed, devices={}, links={})
-            self._settled = not failures.errors
-            gone = self._finish(self._mark_applied(interfaces, failures), released)
-            for subsystem in self._subsystems:
-                subsystem.apply(interfaces)
-            return FullReport(state.version, public_keys, drift, [*failures.conditions(), *self._beside()], gone)
+            self._settled = not failures.errors and failures.guard is None
+            gone = self._finish(self._mark_applied(desired.interfaces, failures), released)
+            self._subsystems.follow(desired)
+            conditions = [*failures.conditions(), *self._subsystems.conditions()]
+            return FullReport(state.version, public_keys, drift, conditions, gone)
 
-    def _beside(self) -> list[HostCondition]:
-        """What is wrong with that which goes on beside the tunnels; it never holds up a connect."""
-        return [condition for subsystem in self._subsystems for condition in subsystem.conditions()]
+    def _guard(self, desired: HostState, failures: Failures) -> None:
+        """Before any interface is touched. The host routes nothing before its firewall says what."""
+        try:
+            self._subsystems.guard(desired)
+            self._executor.forward(desired.interfaces)
+        except SubsystemError as error:
+            failures.guard = HostCondition.of(error.code, str(error))
+        except LinkError as error:
+            failures.guard = HostCondition.of(Code.FIREWALL_FAILED, str(error))
 
     def _mark_applied(self, interfaces: Sequence[Interface], failures: Failures) -> set[str]:
         """Note what needs no further work; return the servers where something failed.
@@ -133,9 +138,8 @@ class Applier:
         """
         as_it_was = dataclasses.replace(observed, host_routes=self._seen.host_routes, outer_mtu=self._seen.outer_mtu)
         busy = {interface.name for interface in before if interface.server in unfinished}
-        steps = [s for s in plan(before, self._executor.public_keys(), as_it_was) if s.interface not in busy]
-        table = ["the nftables table was changed or removed"] if self._firewall.drifted() else []
-        return table + [describe(step, observed) for step in steps]
+        undone = plan(before, self._executor.public_keys(), as_it_was).without(busy)
+        return [*self._subsystems.drift(), *describe(undone)]
 
     def preview(self, state: HostState) -> list[str] | None:
         """What ``full`` would do with ``state``, line by line, with nothing done and nothing remembered; ``None`` where
@@ -145,27 +149,28 @@ class Applier:
             if interfaces is None:
                 return None
             observed, keys = self._executor.observe(), self._executor.known_keys(interfaces)
-            table = ["the nftables table: write it anew"] if self._firewall.differs(interfaces, state.web_port) else []
-            refused = conflicts(interfaces, observed.host_routes)
-            beside = [line for subsystem in self._subsystems for line in subsystem.preview(interfaces)]
-            return (
-                table
-                + [intend(step, observed) for step in plan(interfaces, keys, observed)]
-                + [*refused.values()]
-                + beside
-            )
+            lines = intend(plan(interfaces, keys, observed))
+            return self._subsystems.preview(dataclasses.replace(state, interfaces=interfaces), lines)
 
     # Single changes
 
     def changes(self, messages: Sequence[AddPeer | RemovePeers]) -> BatchReport:
         """Take a batch of single changes and tell WireGuard of them in one request per interface.
 
-        The device is not read: a batch costs what it changes, however many peers there are.
+        The device is not read: a batch costs what it changes, however many peers there are. Where this raises anything,
+        none of the additions is desired, so that each message can be tried alone.
         """
         with self._lock:
-            now = self._clock()
-            answers = [self._take(message, now) for message in messages]
-            failed = self._push()
+            added = [message.peer.connection for message in messages if isinstance(message, AddPeer)]
+            new = [connection for connection in added if not self._desired.holds(connection)]
+            try:
+                now = self._clock()
+                answers = [self._take(message, now) for message in messages]
+                failed = self._push()
+            except Exception:
+                # Else the one that cannot be carried out would come with every later change, and fail these too.
+                self._desired.retract(new)
+                raise
             for index, message in enumerate(messages):
                 if isinstance(message, AddPeer) and not answers[index]:
                     answers[index] = failed.get(message.server, "")
@@ -198,25 +203,12 @@ class Applier:
         return failed
 
     def _push_to(self, interface: Interface, difference: Difference) -> None:
-        """The firewall comes last: all else may be repeated when this fails, and it does all or nothing."""
+        """Guards come last: all else may be repeated when one fails, and they do all or nothing."""
         gone, new = difference.gone, difference.new
         self._backend.set(interface.name, peers=self._desired.changes(interface.server))
         self._route(interface, {network for peer in (*gone, *new) for network in peer.networks})
-        # Most peers have neither, and cost no nft process.
-        if any(peer.forwards or peer.networks for peer in (*gone, *new)):
-            self._change_firewall(interface, gone, new)
         if gone or new:
-            for subsystem in self._subsystems:
-                subsystem.change(interface, gone, new)
-
-    def _change_firewall(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
-        try:
-            self._firewall.change(interface, gone, new)
-        except FirewallError:
-            # Else what it could not do now would come with whatever it does next, also when these peers have ended.
-            with contextlib.suppress(FirewallError):
-                self._firewall.change(interface, new, gone)
-            raise
+            self._subsystems.change(interface, gone, new)
 
     def _route(self, interface: Interface, networks: Collection[str]) -> None:
         """Route those of ``networks`` that lie behind a peer now, and the others no longer. One that cannot be routed

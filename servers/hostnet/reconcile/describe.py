@@ -1,8 +1,9 @@
-"""Steps of a plan in words, for an administrator: what was found wrong, and what would be done."""
+"""A plan in words, for an administrator: what was found wrong, and what would be done."""
 
 from __future__ import annotations
 
 from servers.hostnet.observed import Observed
+from servers.hostnet.state import Code, HostCondition
 from servers.hostnet.wireguard.base import Device, PeerChange
 
 from .plan import (
@@ -10,6 +11,7 @@ from .plan import (
     AddRoute,
     CreateInterface,
     DeleteInterface,
+    Plan,
     RemoveAddress,
     RemoveRoute,
     SetDevice,
@@ -19,8 +21,18 @@ from .plan import (
 )
 
 
-def describe(step: Step, observed: Observed) -> str:
+def describe(plan: Plan) -> list[str]:
     """What was found wrong."""
+    return [_found(step, plan.observed) for step in plan.steps]
+
+
+def intend(plan: Plan) -> list[str]:
+    """What would be done, and what is refused."""
+    refused = (str(HostCondition.of(Code.ROUTE_REFUSED, text)) for text in plan.refused.values())
+    return [*(_to_do(step, plan.observed) for step in plan.steps), *refused]
+
+
+def _found(step: Step, observed: Observed) -> str:
     match step:
         case DeleteInterface(name):
             return f"{name}: an interface nobody asked for"
@@ -43,8 +55,7 @@ def describe(step: Step, observed: Observed) -> str:
             return f"{name}: peers {_listed({'gone': gone, 'altered': altered, 'added': added})}"
 
 
-def intend(step: Step, observed: Observed) -> str:
-    """What would be done."""
+def _to_do(step: Step, observed: Observed) -> str:
     match step:
         case DeleteInterface(name):
             return f"{name}: delete the interface"

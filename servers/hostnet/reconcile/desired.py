@@ -18,45 +18,14 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Literal
 
 from servers.hostnet.state import AddPeer, HostState, Interface, Peer
 from servers.hostnet.wireguard.base import PeerChange
 
-Reason = Literal["asked", "silent", "replaced"]
+from .held import Difference, Gone, Held, Reason
 
 # How many ended connections are remembered: at 20 reconnects a second that is hours, while messages live seconds.
 REMEMBERED = 200_000
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A peer that is desired on ``server``; ``since`` is when this run took it (Unix seconds)."""
-
-    server: str
-    peer: Peer
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """A connection that ended; ``server`` and ``allowed_ips`` (the networks behind it included) are empty where the
-    host did not have it."""
-
-    connection: str
-    reason: Reason
-    server: str = ""
-    allowed_ips: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What changed on one server since it was last settled: peers as they were, and as they are desired now. A peer
-    that was altered is in both."""
-
-    gone: tuple[Peer, ...]
-    new: tuple[Peer, ...]
 
 
 class Desired:
@@ -140,6 +109,11 @@ class Desired:
         """End these connections for good, known or not, also before the first full state."""
         for connection in connections:
             self._end(connection, reason)
+
+    def retract(self, connections: Iterable[str]) -> None:
+        """Want these no more, though they have not ended: each may be added again. WireGuard is told to remove them."""
+        for connection in connections:
+            self._forget(connection)
 
     def _hold(self, server: str, peer: Peer, now: float) -> bool:
         """Want ``peer``; false when a newer one has its key or an address, in which case this one has ended."""

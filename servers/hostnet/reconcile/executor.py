@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import Observed, ObservedLink
-from servers.hostnet.state import OUR_INTERFACE, Code, HostCondition, Interface, Peer
+from servers.hostnet.state import OUR_INTERFACE, Code, HostCondition, Interface
+from servers.hostnet.subsystem import SubsystemError
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Backend, Device, WireGuardError
 
@@ -20,19 +20,18 @@ from .plan import (
     AddRoute,
     CreateInterface,
     DeleteInterface,
+    Plan,
     RemoveAddress,
     RemoveRoute,
     SetDevice,
     SetLink,
     SetPeers,
     Step,
-    plan,
 )
-from .route_conflicts import conflicts
 
 log = logging.getLogger("hostnet.apply")
 
-HOST_ERRORS = (WireGuardError, LinkError, FirewallError)
+HOST_ERRORS = (WireGuardError, LinkError, SubsystemError)
 
 
 class LinkTools(Protocol):
@@ -49,39 +48,30 @@ class LinkTools(Protocol):
     def forward(self, *, ipv6: bool) -> None: ...
 
 
-class FirewallTools(Protocol):
-    """What apply needs of ``firewall.Firewall``."""
-
-    def drifted(self) -> bool: ...
-    def differs(self, interfaces: Sequence[Interface], web_port: int) -> bool: ...
-    def apply(self, interfaces: Sequence[Interface], web_port: int) -> None: ...
-    def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None: ...
-
-
 @dataclass(slots=True)
 class Failures:
-    """Errors of one apply, by interface; steps on an interface that failed are left out. ``others`` are what stops
-    nothing else: a network that cannot be routed."""
+    """Errors of one apply, by interface; steps on an interface that failed are left out. ``guard``: what keeps the
+    tunnels shut failed. ``others`` are what stops nothing else: a network that cannot be routed."""
 
     errors: dict[str, str] = field(default_factory=dict)
+    guard: HostCondition | None = None
     others: list[HostCondition] = field(default_factory=list)
 
-    def note(self, interface: str, error: Exception) -> None:
-        self.errors.setdefault(interface, str(error))
+    def note(self, interface: str, text: str) -> None:
+        self.errors.setdefault(interface, text)
 
     def conditions(self) -> list[HostCondition]:
-        """Without an interface it is the firewall that failed, or forwarding."""
-        codes = {name: Code.INTERFACE_FAILED if name else Code.FIREWALL_FAILED for name in self.errors}
-        return [*(HostCondition.of(codes[name], text) for name, text in self.errors.items()), *self.others]
+        guard = [self.guard] if self.guard else []
+        interfaces = [HostCondition.of(Code.INTERFACE_FAILED, text) for text in self.errors.values()]
+        return [*guard, *interfaces, *self.others]
 
 
 class Executor:
     """The hands of the ``Applier``, and the private keys of the servers. One thread at a time."""
 
-    def __init__(self, backend: Backend, links: LinkTools, firewall: FirewallTools, key_dir: Path) -> None:
+    def __init__(self, backend: Backend, links: LinkTools, key_dir: Path) -> None:
         self._backend = backend
         self._links = links
-        self._firewall = firewall
         self._key_dir = key_dir
         self._private_keys: dict[str, bytes] = {}
 
@@ -112,40 +102,36 @@ class Executor:
             try:
                 loaded[interface.server] = keys.load_or_make(self._key_dir / interface.server)
             except WireGuardError as error:
-                failures.note(interface.name, error)
+                failures.note(interface.name, str(error))
                 if interface.server in self._private_keys:
                     loaded[interface.server] = self._private_keys[interface.server]
         self._private_keys = loaded
         return self.public_keys()
 
-    def execute(
-        self, interfaces: Sequence[Interface], web_port: int, observed: Observed, failures: Failures
-    ) -> set[str]:
+    def forward(self, interfaces: Iterable[Interface]) -> None:
+        """Have the host route what the tunnels carry. Raise ``LinkError``."""
+        self._links.forward(ipv6=any(":" in address for i in interfaces for address in i.addresses))
+
+    def execute(self, plan: Plan, failures: Failures) -> set[str]:
         """Do every step that can be done; return the allowed IPs that were taken off peers."""
-        try:
-            self._firewall.apply(interfaces, web_port)
-            self._links.forward(ipv6=any(":" in address for i in interfaces for address in i.addresses))
-        except (FirewallError, LinkError) as error:
-            failures.note("", error)
-        refused = conflicts(interfaces, observed.host_routes).values()
-        failures.others += [HostCondition.of(Code.ROUTE_REFUSED, text) for text in refused]
+        failures.others += [HostCondition.of(Code.ROUTE_REFUSED, text) for text in plan.refused.values()]
         released: set[str] = set()
-        for step in plan(interfaces, self.public_keys(), observed):
+        for step in plan.steps:
             if step.interface in failures.errors:
                 continue
             # Without our firewall a new tunnel would open the whole host. Those that run keep what rules they have.
-            if isinstance(step, CreateInterface) and "" in failures.errors:
-                failures.note(step.interface, FirewallError(f"{step.interface}: not made without the firewall"))
+            if isinstance(step, CreateInterface) and failures.guard is not None:
+                failures.note(step.interface, f"{step.interface}: not made without the firewall")
                 continue
             try:
                 self._do(step)
-                released |= _released(step, observed)
+                released |= _released(step, plan.observed)
             except HOST_ERRORS as error:
                 log.error("%s: %s", type(step).__name__, error)
                 if isinstance(step, AddRoute | RemoveRoute):
                     failures.others.append(HostCondition.of(Code.ROUTE_FAILED, str(error)))
                 else:
-                    failures.note(step.interface, error)
+                    failures.note(step.interface, str(error))
         return released
 
     def _do(self, step: Step) -> None:

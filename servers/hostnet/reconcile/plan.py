@@ -6,7 +6,7 @@ Peers, addresses and routes that are right already appear in no step, so nothing
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from servers.hostnet.observed import Observed, ObservedLink
 from servers.hostnet.state import Interface
@@ -90,8 +90,25 @@ Step = (
 )
 
 
-def plan(desired: Iterable[Interface], keys: Mapping[str, str], observed: Observed) -> list[Step]:
-    """Ordered steps from ``observed`` to ``desired``; ``keys`` are the servers' WireGuard public keys by server id."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done on one host: made once for each apply, and whoever needs it takes this one.
+
+    ``steps`` are in their order, from ``observed`` to what is desired. ``refused`` are, by interface and network, the
+    networks that are not routed, and why in words.
+    """
+
+    steps: tuple[Step, ...]
+    refused: Conflicts
+    observed: Observed
+
+    def without(self, interfaces: Set[str]) -> Plan:
+        """The plan without the steps on ``interfaces``."""
+        return replace(self, steps=tuple(step for step in self.steps if step.interface not in interfaces))
+
+
+def plan(desired: Iterable[Interface], keys: Mapping[str, str], observed: Observed) -> Plan:
+    """How to get from ``observed`` to ``desired``; ``keys`` are the servers' WireGuard public keys by server id."""
     interfaces = sorted(desired, key=lambda interface: interface.name)
     names = {interface.name for interface in interfaces}
     # An interface that nobody wants carries nothing that anybody wants, and may sit on a port or address that is
@@ -107,7 +124,7 @@ def plan(desired: Iterable[Interface], keys: Mapping[str, str], observed: Observ
     for interface in interfaces:
         steps += _interface_steps(interface, keys.get(interface.server, ""), observed)
         steps += [step for step in _route_steps(interface.name, routes[interface.name], observed) if step not in freed]
-    return steps
+    return Plan(tuple(steps), refused, observed)
 
 
 def mtu_of(interface: Interface, observed: Observed) -> int:

@@ -56,6 +56,9 @@ class HostCondition:
     def of(cls, code: Code, text: str) -> HostCondition:
         return cls(code.value, SEVERITY[code], text)
 
+    def __str__(self) -> str:
+        return f"{self.severity.value} {self.code}: {self.text}"
+
 
 def conditions_to_json(conditions: Iterable[HostCondition]) -> list[dict[str, str]]:
     return [{"code": each.code, "severity": each.severity.value, "text": each.text} for each in conditions]

@@ -8,9 +8,16 @@ import re
 PREFIX = "wgs"  # of every interface that is ours; the number of its server follows
 
 OUR_INTERFACE = re.compile(rf"{PREFIX}[0-9]{{1,12}}")  # the kernel takes 15 characters (IFNAMSIZ in linux/if.h)
-FOREIGN_INTERFACE = re.compile(rf"(?!{PREFIX})[A-Za-z0-9_][A-Za-z0-9_.@-]{{0,14}}")
-# RFC 1035 with underscores, as in RFC 2782; no dot at the end.
-DNS_NAME = re.compile(
-    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*"
-)
+INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
+FOREIGN_INTERFACE = re.compile(rf"(?!{PREFIX}){INTERFACE.pattern}")
+
+
+def _dotted(letters: str) -> re.Pattern[str]:
+    """Labels of ``letters``, and of hyphens within; as long as RFC 1035 says, without a dot at the end."""
+    label = f"[{letters}]([{letters}-]{{0,61}}[{letters}])?"
+    return re.compile(rf"(?=.{{1,253}}\Z){label}(\.{label})*")
+
+
+HOST_NAME = _dotted("A-Za-z0-9")  # what people may type in
+DNS_NAME = _dotted("A-Za-z0-9_")  # with underscores, as in RFC 2782
 OPAQUE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")

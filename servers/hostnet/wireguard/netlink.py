@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from servers.hostnet.netlink_attributes import NESTED, attribute, attributes
+
 from .base import ObservedPeer, PeerChange
 from .fields import AllowedIP, allowed_ip, endpoint_text, key_bytes, key_text
 
@@ -27,32 +29,11 @@ IP_FAMILY = 1
 IP_ADDRESS = 2
 IP_PREFIX = 3
 
-_NESTED = 0x8000
-_TYPE = 0x3FFF  # an attribute's type without its two flag bits
-_HEADER = struct.Struct("=HH")
 # Peers in one message, in bytes. An attribute's length has 16 bits, and the peers are one attribute; half of that
 # leaves room for the rest of the message, and keeps the kernel's locks held for a few hundred peers at a time.
 BATCH_BYTES = 32768
 # Allowed IPs in one peer attribute; a peer with more of them is continued in a further one.
 _IPS_IN_ONE = 512
-
-
-def attribute(kind: int, payload: bytes) -> bytes:
-    """One attribute: length, type, payload, and padding to four bytes."""
-    return _HEADER.pack(_HEADER.size + len(payload), kind) + payload + bytes(-len(payload) % 4)
-
-
-def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Walk over attributes: type and payload of each. Raise ``ValueError`` where lengths do not add up."""
-    at = 0
-    while at < len(data):
-        if len(data) - at < _HEADER.size:
-            raise ValueError("an attribute is cut off")
-        length, kind = _HEADER.unpack_from(data, at)
-        if length < _HEADER.size or at + length > len(data):
-            raise ValueError("an attribute has a wrong length")
-        yield kind & _TYPE, data[at + _HEADER.size : at + length]
-        at += (length + 3) & ~3
 
 
 def batches(changes: Iterable[PeerChange], limit: int = BATCH_BYTES) -> Iterator[bytes]:
@@ -74,20 +55,20 @@ def _encode(change: PeerChange) -> Iterator[bytes]:
     """The attributes for one peer: nearly always one."""
     key = attribute(PEER_PUBLIC_KEY, key_bytes(change.public_key))
     if change.remove:
-        yield attribute(_NESTED, key + attribute(PEER_FLAGS, struct.pack("=I", PEER_REMOVE_ME)))
+        yield attribute(NESTED, key + attribute(PEER_FLAGS, struct.pack("=I", PEER_REMOVE_ME)))
         return
     networks = [_encode_ip(allowed_ip(text)) for text in change.allowed_ips]
     # Only the first part replaces what the peer had; the following ones add to it.
     flags = attribute(PEER_FLAGS, struct.pack("=I", PEER_REPLACE_ALLOWED_IPS))
     for start in range(0, max(len(networks), 1), _IPS_IN_ONE):
         part = b"".join(networks[start : start + _IPS_IN_ONE])
-        yield attribute(_NESTED, key + flags + attribute(PEER_ALLOWED_IPS | _NESTED, part))
+        yield attribute(NESTED, key + flags + attribute(PEER_ALLOWED_IPS | NESTED, part))
         flags = b""
 
 
 def _encode_ip(network: AllowedIP) -> bytes:
     return attribute(
-        _NESTED,
+        NESTED,
         attribute(IP_FAMILY, struct.pack("=H", network.family))
         + attribute(IP_ADDRESS, network.packed)
         + attribute(IP_PREFIX, struct.pack("=B", network.prefix)),

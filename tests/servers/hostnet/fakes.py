@@ -8,19 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from servers.hostnet.firewall.table import FirewallError, ruleset
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import USUAL_MTU, HostRoute, Observed, ObservedLink
-from servers.hostnet.state import HostCondition, Interface, Peer
+from servers.hostnet.state import HostCondition, HostState, Interface, Peer
+from servers.hostnet.subsystem import Stage
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Device, ObservedPeer, PeerChange, WireGuardError
 
 
 class FakeWireGuard:
-    """A ``Backend``. ``broken`` interfaces refuse changes; ``requests`` are the sets of peers it was asked for."""
+    """A ``Backend``. ``broken`` interfaces refuse changes; a peer whose key is in ``surprising`` makes it raise what
+    nobody expects, in the middle of a request; ``requests`` are the sets of peers it was asked for."""
 
     name = "fake"
 
     def __init__(self, links: FakeLinks) -> None:
         self.devices: dict[str, Device] = {}
         self.broken: set[str] = set()
+        self.surprising: set[str] = set()
         self.requests: list[tuple[str, list[PeerChange]]] = []
         self.reads = 0
         self._links = links
@@ -73,6 +76,8 @@ class FakeWireGuard:
         if change.remove:
             peers.pop(change.public_key, None)
             return
+        if change.public_key in self.surprising:
+            raise ZeroDivisionError(change.public_key)
         for key, other in peers.items():  # an allowed IP moves to the peer that is set last
             peers[key] = dataclasses.replace(other, allowed_ips=other.allowed_ips - set(change.allowed_ips))
         old = peers.get(change.public_key) or ObservedPeer(change.public_key, frozenset(), "", 0, 0, 0)
@@ -138,8 +143,16 @@ class FakeLinks:
         self.forwarding = True
 
 
+def state_of(*interfaces: Interface, web_port: int = 9790, open_foreign_firewalls: bool = False) -> HostState:
+    """A state in which only what a subsystem looks at matters."""
+    return HostState("h", 1, "boot", web_port, interfaces, open_foreign_firewalls)
+
+
 class FakeFirewall:
-    """Refuses all changes where ``broken``; ``asked`` are the single changes: interface, gone and new connections."""
+    """A guard. Refuses all changes where ``broken``; ``asked`` are the single changes that concern it: interface, gone
+    and new connections."""
+
+    stage = Stage.GUARD
 
     def __init__(self) -> None:
         self.text = ""
@@ -147,41 +160,54 @@ class FakeFirewall:
         self.broken = False
         self.asked: list[tuple[str, list[str], list[str]]] = []
 
-    def drifted(self) -> bool:
-        return self.changed_by_others
+    def drift(self) -> list[str]:
+        return ["the nftables table was changed or removed"] if self.changed_by_others else []
 
-    def differs(self, interfaces: Sequence[Interface], web_port: int) -> bool:
-        return self.changed_by_others or self.text != ruleset(interfaces, web_port)
+    def preview(self, state: HostState) -> list[str]:
+        differs = self.changed_by_others or self.text != ruleset(state.interfaces, state.web_port)
+        return ["the nftables table: write it anew"] if differs else []
 
-    def apply(self, interfaces: Sequence[Interface], web_port: int) -> None:
+    def conditions(self) -> list[HostCondition]:
+        return []
+
+    def apply(self, state: HostState) -> None:
         if self.broken:
             raise FirewallError("nft: refused")
-        self.text = ruleset(interfaces, web_port)
+        self.text = ruleset(state.interfaces, state.web_port)
         self.changed_by_others = False
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
         assert interface.peers == ()
+        if not any(peer.forwards for peer in (*gone, *new)):
+            return
         if self.broken:
             raise FirewallError("nft: refused")
         self.asked.append((interface.name, [peer.connection for peer in gone], [peer.connection for peer in new]))
 
 
 class FakeSubsystem:
-    """Remembers what it was told. ``would`` is what it says it would do, ``wrong`` what is wrong with it."""
+    """A follower that remembers what it was told. ``would`` is what it says it would do, ``wrong`` what is wrong with
+    it, ``changed`` what others did to it."""
+
+    stage = Stage.FOLLOWER
 
     def __init__(self) -> None:
         self.told: list[tuple[str, list[str], list[str]]] = []
         self.would: list[str] = []
         self.wrong: list[HostCondition] = []
+        self.changed: list[str] = []
 
-    def preview(self, _: Sequence[Interface]) -> list[str]:
+    def preview(self, state: HostState) -> list[str]:
         return self.would
+
+    def drift(self) -> list[str]:
+        return self.changed
 
     def conditions(self) -> list[HostCondition]:
         return self.wrong
 
-    def apply(self, interfaces: Sequence[Interface]) -> None:
-        self.told.append(("apply", [], [peer.connection for i in interfaces for peer in i.peers]))
+    def apply(self, state: HostState) -> None:
+        self.told.append(("apply", [], [peer.connection for i in state.interfaces for peer in i.peers]))
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
         self.told.append((interface.name, [peer.connection for peer in gone], [peer.connection for peer in new]))

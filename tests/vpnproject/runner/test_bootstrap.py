@@ -104,4 +104,4 @@ def test_the_routing_table_is_read_as_the_kernel_prints_it(tmp_path: Path) -> No
         "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
         "wgs1\t0000090A\t00000000\t0001\t0\t0\t0\t00F0FFFF\t0\t0\t0\n"
     )
-    assert first_rows.routed_networks(table) == (ipaddress.IPv4Network("192.0.2.0/24"),)
+    assert first_rows.routed_networks(tmp_path) == (ipaddress.IPv4Network("192.0.2.0/24"),)

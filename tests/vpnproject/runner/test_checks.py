@@ -132,9 +132,9 @@ def test_a_check_changes_nothing_and_needs_nothing_installed(tmp_path: Path) -> 
     runner = snapshot(PROJECT / "vpnproject" / "runner")
     before = snapshot(var)
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-B", "-c", "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
+        [sys.executable, "-I", "-S", "-B", "-c", "import runpy, sys; sys.path[:0] = sys.argv.pop(1).split(':'); "
          "runpy.run_module('runner', run_name='__main__', alter_sys=True)",
-         str(PROJECT / "vpnproject"), "--check", "--var", str(var), "--public-address", "vpn.example.com"],
+         f"{PROJECT / 'vpnproject'}:{PROJECT}", "--check", "--var", str(var), "--public-address", "vpn.example.com"],
         capture_output=True,
         text=True,
         timeout=HANGING,

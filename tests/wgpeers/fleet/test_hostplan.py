@@ -65,6 +65,20 @@ def test_nothing_to_do_is_said(company: Company) -> None:
         assert hostplan(company.host.name) == f"{company.host.name}: nothing to do. It has what is wanted of it.\n"
 
 
+def test_what_the_host_last_reported_is_shown_with_its_code(company: Company) -> None:
+    conditions = [
+        {"code": "dns_failed", "severity": "error", "text": "wgs1: no DNS\x1b[2J"},
+        {"code": "foreign_firewall", "severity": "warning", "text": "ip filter FORWARD drops"},
+    ]
+    Host.objects.filter(pk=company.host.pk).update(conditions=conditions)
+    with answering(company.host, {"lines": ["wgs1: make the interface"]}):
+        assert hostplan(company.host.name).splitlines() == [
+            "wgs1: make the interface",
+            "reported: error dns_failed: wgs1: no DNS?[2J",
+            "reported: warning foreign_firewall: ip filter FORWARD drops",
+        ]
+
+
 def test_unknown_host_names_those_there_are(company: Company) -> None:
     with pytest.raises(CommandError, match=f"no host with the name or public id 'nowhere'.*{company.host.name}"):
         hostplan("nowhere")

@@ -35,7 +35,7 @@ LOOK_EVERY = 0.1
 
 class Command(BaseCommand):
     """Prints one JSON object a line, each when it is true: ``database``, ``rows``, ``host``, ``user_key``; or ``error``
-    with ``words`` for a person, and ends with 1. ``rows`` holds the one-time password, and nothing else ever does."""
+    with ``message`` for a person, and ends with 1. ``rows`` holds the one-time password, and nothing else ever does."""
 
     help = "Used by bin/run. Migrates, makes the first admin, host, organization, server and user, and waits for them."
 
@@ -57,8 +57,8 @@ class Command(BaseCommand):
             self.emit("host", error=self._wait_for_host(host))
             self.emit("user_key", error=self._wait_for_key(user))
         except (ValidationError, DatabaseError) as error:
-            words = "; ".join(error.messages) if isinstance(error, ValidationError) else str(error)
-            self.emit("error", words=f"The database could not be set up: {words}")
+            text = "; ".join(error.messages) if isinstance(error, ValidationError) else str(error)
+            self.emit("error", message=f"The database could not be set up: {text}")
             sys.exit(1)
 
     def emit(self, event: str, **fields: Any) -> None:

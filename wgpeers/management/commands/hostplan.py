@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from core.redis_store import RedisUnavailable
 from servers import heartbeats
+from servers.hostnet.state.conditions import conditions_from_json
 from servers.models import Host
 from wgpeers.fleet import desired, messages
 
@@ -17,9 +18,10 @@ WITHIN = 20.0  # seconds that the host has to answer; it may be in the middle of
 
 
 class Command(BaseCommand):
-    """The host itself compares what is wanted of it with what it has; one line for each thing that it would do."""
+    """The host itself compares what is wanted of it with what it has; one line for each thing that it would do, and
+    one for each condition that it reported last."""
 
-    help = "Prints how a host differs from what is wanted of it, and changes nothing."
+    help = "Prints how a host differs from what is wanted of it and what it last reported; changes nothing."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("host", help="its name or its public id")
@@ -41,6 +43,8 @@ class Command(BaseCommand):
             self.stdout.write(f"{host.name}: nothing to do. It has what is wanted of it.")
         for line in lines:
             self.stdout.write(line)
+        for condition in conditions_from_json(host.conditions):
+            self.stdout.write(messages.printable(f"reported: {condition}"))
 
     def _ask(self, host: Host, within: float) -> list[str]:
         alive = heartbeats.read([host]).get(host.pk)

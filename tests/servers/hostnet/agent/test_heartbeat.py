@@ -51,7 +51,7 @@ class Scene:
         links = FakeLinks()
         self.wireguard = FakeWireGuard(links)
         self.applier = Applier(
-            self.desired, self.wireguard, links, FakeFirewall(), directory, lambda _: 0, clock=lambda: self.now
+            self.desired, self.wireguard, links, directory, lambda _: 0, [FakeFirewall()], lambda: self.now
         )
         channel = cast(Channel, self.channel)
         self.heartbeat = Heartbeat(channel, self.applier, self.desired, "fake", monotonic=lambda: self.now)

@@ -16,6 +16,7 @@ from servers.hostnet.dns.control import DnsError
 from servers.hostnet.dns.records import Changes, Record, Records, line
 from servers.hostnet.state import Dns, HostCondition, Interface, Peer, Severity, Split
 from tests.lab import until
+from tests.servers.hostnet.fakes import state_of
 
 ZONE = Dns("vpn", (), "", ())
 
@@ -198,14 +199,14 @@ def test_without_unbound_the_report_says_so_at_once(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(unbound, name, tmp_path / name)
     monkeypatch.setattr(unbound, "PROGRAM", tmp_path / "unbound")
     followed = resolvers.Resolvers()
-    followed.apply([interface()])
+    followed.apply(state_of(interface()))
     assert followed.conditions() == [
         HostCondition("dns_failed", Severity.ERROR, "wgs1: no DNS for clients: unbound is not installed")
     ]
     # Nor does a change raise anything, or one of an interface that has no names.
     followed.change(interface(), [], [peer("a", ["alice.vpn"], "10.9.0.5")])
     followed.change(interface(None), [], [peer("a", ["alice.vpn"], "10.9.0.5")])
-    followed.apply([interface(None)])
+    followed.apply(state_of(interface(None)))
     until(lambda: followed.conditions() == [])
     followed.stop()
     assert not (tmp_path / "CONFIGURATIONS").exists()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from servers.hostnet.probes.prober import IN_A_ROW, INTERVAL, LIMIT, MOST_TCP, REPEAT, Health, Prober, Target
 from servers.hostnet.state import Interface, Peer, Probe
+from tests.servers.hostnet.fakes import state_of
 
 RED = Interface("wgs1", "red", 51820, ("10.9.0.1/24", "fd09::1/64"), 0, False, 360, (), ())
 KNOWN_AFTER = INTERVAL + (IN_A_ROW - 1) * INTERVAL + LIMIT  # seconds from the moment of silence, at most
@@ -95,7 +96,7 @@ def world() -> World:
 
 
 def test_three_answers_make_it_well_and_more_say_nothing_new(world: World) -> None:
-    world.prober.apply([dataclasses.replace(RED, peers=(ALICE,))])
+    world.prober.apply(state_of(dataclasses.replace(RED, peers=(ALICE,))))
     assert world.run(INTERVAL * 1.5) == []
     assert world.run(INTERVAL) == [("10.77.0.1", True)]
     assert world.run(100) == []
@@ -103,7 +104,7 @@ def test_three_answers_make_it_well_and_more_say_nothing_new(world: World) -> No
 
 
 def test_silence_is_reported_once_and_within_ten_seconds(world: World) -> None:
-    world.prober.apply([dataclasses.replace(RED, peers=(ALICE,))])
+    world.prober.apply(state_of(dataclasses.replace(RED, peers=(ALICE,))))
     world.run(20)
     world.answers = lambda _: None
     assert KNOWN_AFTER <= 10
@@ -116,7 +117,7 @@ def test_silence_is_reported_once_and_within_ten_seconds(world: World) -> None:
 
 
 def test_now_and_then_a_lost_answer_is_no_silence(world: World) -> None:
-    world.prober.apply([dataclasses.replace(RED, peers=(ALICE,))])
+    world.prober.apply(state_of(dataclasses.replace(RED, peers=(ALICE,))))
     world.run(20)
     turns = iter([None, None, True] * 30)
     world.answers = lambda _: next(turns)
@@ -137,20 +138,20 @@ def test_a_change_is_three_of_a_kind(answers: list[bool]) -> None:
 @pytest.mark.parametrize("problem", [errno.ENODEV, errno.ENETUNREACH, errno.EPERM])
 def test_what_cannot_be_sent_is_as_good_as_not_answered(world: World, problem: int) -> None:
     world.failing = OSError(problem, "no")
-    world.prober.apply([dataclasses.replace(RED, peers=(ALICE,))])
+    world.prober.apply(state_of(dataclasses.replace(RED, peers=(ALICE,))))
     assert world.run(KNOWN_AFTER) == [("10.77.0.1", False)]
 
 
 def test_a_fault_of_the_host_itself_says_nothing_of_the_gateway(world: World) -> None:
     world.failing = OSError(errno.EMFILE, "too many open files")
-    world.prober.apply([dataclasses.replace(RED, peers=(BOB,))])
+    world.prober.apply(state_of(dataclasses.replace(RED, peers=(BOB,))))
     assert world.run(60) == []
     world.failing = None
     assert world.run(KNOWN_AFTER) == [("10.77.0.2", True)]
 
 
 def test_peers_come_and_go_and_what_stays_keeps_what_is_known(world: World) -> None:
-    world.prober.apply([RED])
+    world.prober.apply(state_of(RED))
     assert world.run(10) == []
     world.prober.change(RED, [], [ALICE, BOB, gateway("plain")])
     assert sorted(world.run(10)) == [("10.77.0.1", True), ("10.77.0.2", True)]
@@ -162,14 +163,14 @@ def test_peers_come_and_go_and_what_stays_keeps_what_is_known(world: World) -> N
     world.prober.change(RED, [moved], [])
     world.run(10)
     assert {address for _, address in world.asked} == {"10.77.0.2"}
-    world.prober.apply([])
+    world.prober.apply(state_of())
     world.asked.clear()
     assert world.run(10) == []
     assert world.asked == []
 
 
 def test_one_that_is_gone_and_back_at_once_is_asked_no_more_often(world: World) -> None:
-    world.prober.apply([dataclasses.replace(RED, peers=(ALICE,))])
+    world.prober.apply(state_of(dataclasses.replace(RED, peers=(ALICE,))))
     world.run(5)
     for _ in range(5):
         world.prober.change(RED, [ALICE], [])
@@ -182,14 +183,14 @@ def test_one_that_is_gone_and_back_at_once_is_asked_no_more_often(world: World) 
 
 
 def test_another_connection_of_the_same_gateway_is_reported_anew(world: World) -> None:
-    world.prober.apply([dataclasses.replace(RED, peers=(ALICE,))])
+    world.prober.apply(state_of(dataclasses.replace(RED, peers=(ALICE,))))
     assert world.run(10) == [("10.77.0.1", True)]
     world.prober.change(RED, [ALICE], [dataclasses.replace(ALICE, connection="alice-2")])
     assert world.run(10) == [("10.77.0.1", True)]
 
 
 def test_what_is_known_is_said_again_with_a_full_state_but_not_too_often(world: World) -> None:
-    full = [dataclasses.replace(RED, peers=(ALICE,))]
+    full = state_of(dataclasses.replace(RED, peers=(ALICE,)))
     world.prober.apply(full)
     assert world.run(10) == [("10.77.0.1", True)]
     world.prober.apply(full)
@@ -201,12 +202,12 @@ def test_what_is_known_is_said_again_with_a_full_state_but_not_too_often(world: 
 
 def test_it_asks_from_the_gateways_own_address_of_the_same_family(world: World) -> None:
     peer = gateway("carol", ICMP, V6)
-    world.prober.apply([dataclasses.replace(RED, peers=(peer,))])
+    world.prober.apply(state_of(dataclasses.replace(RED, peers=(peer,))))
     world.run(1)
     sources = {target.address: (target.source, target.interface) for target in world.prober._health}
     assert sources == {"10.77.0.1": ("10.9.0.1", "wgs1"), "fd77::1": ("fd09::1", "wgs1")}
     only4 = dataclasses.replace(RED, addresses=("10.9.0.1/24",), peers=(peer,))
-    world.prober.apply([only4])
+    world.prober.apply(state_of(only4))
     world.run(1)
     assert [target.address for target in world.prober._health] == ["10.77.0.1"]
 
@@ -216,7 +217,7 @@ def test_thousands_that_are_silent_hold_up_nobody(world: World) -> None:
     silent = [gateway(f"tcp{n}", Probe("10.0.0.0/8", f"10.1.{n // 250}.{n % 250 + 1}", 80)) for n in range(1000)]
     silent += [gateway(f"icmp{n}", Probe("10.0.0.0/8", f"10.2.{n // 250}.{n % 250 + 1}", 0)) for n in range(2000)]
     world.answers = lambda address: True if address == "10.77.0.1" else None
-    world.prober.apply([dataclasses.replace(RED, peers=(*silent, ALICE))])
+    world.prober.apply(state_of(dataclasses.replace(RED, peers=(*silent, ALICE))))
     most = 0
 
     def count(address: str) -> bool | None:

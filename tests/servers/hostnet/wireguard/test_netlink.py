@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.generic.wireguard import wgmsg
 
+from servers.hostnet.netlink_attributes import attribute
 from servers.hostnet.wireguard.base import PeerChange, WireGuardError
 from servers.hostnet.wireguard.fields import allowed_ip, key_text
 from servers.hostnet.wireguard.kernel import DeviceMessage, device_of
-from servers.hostnet.wireguard.netlink import BATCH_BYTES, PeerCollector, attribute, batches
+from servers.hostnet.wireguard.netlink import BATCH_BYTES, PeerCollector, batches
 
 public_keys = st.binary(min_size=32, max_size=32).map(key_text)
 networks = st.one_of(

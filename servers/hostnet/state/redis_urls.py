@@ -1,0 +1,21 @@
+"""Where Redis is, in the spellings of those who look for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+
+def own_redis(var: Path) -> str:
+    """redis-py's URL of the Redis that the product runs itself, whose files are in ``var``."""
+    return f"unix://{var / 'redis.sock'}?db=0"
+
+
+def broker_url(url: str) -> str:
+    """Celery's form of a redis-py URL: the same, save for unix sockets."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    login = parts.netloc.rpartition("@")[0]
+    database = parse_qs(parts.query).get("db", ["0"])[0]
+    return f"redis+socket://{login}{'@' if login else ''}{parts.path}?virtual_host={database}"
