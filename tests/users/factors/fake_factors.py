@@ -6,7 +6,7 @@ import re
 from typing import ClassVar
 
 from users.factors.base import AskedFactor, Case, Contribution, Denied, Factor, Outcome, Passed, TypedSecret
-from users.models import VpnUser
+from users.models import Enrolment, VpnUser
 
 
 class Fake(Factor):
@@ -24,7 +24,7 @@ class Fake(Factor):
         self.claimed: list[str] = []
         self.checked: list[str] = []
 
-    def enrolled(self, user: VpnUser) -> bool:
+    def enrolled(self, user: VpnUser, enrolment: Enrolment | None) -> bool:
         return self.is_enrolled
 
     def check(self, case: Case, secret: str) -> Outcome:

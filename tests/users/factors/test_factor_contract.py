@@ -223,4 +223,4 @@ def test_each_way_costs_one_attempt_in_all_and_no_secret_is_checked_twice(alice:
 
 def test_the_profile_says_what_each_factor_contributes(alice: VpnUser) -> None:
     enrol(alice, "2468", totp=True)
-    assert profile_flags(alice, a_policy(alice, pin="required", totp=True)).password_mode == "otp_pin"
+    assert profile_flags(alice, a_policy(alice, pin="required", totp=True), NOW).password_mode == "otp_pin"

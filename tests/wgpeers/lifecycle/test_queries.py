@@ -11,7 +11,6 @@ import pytest
 from django.db import IntegrityError, models, transaction
 
 from core.clock import moment
-from core.crypto import Secret
 from servers import addresses
 from servers.models import ClientNetwork, PortForward, Route, Server, ServerHost
 from servers.policy import policy_of
@@ -37,8 +36,6 @@ def all_values(rows: Iterable[models.Model]) -> list[dict[str, Any]]:
 @pytest.fixture
 def alice(company: Company) -> VpnUser:
     user, _ = company.hire("alice")
-    user.totp_secret = Secret.of("JBSWY3DPEHPK3PXP")
-    user.save()
     return user
 
 
