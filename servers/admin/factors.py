@@ -36,7 +36,9 @@ _LOOKS: dict[type[forms.Field], type[Any]] = {
 
 
 def _select(label: str, choices: list[tuple[str, str]]) -> forms.ChoiceField:
-    return forms.ChoiceField(label=label, choices=choices, widget=widgets.UnfoldAdminSelectWidget(choices=choices))
+    """The first choice is that of a new row."""
+    widget = widgets.UnfoldAdminSelectWidget(choices=choices)
+    return forms.ChoiceField(label=label, choices=choices, initial=choices[0][0], widget=widget)
 
 
 def _dressed(form: forms.Form) -> forms.Form:
@@ -55,6 +57,7 @@ class FactorForm(_FactorForm):
     """One factor of a server, with the fields of the factor's own form as ``settings_form``. Not asked for: no row."""
 
     may_remove = True
+    taken_off = False
 
     class Meta:
         model = ServerFactor
@@ -98,6 +101,9 @@ class FactorForm(_FactorForm):
         if self.cleaned_data.get("mode") == OFF:
             if not self.may_remove:
                 self.add_error("mode", "You may not take a factor off a server.")
+            else:
+                self.taken_off = True
+                del self.cleaned_data["mode"]  # no mode that a row could have
             return
         if self.settings_form.is_bound and not self.settings_form.is_valid():
             raise ValidationError(f"{self.label}: see its settings.")
@@ -128,10 +134,18 @@ class FactorsFormSet(TogetherFormSet):
     def _construct_form(self, i: int, **kwargs: Any) -> Any:
         form = super()._construct_form(i, **kwargs)
         form.may_remove = self.can_delete
+        form.instance.decided_with = self._rows_here()
         return form
 
+    def _rows_here(self) -> list[int]:
+        """The rows that have a line in this form, by primary key: not one that somebody else has saved meanwhile."""
+        if not self.is_bound:
+            return []
+        keys = [str(self.data.get(f"{self.add_prefix(i)}-id", "")) for i in range(self.initial_form_count())]
+        return [int(key) for key in keys if key.isascii() and key.isdigit()]
+
     def _should_delete_form(self, form: Any) -> bool:
-        return bool(form.cleaned_data.get("mode") == OFF)
+        return bool(form.taken_off)
 
     def _goes(self, form: Any) -> bool:
         return self._should_delete_form(form) or super()._goes(form)

@@ -46,6 +46,9 @@ def _settings(row: ServerFactor, factor: Factor) -> None:
 def beside(row: ServerFactor, others: Iterable[ServerFactor]) -> None:
     """Whether ``row`` goes together with other factors of its server. Also where both are optional: somebody who has
     both would be let in no more."""
+    others = list(others)
+    if any(other.kind == row.kind for other in others):
+        raise ValidationError({"kind": "This server asks for this factor already."})
     kinds = [kind for kind in (row.kind, *(other.kind for other in others)) if kind in FACTORS]
     if texts := inseparable(load(kind) for kind in kinds):
         names = " and ".join(factor.label for factor in texts)

@@ -58,9 +58,16 @@ class Words(Fake):
     right: ClassVar[str] = "123456open"
 
 
+class MoreWords(Words):
+    """Of any form as well: nobody could say where one ends."""
+
+    kind: ClassVar[str] = "more_words"
+
+
 class Untyped(Fake):
     kind: ClassVar[str] = "untyped"
     asks_back: ClassVar[bool] = True
 
 
 FAKES: dict[str, type[Fake]] = {each.kind: each for each in (Six, AlsoSix, Words, Untyped)}
+TWO_TEXTS: dict[str, type[Fake]] = {each.kind: each for each in (Words, MoreWords)}
