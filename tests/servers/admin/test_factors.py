@@ -71,7 +71,7 @@ def test_a_form_that_changes_nothing_writes_nothing(admin: Client, company: Comp
         (
             {"factors-1-kind": "pin", "factors-1-mode": "required", "factors-1-settings-shortest": 4},
             "factors-1-__all__",
-            "asks for this factor already",
+            "correct the duplicate",
         ),
     ],
 )
