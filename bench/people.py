@@ -13,7 +13,7 @@ from django.db import connections
 
 from core.clock import moment
 from core.crypto import Secret
-from servers import networks
+from servers import networks, services
 from servers.models import Address, Host, Server, ServerHost
 from tests.factories import Company
 from tests.protocol_client import VECTORS, Identity, make_request, new_wg_key, plaintext
@@ -29,6 +29,7 @@ def found_company() -> Company:
     organization = Organization.objects.create(name="Bench")
     server = Server.objects.create(name="Bench", network="10.8.0.0/16", wg_network="10.9.0.0/16", started=True)
     server.organizations.add(organization)
+    services.ask_first_factors(server)
     host = Host.objects.create(public_id="bench", name="bench", public_address="192.0.2.1")
     # Until the real host worker, where a benchmark runs one, reports its own.
     ServerHost.objects.create(server=server, host=host, public_key=new_wg_key())

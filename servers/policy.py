@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from typing import cast
+import json
 
-from core.sql import fetch_all
-from users.factors.base import AskedFactor, Mode, Policy
+from core.sql import Row, fetch_all
+from users.factors.base import AskedFactor, Policy
 
 from .models import Server
 from .validators import listed
 
-# As SQL, and at once, because every connect asks it.
-_LETS_IN = """
-SELECT organization_id, NULL FROM servers_server_organizations WHERE server_id = %s
-UNION ALL SELECT NULL, group_id FROM servers_server_groups WHERE server_id = %s
+# As SQL, and at once, because every connect asks it. Factors first: they say of which type the columns are that the
+# others leave empty.
+_ASKED = """
+SELECT 'factor', 0, kind, mode, if_unavailable, settings FROM servers_serverfactor WHERE server_id = %s
+UNION ALL
+SELECT 'organization', organization_id, NULL, NULL, NULL, NULL FROM servers_server_organizations WHERE server_id = %s
+UNION ALL
+SELECT 'group', group_id, NULL, NULL, NULL, NULL FROM servers_server_groups WHERE server_id = %s
 """
 
 
 def policy_of(server: Server) -> Policy:
-    lets_in = fetch_all(_LETS_IN, server.pk, server.pk)
+    rows = fetch_all(_ASKED, server.pk, server.pk, server.pk)
     return Policy(
         server=server.public_id,
-        organizations=frozenset(organization for organization, _ in lets_in if organization is not None),
-        groups=frozenset(group for _, group in lets_in if group is not None),
+        organizations=frozenset(key for what, key, *_ in rows if what == "organization"),
+        groups=frozenset(key for what, key, *_ in rows if what == "group"),
         platforms=frozenset(listed(server.platforms)),
-        factors=_factors(server),
+        factors=tuple(_factor(row) for row in sorted(rows, key=lambda row: str(row[2])) if row[0] == "factor"),
         token_ttl=server.factor_token_ttl,
         grace=server.reconnect_grace,
     )
 
 
-def _factors(server: Server) -> tuple[AskedFactor, ...]:
-    pin = () if server.pin == "off" else (AskedFactor("pin", cast(Mode, server.pin)),)
-    return (*pin, AskedFactor("totp")) if server.totp else pin
+def _factor(row: Row) -> AskedFactor:
+    _, _, kind, mode, if_unavailable, settings = row
+    return AskedFactor(kind, mode, if_unavailable, json.loads(settings))

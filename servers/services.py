@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from .models import Server
+from .models import FactorMode, Server, ServerFactor
+
+# What a new server asks for: whoever was given a PIN would be surprised if it were not asked.
+FIRST_FACTORS = {"pin": FactorMode.OPTIONAL}
 
 
 class WireGuardOff(Exception):
     """The server has no protocol that clients could connect by."""
+
+
+def ask_first_factors(server: Server) -> None:
+    """For a server that no form was filled in for."""
+    for kind, mode in FIRST_FACTORS.items():
+        row = ServerFactor(server=server, kind=kind, mode=mode)
+        row.full_clean()
+        row.save()
 
 
 def start(server: Server) -> None:

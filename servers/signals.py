@@ -14,7 +14,7 @@ from core.task_names import DISMISS, ENFORCE
 from users.models import Group
 
 from . import changes
-from .models import ClientNetwork, Host, PortForward, Route, Server, ServerHost, SplitDomain
+from .models import ClientNetwork, Host, PortForward, Route, Server, ServerFactor, ServerHost, SplitDomain
 
 
 @receiver(pre_delete, sender=Host)
@@ -40,6 +40,11 @@ def detach_host(instance: ServerHost, **kwargs: Any) -> None:
 @receiver(pre_delete, sender=ClientNetwork)
 def tell_hosts_of_server(instance: Route | SplitDomain | PortForward | ClientNetwork, **kwargs: Any) -> None:
     changes.record(ServerHost.objects.filter(server=instance.server_id).values_list("host_id", flat=True))
+
+
+@receiver(pre_delete, sender=ServerFactor)
+def ask_people_otherwise(**kwargs: Any) -> None:
+    after_commit(ENFORCE)
 
 
 @receiver(pre_delete, sender=Group)

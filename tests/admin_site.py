@@ -31,8 +31,10 @@ def form_data(response: Any) -> dict[str, Any]:
     data = _of_form(response.context["adminform"].form)
     for inline in response.context["inline_admin_formsets"]:
         data |= _of_form(inline.formset.management_form)
-        for form in inline.formset.initial_forms:
+        for form in inline.formset.forms:
             data |= _of_form(form)
+            if own := getattr(form, "settings_form", None):
+                data |= _of_form(own)  # a factor's
     return data
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyotp
 
 from core.crypto import Secret
+from servers.models import Server
 from users.factors.base import AskedFactor, Attempt, Policy
 from users.factors.pin.enrolment import hash_pin
 from users.models import VpnUser
@@ -35,10 +36,20 @@ def wrong_code(moment: float = NOW) -> str:
 
 
 def enrol(user: VpnUser, pin: str = "", totp: bool = False) -> VpnUser:
-    user.pin_hash = pin_hash(pin) if pin else ""
-    user.totp_secret = Secret.of(TOTP_SECRET) if totp else Secret("")
-    user.save()
+    """Exactly in these."""
+    user.enrolments.all().delete()
+    if pin:
+        user.enrolments.create(kind="pin", hash=pin_hash(pin))
+    if totp:
+        user.enrolments.create(kind="totp", secret=Secret.of(TOTP_SECRET))
     return user
+
+
+def ask(server: Server, pin: str = "off", totp: bool = False) -> None:
+    """Have the server ask for exactly these."""
+    server.factors.all().delete()
+    for each in asked(pin, totp):
+        server.factors.create(kind=each.kind, mode=each.mode)
 
 
 def asked(pin: str = "off", totp: bool = False) -> tuple[AskedFactor, ...]:

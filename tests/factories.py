@@ -13,6 +13,7 @@ from typing import Any
 
 from core.crypto import Secret
 from core.redis_store import redis_client
+from servers import services
 from servers.models import Host, Server, ServerHost
 from tests.protocol_client import VECTORS, Identity, new_wg_key
 from users.models import Organization, VpnUser
@@ -58,6 +59,7 @@ def found() -> Company:
         box_public_key=VECTORS["server_box_public_key"],
     )
     server.organizations.add(organization)
+    services.ask_first_factors(server)
     host = add_host(server, "gate-1")
     return Company(organization, server, host)
 

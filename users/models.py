@@ -6,8 +6,10 @@ import secrets
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models, transaction
+from django.db.models import Q
 from django.db.models.functions import Lower
 
 from core import task_names
@@ -19,6 +21,9 @@ from core.locking import SharedRow
 name_validator = RegexValidator(
     r"\A[\w][\w .@+-]*\Z", "Use letters, digits, spaces and . _ - + @; begin with a letter or a digit."
 )
+
+# Of a factor's name, in every table that has one.
+KIND_LENGTH = 32
 
 
 def new_id() -> str:
@@ -86,18 +91,9 @@ class VpnUser(SharedRow):
     private_key = SecretField()
     public_key = models.TextField(blank=True, editable=False)
     certificate = models.TextField(blank=True, editable=False)
-
-    pin_hash = models.CharField(max_length=200, blank=True, editable=False)
-    totp_secret = SecretField()
-    # The last time step whose code passed, and the attempt it passed for: in the database, because losing it with
-    # Redis would make a used code good again.
-    totp_last_step = models.BigIntegerField(default=0, editable=False)
-    totp_last_attempt = models.CharField(max_length=64, blank=True, editable=False)
     created = models.DateTimeField(auto_now_add=True)
 
-    machine_fields = frozenset(
-        {"private_key", "public_key", "certificate", "totp_last_step", "totp_last_attempt"},
-    )
+    machine_fields = frozenset({"private_key", "public_key", "certificate"})
 
     class Meta:
         ordering = ["organization", "name"]
@@ -150,6 +146,73 @@ class Device(models.Model):
         return self.name or self.hostname or self.device_id
 
 
+class Enrolment(models.Model):
+    """What one factor judges a user by. Each factor uses the columns that it needs, by its ``enrolment.py``.
+
+    What an attempt used up (``counter``: the last TOTP time step whose code passed; ``last_attempt``: the attempt it
+    passed for) is in the database, because losing it with Redis would make a used code good again.
+    """
+
+    user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="enrolments")
+    kind = models.CharField(max_length=KIND_LENGTH, editable=False)
+    secret = SecretField()
+    hash = models.CharField(max_length=200, blank=True, editable=False)
+    counter = models.BigIntegerField(default=0, editable=False)
+    last_attempt = models.CharField(max_length=64, blank=True, editable=False)
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "kind"], name="enrolled_once")]
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+class FactorOverride(models.Model):
+    """What holds for one user whatever a server says: that a factor is asked for on every server, or on none."""
+
+    class State(models.TextChoices):
+        REQUIRED = "required", "always asked"
+        EXEMPT = "exempt", "never asked"
+
+    user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="factor_overrides")
+    kind = models.CharField("factor", max_length=KIND_LENGTH)
+    state = models.CharField("of this user", max_length=8, choices=State)
+    reason = models.CharField(max_length=200, blank=True, help_text="Why the user passes without it.")
+    until = models.DateTimeField(null=True, blank=True, help_text="Asked again from then on; empty: without an end.")
+
+    class Meta:
+        ordering = ["kind"]
+        verbose_name = "exception"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "kind"],
+                name="factor_override_once",
+                violation_error_message="There is an exception for this factor already.",
+            ),
+            # Said here too, so that no door lets somebody off without a word of why.
+            models.CheckConstraint(
+                condition=Q(state="required", until=None) | Q(state="exempt") & ~Q(reason=""),
+                name="factor_exemption_has_reason",
+                violation_error_message="Say why the user is exempt; only an exemption ends by itself.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.get_state_display()}"
+
+    def clean(self) -> None:
+        if self.state == self.State.EXEMPT and not self.reason.strip():
+            raise ValidationError({"reason": "Say why: whoever reads this later must be able to judge it."})
+        if self.state == self.State.REQUIRED and self.until:
+            raise ValidationError({"until": "Only an exemption ends by itself: leave this empty."})
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            after_commit(task_names.ENFORCE)
+
+
 class OneTimePassword(models.Model):
     """An administrator's first password, which somebody else has seen: good for signing in and choosing another one.
 
@@ -168,7 +231,7 @@ class RememberedPass(models.Model):
 
     ``kind`` "token": the client's factor token stands for them. ``kind`` "grace": the very secret that passed
     before passes again, for a client that reconnects by itself. Only a keyed hash of either is kept, which also
-    covers the user's PIN and TOTP secret: changing one of these makes it void.
+    covers the user's enrolments: changing one of these makes it void.
     """
 
     user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="remembered")

@@ -11,7 +11,7 @@ from django.dispatch import receiver
 from core.changes import after_commit
 from core.task_names import ENFORCE
 
-from .models import VpnUser
+from .models import FactorOverride, VpnUser
 
 
 @receiver(m2m_changed, sender=VpnUser.groups.through)
@@ -20,7 +20,8 @@ def check_people_again(action: str, **kwargs: Any) -> None:
         after_commit(ENFORCE)
 
 
+@receiver(pre_delete, sender=FactorOverride)
 @receiver(pre_delete, sender=VpnUser)
 def end_what_a_deleted_user_has(**kwargs: Any) -> None:
-    """Also where the organization goes: its users go with it."""
+    """Also where the organization goes: its users go with it. An exception goes with a factor that is asked again."""
     after_commit(ENFORCE)

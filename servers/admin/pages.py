@@ -21,6 +21,7 @@ from users.admin.pages import GroupPage as GroupWithPeople
 from users.models import Group
 
 from .client_services import client_services_panels
+from .factors import FactorsInline
 from .forms import HostsInline, RoutesInline, ServersInline, SplitDomainsInline
 
 # What stands for the heartbeats while nobody can read them.
@@ -47,7 +48,7 @@ class ServerPage(Page[Server]):
     list_filter = ("started", "wireguard", "organizations", "hosts")
     search_fields = ("name", "network", "wg_network", "organizations__name")
     autocomplete_fields = ("organizations", "groups")
-    inlines = (HostsInline, RoutesInline, SplitDomainsInline)
+    inlines = (HostsInline, FactorsInline, RoutesInline, SplitDomainsInline)
     actions = ("start_servers", "stop_servers")
     fieldsets = (
         (None, {"fields": ("name", ("organizations", "groups"), "wireguard")}),
@@ -75,7 +76,7 @@ class ServerPage(Page[Server]):
                 ),
             },
         ),
-        ("Second factors", {"classes": ("tab",), "fields": (("pin", "totp"), ("reconnect_grace", "factor_token_ttl"))}),
+        ("Remembered factors", {"classes": ("tab",), "fields": (("reconnect_grace", "factor_token_ttl"),)}),
         ("Times", {"classes": ("tab",), "fields": (("ping_interval", "ping_timeout"), "session_timeout")}),
     )
 

@@ -2,19 +2,22 @@
 
 from .address import Address
 from .client import ClientNetwork, PortForward, Protocol
+from .factor import FactorMode, IfUnavailable, ServerFactor
 from .host import Host
 from .route import Route, SplitDomain
-from .server import PinMode, Server, ServerHost
+from .server import Server, ServerHost
 
 __all__ = [
     "Address",
     "ClientNetwork",
+    "FactorMode",
     "Host",
-    "PinMode",
+    "IfUnavailable",
     "PortForward",
     "Protocol",
     "Route",
     "Server",
+    "ServerFactor",
     "ServerHost",
     "SplitDomain",
 ]

@@ -17,12 +17,6 @@ from ..rules.registry import Ruled
 from .host import Host
 
 
-class PinMode(models.TextChoices):
-    OFF = "off", "not asked"
-    OPTIONAL = "optional", "asked of users who have one"
-    REQUIRED = "required", "asked of everybody"
-
-
 class Server(Ruled, SharedRow):
     """A VPN: its people, its tunnel networks, and the hosts that carry it."""
 
@@ -108,8 +102,6 @@ class Server(Ruled, SharedRow):
         validators=[validators.platforms],
         help_text="Of linux, win, mac, ios, android, chrome, unknown, separated by commas; empty: all.",
     )
-    pin = models.CharField("PIN", max_length=8, choices=PinMode, default=PinMode.OPTIONAL)
-    totp = models.BooleanField("TOTP", default=False, help_text="Ask for a code of an authenticator app.")
     factor_token_ttl = models.PositiveIntegerField(
         "factor token lifetime",
         default=0,

@@ -150,10 +150,12 @@ def test_a_person_makes_routes_and_forwards_a_port(page: Page, live_server: Any)
     expect(page.get_by_text("It must be a /24 like 10.50.0.0/24")).to_be_visible()
     assert not company.server.routes.exists()
     page.fill("#id_routes-0-netmap", "192.168.1.0/24")
+    page.select_option("#id_factors-1-mode", "required")
     save(page)
     expect(page.get_by_text("was changed successfully")).to_be_visible()
     assert company.server.routes.get().netmap == "192.168.1.0/24"
     assert Server.objects.get().dns_servers == "192.168.1.53"
+    assert dict(company.server.factors.values_list("kind", "mode")) == {"pin": "optional", "totp": "required"}
 
     page.goto(f"{live_server.url}/admin/users/vpnuser/{user.pk}/change/")
     expect(page.locator("#forwards-group a.add-row")).to_be_hidden()
@@ -168,3 +170,31 @@ def test_a_person_makes_routes_and_forwards_a_port(page: Page, live_server: Any)
     save(page)
     expect(page.get_by_text("was changed successfully")).to_be_visible()
     assert user.forwards.get().port == 8080
+
+
+def test_a_person_gives_a_user_second_factors(page: Page, live_server: Any) -> None:
+    from tests.factories import found
+
+    user, _ = found().hire("alice")
+    address = f"{live_server.url}/admin/users/vpnuser/{user.pk}/change/"
+    page.goto(address)
+    page.get_by_label("New PIN").fill("271828")
+    page.get_by_role("button", name="Set PIN").click()
+    expect(page.get_by_text("Set a PIN for alice.")).to_be_visible()
+    page.get_by_role("button", name="Set up", exact=True).click()
+    expect(page.locator("img[alt^='QR code']")).to_be_visible()
+    secret = page.locator("#totp-secret").inner_text()
+    assert user.enrolments.get(kind="totp").secret.reveal() == secret
+    page.get_by_role("link", name="Back to alice").click()
+    expect(page.get_by_role("button", name="Set up anew")).to_be_visible()
+    expect(page.locator("body")).not_to_contain_text(secret)
+    page.get_by_text("Exceptions for this user's second factors").click()
+    page.locator("#factor_overrides-group a.add-row").click()
+    page.select_option("#id_factor_overrides-0-kind", "totp")
+    page.select_option("#id_factor_overrides-0-state", "exempt")
+    save(page)
+    expect(page.get_by_text("Say why: whoever reads this later")).to_be_visible()
+    page.fill("#id_factor_overrides-0-reason", "Lost the phone")
+    save(page)
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    assert [str(each) for each in user.factor_overrides.all()] == ["totp never asked"]

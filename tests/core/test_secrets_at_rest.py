@@ -62,7 +62,7 @@ def stored() -> list[str]:
 
 def test_every_secret_column_holds_ciphertext_and_nothing_else(alice: VpnUser) -> None:
     texts = stored()
-    assert len(texts) == 8  # four of the user, the CA's, the box's, two of the link
+    assert len(texts) == 8  # three of the user, their TOTP secret, the CA's, the box's, two of the link
     assert all(text.startswith("gAAAA") for text in texts)
     assert set(PLAIN) < set(map(crypto.decrypt, texts))
 
@@ -141,7 +141,7 @@ def test_rotation_encrypts_all_anew_and_says_when_old_keys_can_go(alice: VpnUser
     before = sorted(map(crypto.decrypt, stored()))
     settings.FIELD_KEYS = [NEW, OLD]
     said = rotate("--batch", "1")
-    assert "users.VpnUser: 1 rows, 4 secrets encrypted anew" in said
+    assert "users.VpnUser: 1 rows, 3 secrets encrypted anew" in said
     assert "the other keys can be dropped" in said
     settings.FIELD_KEYS = [NEW]
     assert sorted(map(crypto.decrypt, stored())) == before

@@ -174,7 +174,7 @@ def test_the_profile_asks_for_what_authorize_wants(
     alice: VpnUser, pin_mode: str, pin: str, totp: bool, mode: str | None
 ) -> None:
     enrol(alice, pin, totp)
-    flags = profile_flags(alice, a_policy(alice, pin=pin_mode, totp=totp))
+    flags = profile_flags(alice, a_policy(alice, pin=pin_mode, totp=totp), NOW)
     assert flags == ProfileFlags(mode, push_auth=False, push_auth_ttl=0, sso_auth=False, device_auth=False)
 
 

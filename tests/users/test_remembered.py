@@ -86,29 +86,30 @@ def test_a_token_of_one_user_is_nothing_for_another(company: Company, alice: Vpn
     assert judge(bob, "", token="token-1") == ("factors", "missing")
 
 
-VOIDED = [{"pin_hash": pin_hash("8642")}, {"totp_secret": "another"}]
+VOIDED = [("pin", {"hash": pin_hash("8642")}), ("totp", {"secret": "another"})]
 
 
 @pytest.mark.parametrize("change", VOIDED)
 @pytest.mark.parametrize("kind", ["token", "grace"])
 def test_a_new_pin_or_authenticator_voids_what_was_remembered(
-    alice: VpnUser, change: dict[str, Any], kind: str
+    alice: VpnUser, change: tuple[str, dict[str, Any]], kind: str
 ) -> None:
     policy = {} if kind == "token" else GRACE
     judge(alice, PASSWORD, token="token-1", policy=policy)
-    if "totp_secret" in change:
-        change = {"totp_secret": new_secret()}
-    VpnUser.objects.filter(pk=alice.pk).update(**change)
+    factor, values = change
+    if "secret" in values:
+        values = {"secret": new_secret()}
+    alice.enrolments.filter(kind=factor).update(**values)
     verdict = judge(alice, "" if kind == "token" else PASSWORD, LATER, token="token-1", policy=policy)
     assert verdict in {("factors", "missing"), ("totp", "wrong")}
 
 
-CHANGES: list[Callable[[VpnUser], None]] = [lambda user: set_pin(user, "8642"), remove_pin, set_up_totp, remove_totp]
+CHANGES: list[Callable[[VpnUser], object]] = [lambda user: set_pin(user, "8642"), remove_pin, set_up_totp, remove_totp]
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_setting_or_removing_a_factor_leaves_nothing_remembered_of_this_user(
-    company: Company, alice: VpnUser, change: Callable[[VpnUser], None]
+    company: Company, alice: VpnUser, change: Callable[[VpnUser], object]
 ) -> None:
     bob = enrol(company.hire("bob")[0], "2468", totp=True)
     judge(alice, PASSWORD, token="token-1")
@@ -126,7 +127,8 @@ def test_a_pin_that_is_refused_changes_nothing(alice: VpnUser) -> None:
 
 def test_the_same_secrets_encrypted_anew_void_nothing(alice: VpnUser) -> None:
     judge(alice, PASSWORD, token="token-1")
-    VpnUser.objects.filter(pk=alice.pk).update(totp_secret=Secret.of(alice.totp_secret.reveal()))
+    for row in alice.enrolments.filter(kind="totp"):
+        alice.enrolments.filter(pk=row.pk).update(secret=Secret.of(row.secret.reveal()))
     assert judge(alice, "", LATER, token="token-1") == ("factor_token", "ok")
 
 

@@ -16,7 +16,7 @@ from django.forms.models import model_to_dict
 from core import rate_limits
 from core.crypto import CannotDecrypt, Secret
 from core.redis_store import redis_client
-from tests.attempts import TOTP_SECRET, an_attempt, code_at, enrol
+from tests.attempts import TOTP_SECRET, an_attempt, ask, code_at, enrol
 from tests.factories import Company, HostStandIn
 from tests.protocol_client import NOW, VECTORS, Identity, make_request, plaintext
 from users.models import RememberedPass, VpnUser
@@ -31,7 +31,7 @@ TOKEN = "factor-token-of-the-client"
 @pytest.fixture
 def alice(company: Company) -> tuple[VpnUser, Identity]:
     user, identity = company.hire("alice")
-    company.server.pin, company.server.totp = "required", True
+    ask(company.server, "required", totp=True)
     company.server.factor_token_ttl = 3600
     company.server.save()
     return enrol(user, PIN, totp=True), identity

@@ -82,7 +82,7 @@ class VpnUserPage(FactorsMixin, ImportExportModelAdmin, Page[VpnUser]):  # type:
     actions = ("enable_users", "disable_users")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[VpnUser]:
-        people = super().get_queryset(request).prefetch_related("groups")
+        people = super().get_queryset(request).prefetch_related("groups", "enrolments")
         newest = Device.objects.filter(user=OuterRef("pk")).order_by("-last_seen").values("last_seen")
         return people.annotate(seen=Subquery(newest[:1]))
 
@@ -104,7 +104,8 @@ class VpnUserPage(FactorsMixin, ImportExportModelAdmin, Page[VpnUser]):  # type:
 
     @column("Factors", badge=True)
     def factors(self, obj: VpnUser) -> tuple[str, str]:
-        names = [factor.label for kind in FACTORS if (factor := load(kind)).enrolled(obj)]
+        has = {enrolment.kind: enrolment for enrolment in obj.enrolments.all()}
+        names = [factor.label for kind in FACTORS if (factor := load(kind)).enrolled(obj, has.get(kind))]
         return (GOOD if names else NEUTRAL), (" + ".join(names) or "none")
 
     @column("Last connected", ordering="seen")

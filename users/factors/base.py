@@ -12,16 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from users.models import VpnUser
+from django import forms
+
+from users.models import Enrolment, VpnUser
+
+from .panels import FactorPanel
 
 Mode = Literal["optional", "required"]
 IfUnavailable = Literal["refuse", "skip"]
+Override = Literal["required", "exempt"]
 
 
 @dataclass(frozen=True, slots=True)
 class AskedFactor:
     """A factor that a server asks for. ``mode`` "optional": only of users who are enrolled. ``if_unavailable``
-    "skip": who cannot be judged because the provider is down passes without it."""
+    "skip": who cannot be judged because the provider is down passes without it. ``settings``: what the factor's own
+    form says, as JSON has it."""
 
     kind: str
     mode: Mode = "required"
@@ -112,9 +118,11 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Whom and what a factor judges. ``now`` is Unix seconds."""
+    """Whom and what a factor judges. ``enrolment``: the user's for this factor, if they have one; ``now`` is Unix
+    seconds."""
 
     user: VpnUser
+    enrolment: Enrolment | None
     asked: AskedFactor
     attempt: Attempt
     now: float
@@ -127,20 +135,23 @@ class Factor(ABC):
     (push, sign-in page); these are claimed after all others. The client then sends the same attempt again, and all
     factors judge it anew: a claim must pass again for the attempt that it passed for. ``can_be_unavailable``: False
     for what needs nobody else; "skip" then means nothing. ``not_enrolled``: what a user who is not enrolled can do
-    about it, in words for them. ``panel_template``: its part of the user's page, a template in the factor's folder.
+    about it, in words for them. ``settings_form``: what a server can say of it: values that JSON has, each with an
+    ``initial`` that holds where nothing is said; no secrets, as they are stored in the clear. ``panel``: its part of
+    the user's page.
     """
 
     kind: ClassVar[str]
     label: ClassVar[str]
     typed: ClassVar[TypedSecret | None] = None
     not_enrolled: ClassVar[str]
-    panel_template: ClassVar[str] = ""
+    settings_form: ClassVar[type[forms.Form]] = forms.Form
+    panel: ClassVar[FactorPanel | None] = None
     asks_back: ClassVar[bool] = False
     can_be_unavailable: ClassVar[bool] = True
 
-    @abstractmethod
-    def enrolled(self, user: VpnUser) -> bool:
-        """Whether the user has what this factor judges by."""
+    def enrolled(self, user: VpnUser, enrolment: Enrolment | None) -> bool:
+        """Whether the user has what this factor judges by. Other than a row of ours, where a provider knows it."""
+        return enrolment is not None
 
     @abstractmethod
     def check(self, case: Case, secret: str) -> Outcome:
@@ -151,13 +162,11 @@ class Factor(ABC):
         """Use ``secret`` up for this attempt, or begin a push or a sign-in, after the checks of all factors passed."""
         return Passed()
 
-    def fingerprint(self, user: VpnUser) -> str:
+    def fingerprint(self, enrolment: Enrolment | None) -> str:
         """Changes whenever the enrolment does; passes that are remembered for the old one are void then."""
-        return ""
+        if enrolment is None:
+            return ""
+        return f"{enrolment.hash} {enrolment.secret.reveal() if enrolment.secret else ''}"
 
     def contribution(self, asked: AskedFactor) -> Contribution:
         return Contribution()
-
-    def panel_data(self) -> dict[str, object]:
-        """What the template of its panel needs besides the user."""
-        return {}

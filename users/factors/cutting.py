@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, permutations
 
-from .base import TypedSecret
+from .base import Factor, TypedSecret
 
 # Three passcodes and a text in every order. Of more factors, an order beyond these is refused.
 MAX_WAYS = 24
@@ -28,6 +28,12 @@ def ways_apart(password: str, secrets: Mapping[str, TypedSecret]) -> Iterator[di
         if way not in seen and all(_fits(secrets[kind], part) for kind, part in way.items()):
             seen.append(way)
             yield way
+
+
+def inseparable(factors: Iterable[Factor]) -> list[Factor]:
+    """Those of which a user would have to type several texts of any form in one; empty where that is at most one."""
+    texts = [factor for factor in factors if factor.typed and not factor.typed.form]
+    return texts if len(texts) > 1 else []
 
 
 def _cut(password: str, lengths: list[tuple[str, int]]) -> dict[str, str]:

@@ -11,11 +11,12 @@ from users.models import VpnUser
 from users.verdicts import Allowed, Layers, Verdict
 
 from .base import Attempt, Case, Outcome, Passed, Pending, Policy, Unavailable
-from .cutting import ways_apart
+from .cutting import inseparable, ways_apart
 from .remembered import is_remembered, remember
 from .wanted import NotInstalled, Wanted, wanted_factors
 
 REFUSED = "Second factor refused"
+INSEPARABLE = "This server asks you for two passwords that cannot be told apart. Ask your administrator."
 
 Outcomes = list[tuple[Wanted, Outcome]]
 
@@ -23,7 +24,7 @@ Outcomes = list[tuple[Wanted, Outcome]]
 def judge_factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, layers: Layers) -> Verdict:
     """Raise ``RedisUnavailable`` where the attempt budgets cannot be read."""
     try:
-        wanted = wanted_factors(policy, user)
+        wanted = wanted_factors(policy, user, now)
     except NotInstalled as error:
         return verdicts.Denied(
             (*layers, (str(error), "not_installed")), f"{error}_not_installed", Unavailable().message
@@ -33,9 +34,12 @@ def judge_factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, l
     if is_remembered(user, policy, wanted, attempt, "token", now):
         return Allowed((*layers, ("factor_token", "ok")))
     for each in wanted:
-        if not each.factor.enrolled(user):
+        if not each.enrolled(user):
             layers = (*layers, (each.kind, "not_enrolled"))
             return verdicts.Denied(layers, f"{each.kind}_not_enrolled", each.factor.not_enrolled)
+    if inseparable(each.factor for each in wanted):
+        # Refused before it costs an attempt: whatever the user types, nobody could say where one ends.
+        return verdicts.Denied((*layers, ("factors", "inseparable")), "factors_inseparable", INSEPARABLE)
     typed = [each for each in wanted if each.factor.typed]
     if typed and not attempt.password:
         names = " and ".join(each.factor.label for each in typed)
@@ -57,7 +61,7 @@ def _judge(
     """Try every way to cut the password: one attempt in all."""
     if is_remembered(user, policy, wanted, attempt, "grace", now):
         return Allowed((*layers, ("reconnect_grace", "ok")))
-    cases = {each.kind: Case(user, each.asked, attempt, now) for each in wanted}
+    cases = {each.kind: Case(user, each.enrolment, each.asked, attempt, now) for each in wanted}
     checked: dict[tuple[str, str], Outcome] = {}
     closest: Outcomes = []
 

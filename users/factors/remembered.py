@@ -16,7 +16,7 @@ from .wanted import Wanted
 
 def _digest(user: VpnUser, policy: Policy, wanted: Sequence[Wanted], kind: str, secret: str) -> str:
     # Which factors it stands for: where the server asks for one more since, a pass without it counts no longer.
-    asked = [part for each in wanted for part in (each.kind, each.factor.fingerprint(user))]
+    asked = [part for each in wanted for part in (each.kind, each.factor.fingerprint(each.enrolment))]
     return keyed_hash(f"remembered {kind}", user.public_id, policy.server, *asked, secret)
 
 

@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from users.models import VpnUser
+from users.models import Enrolment, VpnUser
 
-from .base import AskedFactor, Factor, Policy
+from .base import AskedFactor, Factor, Override, Policy
+from .held import held_by
 from .registry import FACTORS, load
 
 
 class NotInstalled(Exception):
-    """A server asks for a factor that this installation does not have. The argument is its kind."""
+    """A factor is asked for that this installation does not have. The argument is its kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A factor that this user must pass, with what the server says about it."""
+    """A factor that this user must pass, with what the server says about it and what the user has of it."""
 
     factor: Factor
     asked: AskedFactor
+    enrolment: Enrolment | None
 
     @property
     def kind(self) -> str:
         return self.factor.kind
 
+    def enrolled(self, user: VpnUser) -> bool:
+        return self.factor.enrolled(user, self.enrolment)
 
-def wanted_factors(policy: Policy, user: VpnUser) -> list[Wanted]:
+
+def wanted_factors(policy: Policy, user: VpnUser, now: float) -> list[Wanted]:
     """In the registry's order, those that ask back last. Raise ``NotInstalled``: leaving out a factor that nobody can
     judge would let people in without it."""
-    asked_of = {asked.kind: asked for asked in policy.factors}
-    if missing := sorted(asked_of.keys() - FACTORS.keys()):
-        raise NotInstalled(missing[0])
-    asked = [Wanted(load(kind), asked_of[kind]) for kind in FACTORS if kind in asked_of]
-    wanted = [each for each in asked if each.asked.mode == "required" or each.factor.enrolled(user)]
+    held = held_by(user.pk, now)
+    asked_of = _with_overrides({asked.kind: asked for asked in policy.factors}, held.overrides)
+    asked = [Wanted(load(kind), asked_of[kind], held.enrolments.get(kind)) for kind in FACTORS if kind in asked_of]
+    wanted = [each for each in asked if each.asked.mode == "required" or each.enrolled(user)]
     return sorted(wanted, key=lambda each: each.factor.asks_back)
+
+
+def _with_overrides(by_server: dict[str, AskedFactor], overrides: Mapping[str, Override]) -> dict[str, AskedFactor]:
+    """What is asked of one user: what their server asks, and what was said for them alone."""
+    # Also where an exemption would take it out again: a server whose rule nobody here understands lets nobody in.
+    if missing := sorted((by_server.keys() | overrides.keys()) - FACTORS.keys()):
+        raise NotInstalled(missing[0])
+    asked = dict(by_server)
+    for kind, override in overrides.items():
+        if override == "required":
+            asked[kind] = replace(asked.get(kind, AskedFactor(kind)), mode="required")
+        else:
+            asked.pop(kind, None)
+    return asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +67,11 @@ class ProfileFlags:
     device_auth: bool
 
 
-def profile_flags(user: VpnUser, policy: Policy) -> ProfileFlags:
+def profile_flags(user: VpnUser, policy: Policy, now: float) -> ProfileFlags:
     """What a client must ask its user for and be ready to do. ``password_mode`` names passcodes first, then the secret
     of free form: ``otp_pin``."""
     try:
-        wanted = wanted_factors(policy, user)
+        wanted = wanted_factors(policy, user, now)
     except NotInstalled:
         wanted = []  # a connect is refused whatever the client asks for
     # Stable: passcodes keep the registry's order among themselves.

@@ -15,6 +15,7 @@ from pathlib import Path
 from django.contrib.auth.models import User
 from django.db import transaction
 
+from servers import services
 from servers.hostnet.state import routing_table
 from servers.hostnet.state.names import OUR_INTERFACE
 from servers.models import Host, Server, ServerHost
@@ -88,6 +89,7 @@ def make_server(host: Host, machine: Machine, now: float) -> ProfileLink | None:
     server.full_clean(exclude=["box_private_key"])
     server.save()
     server.organizations.add(organization)
+    services.ask_first_factors(server)
     ServerHost.objects.create(server=server, host=host)
     user = VpnUser(organization=organization, name=USER)
     user.full_clean()

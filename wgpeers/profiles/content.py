@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from django.conf import settings
 from django.db import transaction
 
+from core import clock
 from core.crypto import keyed_hash
 from servers.models import Host, Server
 from servers.policy import policy_of
@@ -83,7 +84,7 @@ def _header(user: VpnUser, server: Server) -> tuple[dict[str, Any], str, int]:
 
 def _content(user: VpnUser, server: Server) -> dict[str, Any]:
     policy = policy_of(server)
-    factors = profile_flags(user, policy)
+    factors = profile_flags(user, policy, clock.now())
     return {
         "version": 2,
         "user": user.name,

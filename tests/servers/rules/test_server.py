@@ -13,6 +13,7 @@ from servers import networks
 from servers.access import servers_of
 from servers.models import Address, Host, Server, ServerHost
 from servers.policy import policy_of
+from tests.attempts import ask
 from tests.conftest import Clock
 from tests.factories import Company, add_host, found
 from users.factors.base import AskedFactor
@@ -178,7 +179,8 @@ def test_the_policy_says_what_the_server_asks(company: Company) -> None:
     staff = Group.objects.create(name="staff")
     server = company.server
     server.groups.add(staff)
-    server.platforms, server.pin, server.totp = "linux, mac", "required", True
+    server.platforms = "linux, mac"
+    ask(server, "required", totp=True)
     server.factor_token_ttl, server.reconnect_grace = 60, 90
     server.save()
     policy = policy_of(Server.objects.get())
@@ -187,9 +189,9 @@ def test_the_policy_says_what_the_server_asks(company: Company) -> None:
     assert policy.platforms == {"linux", "mac"}
     assert policy.factors == (AskedFactor("pin"), AskedFactor("totp"))
     assert (policy.server, policy.token_ttl, policy.grace) == (server.public_id, 60, 90)
-    server.pin, server.totp = "optional", False
+    ask(server, "optional")
     assert policy_of(server).factors == (AskedFactor("pin", "optional"),)
-    server.pin = "off"
+    ask(server)
     assert policy_of(server).factors == ()
 
 

@@ -23,6 +23,8 @@ from users.models import Device, Group, Organization, VpnUser
 from wgpeers.models import ProfileLink
 
 USERS = "/admin/users/vpnuser/"
+# The button of every factor's panel, and what it sends to set a PIN.
+FACTOR, PIN = "act_on_factor", {"factor": "pin", "action": "set"}
 
 
 @pytest.fixture
@@ -82,36 +84,43 @@ def test_saving_a_form_does_not_undo_what_a_worker_wrote_meanwhile(admin: Client
 
 
 def test_a_pin_is_set_replaced_and_removed_and_never_shown(admin: Client, user: VpnUser) -> None:
-    assert "Set a PIN" in messages(admin, button(user, "set_pin"), {"pin": "s3cret-pin"})
-    user.refresh_from_db()
-    assert check_password("s3cret-pin", user.pin_hash)
+    assert "Set a PIN" in messages(admin, button(user, FACTOR), PIN | {"pin": "s3cret-pin"})
+    stored = user.enrolments.get().hash
+    assert check_password("s3cret-pin", stored)
     shown = everything_shown(admin, user)
     assert "s3cret-pin" not in shown
-    assert user.pin_hash not in shown
-    messages(admin, button(user, "remove_pin"))
-    user.refresh_from_db()
-    assert user.pin_hash == ""
+    assert stored not in shown
+    messages(admin, button(user, FACTOR), PIN | {"pin": "an0ther-pin"})
+    assert check_password("an0ther-pin", user.enrolments.get().hash)
+    messages(admin, button(user, FACTOR), PIN | {"action": "remove"})
+    assert not user.enrolments.exists()
 
 
 @pytest.mark.parametrize("pin", ["", "123", "x" * 65, "12 34", "12\n34"])
 def test_a_bad_pin_is_refused_in_words(admin: Client, user: VpnUser, pin: str) -> None:
-    assert "The PIN was not set" in messages(admin, button(user, "set_pin"), {"pin": pin})
-    user.refresh_from_db()
-    assert user.pin_hash == ""
+    assert "The PIN was not set" in messages(admin, button(user, FACTOR), PIN | {"pin": pin})
+    assert not user.enrolments.exists()
 
 
 def test_totp_is_shown_once(admin: Client, user: VpnUser) -> None:
-    response = admin.post(button(user, "set_up_totp"))
-    user.refresh_from_db()
-    secret = user.totp_secret.reveal()
+    response = admin.post(button(user, FACTOR), {"factor": "totp", "action": "set_up"})
+    secret = user.enrolments.get().secret.reveal()
     assert secret in response.content.decode()
     assert "data:image/svg+xml" in response.content.decode()
     assert "no-store" in response["Cache-Control"]
     assert pyotp.TOTP(secret).now()
     assert secret not in everything_shown(admin, user)
-    admin.post(button(user, "remove_totp"))
-    user.refresh_from_db()
-    assert not user.totp_secret
+    admin.post(button(user, FACTOR), {"factor": "totp", "action": "remove"})
+    assert not user.enrolments.exists()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{}, {"factor": "pin"}, {"factor": "palm", "action": "set"}, {"factor": "pin", "action": "set_up"}],
+)
+def test_there_is_no_button_but_those_of_the_panels(admin: Client, user: VpnUser, sent: dict[str, str]) -> None:
+    assert admin.post(button(user, FACTOR), sent).status_code == 404
+    assert not user.enrolments.exists()
 
 
 def test_no_secret_of_a_user_is_on_any_page(admin: Client, user: VpnUser) -> None:
@@ -276,7 +285,8 @@ def test_a_wrong_file_is_refused_whole_and_in_words(admin: Client, user: VpnUser
 
 
 def test_an_export_has_no_secret_and_no_formula(admin: Client, user: VpnUser) -> None:
-    VpnUser.objects.filter(pk=user.pk).update(email="=1+1@example.com", pin_hash="argon2$hash")
+    VpnUser.objects.filter(pk=user.pk).update(email="=1+1@example.com")
+    user.enrolments.create(kind="pin", hash="argon2$hash")
     data = {"format": "0", "resource": ""} | {f"userresource_{name}": "on" for name in ("name", "email", "enabled")}
     text = admin.post(f"{USERS}export/", data).content.decode()
     header, row = text.split("\r\n")[:2]

@@ -6,7 +6,7 @@ import re
 from typing import ClassVar
 
 from users.factors.base import AskedFactor, Case, Contribution, Denied, Factor, Outcome, Passed, TypedSecret
-from users.models import VpnUser
+from users.models import Enrolment, VpnUser
 
 
 class Fake(Factor):
@@ -24,7 +24,7 @@ class Fake(Factor):
         self.claimed: list[str] = []
         self.checked: list[str] = []
 
-    def enrolled(self, user: VpnUser) -> bool:
+    def enrolled(self, user: VpnUser, enrolment: Enrolment | None) -> bool:
         return self.is_enrolled
 
     def check(self, case: Case, secret: str) -> Outcome:
@@ -58,9 +58,16 @@ class Words(Fake):
     right: ClassVar[str] = "123456open"
 
 
+class MoreWords(Words):
+    """Of any form as well: nobody could say where one ends."""
+
+    kind: ClassVar[str] = "more_words"
+
+
 class Untyped(Fake):
     kind: ClassVar[str] = "untyped"
     asks_back: ClassVar[bool] = True
 
 
 FAKES: dict[str, type[Fake]] = {each.kind: each for each in (Six, AlsoSix, Words, Untyped)}
+TWO_TEXTS: dict[str, type[Fake]] = {each.kind: each for each in (Words, MoreWords)}

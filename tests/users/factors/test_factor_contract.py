@@ -20,7 +20,7 @@ from users.factors.cutting import MAX_WAYS, ways_apart
 from users.factors.wanted import profile_flags
 from users.models import RememberedPass, VpnUser
 
-from .fake_factors import FAKES, Fake
+from .fake_factors import FAKES, TWO_TEXTS, Fake
 
 TYPED = ("six", "also_six", "words")
 RIGHT = {kind: fake.right for kind, fake in FAKES.items()}
@@ -45,7 +45,7 @@ def register() -> Iterator[Register]:
         redis_client().flushall()
         registry.load.cache_clear()
         registry.FACTORS.clear()
-        registry.FACTORS.update({kind: f"{Fake.__module__}.{FAKES[kind].__name__}" for kind in kinds})
+        registry.FACTORS.update({kind: f"{Fake.__module__}.{(FAKES | TWO_TEXTS)[kind].__name__}" for kind in kinds})
         loaded = {kind: registry.load(kind) for kind in kinds}
         return {kind: factor for kind, factor in loaded.items() if isinstance(factor, Fake)}
 
@@ -208,6 +208,15 @@ def test_of_two_texts_nobody_can_say_where_one_ends_so_none_fits() -> None:
     assert list(ways_apart("onetwo", {"one": TypedSecret(), "two": TypedSecret()})) == []
 
 
+def test_two_texts_refuse_before_they_cost_an_attempt(alice: VpnUser, register: Register) -> None:
+    fakes = register(*TWO_TEXTS)
+    verdict = judge(alice, fakes, RIGHT["words"] * 2)
+    assert isinstance(verdict, Denied)
+    assert (verdict.code, verdict.layers[-1]) == ("factors_inseparable", ("factors", "inseparable"))
+    assert not redis_client().keys("attempts:*")
+    assert not any(fake.checked for fake in fakes.values())
+
+
 def test_an_attempt_shows_no_secret() -> None:
     shown = repr(an_attempt("2468", "token-1"))
     assert "device-1" in shown
@@ -223,4 +232,4 @@ def test_each_way_costs_one_attempt_in_all_and_no_secret_is_checked_twice(alice:
 
 def test_the_profile_says_what_each_factor_contributes(alice: VpnUser) -> None:
     enrol(alice, "2468", totp=True)
-    assert profile_flags(alice, a_policy(alice, pin="required", totp=True)).password_mode == "otp_pin"
+    assert profile_flags(alice, a_policy(alice, pin="required", totp=True), NOW).password_mode == "otp_pin"

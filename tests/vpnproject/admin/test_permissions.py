@@ -12,7 +12,8 @@ from core import clock
 from servers.models import ClientNetwork, Host, PortForward, Server, ServerHost
 from tests.admin_site import staff
 from tests.conftest import Clock
-from users.models import Organization, VpnUser
+from users.factors.registry import FACTORS, load
+from users.models import Enrolment, Organization, VpnUser
 from wgpeers.models import Connection, Decision, State
 from wgpeers.profiles import links
 
@@ -20,7 +21,9 @@ VIEW = [
     "users.view_vpnuser",
     "users.view_organization",
     "users.view_group",
+    "users.view_factoroverride",
     "servers.view_server",
+    "servers.view_serverfactor",
     "servers.view_serverhost",
     "servers.view_host",
     "servers.view_route",
@@ -30,11 +33,11 @@ VIEW = [
     "wgpeers.view_connection",
     "wgpeers.view_decision",
 ]
-BUTTONS = [
-    ("users.vpnuser", "set_pin", {"pin": "123456"}),
-    ("users.vpnuser", "remove_pin", {}),
-    ("users.vpnuser", "set_up_totp", {}),
-    ("users.vpnuser", "remove_totp", {}),
+BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
+    ("users.vpnuser", "act_on_factor", {"factor": "pin", "action": "set", "pin": "123456"}),
+    ("users.vpnuser", "act_on_factor", {"factor": "pin", "action": "remove"}),
+    ("users.vpnuser", "act_on_factor", {"factor": "totp", "action": "set_up"}),
+    ("users.vpnuser", "act_on_factor", {"factor": "totp", "action": "remove"}),
     ("users.vpnuser", "create_link", {"kind": "normal"}),
     ("users.vpnuser", "revoke_link", {"link": 1}),
     ("users.vpnuser", "set_address", {"server": 1, "address": "10.9.0.50"}),
@@ -60,7 +63,8 @@ ACTIONS = [
 def world(db: None, fixed_clock: Clock) -> None:
     """One row of everything, each with the primary key 1."""
     organization = Organization.objects.create(pk=1, name="Org")
-    user = VpnUser.objects.create(pk=1, organization=organization, name="alice", pin_hash="a-pin-hash")
+    user = VpnUser.objects.create(pk=1, organization=organization, name="alice")
+    Enrolment.objects.create(user=user, kind="pin", hash="a-pin-hash")
     host = Host.objects.create(pk=1, name="gate-7", public_address="192.0.2.1")
     server = Server.objects.create(pk=1, name="office", network="10.8.0.0/24", wg_network="10.9.0.0/24", started=True)
     server.organizations.add(organization)
@@ -82,7 +86,7 @@ def snapshot() -> list[Any]:
     """Everything that a button could change."""
     user = VpnUser.objects.get()
     return [
-        (user.enabled, user.pin_hash, user.totp_secret.stored, user.email),
+        (user.enabled, user.email, [(row.kind, row.hash, row.secret.stored) for row in user.enrolments.all()]),
         list(Server.objects.values_list("started", "name")),
         list(Connection.objects.values_list("state", flat=True)),
         list(user.links.values_list("revoked", flat=True)),
@@ -103,6 +107,8 @@ def test_every_button_of_every_page_is_in_this_test() -> None:
         if hasattr(getattr(type(page), name, None), "post_permission")
     }
     assert found == {(model, name) for model, name, _ in BUTTONS}
+    of_factors = {(kind, action) for kind in FACTORS if (panel := load(kind).panel) for action in panel.actions}
+    assert of_factors == {(data["factor"], data["action"]) for _, _, data in BUTTONS if "factor" in data}
 
 
 @pytest.mark.parametrize(("model", "name", "data"), BUTTONS)
@@ -137,7 +143,7 @@ def test_a_post_from_another_site_changes_nothing(model: str, name: str, data: d
 def test_nothing_else_of_a_page_can_be_called(client: Client, name: str) -> None:
     staff(client, superuser=True)
     assert client.post(url("users.vpnuser", f"1/do/{name}/")).status_code == 404
-    assert client.post(url("users.vpnuser", "999/do/set_pin/")).status_code == 404
+    assert client.post(url("users.vpnuser", "999/do/act_on_factor/")).status_code == 404
 
 
 @pytest.mark.parametrize(("model", "name"), ACTIONS)

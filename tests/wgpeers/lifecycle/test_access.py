@@ -42,7 +42,7 @@ def build(drawn: dict[str, Any]) -> QuerySet[Connection]:
         user.groups.set([groups[each] for each in member_of])
     for number, (names, asks) in enumerate(drawn["servers"]):
         networks = {"network": f"10.{2 * number}.0.0/24", "wg_network": f"10.{2 * number + 1}.0.0/24"}
-        server = Server.objects.create(name=f"s{number}", pin="off", **networks)
+        server = Server.objects.create(name=f"s{number}", **networks)
         server.organizations.set([organizations[each] for each in names])
         server.groups.set([groups[each] for each in asks])
         for user in VpnUser.objects.all():

@@ -9,11 +9,12 @@ from django.core.exceptions import ValidationError
 
 from servers import addresses
 from servers.models import Address, Host, Server, ServerHost
+from tests.attempts import ask
 from tests.conftest import Clock
 from tests.connection_rows import live, messages, queued, reasons
 from tests.factories import Company, HostStandIn, add_host, found
 from tests.protocol_client import NOW, make_request, new_wg_key, plaintext
-from users.models import Group, Organization, VpnUser
+from users.models import FactorOverride, Group, Organization, VpnUser
 from wgpeers import tasks
 from wgpeers.lifecycle import reaper
 from wgpeers.models import Connection, Decision, State
@@ -125,7 +126,9 @@ def test_changes_that_take_nobodys_right_end_nobody(company: Company, bystander:
     company.server.organizations.add(Organization.objects.create(name="New"))
     VpnUser.objects.update(email="a@example.com")
     add_host(company.server, "gate-2")
-    Server.objects.update(port=6000, mtu=1400, multi_device=True, totp=True, pin="required")
+    Server.objects.update(port=6000, mtu=1400, multi_device=True)
+    ask(company.server, "required", totp=True)
+    FactorOverride.objects.create(user=user, kind="totp", state="required")
     assert reaper.enforce(NOW) == 0
 
 

@@ -11,7 +11,6 @@ import pytest
 from django.db import IntegrityError, models, transaction
 
 from core.clock import moment
-from core.crypto import Secret
 from servers import addresses
 from servers.models import ClientNetwork, PortForward, Route, Server, ServerHost
 from servers.policy import policy_of
@@ -37,8 +36,6 @@ def all_values(rows: Iterable[models.Model]) -> list[dict[str, Any]]:
 @pytest.fixture
 def alice(company: Company) -> VpnUser:
     user, _ = company.hire("alice")
-    user.totp_secret = Secret.of("JBSWY3DPEHPK3PXP")
-    user.save()
     return user
 
 
@@ -224,6 +221,21 @@ def test_a_decision_is_inserted_as_the_orm_would(company: Company, alice: VpnUse
     first, second = Decision.objects.order_by("pk")
     assert {**values(first), "id": 0} == {**values(second), "id": 0}
     assert Decision.objects.filter(layers__0__0="envelope").count() == 2
+
+
+def test_the_policy(company: Company, django_assert_num_queries: Any) -> None:
+    server = Server.objects.get()
+    server.groups.add(Group.objects.create(name="staff"))
+    server.factors.all().delete()
+    rows = [("totp", "required", "skip", {}), ("palm", "optional", "refuse", {"a": [1, None], "ü": {"b": True}})]
+    for kind, mode, if_unavailable, settings in rows:
+        server.factors.create(kind=kind, mode=mode, if_unavailable=if_unavailable, settings=settings)
+    with django_assert_num_queries(1):
+        policy = policy_of(server)
+    said = [(each.kind, each.mode, each.if_unavailable, each.settings) for each in policy.factors]
+    assert said == list(server.factors.values_list("kind", "mode", "if_unavailable", "settings")) == sorted(rows)
+    assert policy.organizations == set(server.organizations.values_list("pk", flat=True)) != set()
+    assert policy.groups == set(server.groups.values_list("pk", flat=True)) != set()
 
 
 def test_policy_pairs(company: Company) -> None:

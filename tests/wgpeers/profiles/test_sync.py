@@ -14,11 +14,11 @@ from django.conf import LazySettings
 
 from core.clock import moment
 from servers.models import Host, Server
+from tests.attempts import ask, enrol
 from tests.conftest import Clock
 from tests.factories import Company, add_host
 from tests.protocol_client import NOW, VECTORS, Identity, another_rsa_key, b64, make_sync
 from users import certificates
-from users.factors.pin.enrolment import hash_pin
 from users.models import Group, Organization, VpnUser
 from wgpeers.profiles import content
 from wgpeers.protocol.errors import Refusal
@@ -197,7 +197,7 @@ def test_a_synced_profile_has_no_secret(company: Company, user: VpnUser, alice: 
 
 Change = Callable[[Company, VpnUser], object]
 CHANGES: dict[str, Change] = {
-    "the user gets a PIN": lambda company, user: VpnUser.objects.update(pin_hash=hash_pin("4711")),
+    "the user gets a PIN": lambda company, user: enrol(user, "4711"),
     "a host comes": lambda company, user: add_host(company.server, "gate-2", address="192.0.2.2"),
     "a host has another address": lambda company, user: Host.objects.update(public_address="192.0.2.3"),
     "a host has another IPv6 address": lambda company, user: Host.objects.update(public_address6="2001:db8::3"),
@@ -207,8 +207,8 @@ CHANGES: dict[str, Change] = {
     "another name": lambda company, user: Server.objects.update(name="Elsewhere"),
     "WireGuard off": lambda company, user: Server.objects.update(wireguard=False),
     "another box key": lambda company, user: Server.objects.update(box_public_key=b64(b"k" * 32)),
-    "no PIN is asked": lambda company, user: Server.objects.update(pin="off"),
-    "TOTP is asked": lambda company, user: Server.objects.update(totp=True),
+    "no PIN is asked": lambda company, user: ask(company.server),
+    "TOTP is asked": lambda company, user: ask(company.server, totp=True),
     "a message": lambda company, user: Server.objects.update(pre_connect_message="Hello"),
     "the organization's name": lambda company, user: Organization.objects.update(name="Acme Ltd"),
     "the user's name": lambda company, user: VpnUser.objects.update(name="alicia"),
@@ -230,8 +230,8 @@ def test_what_a_client_acts_on_changes_the_hash(company: Company, user: VpnUser,
     assert len({header["sync_hash"] for header in seen}) == len(seen)
 
 
-def test_the_factor_token_changes_the_hash(alice: Identity) -> None:
-    Server.objects.update(pin="required")
+def test_the_factor_token_changes_the_hash(company: Company, alice: Identity) -> None:
+    ask(company.server, "required")
     before = current(alice)
     Server.objects.update(factor_token_ttl=3600)
     after = current(alice)
@@ -275,10 +275,10 @@ MODES = [
 ]
 
 
-def test_which_secret_a_client_asks_for(alice: Identity) -> None:
+def test_which_secret_a_client_asks_for(company: Company, user: VpnUser, alice: Identity) -> None:
     for mode, pin, totp, has_pin in MODES:
-        Server.objects.update(pin=pin, totp=totp)
-        VpnUser.objects.update(pin_hash="a hash" if has_pin else "")
+        ask(company.server, pin, totp)
+        enrol(user, "4711" if has_pin else "")
         assert current(alice)["password_mode"] == mode, (pin, totp, has_pin)
 
 

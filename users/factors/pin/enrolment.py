@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from django.contrib.auth.hashers import make_password
-from django.db import transaction
 
-from users.factors.remembered import forget
+from users.factors import enrolments
 from users.models import VpnUser
 
+KIND = "pin"
 SHORTEST, LONGEST = 4, 64
 
 
@@ -22,15 +22,8 @@ def hash_pin(pin: str) -> str:
 
 def set_pin(user: VpnUser, pin: str) -> None:
     """Raise ``ValueError`` as ``hash_pin`` does, and change nothing then. What was remembered of passes is void."""
-    _store(user, hash_pin(pin))
+    enrolments.enrol(user, KIND, hash=hash_pin(pin))
 
 
 def remove_pin(user: VpnUser) -> None:
-    _store(user, "")
-
-
-@transaction.atomic
-def _store(user: VpnUser, pin_hash: str) -> None:
-    VpnUser.objects.filter(pk=user.pk).update(pin_hash=pin_hash)
-    user.pin_hash = pin_hash
-    forget(user)
+    enrolments.withdraw(user, KIND)

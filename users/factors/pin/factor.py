@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django import forms
 from django.contrib.auth.hashers import check_password
 
 from users.factors.base import AskedFactor, Case, Contribution, Denied, Factor, Outcome, Passed, TypedSecret
-from users.models import VpnUser
+from users.factors.panels import FactorPanel
 
-from .enrolment import LONGEST, SHORTEST
+from .enrolment import KIND, SHORTEST
+from .form import PinSettings
+from .panel import PANEL
 
 
 class Pin(Factor):
-    kind: ClassVar[str] = "pin"
+    kind: ClassVar[str] = KIND
     label: ClassVar[str] = "PIN"
     typed: ClassVar[TypedSecret | None] = TypedSecret()
-    panel_template: ClassVar[str] = "pin/panel.html"
+    settings_form: ClassVar[type[forms.Form]] = PinSettings
+    panel: ClassVar[FactorPanel | None] = PANEL
     can_be_unavailable: ClassVar[bool] = False
     not_enrolled: ClassVar[str] = "No PIN is set for this account. Ask your administrator to set one."
 
-    def enrolled(self, user: VpnUser) -> bool:
-        return bool(user.pin_hash)
-
     def check(self, case: Case, secret: str) -> Outcome:
-        return Passed() if check_password(secret, case.user.pin_hash) else Denied()
-
-    def fingerprint(self, user: VpnUser) -> str:
-        return user.pin_hash
+        if case.enrolment is None or not check_password(secret, case.enrolment.hash):
+            return Denied()
+        shortest = case.asked.settings.get("shortest", SHORTEST)
+        # An administrator must be able to see why a right PIN is refused. The user is told as of any other.
+        too_short = not isinstance(shortest, int) or len(secret) < shortest
+        return Denied("too_short", "The PIN is shorter than this server asks for.") if too_short else Passed()
 
     def contribution(self, asked: AskedFactor) -> Contribution:
         return Contribution(mode="pin")
-
-    def panel_data(self) -> dict[str, object]:
-        return {"shortest": SHORTEST, "longest": LONGEST}
