@@ -16,6 +16,7 @@ from core import clock, redis_store
 from tests.lab import HANGING
 from vpnproject import celery_app
 from vpnproject.env import celery_broker
+from wgpeers.lifecycle.keepalive import keepalive
 
 from .factories import Company, HostStandIn, found
 
@@ -59,6 +60,7 @@ def redis_url() -> Iterator[str]:
 def real_redis(redis_url: str, settings: LazySettings) -> None:
     """Every test starts with an empty Redis; Celery's messages go there too."""
     settings.REDIS_URL = redis_url
+    keepalive.forget()
     redis_store.redis_client().flushall()
     send_celery_to(redis_url)
 

@@ -19,7 +19,7 @@ from core import clock
 from core.crypto import CannotDecrypt
 from core.redis_store import RedisUnavailable
 from servers.policy import policy_of
-from users.authorize import Allowed, Denied, Pending, authorize
+from users.authorize import Allowed, Pending, authorize
 from users.factors.base import Attempt
 
 from .lifecycle import accounts, connect, decisions
@@ -121,46 +121,35 @@ class ConnectView(ClientView):
         now = clock.now()
         signed = signed_request(request)
         account = accounts.find(organization, user, server)
-        credentials = accounts.credentials_of(account)
-        envelope.check_hmac(signed, credentials)
+        authentic = envelope.authenticate(signed, accounts.credentials_of(account))
         if account is None:
             raise Refusal("unauthorized", "not authorized")
+        address = client_address(request)
         try:
-            answer = self._answer(request, signed, account, now)
+            plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW)
+            answer = _answer(account, _attempt(plaintext, address), now)
         except Refusal as refusal:
-            decisions.record_refusal(account.user, account.server, now, refusal, client_address(request))
+            decisions.record_refusal(account, now, refusal, address)
             raise
-        return json_response(envelope.seal(answer, signed, credentials))
-
-    @staticmethod
-    def _answer(request: HttpRequest, signed: envelope.Signed, account: accounts.Account, now: float) -> dict[str, Any]:
-        plaintext = envelope.open_request(signed, account.credentials, now, settings.CLOCK_WINDOW)
-        if not account.server.running:
-            raise Refusal("server_stopped", "this server is stopped", 30)
-        attempt = _attempt(plaintext, client_address(request))
-        verdict = authorize(account.user, policy_of(account.server), attempt, now)
-        return _carry_out(account, plaintext, attempt, verdict, now)
+        return json_response(envelope.seal(answer, authentic))
 
 
-def _carry_out(
-    account: accounts.Account,
-    plaintext: envelope.Plaintext,
-    attempt: Attempt,
-    verdict: Allowed | Denied | Pending,
-    now: float,
-) -> dict[str, Any]:
-    where: dict[str, Any] = {"address": attempt.address or None, "device_name": attempt.device_name}
+def _answer(account: accounts.Account, attempt: Attempt, now: float) -> dict[str, Any]:
+    """What the client is told, in a box; raise ``Refusal`` for what it gets as an error."""
+    if not account.server.running:
+        raise Refusal("server_stopped", "this server is stopped", 30)
+    verdict = authorize(account.user, policy_of(account.server), attempt, now)
     layers = (*decisions.ENVELOPE_OK, *verdict.layers)
+    if isinstance(verdict, Allowed):
+        configuration = connect.connect(account, attempt, layers, now)
+        return {"allow": True, "reason": None, "configuration": configuration}
     if isinstance(verdict, Pending):
-        decisions.record(account.user, account.server, now, layers=layers, **where)
+        decisions.record(account, attempt, layers, now)
         return dict(verdict.answer)
-    if isinstance(verdict, Denied):
-        if verdict.retry_after:
-            raise Refusal(verdict.code, verdict.reason, verdict.retry_after, layers)
-        decisions.record(account.user, account.server, now, layers=layers, code=verdict.code, **where)
-        return {"allow": False, "reason": verdict.reason, "configuration": None}
-    configuration = connect.connect(account, _offer(plaintext, attempt), layers, now)
-    return {"allow": True, "reason": None, "configuration": configuration}
+    if verdict.retry_after:
+        raise Refusal(verdict.code, verdict.reason, verdict.retry_after, layers)
+    decisions.record(account, attempt, layers, now, code=verdict.code)
+    return {"allow": False, "reason": verdict.reason, "configuration": None}
 
 
 def _attempt(plaintext: envelope.Plaintext, address: str | None) -> Attempt:
@@ -172,18 +161,8 @@ def _attempt(plaintext: envelope.Plaintext, address: str | None) -> Attempt:
         address=address or "",
         password=plaintext.text("password"),
         token=plaintext.text("token"),
-    )
-
-
-def _offer(plaintext: envelope.Plaintext, attempt: Attempt) -> connect.Offer:
-    return connect.Offer(
-        wg_public_key=attempt.wg_public_key,
-        device_id=attempt.device_id,
-        device_name=attempt.device_name,
         device_hostname=plaintext.text("device_hostname"),
-        platform=attempt.platform,
         client_version=plaintext.text("client_ver"),
-        address=attempt.address or None,
     )
 
 
@@ -192,9 +171,8 @@ class WireGuardView(ConnectView):
 
     def put(self, request: HttpRequest, organization: str, user: str, server: str) -> HttpResponse:
         now = clock.now()
-        signed = signed_request(request)
-        status, credentials = ping(signed, (organization, user, server), now)
-        return json_response(envelope.seal({"status": status, "timestamp": int(now)}, signed, credentials))
+        status, authentic = ping(signed_request(request), (organization, user, server), now)
+        return json_response(envelope.seal({"status": status, "timestamp": int(now)}, authentic))
 
 
 class PingView(WireGuardView):
@@ -210,7 +188,8 @@ class SyncView(ClientView):
         now = clock.now()
         signed = signed_request(request)
         account = accounts.find(organization, user, server)
-        envelope.open_get(signed, accounts.credentials_of(account), now, settings.CLOCK_WINDOW)
+        authentic = envelope.authenticate(signed, accounts.credentials_of(account))
+        envelope.check_get(authentic, now, settings.CLOCK_WINDOW)
         if account is None:
             raise Refusal("unauthorized", "not authorized")
         return json_response(sync.sync(account, sync_hash))

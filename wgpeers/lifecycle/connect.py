@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from dataclasses import dataclass
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -26,6 +25,7 @@ from servers.changes import bump_versions
 from servers.hostnet.state import AddPeer, RemovePeers
 from servers.models import Host, Server, ServerHost
 from users.authorize import Layers
+from users.factors.base import Attempt
 from users.models import Device, VpnUser
 from wgpeers.fleet import messages, peers
 from wgpeers.models import Connection, EndReason, SpentKey, State
@@ -39,35 +39,22 @@ from .ending import end, mark_ended, notify_hosts
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What the client brought to an allowed connect. ``address`` is where its request came from."""
-
-    wg_public_key: str
-    device_id: str
-    device_name: str
-    device_hostname: str
-    platform: str
-    client_version: str
-    address: str | None
-
-
-def connect(account: Account, offer: Offer, layers: Layers, now: float) -> dict[str, Any]:
+def connect(account: Account, attempt: Attempt, layers: Layers, now: float) -> dict[str, Any]:
     """The configuration for an allowed client; raise ``Refusal`` where there is none to give. ``layers`` is what let
     the client come this far, for the decision that is written down."""
-    raw_key = envelope.wireguard_key(offer.wg_public_key)
+    raw_key = envelope.wireguard_key(attempt.wg_public_key)
     digest = hashlib.sha256(raw_key).digest()
-    suitable = _suitable_hosts(account.server, offer.wg_public_key)
+    suitable = _suitable_hosts(account.server, attempt.wg_public_key)
     first = suitable[0].host
-    connection = _draft(account, offer, first, now)
+    connection = _draft(account, attempt, first, now)
     try:
         replaced = _begin(account, connection, first, digest, now)
     except KeyWasUsed:
-        again = _given_before(account, offer, digest)
-        _record(account, offer, (*layers, ("connect", "given_again")), now)
+        again = _given_before(account, attempt, digest)
+        decisions.record(account, attempt, (*layers, ("connect", "given_again")), now, allowed=True, code="allowed")
         return again
     try:
-        answer = _confirm(account, offer, layers, connection, replaced, suitable, now)
+        answer = _confirm(account, attempt, layers, connection, replaced, suitable, now)
     except RedisUnavailable:
         _give_up(connection, replaced, now)
         raise
@@ -79,7 +66,7 @@ def connect(account: Account, offer: Offer, layers: Layers, now: float) -> dict[
 
 def _confirm(
     account: Account,
-    offer: Offer,
+    attempt: Attempt,
     layers: Layers,
     connection: Connection,
     replaced: list[Connection],
@@ -92,7 +79,7 @@ def _confirm(
         if number and not _move(connection, attachment.host, replaced):
             return None
         if messages.add_and_wait(attachment.host, _add_message(connection, attachment.host, account, replaced)):
-            if _open(connection, account, offer, layers, now):
+            if _open(connection, account, attempt, layers, now):
                 return _configuration(connection, account, attachment)
             return None
         log.warning("host %s did not confirm connection %s", attachment.host, connection.public_id)
@@ -103,7 +90,7 @@ class KeyWasUsed(Exception):
     """There is a row of this key in SpentKey already; nothing was changed."""
 
 
-def _given_before(account: Account, offer: Offer, digest: bytes) -> dict[str, Any]:
+def _given_before(account: Account, attempt: Attempt, digest: bytes) -> dict[str, Any]:
     """A lost answer is given again: to the same user and device, as long as its connection is open and has not
     pinged. Anyone else with a spent key is refused."""
     spent = SpentKey.objects.filter(digest=digest).first()
@@ -114,7 +101,7 @@ def _given_before(account: Account, offer: Offer, digest: bytes) -> dict[str, An
     same = mine is not None and (mine.user_id, mine.server_id, mine.device_id) == (
         account.user.pk,
         account.server.pk,
-        offer.device_id,
+        attempt.device_id,
     )
     if mine is not None and same and mine.state == State.PENDING:
         raise Refusal("in_progress", "this connection is being made")
@@ -156,7 +143,7 @@ def _suitable_hosts(server: Server, wg_public_key: str) -> list[ServerHost]:
     return living
 
 
-def _draft(account: Account, offer: Offer, host: Host, now: float) -> Connection:
+def _draft(account: Account, attempt: Attempt, host: Host, now: float) -> Connection:
     """The pending connection, not stored, and without what only the transaction can say: address and version."""
     timeout = account.server.session_timeout
     return Connection(
@@ -164,12 +151,12 @@ def _draft(account: Account, offer: Offer, host: Host, now: float) -> Connection
         user_name=decisions.full_name(account.user),
         server=account.server,
         host=host,
-        device_id=offer.device_id,
-        device_name=offer.device_name,
-        platform=offer.platform,
-        client_version=offer.client_version,
-        client_address=offer.address,
-        wg_public_key=offer.wg_public_key,
+        device_id=attempt.device_id,
+        device_name=attempt.device_name,
+        platform=attempt.platform,
+        client_version=attempt.client_version,
+        client_address=attempt.address or None,
+        wg_public_key=attempt.wg_public_key,
         created=moment(now),
         session_ends=moment(now + timeout) if timeout else None,
     )
@@ -206,15 +193,14 @@ def _begin(account: Account, connection: Connection, first: Host, digest: bytes,
 def _take_place(account: Account, connection: Connection, now: float) -> list[Connection]:
     """Give the new connection its address, and end what it takes the place of."""
     user, server = account.user, account.server
-    standing = queries.standing(server.pk, user.pk)
+    standing = queries.standing(user, server)
     if not standing.enabled:
         # Whoever disabled them has ended what was connected then, and would have missed this one.
         raise Refusal("in_progress", "the account or the server was changed at the same moment; try again")
     replaced: list[Connection] = []
     keep = None
     others: set[int] = set()
-    for before in queries.live(user, server):
-        before.server = server
+    for before in standing.live:
         same_device = before.device_id == connection.device_id
         if not same_device and server.multi_device:
             others.add(before.host_part)
@@ -273,43 +259,29 @@ def _move(connection: Connection, host: Host, replaced: list[Connection]) -> boo
     return True
 
 
-def _open(connection: Connection, account: Account, offer: Offer, layers: Layers, now: float) -> bool:
+def _open(connection: Connection, account: Account, attempt: Attempt, layers: Layers, now: float) -> bool:
     """Pending to open, unless the sweep or an admin ended it meanwhile; note the device and the decision."""
-    device = _device(account.user, offer, now)
+    device = _device(account.user, attempt, now)
     with transaction.atomic():
         if not queries.open_pending(connection, now):
             return False
         queries.note_device(device)
-        _record(account, offer, (*layers, ("connect", "ok")), now)
+        decisions.record(account, attempt, (*layers, ("connect", "ok")), now, allowed=True, code="allowed")
     connection.state = State.OPEN
     return True
 
 
-def _record(account: Account, offer: Offer, layers: Layers, now: float) -> None:
-    """Write down that the client was allowed."""
-    decisions.record(
-        account.user,
-        account.server,
-        now,
-        layers=layers,
-        allowed=True,
-        code="allowed",
-        address=offer.address,
-        device_name=offer.device_name,
-    )
-
-
-def _device(user: VpnUser, offer: Offer, now: float) -> Device:
+def _device(user: VpnUser, attempt: Attempt, now: float) -> Device:
     return Device(
         user_id=user.pk,
-        device_id=offer.device_id,
+        device_id=attempt.device_id,
         first_seen=moment(now),
-        name=offer.device_name,
-        hostname=offer.device_hostname,
-        platform=offer.platform,
-        client_version=offer.client_version,
+        name=attempt.device_name,
+        hostname=attempt.device_hostname,
+        platform=attempt.platform,
+        client_version=attempt.client_version,
         last_seen=moment(now),
-        last_address=offer.address,
+        last_address=attempt.address or None,
     )
 
 

@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from core.clock import moment
 from core.rate_limits import count_view
-from servers.models import Server
 from users.authorize import Layers
+from users.factors.base import Attempt
 from users.models import VpnUser
 from wgpeers.models import Connection, Decision
 from wgpeers.protocol.errors import Refusal
 
 from . import queries
+from .accounts import Account
 
 ENVELOPE_OK: Layers = (("envelope", "ok"),)
 
 
 def record(
-    user: VpnUser,
-    server: Server,
-    now: float,
-    *,
-    layers: Layers,
-    allowed: bool = False,
-    code: str = "",
-    address: str | None = None,
-    device_name: str = "",
+    account: Account, attempt: Attempt, layers: Layers, now: float, *, allowed: bool = False, code: str = ""
 ) -> None:
-    """Store one decision; ``code`` defaults to what the last layer said."""
+    """Store what was decided of an attempt; ``code`` defaults to what the last layer said."""
+    _store(account, layers, now, code, attempt.address, device_name=attempt.device_name, allowed=allowed)
+
+
+def _store(account: Account, layers: Layers, now: float, code: str, address: str | None, **fields: Any) -> None:
     decision = Decision(
         time=moment(now),
-        user_id=user.pk,
-        user_name=full_name(user),
-        server_id=server.pk,
-        server_name=server.name,
-        address=address,
-        device_name=device_name,
-        allowed=allowed,
+        user_id=account.user.pk,
+        user_name=full_name(account.user),
+        server_id=account.server.pk,
+        server_name=account.server.name,
+        address=address or None,
         layer=layers[-1][0],
         code=code or layers[-1][1],
         layers=[list(layer) for layer in layers],
+        **fields,
     )
     queries.insert_decision(decision)
 
@@ -49,18 +47,18 @@ ENVELOPE_CODES = {"malformed", "unauthorized", "clock", "replayed", "too_large"}
 ENVELOPES_PER_MINUTE = 30
 
 
-def record_refusal(user: VpnUser, server: Server, now: float, refusal: Refusal, address: str | None) -> None:
+def record_refusal(account: Account, now: float, refusal: Refusal, address: str | None) -> None:
     """Store that a request of a known account got no answer but an error."""
     envelope = refusal.code in ENVELOPE_CODES
     if envelope and not count_view("refused", address or "", ENVELOPES_PER_MINUTE):
         return
     layers = refusal.layers or (("envelope" if envelope else "connect", refusal.code),)
-    record(user, server, now, layers=layers, code=refusal.code, address=address)
+    _store(account, layers, now, refusal.code, address)
 
 
 def record_end(connection: Connection, layer: str, now: float) -> None:
     """Store that a connection was ended, by which layer, for the reason it carries."""
-    Decision.objects.create(
+    decision = Decision(
         time=moment(now),
         user_id=connection.user_id,
         user_name=connection.user_name,
@@ -72,6 +70,7 @@ def record_end(connection: Connection, layer: str, now: float) -> None:
         code=connection.end_reason,
         layers=[[layer, connection.end_reason]],
     )
+    queries.insert_decision(decision)
 
 
 def full_name(user: VpnUser) -> str:

@@ -110,38 +110,38 @@ def routes(server: Server) -> list[Route]:
 
 # The transaction that makes the connection
 
-_STANDING = """
-SELECT u.enabled, o.enabled, s.started, s.wireguard, a.host_part
+# One statement, and therefore one moment: a row for each live connection, or one row of NULLs for none.
+_STANDING = f"""
+SELECT u.enabled, o.enabled, s.started, s.wireguard, a.host_part, {_connections.columns("c")}
 FROM users_vpnuser u
     JOIN users_organization o ON o.id = u.organization_id
     JOIN servers_server s ON s.id = %s
     LEFT JOIN servers_address a ON a.server_id = s.id AND a.user_id = u.id AND NOT a.dynamic
+    LEFT JOIN wgpeers_connection c ON c.user_id = u.id AND c.server_id = s.id AND NOT (c.state = 'ended')
 WHERE u.id = %s
-"""
-_LIVE = f"""
-SELECT {_connections.columns("c")} FROM wgpeers_connection c
-WHERE c.user_id = %s AND c.server_id = %s AND NOT (c.state = 'ended')
 """
 _VERSION = "UPDATE wgpeers_connection SET version = %s WHERE id = %s"
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a user and a server stand at this moment. ``host_part``: the user's static one, if they have one."""
+    """How a user and a server stand at this moment. ``host_part``: the user's static one, if they have one. ``live``:
+    the user's connections on the server that have not ended."""
 
     enabled: bool
     host_part: int | None
+    live: list[Connection]
 
 
-def standing(server: int, user: int) -> Standing:
+def standing(user: VpnUser, server: Server) -> Standing:
     """Who is gone is not enabled."""
-    row = fetch_one(_STANDING, server, user)
-    return Standing(False, None) if row is None else Standing(all(row[:4]), row[4])
-
-
-def live(user: VpnUser, server: Server) -> list[Connection]:
-    """The user's connections on the server that have not ended."""
-    return [_connections.load(row) for row in fetch_all(_LIVE, user.pk, server.pk)]
+    rows = fetch_all(_STANDING, server.pk, user.pk)
+    if not rows:
+        return Standing(False, None, [])
+    live = [_connections.load(row[5:]) for row in rows if row[5] is not None]
+    for each in live:
+        each.server = server
+    return Standing(all(rows[0][:4]), rows[0][4], live)
 
 
 def insert_connection(connection: Connection) -> None:
