@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -15,15 +14,15 @@ _longest = 0.0  # seconds
 
 def watch(sender: object, connection: BaseDatabaseWrapper, **kwargs: object) -> None:
     """For Django's signal of a new database connection. A transaction takes the lock with its BEGIN IMMEDIATE."""
-    connection.execute_wrappers.append(_timed)
+    begin = getattr(connection, "_start_transaction_under_autocommit", None)
+    if begin is not None:  # SQLite
+        vars(connection)["_start_transaction_under_autocommit"] = lambda: _timed(begin)
 
 
-def _timed(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    if not sql.startswith("BEGIN"):
-        return execute(sql, params, many, context)
+def _timed(begin: Callable[[], None]) -> None:
     began = time.perf_counter()
     try:
-        return execute(sql, params, many, context)
+        begin()
     finally:
         _note(time.perf_counter() - began)
 

@@ -148,7 +148,7 @@ def test_api_urls_that_no_client_could_use_are_refused(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("sqlite:////tmp/x.db", {"ENGINE": "django.db.backends.sqlite3", "NAME": "/tmp/x.db"}),
+        ("sqlite:////tmp/x.db", {"ENGINE": "core.sqlite", "NAME": "/tmp/x.db"}),
         (
             "postgres://vpn:pw@db.example.com:5433/vpn",
             {"ENGINE": "django.db.backends.postgresql", "NAME": "vpn", "HOST": "db.example.com", "PORT": 5433},
@@ -169,7 +169,6 @@ def test_sqlite_waits_for_its_turn_and_keeps_a_log(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("DATABASE_URL", raising=False)
     config = env.database(tmp_path / "db.sqlite3")
     assert config["NAME"] == str(tmp_path / "db.sqlite3")
-    assert config["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
     assert "journal_mode=WAL" in config["OPTIONS"]["init_command"]
 
 
