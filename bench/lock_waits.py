@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -14,15 +15,15 @@ _longest = 0.0  # seconds
 
 def watch(sender: object, connection: BaseDatabaseWrapper, **kwargs: object) -> None:
     """For Django's signal of a new database connection. A transaction takes the lock with its BEGIN IMMEDIATE."""
-    begin = getattr(connection, "_start_transaction_under_autocommit", None)
-    if begin is not None:  # SQLite
-        vars(connection)["_start_transaction_under_autocommit"] = lambda: _timed(begin)
+    connection.execute_wrappers.append(_timed)
 
 
-def _timed(begin: Callable[[], None]) -> None:
+def _timed(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    if not sql.startswith("BEGIN"):
+        return execute(sql, params, many, context)
     began = time.perf_counter()
     try:
-        begin()
+        return execute(sql, params, many, context)
     finally:
         _note(time.perf_counter() - began)
 

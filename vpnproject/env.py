@@ -127,6 +127,9 @@ def database(default_file: Path) -> dict[str, Any]:
     if engine == "django.db.backends.sqlite3":
         config["ENGINE"] = "core.sqlite"
         config["OPTIONS"] = {
+            # IMMEDIATE takes the write lock at BEGIN: a transaction that reads and then writes waits for its turn
+            # instead of failing with "database is locked" when another one wrote in between.
+            "transaction_mode": "IMMEDIATE",
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000;",
         }

@@ -1,6 +1,6 @@
-"""A transaction that waits for SQLite's write lock asks for it again every millisecond or two.
+"""Whoever waits for SQLite's write lock asks for it again every millisecond or two.
 
-SQLite itself asks less and less often, up to ten times a second. A transaction here takes a few milliseconds, so
+SQLite itself asks less and less often, at last ten times a second. A transaction here takes a few milliseconds, so
 whoever has waited for a while would miss many turns, which those who came later take: of some thousand connects that
 came at once, the unluckiest waited for a quarter of a second.
 """
@@ -10,39 +10,47 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
+from collections.abc import Callable
+from typing import Any
 
-from django.db import OperationalError
 from django.db.backends.sqlite3 import base
-
-LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """``OPTIONS["timeout"]``: seconds after which a transaction gives up, as in Django's own."""
+    """``OPTIONS["timeout"]``: seconds for which a statement waits, as in Django's own."""
 
-    def _start_transaction_under_autocommit(self) -> None:
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        connection = super().get_new_connection(conn_params)
+        connection.execute("PRAGMA busy_timeout = 0")  # the cursors wait
+        return connection
+
+    def create_cursor(self, name: Any = None) -> Any:
         longest = float(self.settings_dict["OPTIONS"].get("timeout", 5.0))
-        until = time.monotonic() + longest
-        self._wait_inside(0.0)
-        try:
-            while not self._begin(last=time.monotonic() >= until):
-                time.sleep(random.uniform(0.001, 0.002))  # noqa: S311 (no secret; so that two do not keep step)
-        finally:
-            self._wait_inside(longest)  # for statements outside of transactions
+        return self.connection.cursor(factory=lambda connection: Cursor(connection, longest))
 
-    def _begin(self, *, last: bool) -> bool:
-        """Whether the lock was free. Raise ``OperationalError`` for anything else, and if it is the ``last`` time."""
-        try:
-            # IMMEDIATE takes the write lock now: a transaction that reads and then writes waits for its turn instead
-            # of failing with "database is locked" when another one wrote in between.
-            self.cursor().execute("BEGIN IMMEDIATE")
-        except OperationalError as error:
-            cause = error.__cause__
-            if last or getattr(cause, "sqlite_errorcode", None) not in LOCKED:
-                raise
-            return False
-        return True
 
-    def _wait_inside(self, seconds: float) -> None:
-        self.ensure_connection()
-        self.connection.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+class Cursor(base.SQLiteCursorWrapper):
+    """``longest``: seconds for which it waits for the lock."""
+
+    def __init__(self, connection: sqlite3.Connection, longest: float) -> None:
+        super().__init__(connection)
+        self._longest = longest
+
+    def execute(self, query: str, params: Any = None) -> Any:
+        return self._patiently(lambda: super(Cursor, self).execute(query, params))
+
+    def executemany(self, query: str, param_list: Any) -> Any:
+        rows = list(param_list)  # to be read again
+        return self._patiently(lambda: super(Cursor, self).executemany(query, rows))
+
+    def _patiently(self, statement: Callable[[], Any]) -> Any:
+        until = time.monotonic() + self._longest
+        while True:
+            try:
+                return statement()
+            except sqlite3.OperationalError as error:
+                # Who holds the lock is never busy; within a transaction that only reads, waiting would help nobody.
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY and not self.connection.in_transaction
+                if not busy or time.monotonic() >= until:
+                    raise
+            time.sleep(random.uniform(0.001, 0.002))  # noqa: S311 (no secret; so that two do not keep step)

@@ -10,6 +10,7 @@ import pytest
 from django.db import OperationalError, connections
 
 from core.sqlite.base import DatabaseWrapper
+from tests.concurrency import together
 from tests.lab import HANGING
 from vpnproject.env import database
 
@@ -80,12 +81,54 @@ def test_another_fault_is_raised_at_once(path: Path) -> None:
     wrapper.close()
 
 
-def test_a_statement_outside_of_a_transaction_waits_too(path: Path) -> None:
-    wrapper = opened(path, 7)
-    begin(wrapper)
-    wrapper.rollback()
-    assert wrapper.connection.execute("PRAGMA busy_timeout").fetchone() == (7000,)
-    wrapper.close()
+@pytest.mark.parametrize("statement", ["execute", "executemany"])
+def test_a_statement_outside_of_a_transaction_waits_too(path: Path, statement: str) -> None:
+    holder, waiting = opened(path, 5), opened(path, HANGING)
+    holder.cursor().execute("CREATE TABLE t (a)")
+    begin(holder)
+    done = threading.Event()
+
+    def write() -> None:
+        cursor = waiting.cursor()
+        if statement == "execute":
+            cursor.execute("INSERT INTO t VALUES (%s)", [1])
+        else:
+            cursor.executemany("INSERT INTO t VALUES (%s)", [[1], [2]])
+        done.set()
+        waiting.close()
+
+    thread = threading.Thread(target=write)
+    waiting.inc_thread_sharing()
+    thread.start()
+    assert not done.wait(0.1)
+    holder.rollback()
+    assert done.wait(HANGING)
+    thread.join()
+    assert len(holder.cursor().execute("SELECT a FROM t").fetchall()) == (1 if statement == "execute" else 2)
+    holder.close()
+
+
+def test_of_many_writers_none_waits_for_ever(path: Path) -> None:
+    """Those with a transaction and those without: each has its turn."""
+    opened(path, 5).cursor().execute("CREATE TABLE t (a)")
+
+    def transactions() -> None:
+        wrapper = opened(path, HANGING)
+        for _ in range(100):
+            begin(wrapper)
+            wrapper.cursor().execute("INSERT INTO t VALUES (1)")
+            wrapper.commit()
+            wrapper.set_autocommit(True)
+        wrapper.close()
+
+    def statements() -> None:
+        wrapper = opened(path, HANGING)
+        for _ in range(100):
+            wrapper.cursor().execute("INSERT INTO t VALUES (2)")
+        wrapper.close()
+
+    assert together([transactions, transactions, statements, statements]) == [None] * 4
+    assert opened(path, 5).cursor().execute("SELECT count(*) FROM t").fetchone() == (400,)
 
 
 def test_a_transaction_takes_the_lock_when_it_begins(path: Path) -> None:

@@ -169,6 +169,7 @@ def test_sqlite_waits_for_its_turn_and_keeps_a_log(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("DATABASE_URL", raising=False)
     config = env.database(tmp_path / "db.sqlite3")
     assert config["NAME"] == str(tmp_path / "db.sqlite3")
+    assert config["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
     assert "journal_mode=WAL" in config["OPTIONS"]["init_command"]
 
 
