@@ -57,6 +57,9 @@ class Connection(models.Model):
     ended = models.DateTimeField(null=True, blank=True)
     end_reason = models.CharField(max_length=16, choices=EndReason, blank=True)
     removed = models.DateTimeField(null=True, blank=True, help_text="When its host reported the peer gone.")
+    device_told = models.BooleanField(
+        default=False, editable=False, help_text="Whether its device, which another one replaced, was told so."
+    )
     removal_latency = models.FloatField(null=True, blank=True, help_text="Seconds from when it was due to that.")
 
     class Meta:

@@ -19,14 +19,14 @@ from core import clock
 from core.crypto import CannotDecrypt
 from core.redis_store import RedisUnavailable
 from servers.policy import policy_of
-from users.authorize import Allowed, Pending, authorize
+from users.authorize import Denied, Pending, authorize
 from users.factors.base import Attempt
 
 from .lifecycle import accounts, connect, decisions
 from .lifecycle.ping import ping
 from .profiles import sync
 from .protocol import envelope
-from .protocol.errors import Refusal
+from .protocol.errors import Refusal, SealedRefusal
 
 log = logging.getLogger(__name__)
 
@@ -140,16 +140,29 @@ def _answer(account: accounts.Account, attempt: Attempt, now: float) -> dict[str
         raise Refusal("server_stopped", "this server is stopped", 30)
     verdict = authorize(account.user, policy_of(account.server), attempt, now)
     layers = (*decisions.ENVELOPE_OK, *verdict.layers)
-    if isinstance(verdict, Allowed):
-        configuration = connect.connect(account, attempt, layers, now)
-        return {"allow": True, "reason": None, "configuration": configuration}
     if isinstance(verdict, Pending):
         decisions.record(account, attempt, layers, now)
         return dict(verdict.answer)
-    if verdict.retry_after:
-        raise Refusal(verdict.code, verdict.reason, verdict.retry_after, layers)
-    decisions.record(account, attempt, layers, now, code=verdict.code)
-    return {"allow": False, "reason": verdict.reason, "configuration": None}
+    if isinstance(verdict, Denied):
+        decisions.record(account, attempt, layers, now, code=verdict.code)
+        return _refused(
+            verdict.reason + (f" Try again in {_time(verdict.retry_after)}." if verdict.retry_after else "")
+        )
+    try:
+        configuration = connect.connect(account, attempt, layers, now)
+    except SealedRefusal as refusal:
+        decisions.record(account, attempt, (*layers, ("connect", refusal.code)), now)
+        return _refused(refusal.reason)
+    return {"allow": True, "reason": None, "configuration": configuration}
+
+
+def _refused(reason: str) -> dict[str, Any]:
+    return {"allow": False, "reason": reason, "configuration": None}
+
+
+def _time(seconds: int) -> str:
+    minutes = -(-seconds // 60)
+    return f"{minutes} minutes" if minutes > 1 else f"{seconds} s"
 
 
 def _attempt(plaintext: envelope.Plaintext, address: str | None) -> Attempt:

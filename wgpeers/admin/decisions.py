@@ -15,13 +15,25 @@ from unfold.contrib.filters.admin import RangeDateTimeFilter
 from core.admin.page import BAD, GOOD, NEUTRAL, ReadOnlyPage, column
 from users.factors.registry import FACTORS
 from wgpeers.models import Decision, EndReason
-from wgpeers.protocol.errors import STATUS
+from wgpeers.protocol.errors import SEALED, STATUS
 
 ENDINGS = frozenset(EndReason.values)
 _ACCOUNT = ("user_disabled", "organization_disabled", "not_in_organization", "not_in_group", "platform_not_allowed")
 _OF_FACTORS = tuple(f"{name}_{what}" for name in FACTORS for what in ("wrong", "not_enrolled", "unavailable"))
 # Listed here rather than asked of the table, which may hold a year of rows.
-CODES = sorted({"allowed", "factor_missing", "factor_unclaimed", *_ACCOUNT, *_OF_FACTORS, *STATUS, *ENDINGS})
+CODES = sorted(
+    {
+        "allowed",
+        "factor_missing",
+        "factor_unclaimed",
+        "too_many_attempts",
+        *_ACCOUNT,
+        *_OF_FACTORS,
+        *SEALED,
+        *STATUS,
+        *ENDINGS,
+    }
+)
 LAYERS = (
     "envelope",
     "account",

@@ -12,6 +12,7 @@ import logging
 import random
 from typing import Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Q
 
@@ -30,7 +31,7 @@ from users.models import Device, VpnUser
 from wgpeers.fleet import messages, peers
 from wgpeers.models import Connection, EndReason, SpentKey, State
 from wgpeers.protocol import client_config, envelope
-from wgpeers.protocol.errors import Refusal
+from wgpeers.protocol.errors import Refusal, SealedRefusal
 
 from . import decisions, liveness, queries, site_failover
 from .accounts import Account
@@ -49,6 +50,11 @@ def connect(account: Account, attempt: Attempt, layers: Layers, now: float) -> d
     connection = _draft(account, attempt, first, now)
     try:
         replaced = _begin(account, connection, first, digest, now)
+    except CameBack as back:
+        # Once: who was told stays away, until its user starts it by hand. Else the two would take turns for ever.
+        Connection.objects.filter(pk=back.args[0]).update(device_told=True)
+        reason = "You are connected with another device. Start again here to use this one instead."
+        raise SealedRefusal("other_device", reason) from None
     except KeyWasUsed:
         again = _given_before(account, attempt, digest)
         decisions.record(account, attempt, (*layers, ("connect", "given_again")), now, allowed=True, code="allowed")
@@ -86,8 +92,16 @@ def _confirm(
     return None
 
 
+CHANGED = "the account or the server was changed at the same moment; try again"
+
+
 class KeyWasUsed(Exception):
     """There is a row of this key in SpentKey already; nothing was changed."""
+
+
+class CameBack(Exception):
+    """The device was replaced by another one a moment ago and seems to come by itself; nothing was changed. The
+    argument is its old connection's primary key."""
 
 
 def _given_before(account: Account, attempt: Attempt, digest: bytes) -> dict[str, Any]:
@@ -164,11 +178,26 @@ def _draft(account: Account, attempt: Attempt, host: Host, now: float) -> Connec
 
 def _begin(account: Account, connection: Connection, first: Host, digest: bytes, now: float) -> list[Connection]:
     """Store the connection with its address and version, and its key as spent; the connections that it replaced."""
+    try:
+        return _store(account, connection, first, digest, now, frozenset())
+    except IntegrityError:
+        # Its address has no owner any more (an admin's edit, a user deleted), but a connection that is being ended.
+        held = queries.held_addresses(account.server.pk)
+    try:
+        return _store(account, connection, first, digest, now, held)
+    except IntegrityError:
+        raise Refusal("in_progress", "the address was taken at the same moment; try again") from None
+
+
+def _store(
+    account: Account, connection: Connection, first: Host, digest: bytes, now: float, held: frozenset[int]
+) -> list[Connection]:
+    """The transaction. ``held``: host parts that nobody can have now."""
     has_networks = account.extras.has_networks  # read before the lock is held
     try:
         with transaction.atomic():
             lock(account.user)
-            replaced = _take_place(account, connection, now)
+            replaced = _take_place(account, connection, now, held)
             queries.insert_connection(connection)
             queries.insert_spent_key(digest, connection, now)
             # What nobody serves is the new connection's own from its first message on.
@@ -180,23 +209,25 @@ def _begin(account: Account, connection: Connection, first: Host, digest: bytes,
             versions = bump_versions([first.pk, *(gone.host_id for gone in replaced if gone.host_id), *others])
             connection.version = versions.get(first.pk, 0)
             queries.set_version(connection)
+    except ObjectDoesNotExist:
+        raise Refusal("in_progress", CHANGED) from None
     except addresses.NoAddressLeft:
         raise Refusal("no_address_left", "every address of this server is taken") from None
     except IntegrityError:
         if SpentKey.objects.filter(digest=digest).exists():
             raise KeyWasUsed from None
-        # Somebody was faster with this address, after an admin's edit.
-        raise Refusal("in_progress", "the address was taken at the same moment; try again") from None
+        raise
     return replaced
 
 
-def _take_place(account: Account, connection: Connection, now: float) -> list[Connection]:
+def _take_place(account: Account, connection: Connection, now: float, held: frozenset[int]) -> list[Connection]:
     """Give the new connection its address, and end what it takes the place of."""
     user, server = account.user, account.server
     standing = queries.standing(user, server)
-    if not standing.enabled:
-        # Whoever disabled them has ended what was connected then, and would have missed this one.
-        raise Refusal("in_progress", "the account or the server was changed at the same moment; try again")
+    if not standing.permitted:
+        raise Refusal("in_progress", CHANGED)
+    if not server.multi_device:
+        _yield_to_another_device(connection, server, standing.live, now)
     replaced: list[Connection] = []
     keep = None
     others: set[int] = set()
@@ -208,23 +239,49 @@ def _take_place(account: Account, connection: Connection, now: float) -> list[Co
         if mark_ended(before, EndReason.REPLACED if same_device else EndReason.ELSEWHERE, now):
             replaced.append(before)
             keep = before.host_part if same_device else keep
-    if server.multi_device and server.max_devices and len(others) >= server.max_devices:
-        raise Refusal("too_many_devices", f"this server allows {server.max_devices} devices at the same time")
-    part = connection.host_part = _part(server, user, standing.host_part, keep, others)
+    if server.multi_device and len(others) >= server.max_devices:
+        reason = f"{server.max_devices} devices may be connected at the same time. Disconnect one of the others first."
+        raise SealedRefusal("too_many_devices", reason)
+    part = connection.host_part = _part(server, user, standing.host_part, keep, others, held)
     connection.address = networks.address(server.wg_network, part)
     connection.address6 = networks.address(server.network6, part) if server.ipv6 else None
     return replaced
 
 
-def _part(server: Server, user: VpnUser, static: int | None, keep: int | None, others: set[int]) -> int:
+# A client that was told of its end by its next ping is back after 13 s, one that was not after 54 s.
+COMES_BACK = 120.0
+
+
+def _yield_to_another_device(connection: Connection, server: Server, live: list[Connection], now: float) -> None:
+    """Refuse a device that must not take over from the one that is connected."""
+    if all(other.device_id == connection.device_id for other in live):
+        return
+    if server.keep_connected_device:
+        raise SealedRefusal("device_connected", "You are connected with another device. Disconnect that one first.")
+    before = Connection.objects.filter(
+        user_id=connection.user_id,
+        server=server,
+        device_id=connection.device_id,
+        end_reason=EndReason.ELSEWHERE,
+        ended__gt=moment(now - COMES_BACK),
+        opened__isnull=False,
+        device_told=False,
+    ).first()
+    if before is not None:
+        raise CameBack(before.pk)
+
+
+def _part(
+    server: Server, user: VpnUser, static: int | None, keep: int | None, others: set[int], held: frozenset[int]
+) -> int:
     """The address that the same device had; else the user's static one, unless one of their other devices (whose
     parts are ``others``) has it; else one from the pool. ``static`` None: they have none yet."""
     if static is None:
-        static = addresses.static_address(server, user).host_part
+        static = addresses.static_address(server, user, held).host_part
     # Ending the replaced connection has released a dynamic address; in this transaction nobody else has seen that.
     if keep is not None and (keep == static or addresses.retake(server, user, keep)):
         return keep
-    return addresses.dynamic_address(server, user).host_part if static in others else static
+    return addresses.dynamic_address(server, user, held).host_part if static in others else static
 
 
 def _add_message(connection: Connection, host: Host, account: Account, replaced: list[Connection]) -> AddPeer:
@@ -260,7 +317,10 @@ def _move(connection: Connection, host: Host, replaced: list[Connection]) -> boo
 
 
 def _open(connection: Connection, account: Account, attempt: Attempt, layers: Layers, now: float) -> bool:
-    """Pending to open, unless the sweep or an admin ended it meanwhile; note the device and the decision."""
+    """Pending to open, unless the sweep or an admin ended it meanwhile; note the device and the decision.
+
+    Whoever takes a right away from now on finds our row and ends it; what was taken away until now is asked here.
+    """
     device = _device(account.user, attempt, now)
     with transaction.atomic():
         if not queries.open_pending(connection, now):

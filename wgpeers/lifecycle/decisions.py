@@ -52,7 +52,7 @@ def record_refusal(account: Account, now: float, refusal: Refusal, address: str 
     envelope = refusal.code in ENVELOPE_CODES
     if envelope and not count_view("refused", address or "", ENVELOPES_PER_MINUTE):
         return
-    layers = refusal.layers or (("envelope" if envelope else "connect", refusal.code),)
+    layers = (("envelope" if envelope else "connect", refusal.code),)
     _store(account, layers, now, refusal.code, address)
 
 

@@ -110,15 +110,28 @@ def routes(server: Server) -> list[Route]:
 
 # The transaction that makes the connection
 
+# As servers.access has it (a test holds them equal), and whether the server runs; of user u, organization o, server s.
+_PERMITTED = """
+(u.enabled AND o.enabled AND s.started AND s.wireguard
+    AND EXISTS (SELECT 1 FROM servers_server_organizations so WHERE so.server_id = s.id AND so.organization_id = o.id)
+    AND (NOT EXISTS (SELECT 1 FROM servers_server_groups sg WHERE sg.server_id = s.id)
+        OR EXISTS (SELECT 1 FROM servers_server_groups sg JOIN users_vpnuser_groups ug ON ug.group_id = sg.group_id
+            WHERE sg.server_id = s.id AND ug.vpnuser_id = u.id)))
+"""
 # One statement, and therefore one moment: a row for each live connection, or one row of NULLs for none.
 _STANDING = f"""
-SELECT u.enabled, o.enabled, s.started, s.wireguard, a.host_part, {_connections.columns("c")}
+SELECT {_PERMITTED}, a.host_part, {_connections.columns("c")}
 FROM users_vpnuser u
     JOIN users_organization o ON o.id = u.organization_id
     JOIN servers_server s ON s.id = %s
     LEFT JOIN servers_address a ON a.server_id = s.id AND a.user_id = u.id AND NOT a.dynamic
     LEFT JOIN wgpeers_connection c ON c.user_id = u.id AND c.server_id = s.id AND NOT (c.state = 'ended')
 WHERE u.id = %s
+"""
+_HELD = """
+SELECT c.host_part FROM wgpeers_connection c
+    JOIN servers_address a ON a.server_id = c.server_id AND a.host_part = c.host_part
+WHERE c.server_id = %s AND NOT (c.state = 'ended') AND a.user_id IS NULL
 """
 _VERSION = "UPDATE wgpeers_connection SET version = %s WHERE id = %s"
 
@@ -128,20 +141,25 @@ class Standing:
     """How a user and a server stand at this moment. ``host_part``: the user's static one, if they have one. ``live``:
     the user's connections on the server that have not ended."""
 
-    enabled: bool
+    permitted: bool
     host_part: int | None
     live: list[Connection]
 
 
 def standing(user: VpnUser, server: Server) -> Standing:
-    """Who is gone is not enabled."""
+    """Who is gone is not permitted."""
     rows = fetch_all(_STANDING, server.pk, user.pk)
     if not rows:
         return Standing(False, None, [])
-    live = [_connections.load(row[5:]) for row in rows if row[5] is not None]
+    live = [_connections.load(row[2:]) for row in rows if row[2] is not None]
     for each in live:
         each.server = server
-    return Standing(all(rows[0][:4]), rows[0][4], live)
+    return Standing(bool(rows[0][0]), rows[0][1], live)
+
+
+def held_addresses(server: int) -> frozenset[int]:
+    """Host parts that are free to be allotted, and that a connection which has not ended yet still has."""
+    return frozenset(row[0] for row in fetch_all(_HELD, server))
 
 
 def insert_connection(connection: Connection) -> None:
@@ -158,7 +176,14 @@ def set_version(connection: Connection) -> None:
 
 # The transaction that opens it
 
-_OPEN = "UPDATE wgpeers_connection SET state = 'open', opened = %s WHERE id = %s AND state = 'pending'"
+_OPEN = f"""
+UPDATE wgpeers_connection SET state = 'open', opened = %s WHERE id = %s AND state = 'pending' AND EXISTS (
+    SELECT 1 FROM users_vpnuser u
+        JOIN users_organization o ON o.id = u.organization_id
+        JOIN servers_server s ON s.id = server_id
+    WHERE u.id = user_id AND {_PERMITTED}
+)
+"""
 _SEEN = ("name", "hostname", "platform", "client_version", "last_seen", "last_address")
 _DEVICE = f"""
 {_devices.insert_sql}
@@ -167,7 +192,7 @@ ON CONFLICT (user_id, device_id) DO UPDATE SET {", ".join(f"{column} = excluded.
 
 
 def open_pending(connection: Connection, now: float) -> bool:
-    """False if it is pending no more: somebody ended it."""
+    """False if it is pending no more (somebody ended it), or no longer permitted."""
     return execute(_OPEN, moment_value(moment(now)), connection.pk) == 1
 
 

@@ -113,7 +113,7 @@ def test_standing_is_that_of_this_moment(company: Company, alice: VpnUser, chang
         type(row)._default_manager.filter(pk=row.pk).update(enabled=False)
     elif change:
         Server.objects.update(**{change: False})
-    assert queries.standing(alice, company.server).enabled is (change is None)
+    assert queries.standing(alice, company.server).permitted is (change is None)
 
 
 def test_standing_knows_the_static_address_only(company: Company, alice: VpnUser) -> None:

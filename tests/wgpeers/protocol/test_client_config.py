@@ -209,7 +209,7 @@ def test_the_endpoint_is_of_the_family_by_which_the_client_came(
     by_proxy: bool,
 ) -> None:
     Host.objects.update(public_address=public[0], public_address6=public[1])
-    meta = {"REMOTE_ADDR": sent_from}
+    meta: dict[str, Any] = {"REMOTE_ADDR": sent_from}
     if by_proxy:
         settings.TRUSTED_PROXIES = ["192.0.2.99"]
         meta = {"REMOTE_ADDR": "192.0.2.99", "HTTP_X_FORWARDED_FOR": sent_from}
