@@ -35,7 +35,7 @@ from .protocol_client import (
 )
 
 # What a refused request may change: nonces, attempt budgets, views; a decision is the log.
-MAY_CHANGE = ("nonce:", "attempts:", "views:")
+MAY_CHANGE = ("counts:", "nonce:", "attempts:", "views:")
 
 
 def snapshot() -> dict[str, Any]:

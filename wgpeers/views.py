@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 
 from core import clock
 from core.crypto import CannotDecrypt
+from core.rate_limits import count_of
 from core.redis_store import RedisUnavailable
 from servers.policy import policy_of
 from users.authorize import Denied, Pending, authorize
@@ -124,18 +125,22 @@ class ConnectView(ClientView):
         authentic = envelope.authenticate(signed, accounts.credentials_of(account))
         if account is None:
             raise Refusal("unauthorized", "not authorized")
-        address = client_address(request)
+        attempt, address = None, client_address(request)
         try:
             plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW)
-            answer = _answer(account, _attempt(plaintext, address), now)
+            attempt = _attempt(plaintext, address)
+            answer = _answer(account, attempt, now)
         except Refusal as refusal:
-            decisions.record_refusal(account, now, refusal, address)
+            decisions.record_refusal(account, attempt, now, refusal, address)
             raise
         return json_response(envelope.seal(answer, authentic))
 
 
 def _answer(account: accounts.Account, attempt: Attempt, now: float) -> dict[str, Any]:
     """What the client is told, in a box; raise ``Refusal`` for what it gets as an error."""
+    if not count_of("connects", account.user.public_id, settings.CONNECTS_PER_HOUR, 3600):
+        # Each that is allowed leaves rows for ever: whoever holds a profile must not be able to fill the disk.
+        raise Refusal("too_many_requests", "this user has connected too often within an hour", 60)
     if not account.server.running:
         raise Refusal("server_stopped", "this server is stopped", 30)
     verdict = authorize(account.user, policy_of(account.server), attempt, now)

@@ -93,12 +93,12 @@ def verdict_of(decision: Decision) -> tuple[str, str]:
 
 @admin.register(Decision)
 class DecisionPage(ReadOnlyPage[Decision]):
-    list_display = ("when", "verdict", "user_name", "server_name", "layer", "code", "address", "device_name")
+    list_display = ("when", "verdict", "user_name", "server_name", "layer", "code", "times", "address", "device_name")
     list_filter = (WhatFilter, LayerFilter, CodeFilter, "server", ("time", RangeDateTimeFilter))
     list_filter_submit = True
     search_fields = ("user_name", "server_name", "code", "address", "device_name")
     fields = (
-        "when",
+        ("when", "times", "last"),
         ("user", "user_name"),
         ("server", "server_name"),
         ("address", "device_name"),
@@ -109,6 +109,10 @@ class DecisionPage(ReadOnlyPage[Decision]):
     @column("Time (UTC)", ordering="time")
     def when(self, obj: Decision) -> str:
         return f"{obj.time:%Y-%m-%d %H:%M:%S}"
+
+    @column("Times")
+    def times(self, obj: Decision) -> str:
+        return f"{obj.count}, until {obj.last:%H:%M:%S}" if obj.last else "1"
 
     @column("Decision", badge=True)
     def verdict(self, obj: Decision) -> tuple[str, str]:

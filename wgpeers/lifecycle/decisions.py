@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.clock import moment
-from core.rate_limits import count_view
+from core.rate_limits import count_of, count_view
 from users.authorize import Layers
 from users.factors.base import Attempt
 from users.models import VpnUser
@@ -16,6 +16,10 @@ from . import queries
 from .accounts import Account
 
 ENVELOPE_OK: Layers = (("envelope", "ok"),)
+# Seconds in which refusals that repeat are one row.
+REPEATS_WITHIN = 3600
+# Of one user, written as rows of their own; beyond them they are counted with the last one of their kind.
+REFUSALS_PER_HOUR = 60
 
 
 def record(
@@ -38,7 +42,20 @@ def _store(account: Account, layers: Layers, now: float, code: str, address: str
         layers=[list(layer) for layer in layers],
         **fields,
     )
-    queries.insert_decision(decision)
+    if decision.allowed or not _repeats(decision, now):
+        queries.insert_decision(decision)
+
+
+def _repeats(decision: Decision, now: float) -> bool:
+    """Whether it is counted with a refusal that is there already. A client that is refused tries again every 7 s, for
+    ever; and who offers another device name each time, or comes from other addresses, fills no more than the
+    budget."""
+    since = moment(now - REPEATS_WITHIN)
+    if queries.count_again(decision, since, same_client=True):
+        return True
+    if count_of("decisions", str(decision.user_id), REFUSALS_PER_HOUR, REPEATS_WITHIN):
+        return False
+    return queries.count_again(decision, since, same_client=False)
 
 
 ENVELOPE_CODES = {"malformed", "unauthorized", "clock", "replayed", "too_large"}
@@ -47,13 +64,15 @@ ENVELOPE_CODES = {"malformed", "unauthorized", "clock", "replayed", "too_large"}
 ENVELOPES_PER_MINUTE = 30
 
 
-def record_refusal(account: Account, now: float, refusal: Refusal, address: str | None) -> None:
-    """Store that a request of a known account got no answer but an error."""
+def record_refusal(
+    account: Account, attempt: Attempt | None, now: float, refusal: Refusal, address: str | None
+) -> None:
+    """Store that a request of a known account got no answer but an error. ``attempt`` None: its box was not opened."""
     envelope = refusal.code in ENVELOPE_CODES
     if envelope and not count_view("refused", address or "", ENVELOPES_PER_MINUTE):
         return
     layers = (("envelope" if envelope else "connect", refusal.code),)
-    _store(account, layers, now, refusal.code, address)
+    _store(account, layers, now, refusal.code, address, device_name=attempt.device_name if attempt else "")
 
 
 def record_end(connection: Connection, layer: str, now: float) -> None:

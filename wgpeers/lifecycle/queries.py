@@ -7,6 +7,7 @@ what the ORM says, on SQLite and on PostgreSQL. Nothing that is read here is rem
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from core.clock import moment
 from core.sql import Row, Table, execute, fetch_all, fetch_one, moment_value
@@ -199,6 +200,25 @@ def open_pending(connection: Connection, now: float) -> bool:
 def note_device(device: Device) -> None:
     """Store it, or what is new of it: when it was first seen stays."""
     execute(_DEVICE, *_devices.values(device))
+
+
+# What is NULL equals what is NULL here.
+_AGAIN = """
+UPDATE wgpeers_decision SET count = count + 1, last = %s WHERE id = (
+    SELECT id FROM wgpeers_decision
+    WHERE user_id = %s AND code = %s AND time > %s AND NOT allowed AND server_id = %s AND layer = %s
+        AND (%s OR (address IS NOT DISTINCT FROM %s AND device_name = %s))
+    ORDER BY time DESC LIMIT 1
+)
+"""
+
+
+def count_again(decision: Decision, since: datetime, *, same_client: bool) -> bool:
+    """Whether there is a refusal like this one since then, which has been counted once more. ``same_client``: of the
+    same address and device."""
+    again, first = moment_value(decision.time), moment_value(since)
+    kind = (decision.user_id, decision.code, first, decision.server_id, decision.layer)
+    return execute(_AGAIN, again, *kind, not same_client, decision.address, decision.device_name) > 0
 
 
 def insert_decision(decision: Decision) -> None:
