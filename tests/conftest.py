@@ -22,15 +22,22 @@ from .factories import Company, HostStandIn, found
 
 
 class Clock:
-    """A clock that moves only when told to."""
+    """A clock that moves only when told to. ``steady`` is the one that nobody sets."""
 
     def __init__(self, now: float) -> None:
         self.now = now
+        self.steady = 1000.0
 
     def __call__(self) -> float:
         return self.now
 
     def advance(self, seconds: float) -> float:
+        self.now += seconds
+        self.steady += seconds
+        return self.now
+
+    def step(self, seconds: float) -> float:
+        """Set the clock, forward or back; no time passes."""
         self.now += seconds
         return self.now
 
@@ -76,6 +83,7 @@ def fixed_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The control side's clock, at the vectors' time."""
     fixed = Clock(1790000000.0)
     monkeypatch.setattr(clock, "source", fixed)
+    monkeypatch.setattr(clock, "steady_source", lambda: fixed.steady)
     return fixed
 
 

@@ -94,7 +94,7 @@ def test_a_whole_run_logs_and_stores_none(
         connect(identity, wg_public_key="no key"),
     ]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 200, 200, 400]
-    assert Decision.objects.count() >= 6
+    assert sum(Decision.objects.values_list("count", flat=True)) >= 6
     for model in (Decision, Connection, RememberedPass):
         assert_hidden(repr(list(model.objects.values())), identity)
     assert_hidden(repr(host.messages), identity)

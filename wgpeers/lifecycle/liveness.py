@@ -11,11 +11,13 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
 from core.redis_store import RedisUnavailable, own_connection, redis_client
+
+T = TypeVar("T")
 
 DEADLINES = "liveness:deadlines"
 PINGS = "liveness:pings"
@@ -79,7 +81,7 @@ class Ping:
 def write(pings: Iterable[Ping]) -> list[str]:
     """Move the deadlines; the connections that have none and were not sure. Raise ``RedisUnavailable``."""
     unknown: list[str] = []
-    for some in _batched(pings, _AT_ONCE):
+    for some in _pieces(pings, _AT_ONCE):
         words = [word for each in some for word in _words(each)]
         unknown += _run_script(words)
     return unknown
@@ -100,8 +102,8 @@ def _run_script(words: list[str]) -> list[str]:
         raise RedisUnavailable from error
 
 
-def _batched(pings: Iterable[Ping], size: int) -> Iterator[list[Ping]]:
-    left = iter(pings)
+def _pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    left = iter(items)
     while some := list(islice(left, size)):
         yield some
 
@@ -164,6 +166,21 @@ def refill(live: Iterable[tuple[str, float]]) -> None:
                 pipe.execute()
         pipe.execute()
     redis_client().set(MARKER, run)
+
+
+def move(live: Iterable[tuple[str, int]], step: float, now: float) -> None:
+    """The clock was set by ``step`` seconds, to ``now``: move the deadlines of these connections (each with its ping
+    timeout) that were written before. None is later than a ping at this moment could have made it: that, and not when
+    it was written, tells those which pings have written since."""
+    for some in _pieces(live, 1000):
+        scores: Any = redis_client().zmscore(DEADLINES, [name for name, _ in some])
+        moved = {}
+        for (name, timeout), score in zip(some, scores, strict=True):
+            if score is not None and (step > 0 or score > now + timeout):
+                moved[name] = min(float(score) + step, now + timeout)
+        if moved:
+            # A ping that comes at this moment wins.
+            redis_client().zadd(DEADLINES, moved, xx=True, gt=step > 0, lt=step < 0)
 
 
 def _run_id() -> str:

@@ -131,8 +131,8 @@ def test_pings_over_http_keep_a_connection_for_longer_than_the_timeout(
         assert open_answer(request.send().json(), identity, request.box_private_key)["status"] is True
         keepalive.write()
         assert reaper.sweep(now) == 0
-    assert reaper.sweep(now + TIMEOUT - 1) == 0
-    assert reaper.sweep(now + TIMEOUT) == 1
+    assert reaper.sweep(fixed_clock.advance(TIMEOUT - 1)) == 0
+    assert reaper.sweep(fixed_clock.advance(1)) == 1
     assert reasons() == {"alice": "silent"}
 
 
@@ -149,18 +149,20 @@ def test_another_users_ping_keeps_nobody_alive(company: Company, host: HostStand
     assert liveness.deadline(row.public_id) == before
 
 
-def test_a_redis_that_was_emptied_is_filled_with_full_deadlines_before_anything_is_swept(company: Company) -> None:
+def test_a_redis_that_was_emptied_is_filled_with_full_deadlines_before_anything_is_swept(
+    company: Company, fixed_clock: Clock
+) -> None:
     rows = many(company, 5)
     with_fresh_marker()
-    much_later = NOW + 10 * TIMEOUT
+    much_later = fixed_clock.advance(10 * TIMEOUT)
     redis_client().flushall()
     assert reaper.sweep(much_later) == 0
     expected = {row.public_id: float(much_later + TIMEOUT) for row in rows}
     assert liveness.deadlines([row.public_id for row in rows]) == expected
     # Nobody knows who had pinged: a lost answer is not given again.
     assert all(liveness.has_pinged(row.public_id) for row in rows)
-    assert reaper.sweep(much_later + TIMEOUT - 1) == 0
-    assert reaper.sweep(much_later + TIMEOUT) == 5
+    assert reaper.sweep(fixed_clock.advance(TIMEOUT - 1)) == 0
+    assert reaper.sweep(fixed_clock.advance(1)) == 5
 
 
 def test_another_redis_with_an_old_dump_revokes_nobody_early(company: Company) -> None:
