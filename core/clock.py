@@ -5,13 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 source: Callable[[], float] = time.time
+# Nobody sets this one, and it goes on during suspend.
+steady_source: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 def now() -> float:
     """Unix seconds."""
     return source()
+
+
+def steady() -> float:
+    """Seconds since this machine was started: for how long something took, whatever became of ``now`` meanwhile."""
+    return steady_source()
 
 
 def moment(seconds: float) -> datetime:

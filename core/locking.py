@@ -45,6 +45,8 @@ def lock(row: models.Model) -> None:
 
     SQLite locks the whole database when the transaction begins. Elsewhere the row is locked, so that rows that only
     point at it are let through (no_key), and with nothing joined: an order by another table would lock that too.
+
+    Raise ``ObjectDoesNotExist`` where it is gone; SQLite does not look.
     """
     if connection.features.has_select_for_update and not lock_row(row._meta.db_table, row.pk):
         raise ObjectDoesNotExist

@@ -81,11 +81,19 @@ def reserve(user: str, address: str) -> Reservation:
 
 def count_view(kind: str, address: str, per_minute: int) -> bool:
     """Whether ``address`` may do one more of ``kind`` within this minute."""
-    key = f"views:{kind}:{network_of(address)}"
+    return _count(f"views:{kind}:{network_of(address)}", per_minute, 60)
+
+
+def count_of(kind: str, subject: str, most: int, seconds: int) -> bool:
+    """Whether ``subject`` (any name of ours) may do one more of ``kind`` within these seconds."""
+    return _count(f"counts:{kind}:{subject}", most, seconds)
+
+
+def _count(key: str, most: int, seconds: int) -> bool:
     try:
         with redis_client().pipeline() as pipe:
             pipe.incr(key)
-            pipe.expire(key, 60, nx=True)
-            return int(pipe.execute()[0]) <= per_minute
+            pipe.expire(key, seconds, nx=True)
+            return int(pipe.execute()[0]) <= most
     except redis.RedisError as error:
         raise RedisUnavailable from error

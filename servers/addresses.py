@@ -7,13 +7,16 @@ one. The counter may meet parts that an admin gave by hand: it steps over them, 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef
 
 from core import task_names
 from core.changes import after_commit
 from core.locking import lock
-from core.sql import Table, execute, fetch_one
+from core.sql import Table, execute, fetch_all, fetch_one
 from users.models import VpnUser
 
 from . import networks
@@ -22,6 +25,9 @@ from .models import Address, Server
 # Two requests may reach for the same free row; the loser looks again. 50 at once have been seen to need 6 rounds.
 ROUNDS = 100
 
+# Host parts that a connection which is being ended still has.
+Held = Collection[int]
+
 _addresses = Table(Address)
 
 # As SQL, because every first connect asks it: the ORM would hold the write lock three times as long.
@@ -29,7 +35,8 @@ _MINE = f"""
 SELECT {_addresses.columns("a")} FROM servers_address a WHERE a.server_id = %s AND a.user_id = %s AND NOT a.dynamic
 """
 _FREE = """
-SELECT id FROM servers_address WHERE server_id = %s AND user_id IS NULL AND host_part <= %s ORDER BY host_part LIMIT 1
+SELECT id, host_part FROM servers_address WHERE server_id = %s AND user_id IS NULL AND host_part <= %s
+ORDER BY host_part LIMIT %s
 """
 # Free as we read it: of two that read the same row, one changes it.
 _TAKE = "UPDATE servers_address SET user_id = %s, dynamic = %s WHERE id = %s AND user_id IS NULL"
@@ -44,26 +51,29 @@ class NoAddressLeft(Exception):
     """Every host part of the server's network is taken."""
 
 
-def static_address(server: Server, user: VpnUser) -> Address:
-    """The user's own address on this server, allotted now if they have none."""
+def static_address(server: Server, user: VpnUser, held: Held = frozenset()) -> Address:
+    """The user's own address on this server, allotted now if they have none, and none of ``held``."""
     for _ in range(ROUNDS):
         if mine := fetch_one(_MINE, server.pk, user.pk):
             return _addresses.load(mine)
         try:
             # A savepoint: the constraint may say that another request of this user was faster.
             with transaction.atomic():
-                return _allot(server, user, dynamic=False)
+                return _allot(server, user, held, dynamic=False)
         except IntegrityError:
             continue
     raise NoAddressLeft
 
 
-def dynamic_address(server: Server, user: VpnUser) -> Address:
-    """An address from the pool for a further device of the user; ``release`` gives it back."""
+def dynamic_address(server: Server, user: VpnUser, held: Held = frozenset()) -> Address:
+    """An address from the pool, none of ``held``, for a further device of the user; ``release`` gives it back. Some
+    are left for users who have none."""
+    if _left(server) <= _reserve(server):
+        raise NoAddressLeft
     for _ in range(ROUNDS):
         try:
             with transaction.atomic():
-                return _allot(server, user, dynamic=True)
+                return _allot(server, user, held, dynamic=True)
         except IntegrityError:
             continue  # an admin gave that part away by hand at the same moment
     raise NoAddressLeft
@@ -105,21 +115,44 @@ def _assign(server: Server, user: VpnUser, host_part: int, text: str) -> Address
     return wanted
 
 
-def _allot(server: Server, user: VpnUser, *, dynamic: bool) -> Address:
+def _left(server: Server) -> int:
+    """How many can still be allotted, or a few less: what an admin gave by hand beyond the counter is not counted."""
+    last = networks.last_host_part(networks.parse4(server.wg_network))
+    next_part = Server.objects.values_list("next_host_part", flat=True).get(pk=server.pk)
+    free = Address.objects.filter(server=server, user=None, host_part__lte=last).count()
+    return max(0, last + 1 - next_part) + free
+
+
+def _reserve(server: Server) -> int:
+    """How many are left for those who may connect and have no address yet: a quarter of the network at most."""
+    last = networks.last_host_part(networks.parse4(server.wg_network))
+    static = Address.objects.filter(server=server, user=OuterRef("pk"), dynamic=False)
+    without = VpnUser.objects.filter(~Exists(static), enabled=True, organization__servers=server).count()
+    return min(without, (last + 1 - networks.FIRST_HOST_PART) // 4)
+
+
+def _allot(server: Server, user: VpnUser, held: Held, *, dynamic: bool) -> Address:
     last = networks.last_host_part(networks.parse4(server.wg_network))
     for _ in range(ROUNDS):
-        if (taken := _take_free(server, user, dynamic, last)) or (taken := _take_new(server, user, dynamic, last)):
+        taken = _take_free(server, user, dynamic, last, held) or _take_new(server, user, dynamic, last)
+        if taken:
             return taken
-        if fetch_one(_FREE, server.pk, last) is None:
+        if _free(server, last, held) is None:
             raise NoAddressLeft
     raise NoAddressLeft
 
 
-def _take_free(server: Server, user: VpnUser, dynamic: bool, last: int) -> Address | None:
-    free = fetch_one(_FREE, server.pk, last)
-    if free is None or not execute(_TAKE, user.pk, dynamic, free[0]):
+def _free(server: Server, last: int, held: Held) -> int | None:
+    """The primary key of the lowest free row that is not held."""
+    rows = fetch_all(_FREE, server.pk, last, len(held) + 1)
+    return next((key for key, host_part in rows if host_part not in held), None)
+
+
+def _take_free(server: Server, user: VpnUser, dynamic: bool, last: int, held: Held) -> Address | None:
+    free = _free(server, last, held)
+    if free is None or not execute(_TAKE, user.pk, dynamic, free):
         return None
-    return Address.objects.get(pk=free[0])
+    return Address.objects.get(pk=free)
 
 
 def _take_new(server: Server, user: VpnUser, dynamic: bool, last: int) -> Address | None:

@@ -18,6 +18,7 @@ from nacl.public import PrivateKey
 from core.redis_store import redis_client
 from servers.models import Server
 from users.models import VpnUser
+from wgpeers.lifecycle.keepalive import keepalive
 from wgpeers.models import Decision
 
 from .factories import Company, HostStandIn
@@ -34,11 +35,12 @@ from .protocol_client import (
 )
 
 # What a refused request may change: nonces, attempt budgets, views; a decision is the log.
-MAY_CHANGE = ("nonce:", "attempts:", "views:")
+MAY_CHANGE = ("counts:", "nonce:", "attempts:", "views:")
 
 
 def snapshot() -> dict[str, Any]:
     """Every row of our tables but decisions, and every key of Redis that a refusal must leave alone."""
+    keepalive.write()
     models = [
         model for app in ("core", "users", "servers", "wgpeers") for model in apps.get_app_config(app).get_models()
     ]

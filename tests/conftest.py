@@ -16,20 +16,28 @@ from core import clock, redis_store
 from servers.hostnet.state.redis_urls import broker_url
 from tests.lab import HANGING
 from vpnproject import celery_app
+from wgpeers.lifecycle.keepalive import keepalive
 
 from .factories import Company, HostStandIn, found
 
 
 class Clock:
-    """A clock that moves only when told to."""
+    """A clock that moves only when told to. ``steady`` is the one that nobody sets."""
 
     def __init__(self, now: float) -> None:
         self.now = now
+        self.steady = 1000.0
 
     def __call__(self) -> float:
         return self.now
 
     def advance(self, seconds: float) -> float:
+        self.now += seconds
+        self.steady += seconds
+        return self.now
+
+    def step(self, seconds: float) -> float:
+        """Set the clock, forward or back; no time passes."""
         self.now += seconds
         return self.now
 
@@ -59,6 +67,7 @@ def redis_url() -> Iterator[str]:
 def real_redis(redis_url: str, settings: LazySettings) -> None:
     """Every test starts with an empty Redis; Celery's messages go there too."""
     settings.REDIS_URL = redis_url
+    keepalive.forget()
     redis_store.redis_client().flushall()
     send_celery_to(redis_url)
 
@@ -74,6 +83,7 @@ def fixed_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The control side's clock, at the vectors' time."""
     fixed = Clock(1790000000.0)
     monkeypatch.setattr(clock, "source", fixed)
+    monkeypatch.setattr(clock, "steady_source", lambda: fixed.steady)
     return fixed
 
 

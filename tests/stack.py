@@ -15,6 +15,7 @@ from typing import Any, Self
 import redis
 
 from tests.lab import HANGING, ONE_TRY, PATIENCE, PROJECT, PYTHON, Lab, Machine, RedisServer, ended_afterwards, until
+from vpnproject.runner.programs import BEAT
 
 BIN = PYTHON.parent
 GATEWAY_PORT = 9790
@@ -85,8 +86,7 @@ class Stack:
             celery = (BIN / "celery", "--app", "vpnproject")
             quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
             self._start("control", *celery, "worker", "-Q", "control", "--pool", "threads", "-c", "2", *quiet)
-            schedule = str(self.directory / "beat")
-            self._start("beat", *celery, "beat", "--schedule", schedule, "--pidfile=")
+            self._start("beat", *celery, "beat", "--scheduler", BEAT, "--pidfile=")
             until(lambda: self.answers(443))
             until(lambda: self.answers(GATEWAY_PORT))
         except BaseException:

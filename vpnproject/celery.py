@@ -9,6 +9,8 @@ from kombu.entity import Queue
 
 from core import task_names
 
+from .beat import every
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vpnproject.settings")
 
 app = Celery("vpnproject")
@@ -40,12 +42,12 @@ app.conf.update(
     task_publish_retry=True,
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
     beat_schedule={
-        "sweep": {"task": task_names.SWEEP, "schedule": 10, "options": {"expires": 10}},
-        "take reports": {"task": task_names.TAKE_REPORTS, "schedule": 1, "options": {"expires": 2}},
+        "sweep": {"task": task_names.SWEEP, "schedule": every(10), "options": {"expires": 10}},
+        "take reports": {"task": task_names.TAKE_REPORTS, "schedule": every(1), "options": {"expires": 2}},
         # What was changed on a host by hand is to be right again within 60 s, the time that it takes included.
-        "converge all": {"task": task_names.CONVERGE_ALL, "schedule": 45, "options": {"expires": 45}},
-        "missing keys": {"task": task_names.MAKE_MISSING, "schedule": 60, "options": {"expires": 60}},
-        "prune": {"task": task_names.PRUNE, "schedule": 3600, "options": {"expires": 3600}},
+        "converge all": {"task": task_names.CONVERGE_ALL, "schedule": every(45), "options": {"expires": 45}},
+        "missing keys": {"task": task_names.MAKE_MISSING, "schedule": every(60), "options": {"expires": 60}},
+        "prune": {"task": task_names.PRUNE, "schedule": every(3600), "options": {"expires": 3600}},
     },
 )
 app.autodiscover_tasks()

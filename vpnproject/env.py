@@ -125,6 +125,7 @@ def database(default_file: Path) -> dict[str, Any]:
         config = {}
     engine = config.get("ENGINE")
     if engine == "django.db.backends.sqlite3":
+        config["ENGINE"] = "core.sqlite"
         config["OPTIONS"] = {
             # IMMEDIATE takes the write lock at BEGIN: a transaction that reads and then writes waits for its turn
             # instead of failing with "database is locked" when another one wrote in between.

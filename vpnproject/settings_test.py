@@ -15,7 +15,7 @@ from .settings import *  # noqa: F403
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # noqa: F405
 API_URLS = ["https://192.0.2.10", "https://vpn.example.com:8443"]
 DATABASES["default"]["CONN_MAX_AGE"] = 0  # noqa: F405
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":  # noqa: F405
+if DATABASES["default"]["ENGINE"] == "core.sqlite":  # noqa: F405
     # A file, not memory: threads of a test must meet in one database, with the locking that users have.
     DATABASES["default"]["TEST"] = {"NAME": VAR / "test.sqlite3"}  # noqa: F405
 # Argon2 as in earnest; the cheap parameters are for its speed alone.

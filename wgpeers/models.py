@@ -57,6 +57,9 @@ class Connection(models.Model):
     ended = models.DateTimeField(null=True, blank=True)
     end_reason = models.CharField(max_length=16, choices=EndReason, blank=True)
     removed = models.DateTimeField(null=True, blank=True, help_text="When its host reported the peer gone.")
+    device_told = models.BooleanField(
+        default=False, editable=False, help_text="Whether its device, which another one replaced, was told so."
+    )
     removal_latency = models.FloatField(null=True, blank=True, help_text="Seconds from when it was due to that.")
 
     class Meta:
@@ -90,9 +93,14 @@ class SpentKey(models.Model):
 
 
 class Decision(models.Model):
-    """What was decided on one request, or on one connection's end, and which layer said so. Holds no secret."""
+    """What was decided on one request, or on one connection's end, and which layer said so. Holds no secret.
+
+    Refusals that repeat within an hour are one row: ``time`` of the first, ``last`` of the last, ``count`` of all.
+    """
 
     time = models.DateTimeField(db_index=True)
+    last = models.DateTimeField(null=True, blank=True, help_text="When it was decided so again, and no other way.")
+    count = models.PositiveIntegerField(default=1)
     user = models.ForeignKey(VpnUser, on_delete=models.SET_NULL, null=True, related_name="decisions")
     user_name = models.CharField(max_length=140)
     server = models.ForeignKey(Server, on_delete=models.SET_NULL, null=True, related_name="decisions")
@@ -106,6 +114,9 @@ class Decision(models.Model):
 
     class Meta:
         ordering = ["-time"]
+        indexes = [
+            models.Index(fields=["user", "code", "time"], condition=Q(allowed=False), name="refusals_of_user"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.time:%Y-%m-%d %H:%M:%S} {self.user_name}: {self.code}"

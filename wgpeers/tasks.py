@@ -18,7 +18,7 @@ from servers.models import Host
 from users.models import RememberedPass
 
 from .fleet import desired, messages, reports
-from .lifecycle import reaper, site_failover
+from .lifecycle import devices, reaper, site_failover
 from .models import Decision, ProfileLink
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ def enforce() -> None:
 @task(task_names.PRUNE)
 def prune() -> None:
     """Delete rows that have served their time. Spent keys and connections stay."""
+    devices.prune()
     now = clock.moment(clock.now())
     Decision.objects.filter(time__lt=now - timedelta(days=settings.DECISION_DAYS)).delete()
     RememberedPass.objects.filter(expires__lt=now).delete()

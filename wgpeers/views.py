@@ -17,16 +17,17 @@ from rest_framework.views import APIView
 
 from core import clock
 from core.crypto import CannotDecrypt
+from core.rate_limits import count_of
 from core.redis_store import RedisUnavailable
 from servers.policy import policy_of
-from users.authorize import Allowed, Denied, Pending, authorize
+from users.authorize import Denied, Pending, authorize
 from users.factors.base import Attempt
 
 from .lifecycle import accounts, connect, decisions
 from .lifecycle.ping import ping
 from .profiles import sync
 from .protocol import envelope
-from .protocol.errors import Refusal
+from .protocol.errors import Refusal, SealedRefusal
 
 log = logging.getLogger(__name__)
 
@@ -121,46 +122,52 @@ class ConnectView(ClientView):
         now = clock.now()
         signed = signed_request(request)
         account = accounts.find(organization, user, server)
-        credentials = accounts.credentials_of(account)
-        envelope.check_hmac(signed, credentials)
+        authentic = envelope.authenticate(signed, accounts.credentials_of(account))
         if account is None:
             raise Refusal("unauthorized", "not authorized")
+        attempt, address = None, client_address(request)
         try:
-            answer = self._answer(request, signed, account, now)
+            plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW)
+            attempt = _attempt(plaintext, address)
+            answer = _answer(account, attempt, now)
         except Refusal as refusal:
-            decisions.record_refusal(account.user, account.server, now, refusal, client_address(request))
+            decisions.record_refusal(account, attempt, now, refusal, address)
             raise
-        return json_response(envelope.seal(answer, signed, credentials))
-
-    @staticmethod
-    def _answer(request: HttpRequest, signed: envelope.Signed, account: accounts.Account, now: float) -> dict[str, Any]:
-        plaintext = envelope.open_request(signed, account.credentials, now, settings.CLOCK_WINDOW)
-        if not account.server.running:
-            raise Refusal("server_stopped", "this server is stopped", 30)
-        attempt = _attempt(plaintext, client_address(request))
-        verdict = authorize(account.user, policy_of(account.server), attempt, now)
-        return _carry_out(account, plaintext, attempt, verdict, now)
+        return json_response(envelope.seal(answer, authentic))
 
 
-def _carry_out(
-    account: accounts.Account,
-    plaintext: envelope.Plaintext,
-    attempt: Attempt,
-    verdict: Allowed | Denied | Pending,
-    now: float,
-) -> dict[str, Any]:
-    where: dict[str, Any] = {"address": attempt.address or None, "device_name": attempt.device_name}
+def _answer(account: accounts.Account, attempt: Attempt, now: float) -> dict[str, Any]:
+    """What the client is told, in a box; raise ``Refusal`` for what it gets as an error."""
+    if not count_of("connects", account.user.public_id, settings.CONNECTS_PER_HOUR, 3600):
+        # Each that is allowed leaves rows for ever: whoever holds a profile must not be able to fill the disk.
+        raise Refusal("too_many_requests", "this user has connected too often within an hour", 60)
+    if not account.server.running:
+        raise Refusal("server_stopped", "this server is stopped", 30)
+    verdict = authorize(account.user, policy_of(account.server), attempt, now)
     layers = (*decisions.ENVELOPE_OK, *verdict.layers)
     if isinstance(verdict, Pending):
-        decisions.record(account.user, account.server, now, layers=layers, **where)
+        decisions.record(account, attempt, layers, now)
         return dict(verdict.answer)
     if isinstance(verdict, Denied):
-        if verdict.retry_after:
-            raise Refusal(verdict.code, verdict.reason, verdict.retry_after, layers)
-        decisions.record(account.user, account.server, now, layers=layers, code=verdict.code, **where)
-        return {"allow": False, "reason": verdict.reason, "configuration": None}
-    configuration = connect.connect(account, _offer(plaintext, attempt), layers, now)
+        decisions.record(account, attempt, layers, now, code=verdict.code)
+        return _refused(
+            verdict.reason + (f" Try again in {_time(verdict.retry_after)}." if verdict.retry_after else "")
+        )
+    try:
+        configuration = connect.connect(account, attempt, layers, now)
+    except SealedRefusal as refusal:
+        decisions.record(account, attempt, (*layers, ("connect", refusal.code)), now)
+        return _refused(refusal.reason)
     return {"allow": True, "reason": None, "configuration": configuration}
+
+
+def _refused(reason: str) -> dict[str, Any]:
+    return {"allow": False, "reason": reason, "configuration": None}
+
+
+def _time(seconds: int) -> str:
+    minutes = -(-seconds // 60)
+    return f"{minutes} minutes" if minutes > 1 else f"{seconds} s"
 
 
 def _attempt(plaintext: envelope.Plaintext, address: str | None) -> Attempt:
@@ -172,18 +179,8 @@ def _attempt(plaintext: envelope.Plaintext, address: str | None) -> Attempt:
         address=address or "",
         password=plaintext.text("password"),
         token=plaintext.text("token"),
-    )
-
-
-def _offer(plaintext: envelope.Plaintext, attempt: Attempt) -> connect.Offer:
-    return connect.Offer(
-        wg_public_key=attempt.wg_public_key,
-        device_id=attempt.device_id,
-        device_name=attempt.device_name,
         device_hostname=plaintext.text("device_hostname"),
-        platform=attempt.platform,
         client_version=plaintext.text("client_ver"),
-        address=attempt.address or None,
     )
 
 
@@ -192,9 +189,8 @@ class WireGuardView(ConnectView):
 
     def put(self, request: HttpRequest, organization: str, user: str, server: str) -> HttpResponse:
         now = clock.now()
-        signed = signed_request(request)
-        status, credentials = ping(signed, (organization, user, server), now)
-        return json_response(envelope.seal({"status": status, "timestamp": int(now)}, signed, credentials))
+        status, authentic = ping(signed_request(request), (organization, user, server), now)
+        return json_response(envelope.seal({"status": status, "timestamp": int(now)}, authentic))
 
 
 class PingView(WireGuardView):
@@ -210,7 +206,8 @@ class SyncView(ClientView):
         now = clock.now()
         signed = signed_request(request)
         account = accounts.find(organization, user, server)
-        envelope.open_get(signed, accounts.credentials_of(account), now, settings.CLOCK_WINDOW)
+        authentic = envelope.authenticate(signed, accounts.credentials_of(account))
+        envelope.check_get(authentic, now, settings.CLOCK_WINDOW)
         if account is None:
             raise Refusal("unauthorized", "not authorized")
         return json_response(sync.sync(account, sync_hash))

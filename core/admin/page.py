@@ -20,6 +20,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display as unfold_display
 from unfold.views import ChangeList as UnfoldChangeList
 
+from core.admin.lookups import FilteredByAllowList
 from core.locking import take_turns
 
 M = TypeVar("M", bound=models.Model)
@@ -116,7 +117,7 @@ class PageChangeList(ChangeList):
             prepare(list(self.result_list))
 
 
-class Page(_Admin[M]):
+class Page(FilteredByAllowList, _Admin[M]):
     """Base of all admin pages.
 
     ``posted`` methods take (request, object) and return a response or None, which leads back to where the button

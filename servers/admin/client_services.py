@@ -77,15 +77,13 @@ class ServesFilter(SimpleListFilter):
 @admin.register(PortForward)
 class PortForwardPage(Page[PortForward]):
     list_display = ("external", "protocol", "to_user", "to_port_of_client", "server", "comment")
+    further_lookups = frozenset({"user__id__exact"})  # links from users' pages
     list_filter = ("protocol", "server")
     list_select_related = ("server", "user")
     search_fields = ("user__name", "server__name", "comment", "port")
     ordering = ("port", "protocol")
     autocomplete_fields = ("server", "user")
     fields = (("server", "user"), ("port", "last_port"), ("protocol", "to_port"), "comment")
-
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        return lookup == "user__id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
     @column("External port", ordering="port")
     def external(self, obj: PortForward) -> str:
@@ -121,14 +119,12 @@ class ClientNetworkForm(_NetworkForm):
 class ClientNetworkPage(Page[ClientNetwork]):
     form = ClientNetworkForm
     list_display = ("network", "behind", "priority", "serves", "probe", "server", "comment")
+    further_lookups = frozenset({"user__id__exact"})
     list_filter = (ServesFilter, "server")
     list_select_related = ("server", "user")
     search_fields = ("network", "user__name", "server__name", "comment")
     autocomplete_fields = ("server", "user")
     fields = (("server", "user"), ("network", "priority"), ("probe_address", "probe_port"), "comment")
-
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        return lookup == "user__id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
     def state(self, obj: ClientNetwork) -> tuple[str, str]:
         return serving(obj)

@@ -59,7 +59,7 @@ class ServerPage(Page[Server]):
                 "classes": ("tab",),
                 "fields": (
                     ("inter_client", "restrict_routes"),
-                    ("multi_device", "max_devices"),
+                    ("multi_device", "max_devices", "keep_connected_device"),
                     "platforms",
                     "pre_connect_message",
                 ),

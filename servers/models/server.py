@@ -91,8 +91,14 @@ class Server(Ruled, SharedRow):
     multi_device = models.BooleanField(
         default=False, help_text="Off: a user's new device takes over from the one before."
     )
+    keep_connected_device = models.BooleanField(
+        default=False,
+        help_text="Without multi-device: on, a user's new device is refused while another one is connected.",
+    )
     max_devices = models.PositiveIntegerField(
-        default=0, validators=[MaxValueValidator(1000)], help_text="At the same time, with multi-device; 0: no limit."
+        default=5,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text="Of one user at the same time, with multi-device.",
     )
 
     platforms = models.CharField(

@@ -19,8 +19,8 @@ def check(server: Server) -> None:
     _networks(server, problems)
     if server.ping_timeout < 2 * server.ping_interval:
         problems["ping_timeout"] = ["One lost ping must not end a connection: at least twice the ping interval."]
-    if server.max_devices and not server.multi_device:
-        problems["max_devices"] = ["Turn multi-device on, or leave this 0."]
+    if server.keep_connected_device and server.multi_device:
+        problems["keep_connected_device"] = ["Turn this off, or multi-device."]
     _names(server, problems)
     if server.pk:
         for attachment in server.attachments.select_related("host"):

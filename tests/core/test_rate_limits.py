@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,10 @@ from core.redis_store import RedisUnavailable, redis_client
 from tests.attempts import a_policy, an_attempt, code_at, enrol, wrong_code
 from tests.concurrency import together
 from tests.factories import Company, HostStandIn
-from tests.protocol_client import NOW, Identity, make_request, plaintext
+from tests.protocol_client import NOW, Identity, make_request, open_answer, plaintext
 from users.authorize import Allowed, Denied, authorize
 from users.models import VpnUser
+from wgpeers.models import Decision
 
 
 @pytest.fixture(autouse=True)
@@ -164,16 +166,20 @@ def connect(identity: Identity, **fields: Any) -> Any:
     return make_request(identity, plaintext(**fields)).send()
 
 
-def test_over_http_it_is_429_with_retry_after_and_pings_go_on(company: Company, host: HostStandIn) -> None:
+def test_over_http_it_is_said_in_a_box_so_that_the_client_stays_away_and_pings_go_on(
+    company: Company, host: HostStandIn
+) -> None:
     user, identity = company.hire("alice")
     fields = plaintext()
     assert make_request(identity, fields).send().status_code == 200
     enrol(user, "2468")
     for _ in range(3):
         assert connect(identity, password="0000").status_code == 200  # allow: false
-    refused = connect(identity, password="2468")
-    assert refused.status_code == 429
-    assert redis_client().ttl(f"attempts:user:{user.public_id}") <= int(refused["Retry-After"]) <= 600
+    request = make_request(identity, plaintext(password="2468"))
+    answer = open_answer(request.send().json(), identity, request.box_private_key)
+    assert answer == {"allow": False, "reason": answer["reason"], "configuration": None}
+    assert re.fullmatch(r"Too many attempts. Wait a while. Try again in (9|10) minutes\.", answer["reason"])
+    assert Decision.objects.latest("pk").code == "too_many_attempts"
     before = redis_client().mget(redis_client().keys("attempts:*"))
     for number in range(10):
         ping = plaintext(wg_public_key=fields["wg_public_key"], timestamp=NOW + number)

@@ -158,7 +158,7 @@ def test_looking_for_a_free_address_uses_its_index(company: Company) -> None:
         if connection.vendor == "postgresql":
             # It scans a table of a few rows whatever indexes there are.
             cursor.execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off")
-        cursor.execute(f"{how} {addresses._FREE}", [company.server.pk, 1000])
+        cursor.execute(f"{how} {addresses._FREE}", [company.server.pk, 1000, 1])
         plan = str(cursor.fetchall())
         if connection.vendor == "postgresql":
             cursor.execute("RESET ALL")

@@ -149,7 +149,7 @@ def test_api_urls_that_no_client_could_use_are_refused(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("sqlite:////tmp/x.db", {"ENGINE": "django.db.backends.sqlite3", "NAME": "/tmp/x.db"}),
+        ("sqlite:////tmp/x.db", {"ENGINE": "core.sqlite", "NAME": "/tmp/x.db"}),
         (
             "postgres://vpn:pw@db.example.com:5433/vpn",
             {"ENGINE": "django.db.backends.postgresql", "NAME": "vpn", "HOST": "db.example.com", "PORT": 5433},

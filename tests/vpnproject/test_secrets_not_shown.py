@@ -68,8 +68,9 @@ def test_nothing_that_holds_secrets_shows_them(company: Company, alice: tuple[Vp
     request = make_request(identity, plaintext(password=PIN + code_at(NOW), token=TOKEN))
     headers = {name.lower().removeprefix("auth-"): value for name, value in request.headers.items()}
     signed = envelope.parse("POST", request.path, headers, json.dumps(request.body).encode())
-    opened = envelope.open_request(signed, account.credentials, NOW, 600)
-    holders = [an_attempt(PIN + code_at(NOW), TOKEN), opened, account, account.credentials, signed, user]
+    authentic = envelope.authenticate(signed, account.credentials)
+    opened = envelope.open_request(authentic, NOW, 600)
+    holders = [an_attempt(PIN + code_at(NOW), TOKEN), authentic, opened, account, account.credentials, signed, user]
     for holder in holders:
         assert_hidden(f"{holder!r} {holder!s}", identity)
     assert_hidden(repr(vars(user)), identity)
@@ -93,7 +94,7 @@ def test_a_whole_run_logs_and_stores_none(
         connect(identity, wg_public_key="no key"),
     ]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 200, 200, 400]
-    assert Decision.objects.count() >= 6
+    assert sum(Decision.objects.values_list("count", flat=True)) >= 6
     for model in (Decision, Connection, RememberedPass):
         assert_hidden(repr(list(model.objects.values())), identity)
     assert_hidden(repr(host.messages), identity)

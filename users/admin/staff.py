@@ -10,6 +10,8 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group as Role
 from django.contrib.auth.models import User as Administrator
 
+from core.admin.lookups import FilteredByAllowList
+
 if TYPE_CHECKING:
 
     class _Looks: ...
@@ -25,7 +27,7 @@ admin.site.unregister(Role)
 
 
 @admin.register(Administrator)
-class AdministratorPage(DjangoUserAdmin, _Looks):  # type: ignore[type-arg]
+class AdministratorPage(FilteredByAllowList, DjangoUserAdmin, _Looks):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -35,4 +37,4 @@ class AdministratorPage(DjangoUserAdmin, _Looks):  # type: ignore[type-arg]
 
 
 @admin.register(Role)
-class RolePage(DjangoGroupAdmin, _Looks): ...
+class RolePage(FilteredByAllowList, DjangoGroupAdmin, _Looks): ...

@@ -50,7 +50,8 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What one connect offers. ``repr`` shows no secret."""
+    """What one connect offers. ``address``: where its request came from, empty where that is not known. ``repr`` shows
+    no secret."""
 
     device_id: str
     device_name: str = field(repr=False)
@@ -59,6 +60,8 @@ class Attempt:
     address: str
     password: str = field(repr=False)
     token: str = field(repr=False)
+    device_hostname: str = field(default="", repr=False)
+    client_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

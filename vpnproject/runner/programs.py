@@ -22,6 +22,7 @@ from .processes import MARK
 WEB_PROCESSES, WEB_THREADS = max(2, min(8, 2 * (os.cpu_count() or 1))), 2
 GATEWAY_PROCESSES, GATEWAY_THREADS = 2, 2
 GROUP = "vpn"
+BEAT = "vpnproject.beat.SteadyScheduler"
 # What the programs below are made of: a change in one of these starts them anew.
 PACKAGES = ("vpnproject", "core", "users", "servers", "wgpeers")
 REDIS_LEAST = 256 * 2**20
@@ -91,7 +92,6 @@ def server_programs(site: Site) -> list[Program]:
     """All programs but Redis, in one group: supervisor stops a group's programs at the same time."""
     celery = (str(site.python), "-m", "celery", "--app", "vpnproject")
     worker = (*celery, "worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING")
-    schedule = str(site.var / "beat" / "schedule")
     django = {**django_environment(site.var), "STAMP": site.stamp}
     # Keys are half a second of pure computing each; the machine's other cores stay free for connects.
     key_makers = max(1, min(4, (os.cpu_count() or 1) // 2))
@@ -100,7 +100,7 @@ def server_programs(site: Site) -> list[Program]:
         Program("gateway", _gateway(site), django),
         Program("control", (*worker, *_queue("control", "threads", 2)), django),
         Program("keys", ("nice", "-n", "19", *worker, *_queue("keys", "prefork", key_makers)), django),
-        Program("beat", (*celery, "beat", "--schedule", schedule, "--pidfile=", "--loglevel", "WARNING"), django),
+        Program("beat", (*celery, "beat", "--scheduler", BEAT, "--pidfile=", "--loglevel", "WARNING"), django),
         Program(
             "host",
             (str(site.python), "-m", "servers.hostnet"),

@@ -84,6 +84,7 @@ class ShownFilter(SimpleListFilter):
 
 @admin.register(Connection)
 class ConnectionPage(ReadOnlyPage[Connection]):
+    further_lookups = frozenset({"user__id__exact"})  # links from users' pages
     list_filter = (ShownFilter, "server", "host", "platform", "end_reason")
     search_fields = ("user_name", "device_name", "address", "address6", "client_address", "wg_public_key")
     list_select_related = ("server", "host", "user")
@@ -117,10 +118,6 @@ class ConnectionPage(ReadOnlyPage[Connection]):
         if not self.may_post(request, "disconnect"):
             shown.remove("cut")
         return shown
-
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        # Links from users' pages; a list of all users as a filter would be of no use.
-        return lookup == "user__id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
     def prepare(self, rows: Sequence[Connection]) -> None:
         read_deadlines(rows)

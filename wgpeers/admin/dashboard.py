@@ -12,9 +12,11 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from core import clock
-from core.admin.page import GOOD, ago
+from core.admin.page import GOOD, ago, span
+from core.redis_store import RedisUnavailable
 from servers.admin.pages import UNKNOWN, read_heartbeats, status_of
 from servers.models import Host, Server
+from wgpeers.lifecycle import clock_steps
 from wgpeers.models import Connection, Decision, State
 
 from .decisions import ENDINGS, verdict_of
@@ -40,8 +42,24 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         cards.append(_refused(hours))
         context["chart"] = _chart(hours)
         context["decisions"] = _recent(now)
+    context["clock_step"] = _clock_step(now)
     context |= {"cards": cards, "title": "Dashboard"}
     return context
+
+
+def _clock_step(now: float) -> str:
+    """In words, if this machine's clock was set within the last day."""
+    try:
+        step = clock_steps.last()
+    except RedisUnavailable:
+        return ""
+    if step is None:
+        return ""
+    way = "forward" if step.seconds > 0 else "back"
+    return (
+        f"This machine's clock was set {way} by {span(abs(step.seconds))}, {ago(max(0.0, now - step.time))}. "
+        "Nobody was disconnected for it. Have the clock kept by chrony or systemd-timesyncd."
+    )
 
 
 def _may_view(request: HttpRequest, what: str) -> bool:

@@ -15,13 +15,25 @@ from unfold.contrib.filters.admin import RangeDateTimeFilter
 from core.admin.page import BAD, GOOD, NEUTRAL, ReadOnlyPage, column
 from users.factors.registry import FACTORS
 from wgpeers.models import Decision, EndReason
-from wgpeers.protocol.errors import STATUS
+from wgpeers.protocol.errors import SEALED, STATUS
 
 ENDINGS = frozenset(EndReason.values)
 _ACCOUNT = ("user_disabled", "organization_disabled", "not_in_organization", "not_in_group", "platform_not_allowed")
 _OF_FACTORS = tuple(f"{name}_{what}" for name in FACTORS for what in ("wrong", "not_enrolled", "unavailable"))
 # Listed here rather than asked of the table, which may hold a year of rows.
-CODES = sorted({"allowed", "factor_missing", "factor_unclaimed", *_ACCOUNT, *_OF_FACTORS, *STATUS, *ENDINGS})
+CODES = sorted(
+    {
+        "allowed",
+        "factor_missing",
+        "factor_unclaimed",
+        "too_many_attempts",
+        *_ACCOUNT,
+        *_OF_FACTORS,
+        *SEALED,
+        *STATUS,
+        *ENDINGS,
+    }
+)
 LAYERS = (
     "envelope",
     "account",
@@ -81,12 +93,12 @@ def verdict_of(decision: Decision) -> tuple[str, str]:
 
 @admin.register(Decision)
 class DecisionPage(ReadOnlyPage[Decision]):
-    list_display = ("when", "verdict", "user_name", "server_name", "layer", "code", "address", "device_name")
+    list_display = ("when", "verdict", "user_name", "server_name", "layer", "code", "times", "address", "device_name")
     list_filter = (WhatFilter, LayerFilter, CodeFilter, "server", ("time", RangeDateTimeFilter))
     list_filter_submit = True
     search_fields = ("user_name", "server_name", "code", "address", "device_name")
     fields = (
-        "when",
+        ("when", "times", "last"),
         ("user", "user_name"),
         ("server", "server_name"),
         ("address", "device_name"),
@@ -97,6 +109,10 @@ class DecisionPage(ReadOnlyPage[Decision]):
     @column("Time (UTC)", ordering="time")
     def when(self, obj: Decision) -> str:
         return f"{obj.time:%Y-%m-%d %H:%M:%S}"
+
+    @column("Times")
+    def times(self, obj: Decision) -> str:
+        return f"{obj.count}, until {obj.last:%H:%M:%S}" if obj.last else "1"
 
     @column("Decision", badge=True)
     def verdict(self, obj: Decision) -> tuple[str, str]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from dataclasses import dataclass
 from typing import Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Q
 
@@ -26,11 +26,12 @@ from servers.changes import bump_versions
 from servers.hostnet.state import AddPeer, RemovePeers
 from servers.models import Host, Server, ServerHost
 from users.authorize import Layers
+from users.factors.base import Attempt
 from users.models import Device, VpnUser
 from wgpeers.fleet import messages, peers
 from wgpeers.models import Connection, EndReason, SpentKey, State
 from wgpeers.protocol import client_config, envelope
-from wgpeers.protocol.errors import Refusal
+from wgpeers.protocol.errors import Refusal, SealedRefusal
 
 from . import decisions, liveness, queries, site_failover
 from .accounts import Account
@@ -39,35 +40,27 @@ from .ending import end, mark_ended, notify_hosts
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What the client brought to an allowed connect. ``address`` is where its request came from."""
-
-    wg_public_key: str
-    device_id: str
-    device_name: str
-    device_hostname: str
-    platform: str
-    client_version: str
-    address: str | None
-
-
-def connect(account: Account, offer: Offer, layers: Layers, now: float) -> dict[str, Any]:
+def connect(account: Account, attempt: Attempt, layers: Layers, now: float) -> dict[str, Any]:
     """The configuration for an allowed client; raise ``Refusal`` where there is none to give. ``layers`` is what let
     the client come this far, for the decision that is written down."""
-    raw_key = envelope.wireguard_key(offer.wg_public_key)
+    raw_key = envelope.wireguard_key(attempt.wg_public_key)
     digest = hashlib.sha256(raw_key).digest()
-    suitable = _suitable_hosts(account.server, offer.wg_public_key)
+    suitable = _suitable_hosts(account.server, attempt.wg_public_key)
     first = suitable[0].host
-    connection = _draft(account, offer, first, now)
+    connection = _draft(account, attempt, first, now)
     try:
         replaced = _begin(account, connection, first, digest, now)
+    except CameBack as back:
+        # Once: who was told stays away, until its user starts it by hand. Else the two would take turns for ever.
+        Connection.objects.filter(pk=back.args[0]).update(device_told=True)
+        reason = "You are connected with another device. Start again here to use this one instead."
+        raise SealedRefusal("other_device", reason) from None
     except KeyWasUsed:
-        again = _given_before(account, offer, digest)
-        _record(account, offer, (*layers, ("connect", "given_again")), now)
+        again = _given_before(account, attempt, digest)
+        decisions.record(account, attempt, (*layers, ("connect", "given_again")), now, allowed=True, code="allowed")
         return again
     try:
-        answer = _confirm(account, offer, layers, connection, replaced, suitable, now)
+        answer = _confirm(account, attempt, layers, connection, replaced, suitable, now)
     except RedisUnavailable:
         _give_up(connection, replaced, now)
         raise
@@ -79,7 +72,7 @@ def connect(account: Account, offer: Offer, layers: Layers, now: float) -> dict[
 
 def _confirm(
     account: Account,
-    offer: Offer,
+    attempt: Attempt,
     layers: Layers,
     connection: Connection,
     replaced: list[Connection],
@@ -92,18 +85,26 @@ def _confirm(
         if number and not _move(connection, attachment.host, replaced):
             return None
         if messages.add_and_wait(attachment.host, _add_message(connection, attachment.host, account, replaced)):
-            if _open(connection, account, offer, layers, now):
+            if _open(connection, account, attempt, layers, now):
                 return _configuration(connection, account, attachment)
             return None
         log.warning("host %s did not confirm connection %s", attachment.host, connection.public_id)
     return None
 
 
+CHANGED = "the account or the server was changed at the same moment; try again"
+
+
 class KeyWasUsed(Exception):
     """There is a row of this key in SpentKey already; nothing was changed."""
 
 
-def _given_before(account: Account, offer: Offer, digest: bytes) -> dict[str, Any]:
+class CameBack(Exception):
+    """The device was replaced by another one a moment ago and seems to come by itself; nothing was changed. The
+    argument is its old connection's primary key."""
+
+
+def _given_before(account: Account, attempt: Attempt, digest: bytes) -> dict[str, Any]:
     """A lost answer is given again: to the same user and device, as long as its connection is open and has not
     pinged. Anyone else with a spent key is refused."""
     spent = SpentKey.objects.filter(digest=digest).first()
@@ -114,7 +115,7 @@ def _given_before(account: Account, offer: Offer, digest: bytes) -> dict[str, An
     same = mine is not None and (mine.user_id, mine.server_id, mine.device_id) == (
         account.user.pk,
         account.server.pk,
-        offer.device_id,
+        attempt.device_id,
     )
     if mine is not None and same and mine.state == State.PENDING:
         raise Refusal("in_progress", "this connection is being made")
@@ -156,7 +157,7 @@ def _suitable_hosts(server: Server, wg_public_key: str) -> list[ServerHost]:
     return living
 
 
-def _draft(account: Account, offer: Offer, host: Host, now: float) -> Connection:
+def _draft(account: Account, attempt: Attempt, host: Host, now: float) -> Connection:
     """The pending connection, not stored, and without what only the transaction can say: address and version."""
     timeout = account.server.session_timeout
     return Connection(
@@ -164,12 +165,12 @@ def _draft(account: Account, offer: Offer, host: Host, now: float) -> Connection
         user_name=decisions.full_name(account.user),
         server=account.server,
         host=host,
-        device_id=offer.device_id,
-        device_name=offer.device_name,
-        platform=offer.platform,
-        client_version=offer.client_version,
-        client_address=offer.address,
-        wg_public_key=offer.wg_public_key,
+        device_id=attempt.device_id,
+        device_name=attempt.device_name,
+        platform=attempt.platform,
+        client_version=attempt.client_version,
+        client_address=attempt.address or None,
+        wg_public_key=attempt.wg_public_key,
         created=moment(now),
         session_ends=moment(now + timeout) if timeout else None,
     )
@@ -177,11 +178,26 @@ def _draft(account: Account, offer: Offer, host: Host, now: float) -> Connection
 
 def _begin(account: Account, connection: Connection, first: Host, digest: bytes, now: float) -> list[Connection]:
     """Store the connection with its address and version, and its key as spent; the connections that it replaced."""
+    try:
+        return _store(account, connection, first, digest, now, frozenset())
+    except IntegrityError:
+        # Its address has no owner any more (an admin's edit, a user deleted), but a connection that is being ended.
+        held = queries.held_addresses(account.server.pk)
+    try:
+        return _store(account, connection, first, digest, now, held)
+    except IntegrityError:
+        raise Refusal("in_progress", "the address was taken at the same moment; try again") from None
+
+
+def _store(
+    account: Account, connection: Connection, first: Host, digest: bytes, now: float, held: frozenset[int]
+) -> list[Connection]:
+    """The transaction. ``held``: host parts that nobody can have now."""
     has_networks = account.extras.has_networks  # read before the lock is held
     try:
         with transaction.atomic():
             lock(account.user)
-            replaced = _take_place(account, connection, now)
+            replaced = _take_place(account, connection, now, held)
             queries.insert_connection(connection)
             queries.insert_spent_key(digest, connection, now)
             # What nobody serves is the new connection's own from its first message on.
@@ -193,28 +209,29 @@ def _begin(account: Account, connection: Connection, first: Host, digest: bytes,
             versions = bump_versions([first.pk, *(gone.host_id for gone in replaced if gone.host_id), *others])
             connection.version = versions.get(first.pk, 0)
             queries.set_version(connection)
+    except ObjectDoesNotExist:
+        raise Refusal("in_progress", CHANGED) from None
     except addresses.NoAddressLeft:
         raise Refusal("no_address_left", "every address of this server is taken") from None
     except IntegrityError:
         if SpentKey.objects.filter(digest=digest).exists():
             raise KeyWasUsed from None
-        # Somebody was faster with this address, after an admin's edit.
-        raise Refusal("in_progress", "the address was taken at the same moment; try again") from None
+        raise
     return replaced
 
 
-def _take_place(account: Account, connection: Connection, now: float) -> list[Connection]:
+def _take_place(account: Account, connection: Connection, now: float, held: frozenset[int]) -> list[Connection]:
     """Give the new connection its address, and end what it takes the place of."""
     user, server = account.user, account.server
-    standing = queries.standing(server.pk, user.pk)
-    if not standing.enabled:
-        # Whoever disabled them has ended what was connected then, and would have missed this one.
-        raise Refusal("in_progress", "the account or the server was changed at the same moment; try again")
+    standing = queries.standing(user, server)
+    if not standing.permitted:
+        raise Refusal("in_progress", CHANGED)
+    if not server.multi_device:
+        _yield_to_another_device(connection, server, standing.live, now)
     replaced: list[Connection] = []
     keep = None
     others: set[int] = set()
-    for before in queries.live(user, server):
-        before.server = server
+    for before in standing.live:
         same_device = before.device_id == connection.device_id
         if not same_device and server.multi_device:
             others.add(before.host_part)
@@ -222,23 +239,49 @@ def _take_place(account: Account, connection: Connection, now: float) -> list[Co
         if mark_ended(before, EndReason.REPLACED if same_device else EndReason.ELSEWHERE, now):
             replaced.append(before)
             keep = before.host_part if same_device else keep
-    if server.multi_device and server.max_devices and len(others) >= server.max_devices:
-        raise Refusal("too_many_devices", f"this server allows {server.max_devices} devices at the same time")
-    part = connection.host_part = _part(server, user, standing.host_part, keep, others)
+    if server.multi_device and len(others) >= server.max_devices:
+        reason = f"{server.max_devices} devices may be connected at the same time. Disconnect one of the others first."
+        raise SealedRefusal("too_many_devices", reason)
+    part = connection.host_part = _part(server, user, standing.host_part, keep, others, held)
     connection.address = networks.address(server.wg_network, part)
     connection.address6 = networks.address(server.network6, part) if server.ipv6 else None
     return replaced
 
 
-def _part(server: Server, user: VpnUser, static: int | None, keep: int | None, others: set[int]) -> int:
+# A client that was told of its end by its next ping is back after 13 s, one that was not after 54 s.
+COMES_BACK = 120.0
+
+
+def _yield_to_another_device(connection: Connection, server: Server, live: list[Connection], now: float) -> None:
+    """Refuse a device that must not take over from the one that is connected."""
+    if all(other.device_id == connection.device_id for other in live):
+        return
+    if server.keep_connected_device:
+        raise SealedRefusal("device_connected", "You are connected with another device. Disconnect that one first.")
+    before = Connection.objects.filter(
+        user_id=connection.user_id,
+        server=server,
+        device_id=connection.device_id,
+        end_reason=EndReason.ELSEWHERE,
+        ended__gt=moment(now - COMES_BACK),
+        opened__isnull=False,
+        device_told=False,
+    ).first()
+    if before is not None:
+        raise CameBack(before.pk)
+
+
+def _part(
+    server: Server, user: VpnUser, static: int | None, keep: int | None, others: set[int], held: frozenset[int]
+) -> int:
     """The address that the same device had; else the user's static one, unless one of their other devices (whose
     parts are ``others``) has it; else one from the pool. ``static`` None: they have none yet."""
     if static is None:
-        static = addresses.static_address(server, user).host_part
+        static = addresses.static_address(server, user, held).host_part
     # Ending the replaced connection has released a dynamic address; in this transaction nobody else has seen that.
     if keep is not None and (keep == static or addresses.retake(server, user, keep)):
         return keep
-    return addresses.dynamic_address(server, user).host_part if static in others else static
+    return addresses.dynamic_address(server, user, held).host_part if static in others else static
 
 
 def _add_message(connection: Connection, host: Host, account: Account, replaced: list[Connection]) -> AddPeer:
@@ -273,43 +316,32 @@ def _move(connection: Connection, host: Host, replaced: list[Connection]) -> boo
     return True
 
 
-def _open(connection: Connection, account: Account, offer: Offer, layers: Layers, now: float) -> bool:
-    """Pending to open, unless the sweep or an admin ended it meanwhile; note the device and the decision."""
-    device = _device(account.user, offer, now)
+def _open(connection: Connection, account: Account, attempt: Attempt, layers: Layers, now: float) -> bool:
+    """Pending to open, unless the sweep or an admin ended it meanwhile; note the device and the decision.
+
+    Whoever takes a right away from now on finds our row and ends it; what was taken away until now is asked here.
+    """
+    device = _device(account.user, attempt, now)
     with transaction.atomic():
         if not queries.open_pending(connection, now):
             return False
         queries.note_device(device)
-        _record(account, offer, (*layers, ("connect", "ok")), now)
+        decisions.record(account, attempt, (*layers, ("connect", "ok")), now, allowed=True, code="allowed")
     connection.state = State.OPEN
     return True
 
 
-def _record(account: Account, offer: Offer, layers: Layers, now: float) -> None:
-    """Write down that the client was allowed."""
-    decisions.record(
-        account.user,
-        account.server,
-        now,
-        layers=layers,
-        allowed=True,
-        code="allowed",
-        address=offer.address,
-        device_name=offer.device_name,
-    )
-
-
-def _device(user: VpnUser, offer: Offer, now: float) -> Device:
+def _device(user: VpnUser, attempt: Attempt, now: float) -> Device:
     return Device(
         user_id=user.pk,
-        device_id=offer.device_id,
+        device_id=attempt.device_id,
         first_seen=moment(now),
-        name=offer.device_name,
-        hostname=offer.device_hostname,
-        platform=offer.platform,
-        client_version=offer.client_version,
+        name=attempt.device_name,
+        hostname=attempt.device_hostname,
+        platform=attempt.platform,
+        client_version=attempt.client_version,
         last_seen=moment(now),
-        last_address=offer.address,
+        last_address=attempt.address or None,
     )
 
 

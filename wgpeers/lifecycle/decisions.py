@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from core.clock import moment
-from core.rate_limits import count_view
-from servers.models import Server
+from core.rate_limits import count_of, count_view
 from users.authorize import Layers
+from users.factors.base import Attempt
 from users.models import VpnUser
 from wgpeers.models import Connection, Decision
 from wgpeers.protocol.errors import Refusal
 
 from . import queries
+from .accounts import Account
 
 ENVELOPE_OK: Layers = (("envelope", "ok"),)
+# Seconds in which refusals that repeat are one row.
+REPEATS_WITHIN = 3600
+# Of one user, written as rows of their own; beyond them they are counted with the last one of their kind.
+REFUSALS_PER_HOUR = 60
 
 
 def record(
-    user: VpnUser,
-    server: Server,
-    now: float,
-    *,
-    layers: Layers,
-    allowed: bool = False,
-    code: str = "",
-    address: str | None = None,
-    device_name: str = "",
+    account: Account, attempt: Attempt, layers: Layers, now: float, *, allowed: bool = False, code: str = ""
 ) -> None:
-    """Store one decision; ``code`` defaults to what the last layer said."""
+    """Store what was decided of an attempt; ``code`` defaults to what the last layer said."""
+    _store(account, layers, now, code, attempt.address, device_name=attempt.device_name, allowed=allowed)
+
+
+def _store(account: Account, layers: Layers, now: float, code: str, address: str | None, **fields: Any) -> None:
     decision = Decision(
         time=moment(now),
-        user_id=user.pk,
-        user_name=full_name(user),
-        server_id=server.pk,
-        server_name=server.name,
-        address=address,
-        device_name=device_name,
-        allowed=allowed,
+        user_id=account.user.pk,
+        user_name=full_name(account.user),
+        server_id=account.server.pk,
+        server_name=account.server.name,
+        address=address or None,
         layer=layers[-1][0],
         code=code or layers[-1][1],
         layers=[list(layer) for layer in layers],
+        **fields,
     )
-    queries.insert_decision(decision)
+    if decision.allowed or not _repeats(decision, now):
+        queries.insert_decision(decision)
+
+
+def _repeats(decision: Decision, now: float) -> bool:
+    """Whether it is counted with a refusal that is there already. A client that is refused tries again every 7 s, for
+    ever; and who offers another device name each time, or comes from other addresses, fills no more than the
+    budget."""
+    since = moment(now - REPEATS_WITHIN)
+    if queries.count_again(decision, since, same_client=True):
+        return True
+    if count_of("decisions", str(decision.user_id), REFUSALS_PER_HOUR, REPEATS_WITHIN):
+        return False
+    return queries.count_again(decision, since, same_client=False)
 
 
 ENVELOPE_CODES = {"malformed", "unauthorized", "clock", "replayed", "too_large"}
@@ -49,18 +64,20 @@ ENVELOPE_CODES = {"malformed", "unauthorized", "clock", "replayed", "too_large"}
 ENVELOPES_PER_MINUTE = 30
 
 
-def record_refusal(user: VpnUser, server: Server, now: float, refusal: Refusal, address: str | None) -> None:
-    """Store that a request of a known account got no answer but an error."""
+def record_refusal(
+    account: Account, attempt: Attempt | None, now: float, refusal: Refusal, address: str | None
+) -> None:
+    """Store that a request of a known account got no answer but an error. ``attempt`` None: its box was not opened."""
     envelope = refusal.code in ENVELOPE_CODES
     if envelope and not count_view("refused", address or "", ENVELOPES_PER_MINUTE):
         return
-    layers = refusal.layers or (("envelope" if envelope else "connect", refusal.code),)
-    record(user, server, now, layers=layers, code=refusal.code, address=address)
+    layers = (("envelope" if envelope else "connect", refusal.code),)
+    _store(account, layers, now, refusal.code, address, device_name=attempt.device_name if attempt else "")
 
 
 def record_end(connection: Connection, layer: str, now: float) -> None:
     """Store that a connection was ended, by which layer, for the reason it carries."""
-    Decision.objects.create(
+    decision = Decision(
         time=moment(now),
         user_id=connection.user_id,
         user_name=connection.user_name,
@@ -72,6 +89,7 @@ def record_end(connection: Connection, layer: str, now: float) -> None:
         code=connection.end_reason,
         layers=[[layer, connection.end_reason]],
     )
+    queries.insert_decision(decision)
 
 
 def full_name(user: VpnUser) -> str:

@@ -1,58 +1,92 @@
 """The way of a ping: is this WireGuard key open for this user on this server? Then its deadline moves.
 
 A client pings every 10 s, so what the database said about it is remembered for a minute. What is remembered never
-refuses anybody, and keeps nobody: where it does not answer for the ping in every point, or Redis knows no deadline of
-the connection (its end takes that away), the database is asked.
+refuses anybody: where it does not answer for the ping in every point, the database is asked. Nor does it keep anybody:
+it counts only while this process hears from Redis who has ended (``keepalive``).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from django.conf import settings
+from django.db import DatabaseError
 
 from wgpeers.protocol import envelope
+from wgpeers.protocol.envelope import Authentic
 from wgpeers.protocol.errors import Refusal
 
-from . import accounts, liveness
-from .accounts import Ids, LiveConnection, PingAccount
+from . import accounts
+from .accounts import Ids, PingAccount
+from .keepalive import keepalive
+from .liveness import Ping
 
 REMEMBERED = 60.0  # seconds
+# Seconds while the database cannot be read: nobody can be disabled there meanwhile, and Redis still says who has ended.
+WITHOUT_DATABASE = 300.0
 # Of users who are connected and proved it; in memory about 3 KB each.
 MOST_REMEMBERED = 16384
-_remembered: dict[Ids, tuple[PingAccount, float]] = {}
 
 
-def ping(signed: envelope.Signed, ids: Ids, now: float) -> tuple[bool, envelope.Credentials]:
-    """Whether the key is open, and what seals the answer. Raise ``Refusal`` for a request that is not proven, and
-    ``RedisUnavailable``."""
-    account, until = _remembered.get(ids, (None, 0.0))
-    # Both ends, because a clock may be set back.
-    if account and 0 < until - now <= REMEMBERED and _still_good(account, signed, now):
-        return True, account.credentials
-    account = accounts.for_ping(*ids)
-    live, timestamp = _open(account, signed, now)
-    if live is None:
-        return False, account.credentials
-    liveness.ping(live.connection, now + live.ping_timeout, timestamp)
-    _remember(ids, account, now)
-    return True, account.credentials
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the database said at ``read`` (Unix seconds), in this era of ``keepalive``."""
+
+    account: PingAccount
+    read: float
+    era: int
 
 
-def _still_good(account: PingAccount, signed: envelope.Signed, now: float) -> bool:
-    """Whether the deadline was moved by what is remembered alone."""
+_remembered: dict[Ids, Remembered] = {}
+
+
+def ping(signed: envelope.Signed, ids: Ids, now: float) -> tuple[bool, Authentic]:
+    """Whether the key is open, and what seals the answer. Raise ``Refusal`` for a request that is not proven."""
+    if answer := _from_memory(signed, ids, now, REMEMBERED):
+        return True, answer
+    era = keepalive.era  # before the database is read: an end since then makes this reading void
     try:
-        live, timestamp = _open(account, signed, now)
+        account = accounts.for_ping(*ids)
+    except DatabaseError:
+        if answer := _from_memory(signed, ids, now, WITHOUT_DATABASE):
+            return True, answer
+        raise
+    authentic = envelope.authenticate(signed, account.credentials)
+    found = _proven(authentic, account, now, sure=True)
+    if found is None:
+        return False, authentic
+    keepalive.note(found)
+    _remember(ids, Remembered(account, now, era))
+    return True, authentic
+
+
+def _from_memory(signed: envelope.Signed, ids: Ids, now: float, longest: float) -> Authentic | None:
+    """What seals the answer "open", if what is remembered is enough to give it."""
+    known = _remembered.get(ids)
+    # Both ends, because a clock may be set back.
+    if known is None or not 0 <= now - known.read < longest or not keepalive.trusted(known.era):
+        return None
+    try:
+        authentic = envelope.authenticate(signed, known.account.credentials)
+        found = _proven(authentic, known.account, now, sure=False)
     except Refusal:
-        return False
-    return live is not None and liveness.ping_again(live.connection, now + live.ping_timeout, timestamp)
+        return None
+    if found is None or keepalive.has_ended(found.connection):
+        return None
+    keepalive.note(found)
+    return authentic
 
 
-def _open(account: PingAccount, signed: envelope.Signed, now: float) -> tuple[LiveConnection | None, int]:
-    """The open connection whose key the ping names, and the ping's own time."""
-    plaintext = envelope.open_request(signed, account.credentials, now, settings.CLOCK_WINDOW, remember_nonce=False)
-    return account.live.get(plaintext.text("wg_public_key")), plaintext.timestamp
+def _proven(authentic: Authentic, account: PingAccount, now: float, *, sure: bool) -> Ping | None:
+    """The ping, if it names the key of an open connection."""
+    plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW, remember_nonce=False)
+    live = account.live.get(plaintext.text("wg_public_key"))
+    if live is None:
+        return None
+    return Ping(live.connection, now + live.ping_timeout, plaintext.timestamp, sure)
 
 
-def _remember(ids: Ids, account: PingAccount, now: float) -> None:
+def _remember(ids: Ids, known: Remembered) -> None:
     if len(_remembered) >= MOST_REMEMBERED:
         _remembered.clear()
-    _remembered[ids] = account, now + REMEMBERED
+    _remembered[ids] = known

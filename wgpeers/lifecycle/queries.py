@@ -7,6 +7,7 @@ what the ORM says, on SQLite and on PostgreSQL. Nothing that is read here is rem
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from core.clock import moment
 from core.sql import Row, Table, execute, fetch_all, fetch_one, moment_value
@@ -110,38 +111,56 @@ def routes(server: Server) -> list[Route]:
 
 # The transaction that makes the connection
 
-_STANDING = """
-SELECT u.enabled, o.enabled, s.started, s.wireguard, a.host_part
+# As servers.access has it (a test holds them equal), and whether the server runs; of user u, organization o, server s.
+_PERMITTED = """
+(u.enabled AND o.enabled AND s.started AND s.wireguard
+    AND EXISTS (SELECT 1 FROM servers_server_organizations so WHERE so.server_id = s.id AND so.organization_id = o.id)
+    AND (NOT EXISTS (SELECT 1 FROM servers_server_groups sg WHERE sg.server_id = s.id)
+        OR EXISTS (SELECT 1 FROM servers_server_groups sg JOIN users_vpnuser_groups ug ON ug.group_id = sg.group_id
+            WHERE sg.server_id = s.id AND ug.vpnuser_id = u.id)))
+"""
+# One statement, and therefore one moment: a row for each live connection, or one row of NULLs for none.
+_STANDING = f"""
+SELECT {_PERMITTED}, a.host_part, {_connections.columns("c")}
 FROM users_vpnuser u
     JOIN users_organization o ON o.id = u.organization_id
     JOIN servers_server s ON s.id = %s
     LEFT JOIN servers_address a ON a.server_id = s.id AND a.user_id = u.id AND NOT a.dynamic
+    LEFT JOIN wgpeers_connection c ON c.user_id = u.id AND c.server_id = s.id AND NOT (c.state = 'ended')
 WHERE u.id = %s
 """
-_LIVE = f"""
-SELECT {_connections.columns("c")} FROM wgpeers_connection c
-WHERE c.user_id = %s AND c.server_id = %s AND NOT (c.state = 'ended')
+_HELD = """
+SELECT c.host_part FROM wgpeers_connection c
+    JOIN servers_address a ON a.server_id = c.server_id AND a.host_part = c.host_part
+WHERE c.server_id = %s AND NOT (c.state = 'ended') AND a.user_id IS NULL
 """
 _VERSION = "UPDATE wgpeers_connection SET version = %s WHERE id = %s"
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a user and a server stand at this moment. ``host_part``: the user's static one, if they have one."""
+    """How a user and a server stand at this moment. ``host_part``: the user's static one, if they have one. ``live``:
+    the user's connections on the server that have not ended."""
 
-    enabled: bool
+    permitted: bool
     host_part: int | None
+    live: list[Connection]
 
 
-def standing(server: int, user: int) -> Standing:
-    """Who is gone is not enabled."""
-    row = fetch_one(_STANDING, server, user)
-    return Standing(False, None) if row is None else Standing(all(row[:4]), row[4])
+def standing(user: VpnUser, server: Server) -> Standing:
+    """Who is gone is not permitted."""
+    rows = fetch_all(_STANDING, server.pk, user.pk)
+    if not rows:
+        return Standing(False, None, [])
+    live = [_connections.load(row[2:]) for row in rows if row[2] is not None]
+    for each in live:
+        each.server = server
+    return Standing(bool(rows[0][0]), rows[0][1], live)
 
 
-def live(user: VpnUser, server: Server) -> list[Connection]:
-    """The user's connections on the server that have not ended."""
-    return [_connections.load(row) for row in fetch_all(_LIVE, user.pk, server.pk)]
+def held_addresses(server: int) -> frozenset[int]:
+    """Host parts that are free to be allotted, and that a connection which has not ended yet still has."""
+    return frozenset(row[0] for row in fetch_all(_HELD, server))
 
 
 def insert_connection(connection: Connection) -> None:
@@ -158,7 +177,14 @@ def set_version(connection: Connection) -> None:
 
 # The transaction that opens it
 
-_OPEN = "UPDATE wgpeers_connection SET state = 'open', opened = %s WHERE id = %s AND state = 'pending'"
+_OPEN = f"""
+UPDATE wgpeers_connection SET state = 'open', opened = %s WHERE id = %s AND state = 'pending' AND EXISTS (
+    SELECT 1 FROM users_vpnuser u
+        JOIN users_organization o ON o.id = u.organization_id
+        JOIN servers_server s ON s.id = server_id
+    WHERE u.id = user_id AND {_PERMITTED}
+)
+"""
 _SEEN = ("name", "hostname", "platform", "client_version", "last_seen", "last_address")
 _DEVICE = f"""
 {_devices.insert_sql}
@@ -167,13 +193,32 @@ ON CONFLICT (user_id, device_id) DO UPDATE SET {", ".join(f"{column} = excluded.
 
 
 def open_pending(connection: Connection, now: float) -> bool:
-    """False if it is pending no more: somebody ended it."""
+    """False if it is pending no more (somebody ended it), or no longer permitted."""
     return execute(_OPEN, moment_value(moment(now)), connection.pk) == 1
 
 
 def note_device(device: Device) -> None:
     """Store it, or what is new of it: when it was first seen stays."""
     execute(_DEVICE, *_devices.values(device))
+
+
+# What is NULL equals what is NULL here.
+_AGAIN = """
+UPDATE wgpeers_decision SET count = count + 1, last = %s WHERE id = (
+    SELECT id FROM wgpeers_decision
+    WHERE user_id = %s AND code = %s AND time > %s AND NOT allowed AND server_id = %s AND layer = %s
+        AND (%s OR (address IS NOT DISTINCT FROM %s AND device_name = %s))
+    ORDER BY time DESC LIMIT 1
+)
+"""
+
+
+def count_again(decision: Decision, since: datetime, *, same_client: bool) -> bool:
+    """Whether there is a refusal like this one since then, which has been counted once more. ``same_client``: of the
+    same address and device."""
+    again, first = moment_value(decision.time), moment_value(since)
+    kind = (decision.user_id, decision.code, first, decision.server_id, decision.layer)
+    return execute(_AGAIN, again, *kind, not same_client, decision.address, decision.device_name) > 0
 
 
 def insert_decision(decision: Decision) -> None:

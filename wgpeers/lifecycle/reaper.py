@@ -14,7 +14,7 @@ from servers import access, networks
 from servers.models import Address, Server, ServerHost
 from wgpeers.models import Connection, EndReason, State
 
-from . import liveness
+from . import clock_steps, liveness
 from .ending import end
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ BATCH = 500
 
 def sweep(now: float) -> int:
     """End all that is overdue at ``now``; how many it were."""
+    clock_steps.follow(now)
     if liveness.lost_memory():
         refill(now)
     ended = 0

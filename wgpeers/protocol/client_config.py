@@ -41,8 +41,7 @@ def build(
     return {
         "address": networks.with_length(server.wg_network, connection.host_part),
         "address6": networks.with_length(server.network6, connection.host_part) if server.ipv6 else "",
-        # Clients use "hostname:port" literally, so an IPv6-only host stands there in brackets.
-        "hostname": host.public_address or f"[{host.public_address6}]",
+        "hostname": _endpoint(host, connection.client_address),
         "hostname6": host.public_address6,
         "port": server.port,
         "public_key": host_public_key,
@@ -61,6 +60,15 @@ def build(
         "network_links": [str(network) for network in behind_me if network.version == 4],
         "network_links6": [str(network) for network in behind_me if network.version == 6] if server.ipv6 else [],
     }
+
+
+def _endpoint(host: Host, client_address: str | None) -> str:
+    """The host's address in the family by which the client's request came, if it has one there: a client that has IPv6
+    alone reaches no other. Clients use "hostname:port" literally, so an IPv6 address stands in brackets."""
+    by_ipv6 = ":" in (client_address or "")
+    if host.public_address6 and (by_ipv6 or not host.public_address):
+        return f"[{host.public_address6}]"
+    return host.public_address
 
 
 def _dns_servers(server: Server, *gateways: str) -> list[str]:

@@ -78,6 +78,15 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
+class Authentic:
+    """A request whose token and HMAC fit these credentials. Made by ``authenticate`` alone, so that nothing can be
+    opened or sealed that was not authenticated, and nothing is authenticated twice."""
+
+    request: Signed
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
 class Plaintext:
     """What was in the box, each field of its right type. ``repr`` would show secrets, so there is none of them."""
 
@@ -160,8 +169,15 @@ def _json_object(text: bytes, what: str) -> dict[str, Any]:
     return data
 
 
+def authenticate(request: Signed, credentials: Credentials) -> Authentic:
+    """The first of all proofs. Until it holds, nothing may tell a stranger whether the account exists. Raise
+    ``Refusal`` unauthorized."""
+    check_hmac(request, credentials)
+    return Authentic(request, credentials)
+
+
 def check_hmac(request: Signed, credentials: Credentials) -> None:
-    """Token and HMAC. Until this holds, nothing may tell a stranger whether the account exists."""
+    """Token and HMAC."""
     expected = hmac.digest(_reveal(credentials.secret.stored).encode(), request.signed_string().encode(), "sha512")
     token_fits = hmac.compare_digest(_reveal(credentials.token.stored).encode(), request.token.encode())
     hmac_fits = hmac.compare_digest(base64.b64encode(expected), request.signature.encode())
@@ -197,19 +213,20 @@ def check_rsa(request: Signed, credentials: Credentials) -> None:
         raise Refusal("unauthorized", "not authorized") from None
 
 
-def open_box(request: Signed, credentials: Credentials) -> Plaintext:
+def open_box(authentic: Authentic) -> Plaintext:
     """Open the box and read the plaintext. A box that does not open is as wrong as a bad signature (401)."""
-    nonce = _base64(request.body["nonce"], "nonce", Box.NONCE_SIZE)
-    sealed = _base64(request.body["data"], "data")
+    body = authentic.request.body
+    nonce = _base64(body["nonce"], "nonce", Box.NONCE_SIZE)
+    sealed = _base64(body["data"], "data")
     try:
-        opened = _box(credentials, request).decrypt(sealed, nonce)
+        opened = _box(authentic).decrypt(sealed, nonce)
     except (CryptoError, ValueError):
         raise Refusal("unauthorized", "not authorized") from None
     return _plaintext(opened)
 
 
-def _box(credentials: Credentials, request: Signed) -> Box:
-    return _agreed(credentials.box_private_key.stored, request.body["public_key"])
+def _box(authentic: Authentic) -> Box:
+    return _agreed(authentic.credentials.box_private_key.stored, authentic.request.body["public_key"])
 
 
 # A request is opened and its answer sealed with one key agreement; kept no longer than until a few others came.
@@ -279,19 +296,17 @@ def check_device(request: Signed, plaintext: Plaintext) -> None:
         raise Refusal("unauthorized", "not authorized") from None
 
 
-def open_request(
-    request: Signed, credentials: Credentials, now: float, window: int, *, remember_nonce: bool = True
-) -> Plaintext:
-    """All proofs of a POST or PUT, cheap before costly; see "Order of checks" in docs/PROTOCOL.md.
+def open_request(authentic: Authentic, now: float, window: int, *, remember_nonce: bool = True) -> Plaintext:
+    """All further proofs of a POST or PUT, cheap before costly; see "Order of checks" in docs/PROTOCOL.md.
 
     ``remember_nonce`` False is for pings, which protect themselves by their growing timestamps.
     """
-    check_hmac(request, credentials)
+    request = authentic.request
     check_clock(request.timestamp, now, window)
     if remember_nonce:
         check_nonce(request, window)
-    check_rsa(request, credentials)
-    plaintext = open_box(request, credentials)
+    check_rsa(request, authentic.credentials)
+    plaintext = open_box(authentic)
     # Neither the RSA signature nor the box covers the headers: without this, whoever holds only sync_secret could
     # wrap an old box anew.
     check_clock(plaintext.timestamp, now, window)
@@ -299,19 +314,18 @@ def open_request(
     return plaintext
 
 
-def open_get(request: Signed, credentials: Credentials, now: float, window: int) -> None:
-    """The proofs of a GET, which has no body to sign or to seal."""
-    check_hmac(request, credentials)
-    check_clock(request.timestamp, now, window)
-    check_nonce(request, window)
+def check_get(authentic: Authentic, now: float, window: int) -> None:
+    """The further proofs of a GET, which has no body to sign or to seal."""
+    check_clock(authentic.request.timestamp, now, window)
+    check_nonce(authentic.request, window)
 
 
-def seal(answer: dict[str, Any], request: Signed, credentials: Credentials) -> dict[str, str]:
+def seal(answer: dict[str, Any], authentic: Authentic) -> dict[str, str]:
     """``answer`` in a box for the key pair of this request, under our HMAC."""
     nonce = random_bytes(Box.NONCE_SIZE)
-    sealed = _box(credentials, request).encrypt(json.dumps(answer).encode(), nonce).ciphertext
+    sealed = _box(authentic).encrypt(json.dumps(answer).encode(), nonce).ciphertext
     data, nonce_text = base64.b64encode(sealed).decode(), base64.b64encode(nonce).decode()
-    return {"data": data, "nonce": nonce_text, "signature": sign(f"{data}&{nonce_text}", credentials)}
+    return {"data": data, "nonce": nonce_text, "signature": sign(f"{data}&{nonce_text}", authentic.credentials)}
 
 
 def sign(text: str, credentials: Credentials) -> str:

@@ -15,8 +15,6 @@ STATUS = {
     "too_large": 413,
     "server_stopped": 429,
     "no_address_left": 429,
-    "too_many_devices": 429,
-    "too_many_attempts": 429,
     "too_many_requests": 429,
     "unknown_configuration": 480,
     "in_progress": 503,
@@ -27,17 +25,28 @@ STATUS = {
 }
 
 
+SEALED = ("too_many_devices", "device_connected", "other_device")
+
+
+class SealedRefusal(Exception):
+    """What a person must act on: the client is told in a box, shows ``reason`` to its user and stays away until they
+    start it again. ``code`` is stable and for administrators."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
 class Refusal(Exception):
     """A request that gets no sealed answer. ``detail`` is for the client's log and holds no secret and nothing
-    about the account; ``retry_after`` is in seconds, 0 for none. ``layers``: what each layer said until then, where
-    the one that refused is not plain from the code."""
+    about the account; ``retry_after`` is in seconds, 0 for none."""
 
-    def __init__(self, code: str, detail: str, retry_after: int = 0, layers: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(self, code: str, detail: str, retry_after: int = 0) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
         self.retry_after = retry_after
-        self.layers = layers
 
     @property
     def status(self) -> int:

@@ -71,7 +71,7 @@ def test_a_server_with_a_host_and_a_route_is_created_in_one_form(admin: Client) 
         ({"dns_tls_name": "dns.example"}, "dns_tls_name", "Give the DNS servers"),
         ({"platforms": "linux, beos"}, "platforms", "not a platform"),
         ({"ping_timeout": 15}, "ping_timeout", "One lost ping"),
-        ({"max_devices": 3}, "max_devices", "Turn multi-device on"),
+        ({"multi_device": True, "keep_connected_device": True}, "keep_connected_device", "Turn this off"),
         ({"name": "office"}, "name", "already exists"),
         ({"name": "../etc"}, "name", "Use letters"),
     ],

@@ -60,7 +60,7 @@ def another(**changes: Any) -> Server:
         ({"ipv6": True, "network6": "fe80::/64"}, "network6", "cannot be used"),
         ({"ipv6": True, "network6": "10.0.0.0/8"}, "network6", "an IPv6 one is needed"),
         ({"ping_interval": 10, "ping_timeout": 19}, "ping_timeout", "at least twice"),
-        ({"max_devices": 3}, "max_devices", "Turn multi-device on"),
+        ({"multi_device": True, "keep_connected_device": True}, "keep_connected_device", "Turn this off"),
         ({"mtu": 1000}, "mtu", "from 1280 to 9000"),
         ({"dns_servers": "1.1.1.1, dns"}, "dns_servers", "'dns' is not an IP address"),
         ({"search_domains": "ok.example.com, -bad"}, "search_domains", "'-bad' is not a domain name"),

@@ -14,6 +14,7 @@ from tests.admin_site import messages, staff
 from tests.conftest import Clock
 from users.models import Organization, VpnUser
 from wgpeers.lifecycle import liveness
+from wgpeers.lifecycle.liveness import Ping
 from wgpeers.models import Connection, Decision, State
 
 CONNECTIONS, DECISIONS = "/admin/wgpeers/connection/", "/admin/wgpeers/decision/"
@@ -68,7 +69,7 @@ def test_the_list_says_from_where_since_when_and_the_last_ping(
     liveness.start(row.public_id, clock.now() + server.ping_timeout)
     assert "not yet" in admin.get(CONNECTIONS).content.decode()
     fixed_clock.advance(300)
-    liveness.ping(row.public_id, clock.now() + server.ping_timeout, int(clock.now()))
+    liveness.write([Ping(row.public_id, clock.now() + server.ping_timeout, int(clock.now()), sure=False)])
     fixed_clock.advance(7)
     shown = admin.get(CONNECTIONS).content.decode()
     for words in ("alice (Org)", "office", "gate-1", "alice-laptop", "10.9.0.2", "203.0.113.9", "5 min ago", "7 s ago"):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 
 from servers import addresses
-from servers.models import Address
+from servers.models import Address, Server
 from tests.concurrency import together
 from tests.conftest import Clock
 from tests.factories import Company, HostStandIn, add_host
 from tests.lab import until
 from tests.protocol_client import NOW, Identity, make_request, new_wg_key, open_answer, plaintext
-from users.models import VpnUser
+from users.models import Group, Organization, VpnUser
+from wgpeers.fleet import messages
 from wgpeers.lifecycle import connect as connecting
-from wgpeers.models import Connection, SpentKey, State
+from wgpeers.lifecycle import reaper
+from wgpeers.models import Connection, Decision, SpentKey, State
 
 
 @pytest.fixture
@@ -75,7 +78,7 @@ def test_ten_devices_of_one_user_at_once_leave_one_connected(
 
 
 def test_with_multi_device_all_ten_stay(company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]) -> None:
-    company.server.multi_device = True
+    company.server.multi_device, company.server.max_devices = True, 10
     company.server.save()
     answers = as_dicts(together([partial(connect, device[1], device_id=f"device-{n}") for n in range(10)]))
     assert len({address_of(answer) for answer in answers}) == len(live()) == 10
@@ -90,8 +93,11 @@ def test_with_a_maximum_of_three_exactly_three_of_ten_get_in(
     company.server.save()
     answers = as_dicts(together([partial(connect, device[1], device_id=f"device-{n}") for n in range(10)]))
     assert len(live()) == 3
-    refused = [answer for answer in answers if "status" in answer]
-    assert [(answer["status"], answer["error"]) for answer in refused] == [(429, "too_many_devices")] * 7
+    refused = [answer for answer in answers if not answer["allow"]]
+    assert len(refused) == 7
+    assert all("3 devices may be connected" in answer["reason"] for answer in refused)
+    said = Decision.objects.filter(code="too_many_devices", layer="connect")
+    assert sum(said.values_list("count", flat=True)) == 7
     assert Address.objects.exclude(user=None).count() == 3
     # One of the three may always replace itself.
     again = connect(device[1], device_id=live()[0].device_id)
@@ -157,18 +163,16 @@ def test_a_new_device_takes_over_without_multi_device(
 def test_a_dynamic_address_returns_to_the_pool_with_the_end_of_its_connection(
     company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]
 ) -> None:
-    from wgpeers.lifecycle.connect import disconnect
-
     company.server.multi_device = True
     company.server.save()
     connect(device[1], device_id="first")
     connect(device[1], device_id="second")
     first, second = live()
-    assert disconnect(second, NOW)
+    assert connecting.disconnect(second, NOW)
     assert Address.objects.get(host_part=3).user is None
-    assert disconnect(first, NOW)
+    assert connecting.disconnect(first, NOW)
     assert Address.objects.get(host_part=2).user == device[0]
-    assert not disconnect(first, NOW)  # it was ended already
+    assert not connecting.disconnect(first, NOW)  # it was ended already
     assert address_of(connect(company.hire("bob")[1])) == "10.9.0.3/24"
 
 
@@ -204,31 +208,153 @@ def test_a_full_network_refuses_and_spends_no_key(company: Company, host: HostSt
     assert not live()
 
 
-@pytest.mark.parametrize("change", ["user", "organization", "server"])
-def test_who_is_disabled_while_a_connect_is_decided_is_not_connected(
+def lose(what: str, company: Company, user: VpnUser) -> None:
+    """Take away one thing without which ``user`` may not be connected, as an admin would, and end what there is."""
+    group = Group.objects.get_or_create(name="Those who may")[0]
+    changes: dict[str, Callable[[], Any]] = {
+        "user disabled": lambda: VpnUser.objects.filter(pk=user.pk).update(enabled=False),
+        "user deleted": lambda: VpnUser.objects.filter(pk=user.pk).delete(),
+        "organization disabled": lambda: Organization.objects.update(enabled=False),
+        "organization taken off": lambda: company.server.organizations.clear(),
+        "group asked for": lambda: company.server.groups.add(group),
+        "server stopped": lambda: Server.objects.update(started=False),
+        "wireguard turned off": lambda: Server.objects.update(wireguard=False),
+    }
+    changes[what]()
+    reaper.enforce(NOW)
+
+
+LOSSES = (
+    "user disabled",
+    "user deleted",
+    "organization disabled",
+    "organization taken off",
+    "group asked for",
+    "server stopped",
+    "wireguard turned off",
+)
+STEPS = (
+    (connecting, "_suitable_hosts"),
+    (connecting, "_begin"),
+    (connecting, "_start_counting"),
+    (messages, "add_and_wait"),
+    (connecting, "_open"),
+)
+
+
+@pytest.mark.parametrize("change", LOSSES)
+@pytest.mark.parametrize(("module", "step"), STEPS, ids=lambda each: each if isinstance(each, str) else "")
+def test_who_loses_a_right_between_two_steps_of_a_connect_is_not_connected(
     company: Company,
     host: HostStandIn,
     device: tuple[VpnUser, Identity],
     change: str,
+    module: Any,
+    step: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever disabled them has ended their connections by then: one that is made later would stay."""
-    choose = connecting._suitable_hosts
+    """Whoever took it has ended their connections by then: one that is made later would stay."""
+    real = getattr(module, step)
 
-    def disable_first(*arguments: Any) -> Any:
-        if change == "server":
-            type(company.server).objects.update(started=False)
+    def lose_first(*arguments: Any) -> Any:
+        monkeypatch.setattr(module, step, real)
+        lose(change, company, device[0])
+        return real(*arguments)
+
+    monkeypatch.setattr(module, step, lose_first)
+    answer = connect(device[1])
+    assert answer["status"] == 503
+    assert not live()
+
+
+def test_a_device_that_was_replaced_comes_back_once_and_stays_away(
+    company: Company, host: HostStandIn, device: tuple[VpnUser, Identity], fixed_clock: Clock
+) -> None:
+    connect(device[1], device_id="laptop")
+    connect(device[1], device_id="phone", now=int(fixed_clock.advance(60)))
+    answer = connect(device[1], device_id="laptop", now=int(fixed_clock.advance(13)))
+    assert answer == {"allow": False, "reason": answer["reason"], "configuration": None}
+    assert "connected with another device" in answer["reason"]
+    assert [row.device_id for row in live()] == ["phone"]
+    assert Decision.objects.latest("pk").code == "other_device"
+    # It has been told; whoever comes now was started by hand.
+    assert address_of(connect(device[1], device_id="laptop", now=int(fixed_clock.advance(5))))
+    assert [row.device_id for row in live()] == ["laptop"]
+    assert not connect(device[1], device_id="phone", now=int(fixed_clock.advance(13)))["allow"]
+
+
+def test_two_devices_that_reconnect_by_themselves_settle_on_the_last_one(
+    company: Company, host: HostStandIn, device: tuple[VpnUser, Identity], fixed_clock: Clock
+) -> None:
+    """Each comes back 13 s after it was replaced, and stays away once it is refused, as existing clients do."""
+    away: set[str] = set()
+    changes = 0
+    for name in ("laptop", "phone", *["laptop", "phone"] * 10):
+        if name in away or [name] == [row.device_id for row in live()]:
+            continue
+        if connect(device[1], device_id=name, now=int(fixed_clock.advance(13)))["allow"]:
+            changes += 1
         else:
-            row = device[0] if change == "user" else company.organization
-            type(row)._default_manager.filter(pk=row.pk).update(enabled=False)
-        return choose(*arguments)
+            away.add(name)
+    assert (changes, away) == (2, {"laptop"})
 
-    monkeypatch.setattr(connecting, "_suitable_hosts", disable_first)
-    assert connect(device[1]) == {"status": 503, "error": "in_progress"}
-    assert not Connection.objects.exists()
-    assert not SpentKey.objects.exists()
-    assert not Address.objects.exists()
-    assert not host.messages
+
+def test_a_device_that_comes_back_much_later_was_started_by_hand(
+    company: Company, host: HostStandIn, device: tuple[VpnUser, Identity], fixed_clock: Clock
+) -> None:
+    connect(device[1], device_id="laptop")
+    connect(device[1], device_id="phone")
+    assert address_of(connect(device[1], device_id="laptop", now=int(fixed_clock.advance(121))))
+
+
+def test_a_device_whose_successor_has_gone_just_comes_back(
+    company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]
+) -> None:
+    connect(device[1], device_id="laptop")
+    connect(device[1], device_id="phone")
+    connecting.disconnect(live()[0], NOW)
+    assert address_of(connect(device[1], device_id="laptop"))
+
+
+def test_a_server_can_keep_the_device_that_is_connected(
+    company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]
+) -> None:
+    Server.objects.update(keep_connected_device=True)
+    connect(device[1], device_id="laptop")
+    answer = connect(device[1], device_id="phone")
+    assert "Disconnect that one first" in answer["reason"]
+    assert address_of(connect(device[1], device_id="laptop"))  # the same one may always replace itself
+    assert [row.device_id for row in live()] == ["laptop"]
+    connecting.disconnect(live()[0], NOW)
+    assert address_of(connect(device[1], device_id="phone"))
+
+
+def test_an_address_that_is_still_being_given_up_keeps_nobody_else_out(company: Company, host: HostStandIn) -> None:
+    """Three users are gone, and nobody has come to end their connections: their addresses are free and taken."""
+    for number in range(3):
+        connect(company.hire(f"user-{number}")[1])
+    VpnUser.objects.filter(name__in=["user-0", "user-1", "user-2"]).delete()
+    assert Address.objects.filter(user=None).count() == 3
+    assert address_of(connect(company.hire("new")[1])) == "10.9.0.5/24"
+    reaper.enforce(NOW)
+    assert address_of(connect(company.hire("newer")[1])) == "10.9.0.2/24"
+
+
+def test_one_user_cannot_take_the_addresses_of_those_who_have_none(company: Company, host: HostStandIn) -> None:
+    """13 addresses, and three other users who have not been connected yet."""
+    server = company.server
+    server.network, server.wg_network, server.multi_device, server.max_devices = (
+        "10.8.0.0/28",
+        "10.9.0.0/28",
+        True,
+        1000,
+    )
+    server.save()
+    _, greedy = company.hire("greedy")
+    others = [company.hire(f"user-{number}")[1] for number in range(3)]
+    answers = [connect(greedy, device_id=f"device-{number}") for number in range(13)]
+    assert [answer.get("error") for answer in answers] == [None] * 10 + ["no_address_left"] * 3
+    assert all(address_of(connect(other)) for other in others)
 
 
 def test_ipv6_has_the_same_host_part(company: Company, host: HostStandIn, device: tuple[VpnUser, Identity]) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import redis
 from django.conf import LazySettings
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.redis_store import RedisUnavailable, redis_client
 from tests.conftest import Clock
@@ -12,6 +16,8 @@ from tests.connection_rows import live, many, reasons, with_fresh_marker
 from tests.factories import Company, HostStandIn, found
 from tests.protocol_client import NOW, make_request, open_answer, plaintext
 from wgpeers.lifecycle import liveness, reaper
+from wgpeers.lifecycle.keepalive import keepalive
+from wgpeers.lifecycle.liveness import Ping
 from wgpeers.models import Connection, State
 
 TIMEOUT = 360
@@ -31,20 +37,66 @@ def test_what_is_overdue_comes_longest_overdue_first_and_no_more_than_asked() ->
 
 
 def test_a_ping_moves_the_deadline_unless_it_is_an_old_one() -> None:
+    def write(deadline: float, timestamp: int) -> float | None:
+        assert liveness.write([Ping("a", deadline, timestamp, sure=False)]) == []
+        return liveness.deadline("a")
+
     liveness.start("a", NOW)
     assert not liveness.has_pinged("a")
-    assert liveness.ping("a", NOW + 370, NOW + 10)
+    assert write(NOW + 370, NOW + 10) == NOW + 370
     assert liveness.has_pinged("a")
-    assert not liveness.ping("a", NOW + 900, NOW + 10)  # a replay
-    assert not liveness.ping("a", NOW + 900, NOW + 9)  # a straggler
-    assert liveness.deadline("a") == NOW + 370
-    assert liveness.ping("a", NOW + 380.25, NOW + 20)
-    assert liveness.deadline("a") == NOW + 380.25
+    assert write(NOW + 900, NOW + 10) == NOW + 370  # a replay
+    assert write(NOW + 900, NOW + 9) == NOW + 370  # a straggler
+    assert write(NOW + 380.25, NOW + 20) == NOW + 380.25
+
+
+def test_only_a_sure_ping_gives_a_deadline_to_a_connection_that_has_none() -> None:
+    assert liveness.write([Ping("a", NOW, NOW, sure=False), Ping("b", NOW + 1, NOW, sure=True)]) == ["a"]
+    assert liveness.deadlines(["a", "b"]) == {"b": NOW + 1}
+
+
+@given(st.data())
+def test_pings_that_are_written_at_once_count_as_if_each_had_been_written(data: st.DataObject) -> None:
+    """Whatever their order, of several connections, some without a deadline."""
+    pings = data.draw(
+        st.lists(
+            st.builds(
+                Ping,
+                st.sampled_from("abc"),
+                st.sampled_from([NOW + 1.0, NOW + 2.5, NOW + 3.0]),
+                st.integers(1, 9),
+                st.booleans(),
+            )
+        )
+    )
+    known = data.draw(st.sets(st.sampled_from("abc")))
+
+    def written(messages: list[list[Ping]]) -> dict[str, float]:
+        liveness.forget("abc")
+        for name in known:
+            liveness.start(name, NOW)
+        for message in messages:
+            liveness.write(message)
+        return liveness.deadlines(list("abc"))
+
+    merged: dict[str, Ping] = {}
+    for ping in pings:
+        merged[ping.connection] = ping.after(merged.get(ping.connection))
+    # One that is sure vouches for those before it as well, which alone would not have counted.
+    sure = {ping.connection for ping in pings if ping.sure}
+    one_by_one = [[replace(ping, sure=ping.connection in sure)] for ping in pings]
+    assert written([list(merged.values())]) == written(one_by_one)
+
+
+def test_more_pings_than_fit_one_message_are_all_written() -> None:
+    many = [Ping(f"c{number}", NOW + number, NOW, sure=number % 2 == 0) for number in range(1201)]
+    assert len(liveness.write(many)) == 600
+    assert redis_client().zcard(liveness.DEADLINES) == 601
 
 
 def test_what_is_forgotten_is_gone() -> None:
     liveness.start("a", NOW)
-    liveness.ping("a", NOW, NOW)
+    liveness.write([Ping("a", NOW, NOW, sure=False)])
     liveness.forget(["a", "b"])
     liveness.forget([])
     assert (liveness.deadline("a"), liveness.has_pinged("a")) == (None, False)
@@ -56,7 +108,7 @@ def test_without_redis_it_is_store_down(settings: LazySettings, tmp_path: object
     settings.REDIS_URL = f"unix://{tmp_path}/nobody.sock?db=0"
     for call in (
         lambda: liveness.start("a", NOW),
-        lambda: liveness.ping("a", NOW, NOW),
+        lambda: liveness.write([Ping("a", NOW, NOW, sure=False)]),
         lambda: liveness.has_pinged("a"),
         lambda: liveness.deadlines(["a"]),
     ):
@@ -77,9 +129,10 @@ def test_pings_over_http_keep_a_connection_for_longer_than_the_timeout(
         now = int(fixed_clock.advance(10))
         request = make_request(identity, fields | {"timestamp": now}, method="PUT", now=now)
         assert open_answer(request.send().json(), identity, request.box_private_key)["status"] is True
+        keepalive.write()
         assert reaper.sweep(now) == 0
-    assert reaper.sweep(now + TIMEOUT - 1) == 0
-    assert reaper.sweep(now + TIMEOUT) == 1
+    assert reaper.sweep(fixed_clock.advance(TIMEOUT - 1)) == 0
+    assert reaper.sweep(fixed_clock.advance(1)) == 1
     assert reasons() == {"alice": "silent"}
 
 
@@ -96,18 +149,20 @@ def test_another_users_ping_keeps_nobody_alive(company: Company, host: HostStand
     assert liveness.deadline(row.public_id) == before
 
 
-def test_a_redis_that_was_emptied_is_filled_with_full_deadlines_before_anything_is_swept(company: Company) -> None:
+def test_a_redis_that_was_emptied_is_filled_with_full_deadlines_before_anything_is_swept(
+    company: Company, fixed_clock: Clock
+) -> None:
     rows = many(company, 5)
     with_fresh_marker()
-    much_later = NOW + 10 * TIMEOUT
+    much_later = fixed_clock.advance(10 * TIMEOUT)
     redis_client().flushall()
     assert reaper.sweep(much_later) == 0
     expected = {row.public_id: float(much_later + TIMEOUT) for row in rows}
     assert liveness.deadlines([row.public_id for row in rows]) == expected
     # Nobody knows who had pinged: a lost answer is not given again.
     assert all(liveness.has_pinged(row.public_id) for row in rows)
-    assert reaper.sweep(much_later + TIMEOUT - 1) == 0
-    assert reaper.sweep(much_later + TIMEOUT) == 5
+    assert reaper.sweep(fixed_clock.advance(TIMEOUT - 1)) == 0
+    assert reaper.sweep(fixed_clock.advance(1)) == 5
 
 
 def test_another_redis_with_an_old_dump_revokes_nobody_early(company: Company) -> None:
@@ -121,7 +176,7 @@ def test_another_redis_with_an_old_dump_revokes_nobody_early(company: Company) -
 
 def test_a_refill_never_shortens_a_deadline(company: Company) -> None:
     (row,) = many(company, 1)
-    liveness.ping(row.public_id, NOW + 5000, NOW)
+    liveness.write([Ping(row.public_id, NOW + 5000, NOW, sure=False)])
     reaper.refill(NOW)
     assert liveness.deadline(row.public_id) == NOW + 5000
 

@@ -12,15 +12,17 @@ from django.db import OperationalError
 from django.db import connection as database
 
 from core.crypto import Secret
-from core.redis_store import redis_client
+from core.redis_store import RedisUnavailable, redis_client
 from tests.attack import at_server, connect, ping, pinged, second_server, unchanged
 from tests.conftest import Clock
 from tests.factories import Company, HostStandIn
+from tests.lab import HANGING, until
 from tests.protocol_client import NOW, Identity, make_request, make_sync, new_wg_key, plaintext
 from users.models import Organization, VpnUser
+from wgpeers.lifecycle import accounts, liveness
 from wgpeers.lifecycle import connect as connecting
-from wgpeers.lifecycle import liveness
 from wgpeers.lifecycle import ping as pings
+from wgpeers.lifecycle.keepalive import Keepalive, keepalive
 from wgpeers.models import Connection, Decision
 
 
@@ -38,6 +40,7 @@ def key(alice: Identity, host: HostStandIn) -> str:
 
 
 def deadline() -> float | None:
+    keepalive.write()
     return liveness.deadline(Connection.objects.latest("pk").public_id)
 
 
@@ -70,10 +73,19 @@ def test_a_ping_of_an_ended_connection_is_told_so_at_once(
         assert not pinged(alice, key)
 
 
+@pytest.fixture
+def remembered(alice: Identity, key: str) -> None:
+    """The process has heard Redis, and has read and remembered Alice's connection since."""
+    assert pinged(alice, key)
+    until(lambda: keepalive.trusted(keepalive.era), HANGING)
+    assert pinged(alice, key)
+    keepalive.write()
+
+
+@pytest.mark.usefixtures("remembered")
 def test_what_is_remembered_of_a_user_lasts_a_minute_and_refuses_nothing_new(
     alice: Identity, key: str, fixed_clock: Clock
 ) -> None:
-    assert pinged(alice, key)
     VpnUser.objects.update(sync_secret=Secret.of("n" * 32))
     changed = dataclasses.replace(alice, secret="n" * 32)
     now = int(fixed_clock.advance(30))
@@ -82,30 +94,80 @@ def test_what_is_remembered_of_a_user_lasts_a_minute_and_refuses_nothing_new(
     assert ping(alice, key, now=now).status_code == 401
 
 
+@pytest.mark.usefixtures("remembered")
 def test_what_is_remembered_is_read_again_after_a_minute(alice: Identity, key: str, fixed_clock: Clock) -> None:
-    assert pinged(alice, key)
     Connection.objects.update(state="ended")  # and Redis is not told
     assert pinged(alice, key, now=int(fixed_clock.advance(59)))
     assert not pinged(alice, key, now=int(fixed_clock.advance(1)))
 
 
+@pytest.mark.usefixtures("remembered")
 def test_a_clock_that_is_set_back_makes_nothing_remembered_for_longer(
     alice: Identity, key: str, fixed_clock: Clock
 ) -> None:
-    assert pinged(alice, key)
     Connection.objects.update(state="ended")
     assert not pinged(alice, key, now=int(fixed_clock.advance(-100)))
 
 
+@pytest.mark.usefixtures("remembered")
 def test_a_remembered_connection_that_redis_forgot_is_looked_up(
     alice: Identity, key: str, fixed_clock: Clock, django_assert_num_queries: Any
 ) -> None:
-    assert pinged(alice, key)
     redis_client().flushdb()
+    with django_assert_num_queries(0):
+        assert pinged(alice, key, now=int(fixed_clock.advance(10)))
+    assert deadline() is None  # it may have ended: what is remembered gives nobody a deadline
     now = int(fixed_clock.advance(10))
     with django_assert_num_queries(1):
         assert pinged(alice, key, now=now)
     assert deadline() == now + 360
+
+
+@pytest.mark.usefixtures("remembered")
+def test_an_end_elsewhere_is_told_with_the_next_ping(alice: Identity, key: str, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(0):
+        assert pinged(alice, key)
+    connection = Connection.objects.get()
+    connecting.disconnect(connection, NOW)
+    until(lambda: keepalive.has_ended(connection.public_id), HANGING)
+    assert not pinged(alice, key)
+
+
+def test_an_end_while_the_database_is_read_leaves_nothing_remembered(
+    alice: Identity, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pinged(alice, key)
+    until(lambda: keepalive.trusted(keepalive.era), HANGING)
+    connection = Connection.objects.get()
+    read = accounts.for_ping
+
+    def ended_meanwhile(*ids: str) -> Any:
+        found = read(*ids)
+        connecting.disconnect(connection, NOW)
+        until(lambda: keepalive.has_ended(connection.public_id), HANGING)
+        return found
+
+    pings._remembered.clear()
+    monkeypatch.setattr(accounts, "for_ping", ended_meanwhile)
+    assert pinged(alice, key)  # it was open when it was looked at
+    monkeypatch.setattr(accounts, "for_ping", read)
+    assert not pinged(alice, key)
+
+
+@pytest.mark.usefixtures("remembered")
+def test_what_was_read_before_redis_was_lost_is_not_trusted(
+    alice: Identity, key: str, settings: LazySettings, django_assert_num_queries: Any
+) -> None:
+    """An end that was published meanwhile was not heard."""
+    url, era = settings.REDIS_URL, keepalive.era
+    settings.REDIS_URL = "unix:///nonexistent/redis.sock"
+    until(lambda: not keepalive.trusted(keepalive.era), HANGING)
+    settings.REDIS_URL = url
+    until(lambda: keepalive.era > era and keepalive.trusted(keepalive.era), HANGING)
+    with django_assert_num_queries(1):
+        assert pinged(alice, key)
+    with django_assert_num_queries(0):
+        assert pinged(alice, key)
 
 
 def test_no_more_is_remembered_than_fits(
@@ -115,6 +177,7 @@ def test_no_more_is_remembered_than_fits(
     _, bob = company.hire("bob")
     bobs = new_wg_key()
     connect(bob, wg_public_key=bobs)
+    until(lambda: pinged(alice, key) and keepalive.trusted(keepalive.era), HANGING)
     for _ in range(2):
         assert pinged(alice, key)
         assert pinged(bob, bobs)
@@ -177,13 +240,23 @@ def redis_is_down(alice: Identity, key: str, settings: LazySettings) -> Iterator
 
 @pytest.mark.usefixtures("redis_is_down")
 def test_redis_down_is_our_fault(alice: Identity, key: str) -> None:
-    for request in (
-        make_request(alice, plaintext(wg_public_key=key), method="PUT"),
-        make_request(alice),
-        make_sync(alice, "a"),
-    ):
+    for request in (make_request(alice), make_sync(alice, "a")):
         response = request.send()
         assert (response.status_code, response.json()["error"]) == (503, "store_down")
+
+
+def test_a_ping_without_redis_is_answered_at_once_and_counts_when_redis_is_back(
+    alice: Identity, key: str, fixed_clock: Clock, settings: LazySettings
+) -> None:
+    before, url = deadline(), settings.REDIS_URL
+    settings.REDIS_URL = "unix:///nonexistent/redis.sock"
+    now = int(fixed_clock.advance(10))
+    assert pinged(alice, key, now=now)
+    with pytest.raises(RedisUnavailable):
+        keepalive.write()
+    settings.REDIS_URL = url
+    assert before == NOW + 360
+    assert deadline() == now + 360
 
 
 @pytest.mark.usefixtures("redis_is_down")
@@ -193,6 +266,26 @@ def test_redis_down_does_not_hide_that_a_peer_is_gone(alice: Identity) -> None:
 
 def _failing(*_: Any) -> Any:
     raise OperationalError("server closed the connection unexpectedly")
+
+
+@pytest.mark.usefixtures("remembered")
+def test_a_ping_without_a_database_is_answered_from_memory_for_five_minutes(
+    alice: Identity, key: str, fixed_clock: Clock
+) -> None:
+    """Nobody can be disabled there meanwhile, and Redis still says who has ended."""
+    with database.execute_wrapper(_failing):
+        assert pinged(alice, key, now=int(fixed_clock.advance(299)))
+        assert ping(alice, key, now=int(fixed_clock.advance(1))).status_code == 503
+        assert ping(alice, new_wg_key(), now=int(fixed_clock.now)).status_code == 503
+
+
+@pytest.mark.usefixtures("remembered")
+def test_without_a_database_an_end_still_counts(alice: Identity, key: str, fixed_clock: Clock) -> None:
+    connection = Connection.objects.get()
+    liveness.forget([connection.public_id])
+    until(lambda: keepalive.has_ended(connection.public_id), HANGING)
+    with database.execute_wrapper(_failing):
+        assert ping(alice, key).status_code == 503
 
 
 def test_a_database_that_fails_is_our_fault(alice: Identity, key: str) -> None:
@@ -208,7 +301,7 @@ def test_a_database_that_fails_is_our_fault(alice: Identity, key: str) -> None:
 
 
 def test_a_bug_is_our_fault(alice: Identity, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(liveness, "ping", lambda *_: 1 / 0)
+    monkeypatch.setattr(Keepalive, "note", lambda *_: 1 / 0)
     response = ping(alice, key)
     assert (response.status_code, response.json()) == (500, {"error": "internal"})
 
@@ -222,7 +315,6 @@ def test_a_secret_that_does_not_open_is_our_fault(company: Company, key: str, al
 def test_redis_lost_during_a_connect_leaves_nothing_half_made(
     alice: Identity, host: HostStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.redis_store import RedisUnavailable
     from wgpeers.fleet import messages
 
     def down(*_: Any) -> bool:

@@ -110,24 +110,26 @@ def test_standing_is_that_of_this_moment(company: Company, alice: VpnUser, chang
         type(row)._default_manager.filter(pk=row.pk).update(enabled=False)
     elif change:
         Server.objects.update(**{change: False})
-    assert queries.standing(company.server.pk, alice.pk).enabled is (change is None)
+    assert queries.standing(alice, company.server).permitted is (change is None)
 
 
 def test_standing_knows_the_static_address_only(company: Company, alice: VpnUser) -> None:
-    assert queries.standing(company.server.pk, alice.pk) == queries.Standing(True, None)
+    assert queries.standing(alice, company.server) == queries.Standing(True, None, [])
     addresses.dynamic_address(company.server, alice)
-    assert queries.standing(company.server.pk, alice.pk) == queries.Standing(True, None)
+    assert queries.standing(alice, company.server) == queries.Standing(True, None, [])
     static = addresses.static_address(company.server, alice)
-    assert queries.standing(company.server.pk, alice.pk) == queries.Standing(True, static.host_part)
-    assert queries.standing(company.server.pk, 10**9) == queries.Standing(False, None)
+    assert queries.standing(alice, company.server) == queries.Standing(True, static.host_part, [])
+    assert queries.standing(VpnUser(pk=10**9), company.server) == queries.Standing(False, None, [])
 
 
-def test_live(company: Company, alice: VpnUser) -> None:
+def test_standing_has_the_live_connections(company: Company, alice: VpnUser) -> None:
     live(company, alice, session_ends=moment(NOW + 5), address6="fd09::2", client_address="2001:db8::1")
     live(company, alice, state=State.ENDED, host_part=50)
     live(company, company.hire("bob")[0])
-    found = queries.live(alice, company.server)
-    assert len(found) == 1
+    live(company, alice, state=State.PENDING, host_part=51)
+    addresses.static_address(company.server, alice)
+    found = queries.standing(alice, company.server).live
+    assert len(found) == 2
     assert all_values(found) == all_values(Connection.objects.filter(user=alice).exclude(state=State.ENDED))
 
 

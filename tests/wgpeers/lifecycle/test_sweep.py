@@ -19,6 +19,7 @@ from tests.factories import Company, HostStandIn, found
 from tests.protocol_client import NOW, make_request, open_answer, plaintext
 from wgpeers import tasks
 from wgpeers.lifecycle import ending, liveness, reaper
+from wgpeers.lifecycle.liveness import Ping
 from wgpeers.models import Connection, Decision, EndReason, SpentKey, State
 
 TIMEOUT = 360
@@ -80,7 +81,7 @@ def test_a_ping_between_the_look_and_the_end_saves_the_connection(
 
     def look_and_be_pinged(now: float, most: int) -> list[tuple[str, float]]:
         due = look(now, most)
-        liveness.ping(row.public_id, now + TIMEOUT, int(now))
+        liveness.write([Ping(row.public_id, now + TIMEOUT, int(now), sure=False)])
         return due
 
     monkeypatch.setattr(liveness, "overdue", look_and_be_pinged)
@@ -187,7 +188,7 @@ def test_two_sweeps_at_once_end_each_connection_once(transactional_db: None, fix
 def test_a_session_ends_at_its_time_whatever_its_pings_say(company: Company) -> None:
     user, _ = company.hire("alice")
     row = live(company, user, session_ends=moment(NOW + 100))
-    liveness.ping(row.public_id, NOW + 9999, NOW + 99)
+    liveness.write([Ping(row.public_id, NOW + 9999, NOW + 99, sure=False)])
     assert reaper.sweep(NOW + 99.9) == 0
     assert reaper.sweep(NOW + 100) == 1
     row.refresh_from_db()

@@ -32,6 +32,7 @@ from tests.factories import Company, HostStandIn
 from tests.protocol_client import NOW, ClientRequest, Identity, b64, make_request, open_answer, plaintext
 from users.models import Organization
 from wgpeers.lifecycle import liveness
+from wgpeers.lifecycle.keepalive import keepalive
 from wgpeers.models import Connection
 
 DROPPED = object()
@@ -350,9 +351,11 @@ def test_a_recorded_connect_wrapped_as_a_ping_by_who_holds_sync_secret(
     recorded, _ = connect(alice, wg_public_key=NEW_KEY)
     now = int(fixed_clock.advance(10))
     assert pinged(alice, NEW_KEY, now=now)
+    keepalive.write()
     before = liveness.deadlines(_connections())
     now = int(fixed_clock.advance(100))
     assert resign(alice, dataclasses.replace(recorded, method="PUT"), now).send().status_code == 200
+    keepalive.write()
     assert liveness.deadlines(_connections()) == before
 
 

@@ -7,14 +7,15 @@ import ipaddress
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core import clock
 from servers import networks, routing
-from servers.models import ClientNetwork, Route, Server
-from tests.factories import Company
-from tests.protocol_client import new_wg_key
+from servers.models import ClientNetwork, Host, Route, Server
+from tests.factories import Company, HostStandIn
+from tests.protocol_client import make_request, new_wg_key, open_answer, plaintext
 from wgpeers.fleet.desired import state_of
 from wgpeers.models import Connection, State
 from wgpeers.protocol import client_config
@@ -184,3 +185,37 @@ def test_a_hole_in_an_alias_is_a_hole_in_what_stands_behind_it(company: Company)
 
 def test_routed_of_nothing_is_nothing() -> None:
     assert routing.routed([]) == []
+
+
+@pytest.mark.parametrize(
+    ("public", "sent_from", "expected"),
+    [
+        (("192.0.2.1", "2001:db8::1"), "198.51.100.7", "192.0.2.1"),
+        (("192.0.2.1", "2001:db8::1"), "::ffff:198.51.100.7", "192.0.2.1"),
+        (("192.0.2.1", "2001:db8::1"), "2001:db8::7", "[2001:db8::1]"),
+        (("vpn.example.com", "2001:db8::1"), "2001:db8::7", "[2001:db8::1]"),
+        (("192.0.2.1", ""), "2001:db8::7", "192.0.2.1"),
+        (("", "2001:db8::1"), "198.51.100.7", "[2001:db8::1]"),
+    ],
+)
+@pytest.mark.parametrize("by_proxy", [False, True])
+def test_the_endpoint_is_of_the_family_by_which_the_client_came(
+    company: Company,
+    host: HostStandIn,
+    settings: LazySettings,
+    public: tuple[str, str],
+    sent_from: str,
+    expected: str,
+    by_proxy: bool,
+) -> None:
+    Host.objects.update(public_address=public[0], public_address6=public[1])
+    meta: dict[str, Any] = {"REMOTE_ADDR": sent_from}
+    if by_proxy:
+        settings.TRUSTED_PROXIES = ["192.0.2.99"]
+        meta = {"REMOTE_ADDR": "192.0.2.99", "HTTP_X_FORWARDED_FOR": sent_from}
+    _, alice = company.hire("alice")
+    request = make_request(alice, plaintext())
+    for _ in range(2):  # given anew, and a lost answer given again
+        answer = open_answer(request.send(**meta).json(), alice, request.box_private_key)
+        assert answer["configuration"]["hostname"] == expected
+        request = make_request(alice, plaintext(wg_public_key=Connection.objects.get().wg_public_key))

@@ -1,0 +1,79 @@
+"""The machine's clock was set: deadlines and sessions move with it.
+
+Each sweep compares the time of day with a clock that nobody sets. What differs since the sweep before is a step, or a
+clock that runs away, and everything that was written down in the old time is moved by as much. So a step ends nobody
+who pings, and keeps nobody who is silent for longer than from one sweep to the next.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import redis
+from django.db.models import F
+
+from core import clock
+from core.clock import moment
+from core.redis_store import RedisUnavailable, redis_client
+from wgpeers.models import Connection, State
+
+from . import liveness
+
+log = logging.getLogger(__name__)
+
+LEAST = 2.0  # seconds; less is what a clock is put right by all the time
+SHOWN_FOR = 86400  # seconds
+_LAST = "clock:step"
+# Of this start of this machine: the steady clock begins anew with the next.
+_BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+_SEEN = f"clock:seen:{_BOOT}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """``seconds``: forward if positive. ``time``: when it was noticed, in the new time."""
+
+    seconds: float
+    time: float
+
+
+def follow(now: float) -> None:
+    """Move everything by what the clock was set since the last call. Raise ``RedisError``."""
+    ahead = now - clock.steady()
+    before = redis_client().get(_SEEN)
+    if before is not None:
+        seen = json.loads(before)
+        step = ahead - seen["ahead"]
+        if abs(step) < LEAST:
+            return
+        log.warning("the clock was set by %+.0f s; deadlines and sessions are moved with it", step)
+        _move_sessions(step, seen["now"] + step, now)
+        _move_deadlines(step, now)
+        redis_client().set(_LAST, json.dumps({"seconds": step, "time": now}), ex=SHOWN_FOR)
+    # Last: a sweep that dies before it moves everything once more, and that is better than not at all.
+    redis_client().set(_SEEN, json.dumps({"ahead": ahead, "now": now}))
+
+
+def last() -> Step | None:
+    """The last step of the last day, for showing. Raise ``RedisUnavailable``."""
+    try:
+        text = redis_client().get(_LAST)
+    except redis.RedisError as error:
+        raise RedisUnavailable from error
+    return Step(**json.loads(text)) if text else None
+
+
+def _move_sessions(step: float, first_new: float, now: float) -> None:
+    """Of all connections but those made since the step, whose times are new ones (from ``first_new`` on)."""
+    timed = Connection.objects.exclude(state=State.ENDED).filter(session_ends__isnull=False)
+    old = timed.exclude(created__range=(moment(first_new), moment(now)))
+    old.update(session_ends=F("session_ends") + timedelta(seconds=step))
+
+
+def _move_deadlines(step: float, now: float) -> None:
+    live = Connection.objects.exclude(state=State.ENDED).values_list("public_id", "server__ping_timeout")
+    liveness.move(live.iterator(), step, now)
