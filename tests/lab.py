@@ -9,7 +9,7 @@
 A namespace here is a process that holds a network and a mount namespace, not a file. Whatever dies, be it the test
 itself by SIGKILL, nothing stays behind: the processes in a namespace are found by it and ended. Each has a
 ``/run/wireguard`` of its own, because WireGuard's sockets are files, which network namespaces would share; so it
-has unbound's directories.
+has unbound's directories and the front's.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ CLONE_NEWNET = 0x40000000
 # No link waits for duplicates of its addresses: for that long, IPv6 would not work.
 HOLDER = """
 mount -t sysfs sysfs /sys && mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard &&
-mkdir -p /etc/unbound /var/lib/unbound && mount -t tmpfs -o mode=755 tmpfs /etc/unbound &&
+mkdir -p /etc/unbound /var/lib/unbound /var/lib/vpn-front &&
+mount -t tmpfs -o mode=755 tmpfs /var/lib/vpn-front && mount -t tmpfs -o mode=755 tmpfs /etc/unbound &&
 mount -t tmpfs -o mode=755 tmpfs /var/lib/unbound && ip link set lo up &&
 sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 && echo ready && cat
 network=$(readlink /proc/self/ns/net)

@@ -249,10 +249,8 @@ def test_web_killed_in_the_middle_of_a_connect_leaves_nothing_half_made(world: W
     half_made = Connection.objects.filter(user=user).exclude(state=State.ENDED)
     worker.process.send_signal(signal.SIGCONT)
     world.wait(lambda: not half_made.exists())
-    # The port is free only once the last of the killed web's processes is gone.
-    world.wait(lambda: not world.stack.answers(443))
     world.stack.start_web()
-    world.wait(lambda: world.stack.answers(443))
+    world.wait(lambda: b"200 OK" in world.stack.asked(443, "/admin/login/"))
     peer.up()
     world.wait(peer.connected)
     peer.end()
