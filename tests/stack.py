@@ -1,5 +1,5 @@
-"""The whole product in a lab's namespaces: Redis, front, web, gateway web, control worker, beat and a host worker, each the
-real process. Tests reach its database through the ORM, as the control side's own code does."""
+"""The whole product in a lab's namespaces: Redis, front, web, gateway web, control worker, beat and a host worker, each
+the real process. Tests reach its database through the ORM, as the control side's own code does."""
 
 from __future__ import annotations
 

@@ -80,7 +80,10 @@ class Pair:
     def renewed(self) -> bool:
         """Whether there is another pair than at the last call. Half of one does not count: the other half follows."""
         try:
-            now = [(status.st_ino, status.st_size, status.st_mtime_ns) for status in (self.certificate.stat(), self.key.stat())]
+            now = [
+                (status.st_ino, status.st_size, status.st_mtime_ns)
+                for status in (self.certificate.stat(), self.key.stat())
+            ]
             if now == self._seen or not self._match():
                 return False
         except (OSError, ValueError):

@@ -211,8 +211,7 @@ http {{
     }}
     server {{
         listen unix:{tls} ssl proxy_protocol backlog=4096;
-        error_page 497 =400 @needs_tls;
-        error_page 502 503 504 =503 @unavailable;
+        error_page 497 /.needs_tls;
         location / {{
             proxy_pass http://web;
         }}
@@ -222,23 +221,37 @@ http {{
             limit_conn uploads {UPLOADS};
             proxy_pass http://web;
         }}
-        location @needs_tls {{
+        location = /.needs_tls {{
+            internal;
             return 400 "This port speaks HTTPS: use https:// in the address.\\n";
         }}
-{_UNAVAILABLE}    }}
+{_OWN_WORDS}    }}
     server {{
         listen unix:{plain} proxy_protocol backlog=4096;
-        error_page 502 503 504 =503 @unavailable;
         location / {{
             proxy_pass http://gateway;
         }}
-{_UNAVAILABLE}    }}
+{_OWN_WORDS}    }}
 }}
 """
 
 
-# To a client a 5xx says: try again.
-_UNAVAILABLE = """        location @unavailable {
+# What the front answers by itself. To a client a 5xx says: try again.
+_OWN_WORDS = """        error_page 400 405 408 411 414 494 501 505 /.malformed;
+        error_page 413 /.too_large;
+        error_page 502 503 504 /.unavailable;
+        location = /.malformed {
+            internal;
+            default_type application/json;
+            return 400 '{"error":"malformed"}';
+        }
+        location = /.too_large {
+            internal;
+            default_type application/json;
+            return 413 '{"error":"too_large"}';
+        }
+        location = /.unavailable {
+            internal;
             default_type application/json;
             return 503 '{"error":"unavailable","detail":"try again"}';
         }
