@@ -1,6 +1,6 @@
 """``python -m bench [--json] NAME...``: run these benchmarks one after the other and print what they found.
 
-bench/ping, bench/connect, bench/apply, bench/sweep, bench/change, bench/throughput and bin/bench call this.
+bin/bench calls this, and so does bench/NAME for most of them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from bench import postgresql
 from bench.figures import Figure, table
 from bench.sandbox import BenchFailed, run
 
-NAMES = ("ping", "connect", "connect_postgresql", "apply", "sweep", "change", "throughput")
-PROGRAMS = ("unshare", "ip", "redis-server", "nft", "wg")
+NAMES = ("ping", "connect", "connect_postgresql", "slow_clients", "apply", "sweep", "change", "throughput")
+PROGRAMS = ("unshare", "ip", "redis-server", "nginx", "nft", "wg")
 FURTHER_PROGRAMS = {"change": ("unbound",), "throughput": ("iperf3", "ping")}  # not on every server
 
 

@@ -4,7 +4,7 @@
 
 ``COUNT`` connections to ``ADDRESS``, from ``SOURCES`` addresses of the loopback network in turn (0: from whatever
 address the kernel takes), each of the kinds in ``KINDS`` in turn; ``TLS`` is 1 where the port speaks TLS. One that is
-ended or refused is opened anew after a second. "ready" is printed once each has been tried; it ends with its input."""
+ended or refused is opened anew after a pause. "ready" is printed once each has been tried; it ends with its input."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.lab import HANGING, PYTHON, Namespace
 from tests.stack import unverified
@@ -26,7 +27,7 @@ KINDS = [
     (b"\x16\x03\x01\x02", False),  # a fifth of a ClientHello
     (HEADERS, True),
 ]
-PAUSE = 1.0
+PAUSE = 5.0
 AT_ONCE = 200  # the kernel's queue for connections that are not accepted yet is no part of the question
 
 
@@ -74,9 +75,16 @@ async def main(address: str, port: int, count: int, sources: int, *, tls: bool) 
         task.cancel()
 
 
+class Here:
+    """The network that we are in ourselves, for ``strangers``."""
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        return [str(argument) for argument in arguments]
+
+
 @contextlib.contextmanager
 def strangers(
-    where: Namespace, address: str, port: int, count: int, *, sources: int = 0, tls: bool = False
+    where: Namespace | Here, address: str, port: int, count: int, *, sources: int = 0, tls: bool = False
 ) -> Iterator[None]:
     """They are there, on the machine ``where``, and stay until the end."""
     words = (address, str(port), str(count), str(sources), str(int(tls)))
