@@ -27,8 +27,8 @@ KINDS = [
     (b"\x16\x03\x01\x02", False),  # a fifth of a ClientHello
     (HEADERS, True),
 ]
-PAUSE = 5.0
-AT_ONCE = 200  # the kernel's queue for connections that are not accepted yet is no part of the question
+PAUSE = 2.0
+AT_ONCE = 500  # the kernel's queue for connections that are not accepted yet is no part of the question
 
 
 class Strangers:

@@ -121,7 +121,7 @@ events {{
 
 # Counted as soon as they are there, before a byte is read.
 stream {{
-    error_log stderr error;
+    error_log stderr crit;  # not each connection that a stranger breaks off
     limit_conn_log_level info;
     proxy_protocol on;
     proxy_connect_timeout {COMING}s;
