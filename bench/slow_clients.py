@@ -21,7 +21,7 @@ from tests.protocol_client import new_wg_key
 from tests.strangers import Here, strangers
 
 PEOPLE = 100
-ROUNDS = 5
+ROUNDS = 3
 PINGS, CONNECTS = 600, 150  # in one run
 AT_ONCE = 4  # under way at any time
 COUNT, SOURCES = 5000, 50

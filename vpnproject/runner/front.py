@@ -239,7 +239,7 @@ http {{
 # What the front answers by itself. To a client a 5xx says: try again.
 _OWN_WORDS = """        error_page 400 405 408 411 414 494 501 505 /.malformed;
         error_page 413 /.too_large;
-        error_page 502 503 504 /.unavailable;
+        error_page 502 503 504 =503 /.unavailable;
         location = /.malformed {
             internal;
             default_type application/json;
