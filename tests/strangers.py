@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,10 +53,10 @@ class Strangers:
             await asyncio.sleep(PAUSE)
 
     async def _begin(
-        self, source: tuple[str, int] | None, tls: object, sent: bytes, tried: asyncio.Event
+        self, source: tuple[str, int] | None, tls: ssl.SSLContext | None, sent: bytes, tried: asyncio.Event
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
-            opening = asyncio.open_connection(*self._where, local_addr=source, ssl=tls)  # type: ignore[arg-type]
+            opening = asyncio.open_connection(*self._where, local_addr=source, ssl=tls)
             reader, writer = await asyncio.wait_for(opening, HANGING)
             writer.write(sent)
             return reader, writer
