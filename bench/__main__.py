@@ -15,8 +15,19 @@ from bench import postgresql
 from bench.figures import Figure, table
 from bench.sandbox import BenchFailed, run
 
-NAMES = ("ping", "connect", "connect_postgresql", "apply", "sweep", "change", "throughput", "start", "reconnect")
-PROGRAMS = ("unshare", "ip", "redis-server", "nft", "wg")
+NAMES = (
+    "ping",
+    "connect",
+    "connect_postgresql",
+    "slow_clients",
+    "apply",
+    "sweep",
+    "change",
+    "throughput",
+    "start",
+    "reconnect",
+)
+PROGRAMS = ("unshare", "ip", "redis-server", "nginx", "nft", "wg")
 FURTHER_PROGRAMS = {"change": ("unbound",), "throughput": ("iperf3", "ping")}  # not on every server
 
 

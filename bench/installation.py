@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
+import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,10 +13,11 @@ from pathlib import Path
 import redis
 from django.core.management import call_command
 
-from bench.load import Target, client_tls
+from bench.load import Target, client_tls, exchange
+from bench.people import EMPTY
 from core.redis_store import redis_client
 from tests.lab import until
-from vpnproject.runner import certificate, files, programs
+from vpnproject.runner import certificate, files, front, programs
 
 WEB_PORT, GATEWAY_PORT = 8443, 9790
 STARTED_WITHIN = 60.0
@@ -35,13 +36,17 @@ class Installation:
         self.site = programs.Site(
             project=Path(__file__).resolve().parent.parent,
             var=directory,
-            port=WEB_PORT,
+            instance=secrets.token_hex(16),
             gateway_port=GATEWAY_PORT,
-            ipv6=False,
             host_id="bench",
             backend="auto",
             stamp="bench",
         )
+
+        self._certificate, self._key = directory / "certificate.pem", directory / "certificate_key.pem"
+        wanted = front.Front(self.site.front, self._certificate, self._key, WEB_PORT, GATEWAY_PORT, ipv6=False)
+        self.site.nginx_configuration.write_text(front.configuration(wanted, programs.open_files()))
+        self._has_front = False
 
     def start_redis(self) -> None:
         """Redis as bin/run configures it; the caller's own ``redis_client()`` is this one."""
@@ -55,10 +60,6 @@ class Installation:
 
     def start_web(self, **settings: str) -> Target:
         """web over TLS, with the empty view; ``settings`` are environment variables."""
-        var = self.site.var
-        certificate.ensure_certificate(
-            var / "certificate.pem", var / "certificate_key.pem", "127.0.0.1", datetime.now(UTC)
-        )
         self._serve("web", {"DJANGO_SETTINGS_MODULE": "bench.settings_web", **settings})
         return self._answering(Target(WEB_PORT, client_tls()))
 
@@ -68,17 +69,24 @@ class Installation:
         return self._answering(Target(GATEWAY_PORT))
 
     def _serve(self, name: str, environment: Mapping[str, str]) -> None:
+        if not self._has_front:
+            self._start_front()
         program = self.program(name)
         command = (*program.command[:-1], "bench.wsgi:application")
         self.start(programs.Program(name, command, {**program.environment, **environment}))
 
+    def _start_front(self) -> None:
+        self._has_front = True
+        certificate.ensure_certificate(self._certificate, self._key, "127.0.0.1", datetime.now(UTC))
+        front.prepare(self.site.front)
+        self.start(self.program("front"))
+
     def _answering(self, target: Target) -> Target:
         def answers() -> bool:
             try:
-                socket.create_connection(("127.0.0.1", target.port), 1).close()
+                return exchange(target, EMPTY).startswith(b"HTTP/1.1 200")
             except OSError:
                 return False
-            return True
 
         until(answers, STARTED_WITHIN)
         return target

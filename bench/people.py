@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import secrets
 from collections.abc import Sequence
@@ -110,8 +109,4 @@ def _words(person: Identity) -> Words:
 def _sign(job: tuple[str, Words, dict[str, Any], int]) -> bytes:
     method, words, fields, now = job
     identity = Identity(*words)
-    request = make_request(identity, plaintext(**{"timestamp": now, **fields}), method=method, now=now)
-    body = json.dumps(request.body).encode()
-    headers = {"Host": "bench", "Connection": "close", "Content-Type": "application/json", **request.headers}
-    lines = [f"{method} {request.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+    return make_request(identity, plaintext(**{"timestamp": now, **fields}), method=method, now=now).wire()

@@ -4,7 +4,8 @@ from django.core.wsgi import get_wsgi_application
 from django.db.backends.signals import connection_created
 
 from bench import lock_waits
+from vpnproject.behind_front import BehindFront
 
 connection_created.connect(lock_waits.watch)
 
-application = get_wsgi_application()
+application = BehindFront(get_wsgi_application(), "https")

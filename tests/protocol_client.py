@@ -65,6 +65,13 @@ class ClientRequest:
     body: dict[str, Any]
     box_private_key: PrivateKey
 
+    def wire(self, **more: str) -> bytes:
+        """As it goes over a connection of its own; ``more`` are further headers."""
+        body = b"" if self.method == "GET" else json.dumps(self.body).encode()
+        headers = {"Host": "here", "Connection": "close", "Content-Type": "application/json", **self.headers, **more}
+        lines = [f"{self.method} {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
     def send(self, client: Client | None = None, **extra: Any) -> Any:
         meta = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in self.headers.items()}
         call = getattr(client or Client(), self.method.lower())

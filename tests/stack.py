@@ -1,11 +1,14 @@
-"""The whole product in a lab's namespaces: Redis, web, gateway web, control worker, beat and a host worker, each the
-real process. Tests reach its database through the ORM, as the control side's own code does."""
+"""The whole product in a lab's namespaces: Redis, front, web, gateway web, control worker, beat and a host worker, each
+the real process. Tests reach its database through the ORM, as the control side's own code does."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import secrets
+import socket
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -15,11 +18,13 @@ from typing import Any, Self
 import redis
 
 from tests.lab import HANGING, ONE_TRY, PATIENCE, PROJECT, PYTHON, Lab, Machine, RedisServer, ended_afterwards, until
+from vpnproject.runner import front, programs
 from vpnproject.runner.programs import BEAT
 
 BIN = PYTHON.parent
 GATEWAY_PORT = 9790
 WEB_PROCESSES = 2 if PATIENCE == 1 else 1  # on an emulated machine each takes half a minute to start
+PREPARE = "import sys; from pathlib import Path; from runner import front; front.prepare(Path(sys.argv[1]))"
 # Of host workers and clients. tests/kernel runs tests on the kernel's.
 BACKEND = os.environ.get("WG_BACKEND", "userspace")
 
@@ -49,22 +54,32 @@ class HostWorker:
 
 
 class Stack:
-    """Everything but hosts' workers runs on ``machine``. ``environment`` is what Django's settings need. ``listen`` is
-    the address that web listens on, and ``name`` what stands for the machine in a URL."""
+    """Everything but hosts' workers runs on ``machine``. ``environment`` is what Django's settings need. ``ipv6``:
+    whether the front listens there too. ``name`` is what stands for the machine in a URL."""
 
     def __init__(
         self,
         machine: Machine,
         server: RedisServer,
         environment: Mapping[str, str],
-        listen: str = "0.0.0.0",
+        ipv6: bool = False,
         name: str = "",
     ) -> None:
         self.machine = machine
         self.name = name or machine.address
-        self._listen = listen
+        self._ipv6 = ipv6
         self.redis = server
         self.directory = Path(tempfile.mkdtemp(prefix="vpn-stack-"))
+        self.site = programs.Site(
+            project=PROJECT,
+            var=self.directory,
+            instance=secrets.token_hex(16),
+            gateway_port=GATEWAY_PORT,
+            host_id="",
+            backend=BACKEND,
+            stamp="",
+            redis_url=server.url,
+        )
         self.environment = {
             **environment,
             "VPN_VAR": str(self.directory),
@@ -75,20 +90,21 @@ class Stack:
             "DJANGO_SETTINGS_MODULE": "vpnproject.settings",
         }
         self._closing = contextlib.ExitStack()
+        self.front: subprocess.Popen[bytes] | None = None
         self.web: subprocess.Popen[bytes] | None = None
         self.worker: HostWorker | None = None
 
     def __enter__(self) -> Self:
         try:
-            self._certificate()
+            self.start_front()
             self.start_web()
-            self._start("gateway", *_granian("0.0.0.0", GATEWAY_PORT, 1, 4), "vpnproject.wsgi_gateway:application")
+            self._serve("gateway", front.gateway_socket(self.site.front), 1, 4, "vpnproject.wsgi_gateway:application")
             celery = (BIN / "celery", "--app", "vpnproject")
             quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
             self._start("control", *celery, "worker", "-Q", "control", "--pool", "threads", "-c", "2", *quiet)
             self._start("beat", *celery, "beat", "--scheduler", BEAT, "--pidfile=")
-            until(lambda: self.answers(443))
-            until(lambda: self.answers(GATEWAY_PORT))
+            until(lambda: b"200 OK" in self.asked(443, "/admin/login/"))
+            until(lambda: b"404 Not Found" in self.asked(GATEWAY_PORT, "/"))
         except BaseException:
             self._closing.close()
             raise
@@ -97,11 +113,21 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self._closing.close()
 
+    def start_front(self) -> None:
+        self.make_certificate()
+        # In there: the machine has a directory for it of its own.
+        self.machine.run("env", f"PYTHONPATH={PROJECT / 'vpnproject'}", PYTHON, "-c", PREPARE, self.site.front)
+        pair = self.directory / "cert.pem", self.directory / "key.pem"
+        wanted = front.Front(self.site.front, *pair, 443, GATEWAY_PORT, self._ipv6)
+        self.site.nginx_configuration.write_text(front.configuration(wanted, programs.open_files()))
+        self.front = self._start("front", *programs.front_command(self.site))
+
     def start_web(self) -> None:
-        pem = ("--ssl-certificate", str(self.directory / "cert.pem"), "--ssl-keyfile", str(self.directory / "key.pem"))
-        self.web = self._start(
-            "web", *_granian(self._listen, 443, WEB_PROCESSES, 8), *pem, "vpnproject.wsgi:application"
-        )
+        where = front.web_socket(self.site.front)
+        self.web = self._serve("web", where, WEB_PROCESSES, 8, "vpnproject.wsgi:application")
+
+    def _serve(self, name: str, where: Path, processes: int, threads: int, what: str) -> subprocess.Popen[bytes]:
+        return self._start(name, *programs.granian(self.site, where, processes, threads), what)
 
     def start_host(self, host_id: str) -> HostWorker:
         """The host worker of this very machine."""
@@ -116,11 +142,18 @@ class Stack:
         self._closing.enter_context(ended_afterwards(process))
         return process
 
-    def answers(self, port: int) -> bool:
-        """Whether something takes TCP connections on this port of the machine."""
-        with self.machine.socket("127.0.0.1", 1) as probe:
-            probe.settimeout(ONE_TRY)
-            return probe.connect_ex(("127.0.0.1", port)) == 0
+    def asked(self, port: int, path: str) -> bytes:
+        """What web or gateway web answers to a GET on the machine itself; empty when nothing comes."""
+        with self.machine.socket("127.0.0.1", socket.SOCK_STREAM) as plain:
+            plain.settimeout(ONE_TRY)
+            try:
+                plain.connect(("127.0.0.1", port))
+                connection = unverified().wrap_socket(plain) if port == 443 else plain
+                with connection:
+                    connection.sendall(f"GET {path} HTTP/1.0\r\nHost: here\r\n\r\n".encode())
+                    return b"".join(iter(lambda: connection.recv(65536), b""))
+            except OSError:
+                return b""
 
     def log(self) -> str:
         """The last lines of every process, for a failing test's output."""
@@ -129,7 +162,7 @@ class Stack:
             for path in sorted(self.directory.glob("*.log"))
         )
 
-    def _certificate(self) -> None:
+    def make_certificate(self) -> None:
         subject = ["-subj", f"/CN={self.machine.address}", "-days", "2"]
         files = ["-keyout", str(self.directory / "key.pem"), "-out", str(self.directory / "cert.pem")]
         kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -138,13 +171,12 @@ class Stack:
         )
 
 
-def _granian(host: str, port: int, workers: int, threads: int) -> tuple[str | Path, ...]:
-    return (
-        BIN / "granian",
-        *("--interface", "wsgi", "--http", "1", "--no-ws", "--host", host, "--port", str(port)),
-        *("--workers", str(workers), "--blocking-threads", str(threads), "--log-level", "warning"),
-        *("--respawn-failed-workers", "--respawn-interval", "5", "--workers-kill-timeout", "2"),
-    )
+def unverified() -> ssl.SSLContext:
+    """TLS as clients use it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 class WgPeer:

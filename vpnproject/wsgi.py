@@ -4,5 +4,7 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from vpnproject.behind_front import BehindFront
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vpnproject.settings")
-application = get_wsgi_application()
+application = BehindFront(get_wsgi_application(), "https")

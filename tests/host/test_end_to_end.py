@@ -20,7 +20,8 @@ from servers.models import Host, Route, Server, ServerHost
 from tests.conftest import send_celery_to
 from tests.lab import HANGING, NEVER, PATIENCE, Echo, Lab, Machine, Pinger, RedisServer, until
 from tests.protocol_client import VECTORS, another_rsa_key
-from tests.stack import BACKEND, Stack, WgPeer
+from tests.stack import BACKEND, GATEWAY_PORT, Stack, WgPeer
+from tests.strangers import strangers
 from users import certificates
 from users.models import Organization, VpnUser
 from wgpeers.lifecycle import liveness
@@ -249,13 +250,26 @@ def test_web_killed_in_the_middle_of_a_connect_leaves_nothing_half_made(world: W
     half_made = Connection.objects.filter(user=user).exclude(state=State.ENDED)
     worker.process.send_signal(signal.SIGCONT)
     world.wait(lambda: not half_made.exists())
-    # The port is free only once the last of the killed web's processes is gone.
-    world.wait(lambda: not world.stack.answers(443))
     world.stack.start_web()
-    world.wait(lambda: world.stack.answers(443))
+    world.wait(lambda: b"200 OK" in world.stack.asked(443, "/admin/login/"))
     peer.up()
     world.wait(peer.connected)
     peer.end()
+
+
+def test_half_requests_through_one_tunnel_hold_up_no_other_tunnels_pings(world: World) -> None:
+    _alice, peer = world.hire("alice")
+    _mallory, greedy = world.hire("mallory")
+    for each in (peer, greedy):
+        each.up()
+        world.wait(each.connected)
+    with strangers(greedy.machine, "10.9.0.1", GATEWAY_PORT, 200):
+        began = time.time()
+        # Longer than alice's connection lasts without a ping, and so than any of hers that had to wait.
+        world.wait(lambda: peer.connected().get("last_ping", 0) > began + PING_TIMEOUT + PING_INTERVAL)
+    assert peer.status()["reconnects"] == 0
+    for each in (peer, greedy):
+        each.end()
 
 
 def uses_the_wireguard_asked_for(machine: Machine) -> None:

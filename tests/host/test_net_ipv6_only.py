@@ -22,7 +22,7 @@ def world(transactional_db: None, settings: LazySettings) -> Iterator[World]:
         settings.REDIS_URL = server.url
         send_celery_to(server.url)
         machine = lab.add_host()
-        with Stack(machine, server, environment(), listen="::", name=f"[{machine.address6}]") as stack:
+        with Stack(machine, server, environment(), ipv6=True, name=f"[{machine.address6}]") as stack:
             yield build(lab, stack, public_address6=machine.address6)
             if stack.worker is not None:
                 stack.worker.kill()

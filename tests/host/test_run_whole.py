@@ -24,10 +24,11 @@ from vpnproject.runner.processes import Process
 
 pytestmark = pytest.mark.host
 
-PROGRAMS = {"redis", "web", "gateway", "control", "keys", "beat", "host"}
+PROGRAMS = {"redis", "front", "web", "gateway", "control", "keys", "beat", "host"}
 # How each program is known in the list of processes: its own main process, not one of its workers.
 KNOWN_BY = {
     "redis": "redis-server",
+    "front": "master process",
     "web": "vpnproject.wsgi:application",
     "gateway": "vpnproject.wsgi_gateway:application",
     "control": "control@",

@@ -69,6 +69,34 @@ def make_certificate(key: ec.EllipticCurvePrivateKey, address: str, now: datetim
     )
 
 
+class Pair:
+    """A certificate and its key, as files that are replaced now and then, by whoever renews them."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self.certificate = certificate
+        self.key = key
+        self._seen: object = None
+
+    def renewed(self) -> bool:
+        """Whether there is another pair than at the last call. Half of one does not count: the other half follows."""
+        try:
+            now = [
+                (status.st_ino, status.st_size, status.st_mtime_ns)
+                for status in (self.certificate.stat(), self.key.stat())
+            ]
+            if now == self._seen or not self._match():
+                return False
+        except (OSError, ValueError):
+            return False
+        self._seen = now
+        return True
+
+    def _match(self) -> bool:
+        certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+        key = serialization.load_pem_private_key(self.key.read_bytes(), password=None)
+        return certificate.public_key() == key.public_key()
+
+
 def _alternative(address: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(address))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from . import firewalls, network, processes
+from . import firewalls, front, network, processes
 from .console import Progress, RunError
 from .files import check_path, open_to_others, read_json, read_settings
 
@@ -71,6 +71,7 @@ def look(wanted: Wanted) -> Iterator[Finding]:
     yield python_version(sys.version_info[:2])
     yield root(os.geteuid())
     yield packages(PACKAGES.read_text().split())
+    yield front_user()
     yield virtual_environment(wanted.project / ".venv")
     yield from wireguard(kernel_has_wireguard(), Path("/dev/net/tun"))
     yield from firewall()
@@ -120,6 +121,12 @@ def missing_packages(names: list[str]) -> list[str]:
     )
     installed = {line.split()[-1] for line in found.stdout.splitlines() if line.startswith("ii ")}
     return [name for name in names if name not in installed]
+
+
+def front_user() -> Finding:
+    if not front.has_user():
+        return Finding("note", f"The user {front.USER}, whom the front runs as, is not there yet: bin/run makes it.")
+    return Finding("ok", f"The front runs as {front.USER}")
 
 
 def virtual_environment(path: Path) -> Finding:

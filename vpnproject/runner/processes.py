@@ -1,7 +1,8 @@
 """The processes of one installation, recognised by a mark in their environment and never by name or id alone.
 
 Everything that ``bin/run`` starts carries ``VPN_INSTANCE=<random id in var/instance>`` and hands it down. A process id
-found in a file, or a name, could be anybody's by now; the mark is ours for as long as the process lives.
+found in a file, or a name, could be anybody's by now; the mark is ours for as long as the process lives. (The front's
+processes lose it, and are known by the directory that they are in.)
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from . import front
 
 MARK = "VPN_INSTANCE"
 
@@ -34,15 +37,14 @@ class Process:
 
 def marked(instance: str) -> list[Process]:
     """All live processes that carry the mark of ``instance``. Those that others may not look into are not ours."""
-    mark = f"{MARK}={instance}".encode()
-    found = (_read(int(entry.name), mark) for entry in os.scandir("/proc") if entry.name.isdigit())
+    found = (_read(int(entry.name), instance) for entry in os.scandir("/proc") if entry.name.isdigit())
     return [process for process in found if process is not None]
 
 
-def _read(pid: int, mark: bytes) -> Process | None:
+def _read(pid: int, instance: str) -> Process | None:
     directory = Path(f"/proc/{pid}")
     try:
-        if mark not in (directory / "environ").read_bytes().split(b"\0"):
+        if not _is_marked(directory, instance) and not _is_front(directory, instance):
             return None
         # The name, in parentheses, may hold anything; what follows its last parenthesis is numbers.
         fields = (directory / "stat").read_text().rpartition(")")[2].split()
@@ -54,9 +56,20 @@ def _read(pid: int, mark: bytes) -> Process | None:
     return Process(pid, int(fields[1]), int(fields[19]), tuple(command))
 
 
+def _is_marked(directory: Path, instance: str) -> bool:
+    return f"{MARK}={instance}".encode() in (directory / "environ").read_bytes().split(b"\0")
+
+
+def _is_front(directory: Path, instance: str) -> bool:
+    """nginx writes titles over its environment. It is known by its name and by where it is, which is nobody else's."""
+    # The last part alone: from another mount namespace the path is not the same.
+    where = os.path.basename(os.readlink(directory / "cwd"))
+    return where == front.directory(instance).name and (directory / "comm").read_text() == "nginx\n"
+
+
 def find(pid: int, instance: str) -> Process | None:
     """The process ``pid`` if it lives and is ours."""
-    return _read(pid, f"{MARK}={instance}".encode())
+    return _read(pid, instance)
 
 
 def strays(processes: Iterable[Process], roots: Iterable[int]) -> list[Process]:

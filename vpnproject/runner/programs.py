@@ -12,6 +12,7 @@ from pathlib import Path
 
 from servers.hostnet.state.redis_urls import own_redis
 
+from . import front
 from .console import RunError
 from .processes import MARK
 
@@ -34,12 +35,11 @@ class Site:
 
     project: Path
     var: Path
-    port: int
+    instance: str
     gateway_port: int
-    ipv6: bool
     host_id: str
     backend: str
-    # Changes with the code and the certificate, so that programs are started anew exactly when these changed.
+    # Changes with the code and the settings, so that programs are started anew exactly when these changed.
     stamp: str
     # redis-py's form; our own Redis unless another one is named.
     redis_url: str = ""
@@ -47,6 +47,15 @@ class Site:
     def __post_init__(self) -> None:
         if not self.redis_url:
             object.__setattr__(self, "redis_url", own_redis(self.var))
+
+    @property
+    def front(self) -> Path:
+        """The front's directory."""
+        return front.directory(self.instance)
+
+    @property
+    def nginx_configuration(self) -> Path:
+        return self.var / "nginx.conf"
 
     @property
     def python(self) -> Path:
@@ -84,8 +93,11 @@ def host_environment(site: Site) -> dict[str, str]:
 
 def redis_program(var: Path) -> Program:
     configuration = var / "redis.conf"
-    digest = hashlib.sha256(configuration.read_bytes()).hexdigest()[:16]
-    return Program("redis", ("redis-server", str(configuration)), {"CONFIGURATION": digest})
+    return Program("redis", ("redis-server", str(configuration)), {"CONFIGURATION": _digest(configuration)})
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def server_programs(site: Site) -> list[Program]:
@@ -96,6 +108,7 @@ def server_programs(site: Site) -> list[Program]:
     # Keys are half a second of pure computing each; the machine's other cores stay free for connects.
     key_makers = max(1, min(4, (os.cpu_count() or 1) // 2))
     return [
+        Program("front", front_command(site), {"CONFIGURATION": _digest(site.nginx_configuration)}),
         Program("web", _web(site), django),
         Program("gateway", _gateway(site), django),
         Program("control", (*worker, *_queue("control", "threads", 2)), django),
@@ -114,50 +127,49 @@ def _queue(name: str, pool: str, concurrency: int) -> tuple[str, ...]:
     return ("--queues", name, "--pool", pool, "--concurrency", str(concurrency), "--hostname", f"{name}@%%h")
 
 
-def _granian(site: Site, host: str, port: int, processes: int, threads: int) -> tuple[str, ...]:
+def _afresh(site: Site, *sockets: Path) -> tuple[str, ...]:
+    return (str(site.project / "vpnproject" / "runner" / "afresh.sh"), *map(str, sockets), "--")
+
+
+def front_command(site: Site) -> tuple[str, ...]:
+    # Being in its directory is how its processes are known: nginx writes over the environment that has our mark.
+    become = ("env", "--chdir", str(site.front), "nginx", "-e", "stderr", "-c", str(site.nginx_configuration))
+    return *_afresh(site, *front.own_sockets(site.front)), *become
+
+
+def granian(site: Site, socket: Path, processes: int, threads: int) -> tuple[str, ...]:
+    """All but the application."""
     return (
+        *_afresh(site, socket),
         str(site.project / ".venv" / "bin" / "granian"),
-        *("--interface", "wsgi", "--http", "1", "--no-ws", "--host", host, "--port", str(port)),
+        # Only root and the front reach the socket: it takes the group of the directory.
+        *("--interface", "wsgi", "--http", "1", "--no-ws", "--uds", str(socket), "--uds-permissions", "0660"),
         *("--workers", str(processes), "--blocking-threads", str(threads), "--log-level", "warning"),
+        # What a process has no thread for is left to the others: each connection is one request, and whole.
+        *("--backpressure", str(threads)),
         # A worker takes about two seconds to load Django: one that dies is not to be replaced faster than that.
         *("--respawn-failed-workers", "--respawn-interval", "5", "--workers-kill-timeout", "5"),
     )
 
 
 def _web(site: Site) -> tuple[str, ...]:
-    # One socket on :: serves IPv4 as well; its clients' addresses then read ::ffff:192.0.2.1.
-    host = "::" if site.ipv6 else "0.0.0.0"  # noqa: S104 (people and clients come from everywhere)
-    return (
-        *_granian(site, host, site.port, WEB_PROCESSES, WEB_THREADS),
-        *(
-            "--ssl-certificate",
-            str(site.var / "certificate.pem"),
-            "--ssl-keyfile",
-            str(site.var / "certificate_key.pem"),
-        ),
-        "vpnproject.wsgi:application",
-    )
+    return *granian(site, front.web_socket(site.front), WEB_PROCESSES, WEB_THREADS), "vpnproject.wsgi:application"
 
 
 def _gateway(site: Site) -> tuple[str, ...]:
-    # Tunnels come and go, so it cannot listen on their addresses alone; our firewall lets nobody else reach this port.
-    return (
-        *_granian(site, "0.0.0.0", site.gateway_port, GATEWAY_PROCESSES, GATEWAY_THREADS),  # noqa: S104
-        "vpnproject.wsgi_gateway:application",
-    )
+    socket = front.gateway_socket(site.front)
+    return *granian(site, socket, GATEWAY_PROCESSES, GATEWAY_THREADS), "vpnproject.wsgi_gateway:application"
 
 
 def supervisor_configuration(var: Path, project: Path, redis: Program, servers: list[Program]) -> str:
     """Supervisor's file. Without ``servers`` it runs Redis alone, which setting up the database needs."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     parts = [
         f"""; Written by bin/run at every start.
 [supervisord]
 nodaemon=true
 silent=true
 umask=077
-minfds={files}
+minfds={open_files()}
 directory={project}
 logfile={var}/log/supervisord.log
 logfile_maxbytes=5MB
@@ -180,6 +192,12 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
         parts.append(f"[group:{GROUP}]\nprograms={names}\npriority=10\n")
         parts += [_section(program, var, priority=10) for program in servers]
     return "\n".join(parts)
+
+
+def open_files() -> int:
+    """How many descriptors each program may have."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
 
 
 def _section(program: Program, var: Path, priority: int) -> str:

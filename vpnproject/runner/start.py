@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import checks, files, network, probes, processes, programs, sysctls
-from .certificate import ensure_certificate, fingerprint
+from . import checks, files, front, network, probes, processes, programs, sysctls
+from .certificate import Pair, ensure_certificate, fingerprint
 from .console import Progress, RunError
 from .django_side import Setup, cleanup_host
 from .supervise import Supervisor, until
@@ -43,6 +43,7 @@ class Start:
         self._var = wanted.var
         self._choices_file = self._var / "choices.json"
         self._sysctl_file = self._var / "sysctls_before.json"
+        self._pair = Pair(self._var / "certificate.pem", self._var / "certificate_key.pem")
         self._owns_processes = False
         # True while all that runs was running before, and nothing of it has been changed.
         self.untouched = False
@@ -81,7 +82,7 @@ class Start:
             rows = setup.expect("rows")
         try:
             self._keep_host(rows["host_id"])
-            self._start_servers(replace(site, host_id=rows["host_id"]), setup)
+            self._start_servers(replace(site, host_id=rows["host_id"]), chosen.port, setup)
         finally:
             # Whatever happens from here on, the one-time password is shown: it is stored nowhere.
             self._say_where(chosen, rows)
@@ -144,27 +145,42 @@ class Start:
         files.write_json(self._choices_file, new)
 
     def _configure(self, chosen: Chosen) -> programs.Site:
-        certificate, key = self._var / "certificate.pem", self._var / "certificate_key.pem"
         now = datetime.datetime.now(datetime.UTC)
-        if done := ensure_certificate(certificate, key, chosen.address.text, now):
+        if done := ensure_certificate(self._pair.certificate, self._pair.key, chosen.address.text, now):
             self._progress.good(f"Certificate {done}")
+        self._pair.renewed()  # what is there now is what the front will read first
         redis = programs.redis_configuration(self._var, programs.machine_memory())
         files.write_private(self._var / "redis.conf", redis.encode())
         settings = files.read_settings(self._var / "settings.env")
-        return programs.Site(
+        site = programs.Site(
             project=self._wanted.project,
             var=self._var,
-            port=chosen.port,
+            instance=self.instance,
             gateway_port=checks.gateway_port(self._var),
-            ipv6=network.has_ipv6(),
             host_id="",
             backend=os.environ.get("HOSTNET_BACKEND", "auto"),
             # Whoever names another Redis in the settings means all of the server, this machine's host included.
             redis_url=settings.get("REDIS_URL", ""),
-            stamp=programs.stamp(
-                self._wanted.project, fingerprint(certificate) + (self._var / "settings.env").read_text()
-            ),
+            stamp=programs.stamp(self._wanted.project, (self._var / "settings.env").read_text()),
         )
+        self._configure_front(site, chosen.port, settings.get("TRUSTED_PROXIES", ""))
+        return site
+
+    def _configure_front(self, site: programs.Site, port: int, proxies: str) -> None:
+        front.prepare(site.front)
+        wanted = front.Front(
+            directory=site.front,
+            certificate=self._pair.certificate,
+            key=self._pair.key,
+            port=port,
+            gateway_port=site.gateway_port,
+            ipv6=network.has_ipv6(),
+            trusted=tuple(word.strip() for word in proxies.split(",")),
+        )
+        text = front.configuration(wanted, programs.open_files())
+        # The front is started anew for another certificate too: should it run, from an earlier start, it has the old.
+        text += f"# {fingerprint(self._pair.certificate)}\n"
+        files.write_private(site.nginx_configuration, text.encode())
 
     # -- bringing up ---------------------------------------------------------------------------------------------
 
@@ -185,16 +201,16 @@ class Start:
     def _keep_host(self, host_id: str) -> None:
         files.write_json(self._choices_file, {**files.read_json(self._choices_file), "host_id": host_id})
 
-    def _start_servers(self, site: programs.Site, setup: Setup) -> None:
+    def _start_servers(self, site: programs.Site, port: int, setup: Setup) -> None:
         assert self.supervisor is not None  # noqa: S101
-        watch = self.watch = Watch(self.supervisor, self.instance, self._progress)
+        watch = self.watch = Watch(self.supervisor, self.instance, self._progress, self._pair)
         self.site = site
         self.untouched = False
         self._write_configuration(programs.server_programs(site))
         with self._progress.step("Programs started"):
             self.supervisor.update()
         with self._progress.step("Web answers"):
-            until(lambda: probes.web_answers(site.port), ANSWER_WITHIN, self._see("web", "web"))
+            until(lambda: probes.web_answers(port), ANSWER_WITHIN, self._see("web", "web"))
         with self._progress.step("Gateway web answers"):
             until(lambda: probes.gateway_answers(site.gateway_port), ANSWER_WITHIN, self._see("gateway web", "gateway"))
         with self._progress.step("This host has put up its tunnels"):
@@ -251,3 +267,4 @@ class Start:
             for words in sysctls.put_back(self._sysctl_file):
                 self._progress.note(words)
         processes.end(self._programs(), self.instance, grace=5)
+        front.remove(self.site.front)

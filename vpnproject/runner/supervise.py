@@ -15,6 +15,7 @@ from typing import Any
 
 from . import processes
 from .console import RunError
+from .programs import GROUP
 
 START_WITHIN = 60.0  # seconds; it takes about one
 # Each program has ten seconds to end, all at the same time, and Redis ten after them.
@@ -110,6 +111,10 @@ class Supervisor:
 
     def start_program(self, name: str) -> None:
         self._call().startProcess(name, False)
+
+    def reload_front(self) -> None:
+        """Make the front read its configuration and certificate anew, without an end to any connection."""
+        self._call().signalProcess(f"{GROUP}:front", "HUP")
 
     def stop(self) -> bool:
         """End it and all its programs, in order. Returns whether all ended by themselves."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from . import processes
+from .certificate import Pair
 from .console import Progress, RunError
 from .supervise import State, Supervisor, Unreachable
 
@@ -25,11 +26,13 @@ class Watch:
         supervisor: Supervisor,
         instance: str,
         progress: Progress,
+        pair: Pair,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._supervisor = supervisor
         self._instance = instance
         self._progress = progress
+        self._pair = pair
         self._clock = clock
         self._last: dict[str, State] = {}
         self._suspects: set[processes.Process] = set()
@@ -63,7 +66,19 @@ class Watch:
         for name, state in states.items():
             self._compare(self._last.get(name), state)
         self._last = states
+        self._serve_renewed()
         self._end_strays(spared)
+
+    def _serve_renewed(self) -> None:
+        """Have the front read a renewed certificate. Connections go on; were it wrong, the front keeps the old one."""
+        if not self._pair.renewed():
+            return
+        try:
+            self._supervisor.reload_front()
+        except Unreachable:
+            self._progress.warn("The certificate was renewed, and the front could not be told: start bin/run anew.")
+        else:
+            self._progress.good("The certificate was renewed; new connections get it")
 
     def _compare(self, before: State | None, now: State) -> None:
         name = now.name.rpartition(":")[2]

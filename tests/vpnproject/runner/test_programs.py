@@ -26,12 +26,12 @@ def site(tmp_path: Path) -> programs.Site:
     (tmp_path / "log").mkdir()
     (tmp_path / "redis").mkdir()
     (tmp_path / "redis.conf").write_text(programs.redis_configuration(tmp_path, 2**30))
+    (tmp_path / "nginx.conf").write_text("daemon off;\n")
     return programs.Site(
         project=PROJECT,
         var=tmp_path,
-        port=8443,
+        instance="0" * 32,
         gateway_port=9790,
-        ipv6=True,
         host_id="abc123",
         backend="auto",
         stamp="0123",
@@ -57,7 +57,7 @@ def test_supervisor_reads_every_program_and_stops_redis_last(site: programs.Site
     assert set(groups) == {"redis", "vpn"}
     assert groups["redis"].priority < groups["vpn"].priority
     found = by_name(options)
-    assert set(found) == {"redis", "web", "gateway", "control", "keys", "beat", "host"}
+    assert set(found) == {"redis", "front", "web", "gateway", "control", "keys", "beat", "host"}
     assert all(process.autorestart for process in found.values())
     assert all(process.stdout_logfile == str(site.var / "log" / f"{name}.log") for name, process in found.items())
     assert all(process.stdout_logfile_maxbytes and process.stdout_logfile_backups for process in found.values())
@@ -100,20 +100,20 @@ def test_nothing_of_the_shell_reaches_the_programs(monkeypatch: pytest.MonkeyPat
     assert set(programs.base_environment("id")) == {"PATH", "LANG", "HOME", "VPN_INSTANCE"}
 
 
-def test_web_serves_both_families_with_tls_and_gateway_web_only_ipv4(site: programs.Site) -> None:
+def test_web_and_gateway_web_listen_on_sockets_that_only_the_front_may_enter(site: programs.Site) -> None:
     found = by_name(read_by_supervisor(site, programs.server_programs(site)))
-    assert "--host :: --port 8443" in found["web"].command
-    assert "--ssl-certificate" in found["web"].command
-    assert "--host 0.0.0.0 --port 9790" in found["gateway"].command
-    assert "--ssl-certificate" not in found["gateway"].command
+    for name in INTERNET_FACING:
+        assert f"--uds {site.front}/{name}.sock --uds-permissions 0660" in found[name].command
+        assert "--port" not in found[name].command
 
 
 def test_granian_takes_the_options_of_web_and_gateway_web(site: programs.Site) -> None:
     """Granian checks its options before anything else; with an application that is not there it must get that far."""
     for program in programs.server_programs(site):
         if program.name in INTERNET_FACING:
-            known = subprocess.run([program.command[0], "--help"], capture_output=True, text=True, check=True).stdout
-            options = [word for word in program.command if word.startswith("--")]
+            granian = next(word for word in program.command if word.endswith("/granian"))
+            known = subprocess.run([granian, "--help"], capture_output=True, text=True, check=True).stdout
+            options = [word for word in program.command if word.startswith("--") and word != "--"]
             assert [word for word in options if word not in known] == []
 
 
@@ -121,6 +121,13 @@ def test_names_of_celery_workers_survive_supervisors_percent_signs(site: program
     found = by_name(read_by_supervisor(site, programs.server_programs(site)))
     assert found["keys"].command.endswith("--hostname keys@%h")
     assert found["keys"].command.startswith("nice -n 19 ")
+
+
+def test_a_changed_front_is_started_anew(site: programs.Site) -> None:
+    before = programs.server_programs(site)[0]
+    assert (before.name, programs.server_programs(site)[0]) == ("front", before)
+    site.nginx_configuration.write_text("daemon off;\nuser nobody;\n")
+    assert programs.server_programs(site)[0] != before
 
 
 def test_a_changed_redis_configuration_changes_the_program(site: programs.Site) -> None:

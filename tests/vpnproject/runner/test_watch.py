@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vpnproject.runner.certificate import Pair, ensure_certificate
 from vpnproject.runner.console import Progress, RunError
 from vpnproject.runner.supervise import State
 from vpnproject.runner.watch import MOST_DEATHS, Watch
@@ -20,7 +23,7 @@ class StandIn:
     def __init__(self) -> None:
         self.shown: list[State] | OSError = []
         self.started: list[str] = []
-        self.starts = 0
+        self.starts = self.reloads = 0
 
     def states(self) -> list[State]:
         if isinstance(self.shown, OSError):
@@ -32,6 +35,9 @@ class StandIn:
 
     def start(self) -> None:
         self.starts += 1
+
+    def reload_front(self) -> None:
+        self.reloads += 1
 
 
 @pytest.fixture
@@ -45,8 +51,22 @@ def out() -> io.StringIO:
 
 
 @pytest.fixture
-def watch(supervisor: Any, out: io.StringIO) -> Watch:
-    return Watch(supervisor, "no-such-instance", Progress(out), clock=lambda: 100.0)
+def pair(tmp_path: Path) -> Pair:
+    """A certificate that was there before the watch."""
+    made = Pair(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    renew(made)
+    assert made.renewed()
+    return made
+
+
+def renew(pair: Pair) -> None:
+    pair.certificate.unlink(missing_ok=True)
+    ensure_certificate(pair.certificate, pair.key, "192.0.2.1", datetime.now(UTC))
+
+
+@pytest.fixture
+def watch(supervisor: Any, out: io.StringIO, pair: Pair) -> Watch:
+    return Watch(supervisor, "no-such-instance", Progress(out), pair, clock=lambda: 100.0)
 
 
 def running(pid: int) -> list[State]:
@@ -89,3 +109,20 @@ def test_a_dead_supervisor_is_replaced_but_not_for_ever(watch: Watch, supervisor
     with pytest.raises(RunError, match="again and again"):
         watch.forever()
     assert supervisor.starts == MOST_DEATHS
+
+
+def test_the_front_reads_a_renewed_certificate_once_both_halves_are_there(
+    watch: Watch, supervisor: StandIn, out: io.StringIO, pair: Pair
+) -> None:
+    supervisor.shown = running(5)
+    old = pair.key.read_bytes()
+    renew(pair)
+    new = pair.key.read_bytes()
+    pair.key.write_bytes(old)
+    watch.look()
+    assert (supervisor.reloads, out.getvalue()) == (0, "")
+    pair.key.write_bytes(new)
+    watch.look()
+    watch.look()
+    assert supervisor.reloads == 1
+    assert "The certificate was renewed" in out.getvalue()

@@ -1,0 +1,223 @@
+"""What stands before web and gateway web: whole requests, whoever sends half of one; and whose requests they are."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from django.conf import LazySettings
+
+from core.redis_store import redis_client
+from tests.conftest import send_celery_to
+from tests.factories import Company, HostStandIn, found
+from tests.host.test_end_to_end import environment
+from tests.lab import HANGING, Lab, Machine, RedisServer, until
+from tests.protocol_client import Identity, make_request, new_wg_key, plaintext
+from tests.stack import GATEWAY_PORT, Stack, unverified
+from tests.strangers import HEADERS, strangers
+from vpnproject.runner import front
+from wgpeers.models import Connection
+
+pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+
+HOME = "127.0.0.1"  # where those come from whom strangers must not disturb
+
+
+@dataclass
+class Site:
+    """The product on one machine, with a stand-in for its host; everything here comes from that machine itself."""
+
+    machine: Machine
+    stack: Stack
+    company: Company
+
+    def connection(self, port: int, source: str = HOME, address: str = HOME) -> socket.socket:
+        plain = self.machine.socket(address, socket.SOCK_STREAM)
+        plain.settimeout(HANGING)
+        plain.bind((source, 0))
+        plain.connect((address, port))
+        return plain
+
+    def secure(self, **where: str) -> ssl.SSLSocket:
+        return unverified().wrap_socket(self.connection(443, **where))
+
+    def connect(self, person: Identity, key: str, **headers: str) -> bytes:
+        """A connect; ``headers`` are more than a client sends."""
+        now = int(time.time())
+        request = make_request(person, plaintext(wg_public_key=key, timestamp=now), now=now)
+        return asked(self.secure(), request.wire(**headers))
+
+    def ping(self, person: Identity, key: str) -> bytes:
+        now = int(time.time())
+        request = make_request(person, plaintext(wg_public_key=key, timestamp=now), method="PUT", now=now)
+        return asked(self.connection(GATEWAY_PORT), request.wire())
+
+
+def asked(connection: socket.socket, request: bytes) -> bytes:
+    """The whole answer; empty when the connection is ended without one."""
+    with connection:
+        try:
+            connection.sendall(request)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+        except ConnectionError:
+            return b""
+
+
+def is_good(answer: bytes) -> bool:
+    return answer.startswith(b"HTTP/1.1 200 ")
+
+
+def ended(connections: list[socket.socket]) -> int:
+    """How many of them the other end has ended, with nothing said on them."""
+    return len(select.select(connections, [], [], 0)[0])
+
+
+@pytest.fixture
+def site(transactional_db: None, settings: LazySettings) -> Iterator[Site]:
+    with Lab() as lab, RedisServer() as server:
+        settings.REDIS_URL = server.url
+        send_celery_to(server.url)
+        machine = lab.add_host()
+        company = found()
+        redis_client().persist(f"{company.host.queue}:alive")  # it lives for as long as the test takes
+        with Stack(machine, server, environment(), ipv6=True) as stack, HostStandIn(company.host).running():
+            try:
+                yield Site(machine, stack, company)
+            except BaseException:
+                print(stack.log())
+                raise
+
+
+@pytest.mark.parametrize(("port", "tls"), [(443, True), (GATEWAY_PORT, False)])
+def test_thousands_of_strangers_who_finish_nothing_stop_nobody(site: Site, port: int, tls: bool) -> None:
+    alice, key = site.company.hire("alice")[1], new_wg_key()
+    assert is_good(site.connect(alice, key))
+    people = [site.company.hire(f"user{number}")[1] for number in range(10)]
+    with strangers(site.machine, HOME, port, 5000, sources=50, tls=tls):
+        until_most_have_been_refused_or_wait(site)
+        for person in people:
+            assert all(is_good(site.ping(alice, key)) for _ in range(5))
+            assert is_good(site.connect(person, new_wg_key()))
+
+
+def until_most_have_been_refused_or_wait(site: Site) -> None:
+    """Long enough for all of them to have gone through every timeout once."""
+    later = time.monotonic() + 2 * front.COMING
+    until(lambda: time.monotonic() > later)
+
+
+@pytest.mark.parametrize(
+    ("port", "ones", "another", "to", "share"),
+    [
+        (443, ["127.0.9.1"], "127.0.9.2", HOME, front.PER_SOURCE),
+        (GATEWAY_PORT, ["127.0.9.1"], "127.0.9.2", HOME, front.PER_TUNNEL),
+        (443, ["fd00:0:0:a0a::1", "fd00:0:0:a0a::2"], "fd00:0:0:a0b::1", "fd00:0:0:a0b::1", front.PER_SOURCE),
+    ],
+)
+def test_one_source_gets_its_share_and_others_theirs(
+    site: Site, port: int, ones: list[str], another: str, to: str, share: int
+) -> None:
+    """An IPv6 /64 is one source, an IPv4 address another."""
+    for address in {*ones, another}:
+        if ":" in address:
+            site.machine.ip("addr", "add", f"{address}/64", "dev", "lo")
+
+    def too_many() -> bool:
+        """Whether one of too many was ended, before any could be for its silence."""
+        with ExitStack() as stack:
+            sources = [another, *(ones[number % len(ones)] for number in range(share + 1))]
+            sockets = [stack.enter_context(site.machine.socket(to, socket.SOCK_STREAM)) for _ in sources]
+            began = time.monotonic()
+            for connection, source in zip(sockets, sources, strict=True):
+                connection.bind((source, 0))
+                connection.connect((to, port))
+            until(lambda: ended(sockets))
+            in_time = time.monotonic() - began < front.COMING / 2
+            assert not in_time or (ended(sockets[:1]), ended(sockets)) == (0, 1)
+            return in_time
+
+    until(too_many)
+
+
+def test_headers_of_strangers_say_nothing_of_where_they_are(site: Site) -> None:
+    lies = dict.fromkeys(("X-Front-Address", "X_Front_Address", "X-Forwarded-For", "X_Forwarded_For"), "203.0.113.9")
+    assert is_good(site.connect(site.company.hire("alice")[1], new_wg_key(), **lies))
+    assert Connection.objects.get().client_address == HOME
+
+
+def test_a_request_that_is_too_long_or_too_slow_is_refused_in_front(site: Site) -> None:
+    path = b"POST /key/wg/o/u/s HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    assert b" 413 " in asked(site.secure(), path % (64 * 1024 + 1)).split(b"\r\n")[0]
+    assert b" 413 " in asked(site.secure(), path.replace(b"/key/wg/o/u/s", b"/admin/login/") % (5 * 2**20 + 1))[:20]
+    assert not is_good(asked(site.connection(GATEWAY_PORT), HEADERS))
+    # Of the admin's a long one gets through, to Django.
+    body = b"x" * (2 * 2**20)
+    assert b" 403 " in asked(site.secure(), path.replace(b"/key/wg/o/u/s", b"/admin/login/") % len(body) + body)[:20]
+
+
+def test_what_is_no_request_is_answered_in_few_words_and_without_a_name(site: Site) -> None:
+    request = b"GET /k/none HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+    plain = asked(site.connection(443), request)
+    assert b" 400 " in plain.split(b"\r\n")[0]
+    assert b"This port speaks HTTPS" in plain
+    malformed = asked(site.secure(), b"what\r\n\r\n")
+    for answer in (plain, malformed, asked(site.secure(), request), asked(site.connection(GATEWAY_PORT), request)):
+        assert answer
+        assert b"\nserver:" not in answer.lower(), answer
+        assert b"nginx" not in answer.lower(), answer
+
+
+def test_while_web_is_down_clients_are_told_to_try_again(site: Site) -> None:
+    assert site.stack.web is not None
+    site.stack.web.terminate()
+    site.stack.web.wait(HANGING)
+    assert b" 503 " in site.connect(site.company.hire("alice")[1], new_wg_key()).split(b"\r\n")[0]
+
+
+def test_a_renewed_certificate_is_served_and_no_connection_ends(site: Site) -> None:
+    old = site.secure()
+    first = old.getpeercert(binary_form=True)
+    request = b"GET /k/none HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+    old.sendall(request[:-2])
+    site.stack.make_certificate()
+    assert site.stack.front is not None
+    site.stack.front.send_signal(signal.SIGHUP)
+
+    def served() -> bytes | None:
+        with site.secure() as new:
+            return new.getpeercert(binary_form=True)
+
+    until(lambda: served() != first)
+    assert b" 404 " in asked(old, request[-2:]).split(b"\r\n")[0]
+
+
+def test_who_reads_what_strangers_send_has_given_up_root(site: Site) -> None:
+    assert site.stack.front is not None
+    workers = children(site.stack.front.pid)
+    assert len(workers) >= 2
+    for pid in workers:
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        assert "0" not in (status["Uid"] + "\t" + status["Gid"]).split("\t")
+        assert int(status["CapEff"], 16) == 0
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_the_front_killed_with_its_sockets_left_comes_back(site: Site) -> None:
+    assert site.stack.front is not None
+    for pid in [site.stack.front.pid, *children(site.stack.front.pid)]:
+        os.kill(pid, signal.SIGKILL)
+    site.stack.front.wait(HANGING)
+    site.stack.start_front()
+    until(lambda: b"200 OK" in site.stack.asked(443, "/admin/login/"))

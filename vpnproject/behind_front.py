@@ -1,0 +1,26 @@
+"""What web and gateway web know of a request that comes by way of the front (``runner.front``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class BehindFront:
+    """A WSGI application whose clients have the addresses that the front says.
+
+    Only the front and root reach the unix socket that this listens on, and the front overwrites the header whatever a
+    client sent by its name. Without the header nobody knows whose request it is: then there is no address.
+    """
+
+    def __init__(self, application: WSGIApplication, scheme: str) -> None:
+        self._application = application
+        self._scheme = scheme
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ["REMOTE_ADDR"] = environ.pop("HTTP_X_FRONT_ADDRESS", "")
+        environ["wsgi.url_scheme"] = self._scheme
+        return self._application(environ, start_response)

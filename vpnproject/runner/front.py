@@ -1,0 +1,275 @@
+"""The front: nginx, the one program that strangers reach. It takes in a request whole, within a size and a time, before
+web or gateway web hear of it, so that nobody holds their few threads with what never comes.
+
+Its workers have given up root, so they cannot enter ``var``. What they need is in a directory of this installation's
+own, which their group may enter: unix sockets, and bodies and answers too long for memory.
+
+    client -> stream (counts connections) -> http (TLS, whole requests, PROXY line from stream) -> web or gateway web
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from .console import RunError
+
+USER = "vpn-front"
+HOMES = Path("/var/lib/vpn-front")
+MODULES = Path("/usr/lib/nginx/modules")
+# Connections of one source: an IPv4 address, an IPv6 /64, a tunnel's address. Many people may share the first.
+PER_SOURCE, PER_TUNNEL = 64, 16
+# All of a listener's. Both at their most leave each worker room: a connection takes two places in stream, two in http.
+PUBLIC, GATEWAY = 4096, 2048
+PLACES = 16384
+# Requests with long bodies, of one source and of all: what they bring is kept on the disk meanwhile.
+UPLOADS_PER_SOURCE, UPLOADS = 4, 64
+# Seconds for a TLS handshake, for all headers, between two pieces of a body; and for an answer to be made.
+COMING, ANSWERING = 5, 300
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What the configuration depends on. ``trusted`` are proxies of the administrator's, each with many clients."""
+
+    directory: Path
+    certificate: Path
+    key: Path
+    port: int
+    gateway_port: int
+    ipv6: bool
+    trusted: tuple[str, ...] = ()
+
+
+def directory(instance: str) -> Path:
+    """Where the front's sockets and temporary files are."""
+    return HOMES / instance
+
+
+def web_socket(home: Path) -> Path:
+    return home / "web.sock"
+
+
+def gateway_socket(home: Path) -> Path:
+    return home / "gateway.sock"
+
+
+def own_sockets(home: Path) -> tuple[Path, Path]:
+    """Those between the two halves of nginx: for TLS, and for what comes through tunnels."""
+    return home / "tls.sock", home / "plain.sock"
+
+
+def prepare(home: Path) -> None:
+    """Make the user and the directory, where they do not exist. What is made in there belongs to the user's group."""
+    group = pwd.getpwnam(USER).pw_gid if has_user() else _make_user()
+    HOMES.mkdir(mode=0o755, exist_ok=True)
+    HOMES.chmod(0o755)
+    home.mkdir(mode=0o700, exist_ok=True)
+    os.chown(home, 0, group)
+    home.chmod(0o2750)
+
+
+def _make_user() -> int:
+    options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
+    made = subprocess.run(
+        ["useradd", *options, "--shell", "/usr/sbin/nologin", USER], capture_output=True, text=True, check=False
+    )
+    # Another installation may have made it a moment ago: whether it is there is what counts.
+    try:
+        return pwd.getpwnam(USER).pw_gid
+    except KeyError:
+        raise RunError(f"The user {USER}, whom the front runs as, cannot be made: {made.stderr.strip()}") from None
+
+
+def has_user() -> bool:
+    return USER in {user.pw_name for user in pwd.getpwall()}
+
+
+def remove(home: Path) -> None:
+    shutil.rmtree(home, ignore_errors=True)
+    with suppress(OSError):  # another installation's is in it
+        HOMES.rmdir()
+
+
+def configuration(front: Front, files: int) -> str:
+    """nginx's file. ``files`` is how many descriptors a worker may have."""
+    home = front.directory
+    web, gateway = web_socket(home), gateway_socket(home)
+    tls, plain = own_sockets(home)
+    return f"""# Written by bin/run at every start.
+load_module {MODULES}/ngx_stream_module.so;
+load_module {MODULES}/ngx_http_headers_more_filter_module.so;
+daemon off;
+user {USER};
+pid {home}/nginx.pid;
+working_directory {home};
+worker_processes {max(2, min(4, os.cpu_count() or 1))};
+worker_rlimit_nofile {files};
+worker_shutdown_timeout 60s;
+error_log stderr notice;
+
+events {{
+    worker_connections {PLACES};
+}}
+
+# Counted as soon as they are there, before a byte is read.
+stream {{
+    error_log stderr crit;  # not each connection that a stranger breaks off
+    limit_conn_log_level info;
+    proxy_protocol on;
+    proxy_connect_timeout {COMING}s;
+    proxy_timeout {ANSWERING + 60}s;  # http is the one who ends connections
+    proxy_buffer_size 8k;
+    # A network of IPv6 is its address's first half; a proxy of ours is not counted.
+    map $binary_remote_addr $network {{
+        "~(?s)^(?<half>.{{8}}).{{8}}$" $half;
+        default $binary_remote_addr;
+    }}
+    map $remote_addr $source {{
+        default $network;
+{_uncounted(front.trusted)}    }}
+    limit_conn_zone $source zone=sources:4m;
+    limit_conn_zone $binary_remote_addr zone=tunnels:4m;
+    limit_conn_zone $server_port zone=listeners:64k;
+    server {{
+        listen 0.0.0.0:{front.port} reuseport backlog=4096;
+{_listen6(front)}        limit_conn sources {PER_SOURCE};
+        limit_conn listeners {PUBLIC};
+        proxy_pass unix:{tls};
+    }}
+    # Tunnels come and go, so it cannot listen on their addresses alone; our firewall lets nobody else reach this port.
+    server {{
+        listen 0.0.0.0:{front.gateway_port} reuseport backlog=4096;
+        limit_conn tunnels {PER_TUNNEL};
+        limit_conn listeners {GATEWAY};
+        proxy_pass unix:{plain};
+    }}
+}}
+
+http {{
+    error_log stderr alert;  # what is less urgent quotes the request, and a link in it is a secret
+    access_log off;
+    limit_conn_log_level info;
+    server_tokens off;
+    more_clear_headers Server;
+    default_type text/plain;
+
+    client_header_timeout {COMING}s;
+    client_body_timeout {COMING}s;
+    send_timeout {2 * COMING}s;
+    keepalive_timeout 15s;
+    reset_timedout_connection on;
+    client_body_buffer_size 16k;
+    client_max_body_size 64k;
+    client_body_temp_path {home}/bodies;
+    proxy_temp_path {home}/answers;
+    fastcgi_temp_path {home}/unused;
+    uwsgi_temp_path {home}/unused;
+    scgi_temp_path {home}/unused;
+
+    proxy_http_version 1.1;
+    proxy_set_header Connection close;
+    proxy_set_header Host $http_host;
+    # Overwrites what a client sends by this name; nginx drops names with underscores, which WSGI would take for it.
+    proxy_set_header X-Front-Address $proxy_protocol_addr;
+    proxy_connect_timeout {COMING}s;
+    proxy_read_timeout {ANSWERING}s;
+    proxy_send_timeout {COMING}s;
+    proxy_next_upstream off;  # no request is ever repeated
+    proxy_max_temp_file_size 256m;
+
+    map $request_method $upload {{
+        default "";
+        POST all;
+    }}
+    map $request_method $uploader {{
+        default "";
+        POST $proxy_protocol_addr;
+    }}
+    limit_conn_zone $upload zone=uploads:64k;
+    limit_conn_zone $uploader zone=uploaders:1m;
+
+    ssl_certificate {front.certificate};
+    ssl_certificate_key {front.key};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_session_cache shared:sessions:2m;
+    ssl_session_tickets off;
+    ssl_buffer_size 4k;
+
+    upstream web {{
+        server unix:{web};
+    }}
+    upstream gateway {{
+        server unix:{gateway};
+    }}
+    server {{
+        listen unix:{tls} ssl proxy_protocol backlog=4096;
+        error_page 497 /.needs_tls;
+        location / {{
+            proxy_pass http://web;
+        }}
+        location /admin/ {{
+            client_max_body_size 5m;
+            limit_conn uploaders {UPLOADS_PER_SOURCE};
+            limit_conn uploads {UPLOADS};
+            proxy_pass http://web;
+        }}
+        location = /.needs_tls {{
+            internal;
+            return 400 "This port speaks HTTPS: use https:// in the address.\\n";
+        }}
+{_OWN_WORDS}    }}
+    server {{
+        listen unix:{plain} proxy_protocol backlog=4096;
+        location / {{
+            proxy_pass http://gateway;
+        }}
+{_OWN_WORDS}    }}
+}}
+"""
+
+
+# What the front answers by itself. To a client a 5xx says: try again.
+_OWN_WORDS = """        error_page 400 405 408 411 414 494 501 505 /.malformed;
+        error_page 413 /.too_large;
+        error_page 502 503 504 =503 /.unavailable;
+        location = /.malformed {
+            internal;
+            default_type application/json;
+            return 400 '{"error":"malformed"}';
+        }
+        location = /.too_large {
+            internal;
+            default_type application/json;
+            return 413 '{"error":"too_large"}';
+        }
+        location = /.unavailable {
+            internal;
+            default_type application/json;
+            return 503 '{"error":"unavailable","detail":"try again"}';
+        }
+"""
+
+
+def _listen6(front: Front) -> str:
+    # A socket of its own, so that an IPv4 address is never seen as an IPv6 one.
+    return f"        listen [::]:{front.port} ipv6only=on reuseport backlog=4096;\n" if front.ipv6 else ""
+
+
+def _uncounted(proxies: Sequence[str]) -> str:
+    """Lines of the map. What is no address is never a client's, and must not become a part of the configuration."""
+    return "".join(f'        "{address}" "";\n' for address in sorted(set(map(_plain_address, proxies)) - {""}))
+
+
+def _plain_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return ""
