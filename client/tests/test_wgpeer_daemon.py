@@ -15,7 +15,7 @@ from wgpeer import daemon
 from wgpeer import status as s
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError, locked, write_file
-from wgpeer.tunnel.linux import clean_up
+from wgpeer.tunnel.recovery import clean_up
 from wgpeer_fakes import HANGING
 
 

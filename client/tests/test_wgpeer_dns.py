@@ -15,7 +15,8 @@ from wgpeer.responses import read_configuration
 from wgpeer.session import TunnelError
 from wgpeer.tunnel import dns
 from wgpeer.tunnel.dns import DnsChange, DnsConfig
-from wgpeer.tunnel.linux import LinuxTunnel, clean_up
+from wgpeer.tunnel.linux import LinuxTunnel
+from wgpeer.tunnel.recovery import clean_up
 from wgpeer_fakes import CONFIGURATION, HANGING
 
 Install = Callable[..., None]

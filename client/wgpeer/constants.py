@@ -61,4 +61,10 @@ MAX_METRIC = 0x7FFFFFFF  # of a route, as the server gives it
 SOCKET_MARK = 0x77677077  # on our packets that must stay outside every tunnel of ours
 TABLE_BASE = 77600  # routing tables: two for each interface
 RULE_PRIORITY = 30400  # three rules for each interface and family, before the main table (32766)
+FALLBACK_PRIORITY = 32800  # one more for each, behind it
 MAX_INTERFACES = 100
+
+# --- what others change -----------------------------------------------------------------------------------------------
+WATCH_SETTLE = 0.05  # from the first notification to reading: a change of the network comes as many
+WATCH_RETRY = 1.0  # when a repair failed
+REPAIR_QUIET = 60.0  # the same repair is logged no more often: another program may undo it for ever

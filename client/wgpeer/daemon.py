@@ -27,7 +27,10 @@ from wgpeer.session import Session, SessionEnded, TunnelError
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError, is_locked, locked
 from wgpeer.transport import HttpTransport
-from wgpeer.tunnel.linux import BACKENDS, LinuxTunnel, clean_up
+from wgpeer.tunnel.interface import BACKENDS
+from wgpeer.tunnel.linux import LinuxTunnel
+from wgpeer.tunnel.recovery import SUFFIX, clean_up
+from wgpeer.tunnel.watch import Watch
 
 LOG_BYTES = 1024 * 1024
 LOG_FILES = 3
@@ -66,10 +69,12 @@ def run(store: Store, name: str, password: str, backend: str) -> int:
             log.handlers[0].close()
 
 
-def _run(make_session: Callable[[], Session], log: logging.Logger, status_file: StatusFile) -> int:
+def _run(make_session: Callable[[], tuple[Session, LinuxTunnel]], log: logging.Logger, status_file: StatusFile) -> int:
     """Run a session until it ends, and say why it ended: in the log, in the status and by the exit code."""
     try:
-        make_session().run()
+        session, tunnel = make_session()
+        with Watch(lambda: _repair(tunnel, log)):
+            session.run()
     except Stopped:
         log.info("stopped")
         status_file.end(s.DOWN)
@@ -90,6 +95,17 @@ def _run(make_session: Callable[[], Session], log: logging.Logger, status_file: 
     return EXIT_OK
 
 
+def _repair(tunnel: LinuxTunnel, log: logging.Logger) -> bool:
+    """A repair on its own thread, which nothing may end but the end of the session."""
+    try:
+        return tunnel.repair()
+    except Stopped:
+        return True
+    except Exception:
+        log.exception("a fault in wgpeer")
+        return False
+
+
 def _session(
     store: Store,
     name: str,
@@ -98,11 +114,11 @@ def _session(
     clock: SystemClock,
     log: logging.Logger,
     status_file: StatusFile,
-) -> Session:
+) -> tuple[Session, LinuxTunnel]:
     profile = store.load(name)
     transport = HttpTransport(clock)
     tunnel = LinuxTunnel(store.recovery_path(name), transport.resolver.lookup, log.info, clock.wait, backend)
-    return Session(
+    session = Session(
         api=ApiClient(profile, identity_of(profile, store), DeviceInfo.gather(), clock, transport),
         clock=clock,
         tunnel=tunnel,
@@ -114,6 +130,8 @@ def _session(
         prefetch=transport.resolver.prefetch,
         status=status_file.status,
     )
+    tunnel.on_change = session.tunnel_changed
+    return session, tunnel
 
 
 def identity_of(profile: Profile, store: Store) -> Identity:
@@ -162,8 +180,8 @@ def _open_log(store: Store, name: str) -> logging.Logger:
 
 def _clean_up_leftovers(store: Store, own: str) -> None:
     """Remove what crashed processes left behind: of this profile, and of all others that are not up now."""
-    for recovery_file in store.run.glob("*.recovery.json"):
-        name = recovery_file.name.removesuffix(".recovery.json")
+    for recovery_file in store.run.glob(f"*{SUFFIX}"):
+        name = recovery_file.name.removesuffix(SUFFIX)
         if name == own:
             clean_up(recovery_file)
             continue

@@ -9,8 +9,9 @@ has a new key. While reconnecting, the old interface and its routes stay, so not
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 from nacl.public import PrivateKey
@@ -24,7 +25,7 @@ from wgpeer.factors import FactorToken
 from wgpeer.keepalive import Connection, Disconnect, Keepalive
 from wgpeer.profile import ApiHost, Profile, ProfileError, merge
 from wgpeer.responses import Allowed, Configuration, Refused, SignInRequired
-from wgpeer.status import Status
+from wgpeer.status import Health, Status
 
 
 class SessionEnded(Exception):
@@ -57,6 +58,9 @@ class Tunnel(Protocol):
 
     @property
     def mtu(self) -> int: ...
+
+    @property
+    def health(self) -> Health: ...
 
     def up(self, configuration: Configuration, key: PrivateKey, *, use_dns: bool, use_default_route: bool) -> str:
         """Build the tunnel, or change the one that is up. Returns the endpoint as ADDRESS:PORT. Raises
@@ -100,6 +104,7 @@ class Session:
     _silent_hosts: set[ApiHost] = field(default_factory=set)
     _dead_endpoints: frozenset[str] = frozenset()
     _syncs_failed: int = 0
+    _status_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def profile(self) -> Profile:
@@ -230,7 +235,7 @@ class Session:
                 return Disconnect(str(error))
         keepalive = Keepalive(
             connection,
-            self.tunnel.interface,
+            lambda: self.tunnel.interface,
             self.api,
             self.clock,
             lambda: self._ping_succeeded(connection),
@@ -254,14 +259,20 @@ class Session:
             gateway=configuration.gateway,
             host=connection.host.url,
             endpoint=endpoint,
-            interface=self.tunnel.interface,
             backend=self.tunnel.backend,
             public_key=connection.public_key,
-            dns=self.tunnel.dns,
             routes=self.tunnel.routes,
             mtu=self.tunnel.mtu,
+            **self._seen_of_tunnel(),
             message="the tunnel is built, waiting for the first ping",
         )
+
+    def tunnel_changed(self) -> None:
+        """The tunnel was repaired, or stands otherwise than before. Called on whatever thread has seen it."""
+        self._update_status(**self._seen_of_tunnel())
+
+    def _seen_of_tunnel(self) -> dict[str, object]:
+        return {"interface": self.tunnel.interface, "dns": self.tunnel.dns, **asdict(self.tunnel.health)}
 
     def _ping_succeeded(self, connection: Connection) -> None:
         now = self.clock.wall()
@@ -303,7 +314,8 @@ class Session:
         return True
 
     def _update_status(self, **changes: object) -> None:
-        changed = replace(self.status, **changes)  # type: ignore[arg-type]
-        if changed != self.status:
-            self.status = changed
-            self.report(changed)
+        with self._status_lock:
+            changed = replace(self.status, **changes)  # type: ignore[arg-type]
+            if changed != self.status:
+                self.status = changed
+                self.report(changed)
