@@ -280,6 +280,16 @@ def reconnect(net: Net) -> Iterator[None]:
     until(lambda: net.saved()["reconnects"] > before and net.saved()["state"] == "connected")
 
 
+@contextmanager
+def repaired(net: Net) -> Iterator[None]:
+    """What is done within is put back, for the same connection."""
+    before = net.saved()
+    yield
+    until(lambda: net.saved()["repairs"] > before["repairs"])
+    until(lambda: net.saved()["state"] == "connected")
+    assert net.saved()["public_key"] == before["public_key"]
+
+
 def cut(host: Host, *, off: bool) -> None:
     """Let a host vanish from the network, and come back."""
     table = ["nft", "delete", "table", "inet", "away"]

@@ -268,6 +268,11 @@ def _show(status: Status) -> None:
         "last ping": _ago(status.last_ping),
         "reconnects": str(status.reconnects or ""),
         "through tunnel": status.routes,
+        "all traffic": status.coverage,
+        "conflicts": status.conflicts,
+        "repaired": f"{status.repaired}, {_ago(status.last_repair)} (in all {status.repairs})"
+        if status.repairs
+        else "",
         "mtu": str(status.mtu or ""),
         "name servers": status.dns,
         "sign in here": status.sign_in_url,
@@ -284,7 +289,10 @@ def _ago(moment: float) -> str:
     if not moment:
         return ""
     seconds = max(0, int(time.time() - moment))
-    return f"{seconds // 3600} h {seconds // 60 % 60} min ago" if seconds >= 60 else f"{seconds} s ago"
+    if seconds < 60:
+        return f"{seconds} s ago"
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    return f"{hours} h {minutes} min ago" if hours else f"{minutes} min ago"
 
 
 def _coloured(state: str) -> str:

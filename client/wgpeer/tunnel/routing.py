@@ -201,7 +201,10 @@ def _set_table(
     # What keeps traffic from leaking comes first and goes last.
     for entry in sorted(desired - observed, key=lambda entry: entry.kind != UNREACHABLE):
         _change_route(route, "replace", family, table, index, entry)
-    for entry in sorted(observed - desired, key=lambda entry: entry.kind == UNREACHABLE):
+    # What was replaced is gone. Its deletion would take another: where no metric is named, any metric is meant.
+    kept = {(entry.network, entry.metric) for entry in desired}
+    gone = [entry for entry in observed - desired if (entry.network, entry.metric) not in kept]
+    for entry in sorted(gone, key=lambda entry: entry.kind == UNREACHABLE):
         ignore_missing(partial(_change_route, route, "del", family, table, index, entry))
     return observed != desired
 
