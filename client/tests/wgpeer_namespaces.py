@@ -282,12 +282,10 @@ def reconnect(net: Net) -> Iterator[None]:
 
 @contextmanager
 def repaired(net: Net) -> Iterator[None]:
-    """What is done within is put back, for the same connection."""
-    before = net.saved()
+    """What is done within is put back."""
+    before = net.saved()["repairs"]
     yield
-    until(lambda: net.saved()["repairs"] > before["repairs"])
-    until(lambda: net.saved()["state"] == "connected")
-    assert net.saved()["public_key"] == before["public_key"]
+    until(lambda: net.saved()["repairs"] > before and net.saved()["state"] == "connected")
 
 
 def cut(host: Host, *, off: bool) -> None:

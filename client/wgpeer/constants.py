@@ -21,6 +21,8 @@ ROUND_PAUSE = 7.0  # all hosts failed: the whole round again
 ROUND_PAUSE_LATER = 30.0  # ... and when that lasted ROUND_PATIENCE, less often
 ROUND_PATIENCE = 300.0
 ROUND_JITTER = 0.2  # share of a pause that is random, so that a thousand clients do not come back at the same moment
+# A wrong clock (408) or a server without room (429) does not mend itself in seconds. Unless the answer says how long.
+BACK_OFF = {408: 30.0, 429: 30.0}
 RETRY_AFTER_MAX = 300.0  # no response can send us away for longer
 
 SHORT_CONNECTION = 30.0  # a connection that ended sooner did not help: wait before the next, doubling

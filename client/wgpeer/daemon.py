@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -27,7 +27,6 @@ from wgpeer.session import Session, SessionEnded, TunnelError
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError, is_locked, locked
 from wgpeer.transport import HttpTransport
-from wgpeer.tunnel.interface import BACKENDS
 from wgpeer.tunnel.linux import LinuxTunnel
 from wgpeer.tunnel.recovery import SUFFIX, clean_up
 from wgpeer.tunnel.watch import Watch
@@ -48,11 +47,18 @@ class PrivateLog(logging.handlers.RotatingFileHandler):
         return os.fdopen(handle, "a", encoding="utf-8")
 
 
-def run(store: Store, name: str, password: str, backend: str) -> int:
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the user chose for a profile that goes up: a key of ``BACKENDS``, and the name of this device (empty: its
+    host name)."""
+
+    backend: str = "auto"
+    device_name: str = ""
+
+
+def run(store: Store, name: str, password: str, choices: Choices) -> int:
     """Keep a profile up until a signal, a refusal or an error; returns the exit code. Errors are in the status and in
-    the log. Raises ``StoreError`` when the profile is up already or ``backend`` is none of ``BACKENDS``."""
-    if backend not in BACKENDS:
-        raise StoreError(f"there is no backend {backend}; choose one of: {', '.join(BACKENDS)}")
+    the log. Raises ``StoreError`` when the profile is up already."""
     with contextlib.ExitStack() as held:
         with store.guard():
             if not held.enter_context(locked(store.lock_path(name))):
@@ -64,7 +70,7 @@ def run(store: Store, name: str, password: str, backend: str) -> int:
         clock = SystemClock()
         clock.install()
         try:
-            return _run(lambda: _session(store, name, password, backend, clock, log, status_file), log, status_file)
+            return _run(lambda: _session(store, name, password, choices, clock, log, status_file), log, status_file)
         finally:
             log.handlers[0].close()
 
@@ -110,16 +116,16 @@ def _session(
     store: Store,
     name: str,
     password: str,
-    backend: str,
+    choices: Choices,
     clock: SystemClock,
     log: logging.Logger,
     status_file: StatusFile,
 ) -> tuple[Session, LinuxTunnel]:
     profile = store.load(name)
     transport = HttpTransport(clock)
-    tunnel = LinuxTunnel(store.recovery_path(name), transport.resolver.lookup, log.info, clock.wait, backend)
+    tunnel = LinuxTunnel(store.recovery_path(name), transport.resolver.lookup, log.info, clock.wait, choices.backend)
     session = Session(
-        api=ApiClient(profile, identity_of(profile, store), DeviceInfo.gather(), clock, transport),
+        api=ApiClient(profile, identity_of(profile, store), DeviceInfo.gather(choices.device_name), clock, transport),
         clock=clock,
         tunnel=tunnel,
         token=FactorToken.load(store.token_path(name), profile),
@@ -209,12 +215,13 @@ def current_status(store: Store, name: str) -> Status:
     return Status(profile=name, state=s.FAILED, last_error="its process died; start it again with: wgpeer up")
 
 
-def start(store: Store, name: str, password: str, backend: str) -> subprocess.Popen[bytes]:
+def start(store: Store, name: str, password: str, choices: Choices) -> subprocess.Popen[bytes]:
     """Start the process in the background. The password goes through a pipe, because every user can see arguments."""
     # -P: this runs as root, and must not import what lies in the current directory.
     command = [sys.executable, "-P", "-m", "wgpeer", "--dir", str(store.root), "up", name]
+    options = ["--foreground", "--password-stdin", "--backend", choices.backend, "--device-name", choices.device_name]
     process = subprocess.Popen(
-        [*command, "--foreground", "--password-stdin", "--backend", backend],
+        [*command, *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
