@@ -58,8 +58,8 @@ class DeviceInfo:
     def gather(cls, name: str = "") -> DeviceInfo:
         """Of this machine as it is now. It is called by its host name unless ``name`` is given."""
         addresses = []
-        for _, name in socket.if_nameindex():
-            path = Path("/sys/class/net") / name / "address"
+        for _, interface in socket.if_nameindex():
+            path = Path("/sys/class/net") / interface / "address"
             address = path.read_text().strip() if path.exists() else ""
             if address.strip("0:"):
                 addresses.append(address[:17])
