@@ -28,9 +28,12 @@ def interface_number(interface: str) -> int:
 
 
 def free_names() -> Iterable[str]:
-    """Names that no link in this namespace has, lowest number first."""
+    """Names that no link in this namespace has: first those after every tunnel that is there, for of two with the same
+    networks the lower number wins, and that is to be the one that came first."""
     taken = {name for _, name in socket.if_nameindex()}
-    return (name for name in (f"{INTERFACE_PREFIX}{number}" for number in range(MAX_INTERFACES)) if name not in taken)
+    names = [f"{INTERFACE_PREFIX}{number}" for number in range(MAX_INTERFACES)]
+    after = max((number for number, name in enumerate(names) if name in taken), default=-1) + 1
+    return (name for name in [*names[after:], *names[:after]] if name not in taken)
 
 
 def interface_index(interface: str) -> int:
