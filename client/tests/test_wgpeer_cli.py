@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from wgpeer import __version__, cli
+from wgpeer import __version__, cli, daemon, display
+from wgpeer.api_client import DeviceInfo
 from wgpeer_fakes import HANGING, VECTORS, profile_text
 
 Wgpeer = Callable[..., tuple[int, str, str]]
@@ -69,6 +73,7 @@ def test_add_list_status_remove(tmp_path: Path, wgpeer: Wgpeer) -> None:
         (["add", "http://vpn.example/k/a"], 1, "not https"),
         (["add", "/nowhere.tar"], 1, "cannot be read"),
         (["frobnicate"], 2, "frobnicate"),
+        (["up", "--backend", "magic"], 2, "magic"),
     ],
 )
 def test_errors_are_one_line_with_a_code_of_their_own(
@@ -92,3 +97,62 @@ def test_a_tunnel_needs_root(monkeypatch: pytest.MonkeyPatch, wgpeer: Wgpeer) ->
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert wgpeer("up")[0] == 6
     assert "sudo" in wgpeer("down")[2]
+
+
+def test_list_as_json(tmp_path: Path, wgpeer: Wgpeer) -> None:
+    assert json.loads(wgpeer("list", "--json")[1]) == []
+    (tmp_path / "acme.ovpn").write_text(profile_text())
+    wgpeer("add", str(tmp_path / "acme.ovpn"))
+    expected = {"profile": "acme", "user": "alice", "organization": "acme", "server": "office", "state": "down"}
+    assert json.loads(wgpeer("list", "--json")[1]) == [expected]
+
+
+def test_add_names_the_command_that_connects(tmp_path: Path, wgpeer: Wgpeer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, server in (("acme", "a" * 24), ("b c", "b" * 24)):
+        (tmp_path / f"{name}.ovpn").write_text(profile_text(server_id=server))
+    assert f"connect with: wgpeer --dir {tmp_path / 'd'} up\n" in wgpeer("add", str(tmp_path / "acme.ovpn"))[1]
+    assert f"connect with: wgpeer --dir {tmp_path / 'd'} up b_c\n" in wgpeer("add", str(tmp_path / "b c.ovpn"))[1]
+    monkeypatch.setattr(cli, "_default_dir", lambda: tmp_path / "d")
+    assert "connect with: wgpeer up b_c\n" in wgpeer("add", str(tmp_path / "b c.ovpn"))[1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(5, "5 s ago"), (600, "10 min ago"), (3660, "1 h 1 min ago"), (7200, "2 h 0 min ago")]
+)
+def test_times_are_said_without_what_is_nothing(seconds: int, shown: str) -> None:
+    assert display.ago(time.time() - seconds) == shown
+
+
+def test_the_exit_codes_are_those_of_the_readme() -> None:
+    text = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
+    start = text.index("Exit codes:")
+    listed = dict(re.findall(r"(\d) ([a-z ]+)", text[start : text.index(".", start)]))
+    words = {
+        daemon.EXIT_OK: "done",
+        daemon.EXIT_FAILED: "failed",
+        daemon.EXIT_USAGE: "wrong usage",
+        daemon.EXIT_REFUSED: "the server refused",
+        daemon.EXIT_PENDING: "not connected yet",
+        daemon.EXIT_MISSING: "no such profile",
+        daemon.EXIT_RIGHTS: "needs root",
+    }
+    assert {int(code): said for code, said in listed.items() if said}.keys() == words.keys()
+    assert all(listed[str(code)].startswith(said) for code, said in words.items())
+
+
+def test_the_device_is_called_by_its_host_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "laptop.example")
+    assert DeviceInfo.gather().name == "laptop.example"
+    assert DeviceInfo.gather("Alice's laptop").name == "Alice's laptop"
+    monkeypatch.setattr(socket, "gethostname", lambda: "localhost.localdomain")
+    assert DeviceInfo.gather().name == ""  # the profile has a better one
+
+
+def test_completion_knows_the_profiles(tmp_path: Path, wgpeer: Wgpeer) -> None:
+    (tmp_path / "acme.ovpn").write_text(profile_text())
+    wgpeer("add", str(tmp_path / "acme.ovpn"))
+    command = Path(sys.executable).with_name("wgpeer")
+    asked = {"_WGPEER_COMPLETE": "complete_bash", "COMP_WORDS": "wgpeer up a", "COMP_CWORD": "2"}
+    environment = {**os.environ, **asked, "WGPEER_DIR": str(tmp_path / "d")}
+    done = subprocess.run([command], capture_output=True, text=True, timeout=HANGING, check=False, env=environment)
+    assert done.stdout.split() == ["acme"], done.stderr

@@ -18,6 +18,7 @@ from wgpeer_fakes import (
     hmac64,
     make_profile,
     pong,
+    profile_text,
     refuse,
     seal_response,
     silence,
@@ -211,3 +212,29 @@ def test_sign_in_gives_up_after_ninety_seconds(lab: Lab) -> None:
 
     assert lab.run(a=api, b=api) is SessionEnded
     assert 85 < lab.clock.now - 1000 < 95
+
+
+@pytest.mark.parametrize(("code", "seconds", "pause"), [(429, 47.0, 47.0), (429, 0.0, 30.0), (408, 0.0, 30.0)])
+def test_it_backs_off_by_what_the_answer_says_and_says_so(lab: Lab, code: int, seconds: float, pause: float) -> None:
+    answer = status(code, seconds)
+    lab.clock.stop_at = 1000 + 2.5 * pause
+    lab.run(a=answer, b=answer, c=answer)
+    times = sorted(set(lab.network.times("wg")))
+    assert [later - earlier >= pause for earlier, later in pairwise(times)] == [True] * (len(times) - 1)
+    assert len(times) > 1
+    assert any(f"{A}: asked again in {pause:.0f} s" in line for line in lab.logged)
+    said = [seen.message for seen in lab.statuses if seen.message]
+    assert said[0].startswith("no host allowed it; asking again in ")
+
+
+def test_a_refusal_brings_the_changed_profile(lab: Lab) -> None:
+    """Its factors may be why."""
+    changed = profile_text(key=None, drop=("sync_token", "sync_secret"), password_mode="otp_pin", revision=4)
+
+    def answer(request: OpenedRequest) -> HttpResponse:
+        if request.kind == "sync":
+            return HttpResponse(200, json.dumps({"conf": changed, "signature": hmac64(changed)}).encode())
+        return refuse(request)
+
+    assert lab.run(a=answer, b=answer) is SessionEnded
+    assert [profile.header["password_mode"] for profile in lab.saved] == ["otp_pin"]

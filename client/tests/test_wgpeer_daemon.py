@@ -15,7 +15,7 @@ from wgpeer import daemon
 from wgpeer import status as s
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError, locked, write_file
-from wgpeer.tunnel.linux import clean_up
+from wgpeer.tunnel.recovery import clean_up
 from wgpeer_fakes import HANGING
 
 
@@ -26,7 +26,7 @@ def test_a_process_that_died_is_shown_as_failed_and_a_living_one_as_it_says(tmp_
     with locked(store.lock_path("x")):
         assert daemon.current_status(store, "x").since == 1.5
         with pytest.raises(StoreError, match="up already"):
-            daemon.run(store, "x", "", "auto")
+            daemon.run(store, "x", "", daemon.Choices())
     assert daemon.stop(store, "x") is False  # process 1 is not ours and is left alone
 
 
@@ -39,7 +39,7 @@ def test_what_a_killed_process_said_last_is_never_shown_of_the_next(
     # The log is opened when others may already see that it is up.
     monkeypatch.setattr(daemon, "_open_log", lambda store, name: shown.append(daemon.current_status(store, name)))
     with pytest.raises(AttributeError):  # there is no log
-        daemon.run(store, "x", "", "auto")
+        daemon.run(store, "x", "", daemon.Choices())
     assert [(status.state, status.pid) for status in shown] == [(s.STARTING, os.getpid())]
 
 

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 from nacl.public import PrivateKey
-from wgpeer.responses import read_configuration
+from wgpeer.responses import Route, read_configuration
 from wgpeer.session import TunnelError
 from wgpeer.tunnel import dns
+from wgpeer.tunnel.backend import InterfaceConfig
 from wgpeer.tunnel.dns import DnsChange, DnsConfig
-from wgpeer.tunnel.linux import LinuxTunnel, clean_up
+from wgpeer.tunnel.linux import LinuxTunnel, Wanted
+from wgpeer.tunnel.names import Names
+from wgpeer.tunnel.recovery import clean_up
+from wgpeer.tunnel.split_tunnel import split_routes
 from wgpeer_fakes import CONFIGURATION, HANGING
 
 Install = Callable[..., None]
@@ -134,16 +138,28 @@ def test_a_new_hosts_name_is_looked_up_without_the_dead_tunnels_servers_unless_t
     def resolve(_name: str) -> list[str]:
         return ["127.0.0.1"] if "resolvconf -d tun.wgp0.7" in log(tmp_path) else []
 
-    tunnel = LinuxTunnel(
-        tmp_path / "recovery.json", resolve, lambda _line: None, _dns_change=change, _has_default_route=everything
-    )
     where = read_configuration(CONFIGURATION | {"hostname": "new.example"})
+    routes = [Route("0.0.0.0/0")] if everything else []
+    before = Wanted(
+        where,
+        InterfaceConfig(b"", 0, b"", "", 0, ()),
+        split_routes(routes, "10.9.0.1", use_default_route=True),
+        1400,
+        DnsConfig(change.servers),
+    )
+    tunnel = LinuxTunnel(
+        tmp_path / "recovery.json",
+        resolve,
+        lambda _line: None,
+        backend_choice="none",
+        _wanted=before,
+        _names=Names(change=change),
+    )
     if everything:
         with pytest.raises(TunnelError, match="known only by name servers within the tunnel"):
             tunnel.up(where, PrivateKey.generate(), use_dns=True, use_default_route=True)
         assert log(tmp_path) == []
     else:
-        tunnel.backend_choice = "none"
         with pytest.raises(KeyError):  # the address is found, and then there is nothing to build a tunnel with
             tunnel.up(where, PrivateKey.generate(), use_dns=True, use_default_route=True)
 

@@ -41,3 +41,18 @@ def test_what_was_given_is_not_asked_for() -> None:
     assert join_password("otp_pin", {"pin": "2718", "passcode": "314159 "}, None) == "2718314159"
     with pytest.raises(MissingSecret, match="--otp"):
         join_password("otp_pin", {"pin": "2718"}, None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "joined"),
+    [
+        ("pin", {"pin": "2718", "passcode": "314159"}, "2718314159"),
+        (None, {"passcode": "314159", "pin": "2718"}, "2718314159"),
+        ("otp", {"passcode": "314159", "password": "secret"}, "secret314159"),
+    ],
+)
+def test_what_was_given_is_sent_though_the_profile_does_not_ask_for_it(
+    mode: str | None, given: dict[str, str | None], joined: str
+) -> None:
+    """The server may ask for more by now than when the profile was made."""
+    assert join_password(mode, given, None) == joined

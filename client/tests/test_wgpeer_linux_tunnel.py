@@ -24,8 +24,9 @@ from wgpeer.envelope import b64
 from wgpeer.responses import Configuration, read_configuration
 from wgpeer.session import TunnelError
 from wgpeer.store import read_json, write_file
-from wgpeer.tunnel import linux, routing
-from wgpeer.tunnel.linux import BOOT_ID, LinuxTunnel, clean_up
+from wgpeer.tunnel import link, linux
+from wgpeer.tunnel.linux import LinuxTunnel
+from wgpeer.tunnel.recovery import BOOT_ID, clean_up
 from wgpeer_fakes import CONFIGURATION, HANGING
 
 pytestmark = pytest.mark.host
@@ -126,18 +127,18 @@ def test_made_changed_repaired_and_taken_away(pair: tuple[str, str, str], tmp_pa
     def work() -> None:
         first = use("10.9.0.5", host_key(host, interface))
         assert "10.9.0.5/24" in first
-        index = routing.interface_index(tunnel.interface)
+        index = link.interface_index(tunnel.interface)
         assert read_json(tunnel.recovery_file)["index"] == index
         second = use("10.9.0.6", host_key(host, interface))  # another key, another peer, another address
         assert "10.9.0.6/24" in second
         assert "10.9.0.5" not in second
-        assert routing.interface_index(tunnel.interface) == index, "the same interface, so nothing leaked meanwhile"
+        assert link.interface_index(tunnel.interface) == index, "the same interface, so nothing leaked meanwhile"
         sh("ip", "link", "del", tunnel.interface)  # somebody else did that
         assert "10.9.0.7/24" in use("10.9.0.7", host_key(host, interface))
         name = tunnel.interface
         tunnel.down()
         tunnel.down()
-        assert routing.interface_index(name) == 0
+        assert link.interface_index(name) == 0
         assert "77" not in sh("ip", "rule").replace("32767", "").replace("32766", "")
         assert not tunnel.recovery_file.exists()
 
@@ -177,7 +178,7 @@ def test_a_lost_handshake_is_begun_again_after_a_second(
     """The host knows no such peer, and so answers none of six. By itself WireGuard never begins one within 5 s."""
     client, host, interface = pair
     triggered, seen, waited = list[str](), list[float](), list[float]()
-    real = routing.trigger_handshake
+    real = link.trigger_handshake
 
     def trigger(name: str, address: str) -> None:
         triggered.append(address)
@@ -196,7 +197,7 @@ def test_a_lost_handshake_is_begun_again_after_a_second(
             if packet[9] == socket.IPPROTO_UDP and packet[28:29] == HANDSHAKE_INITIATION:  # behind IPv4 and UDP headers
                 seen.append(time.monotonic())
 
-    monkeypatch.setattr(routing, "trigger_handshake", trigger)
+    monkeypatch.setattr(link, "trigger_handshake", trigger)
     monkeypatch.setattr(linux, "HANDSHAKE_ATTEMPTS", 6)
     tunnel = LinuxTunnel(tmp_path / "recovery.json", lambda name: [name], lambda _line: None, wait)
     where = configuration(host_key(host, interface), "10.9.0.5")
@@ -218,7 +219,7 @@ def test_an_interface_that_has_become_anothers_is_left_alone(pair: tuple[str, st
         sh("ip", "link", "del", name)
         sh("ip", "link", "add", name, "type", "veth")  # another program has taken the name
         clean_up(tunnel.recovery_file)
-        assert routing.interface_index(name) > 0
+        assert link.interface_index(name) > 0
         assert not tunnel.recovery_file.exists()
 
     inside(client, work)

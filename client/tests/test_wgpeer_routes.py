@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from wgpeer.constants import TABLE_BASE
 from wgpeer.transport import HttpResponse
-from wgpeer.tunnel.routing import interface_number
+from wgpeer.tunnel.link import interface_number
 from wgpeer_fakes import OpenedRequest, pong, profile_text
 from wgpeer_namespaces import (
     API_PORT,

@@ -117,3 +117,59 @@ def test_the_gateway_is_always_inside(pairs: list[tuple[str, bool]], others: lis
     assert "10.9.0.1/32" not in names(first)[1]
     assert {entry.network for entry in first} & {"0.0.0.0/0"} <= {name for name, outside in pairs if outside}
     assert all(entry.network == "0.0.0.0/0" or entry.kind == THROW for entry in last)
+
+
+inner_networks = st.tuples(st.integers(0, 2**16 - 1), st.integers(16, 32)).map(
+    lambda pair: str(ipaddress.ip_network((0x0A000000 | pair[0], pair[1]), strict=False))
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(inner_networks, st.booleans()), max_size=6),
+    st.lists(inner_networks, max_size=4),
+    st.lists(inner_networks, max_size=3),
+    st.integers(0, 2**16 - 1),
+)
+def test_the_guard_lets_out_just_what_the_routes_leave_outside(
+    pairs: list[tuple[str, bool]], lans: list[str], routed: list[str], host: int
+) -> None:
+    """By the kernel's rule, the longest prefix of table A, and then the main table without its default."""
+    sent = [Route("0.0.0.0/0"), *(Route(network, excluded=outside) for network, outside in pairs)]
+    wanted = split_routes(sent, "10.9.0.1", use_default_route=True)
+    connected = frozenset(map(ipaddress.ip_network, lans))
+    main = MainTable(connected, dict.fromkeys([*connected, *map(ipaddress.ip_network, routed)], 0))
+    address = ipaddress.ip_address(0x0A000000 | host)
+    if not wanted.default_routes:
+        return  # what is kept outside is all of the internet
+    first, last = wanted.tables(socket.AF_INET, main)
+    matching = [entry for entry in first if address in ipaddress.ip_network(entry.network)]
+    best = min(matching, key=lambda entry: (-ipaddress.ip_network(entry.network).prefixlen, entry.metric), default=None)
+    kept = any(address in ipaddress.ip_network(entry.network) for entry in last if entry.kind == THROW)
+    beside = kept or any(address in network for network in main.metrics)
+    expected = (best is None or best.kind == THROW) and beside
+    assert expected == any(low <= int(address) <= high for low, high in wanted.outside(socket.AF_INET, main))
+
+
+def test_a_route_for_half_the_internet_is_no_lan() -> None:
+    """An answer of a false DHCP server, for one."""
+    wanted = split_routes([Route("0.0.0.0/0"), Route("::/0")], "10.9.0.1", use_default_route=True)
+    halves = dict.fromkeys(map(ipaddress.ip_network, ("0.0.0.0/1", "128.0.0.0/1", "2000::/3", "10.0.0.0/8")), 0)
+    main = MainTable(metrics=halves)
+    left = wanted.outside(socket.AF_INET, main)
+    assert left == [(0x0A000000, 0x0A090000), (0x0A090002, 0x0AFFFFFF)]  # but for the gateway
+    assert wanted.outside(socket.AF_INET6, main) == []
+
+
+def test_what_another_tunnel_carries_inside_a_network_of_ours_is_left_to_it() -> None:
+    wanted = split_routes([Route("10.0.0.0/8"), Route("10.5.1.0/24")], "10.9.0.1", use_default_route=True)
+    others = [ipaddress.ip_network(text) for text in ("10.5.0.0/16", "10.5.1.0/24", "10.0.0.0/8", "10.0.0.0/7")]
+    first, _ = wanted.tables(socket.AF_INET, near(), others=others)
+    assert names(first) == ({"10.0.0.0/8", "10.5.1.0/24", "10.9.0.1/32"}, {"10.5.0.0/16"})
+
+
+def test_lans_that_the_tunnel_swallows_are_known() -> None:
+    wanted = split_routes([Route("192.168.7.0/24"), Route("10.5.0.0/16")], "10.9.0.1", use_default_route=True)
+    main = near("192.168.7.0/24", "10.0.0.0/8", "10.5.6.0/24", "172.16.0.0/16")
+    assert [str(lan) for lan in wanted.swallowed_lans(main)] == ["10.0.0.0/8", "192.168.7.0/24"]
+    assert wanted.swallowed_lans(MainTable(main.connected, tunnelled=main.connected)) == []

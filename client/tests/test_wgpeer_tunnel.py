@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from wgpeer.transport import HttpResponse
 from wgpeer_fakes import (
     HANGING,
     OpenedRequest,
+    hmac64,
     pong,
     profile_text,
     refuse,
@@ -123,6 +125,34 @@ def test_a_refusal_ends_it_in_words_and_with_its_own_exit_code(net: Net) -> None
     assert net.status()["state"] == "refused"
     assert net.leftovers() == ""
     assert "Not permitted here" in net.wgpeer("logs", "office").stdout
+
+
+def test_factors_that_the_profile_does_not_know_of_yet_are_sent_and_a_refusal_brings_what_is_asked_for(
+    net: Net,
+) -> None:
+    """An administrator has turned TOTP on since the profile was made."""
+    urls = [f"https://{host.address}:{API_PORT}" for host in net.hosts]
+    (net.tmp / "office.ovpn").write_text(profile_text(sync_hosts=urls, password_mode="pin"))
+    net.wgpeer("add", str(net.tmp / "office.ovpn"))
+    changed = profile_text(
+        sync_hosts=urls, key=None, drop=("sync_token", "sync_secret"), password_mode="otp_pin", revision=4
+    )
+    sync = json.dumps({"conf": changed, "signature": hmac64(changed)}).encode()
+
+    for host in net.hosts:
+        host.sync, host.on_connect = sync, refuse
+    asked = net.wgpeer("up", "office", "--pin", "2718", check=False)
+    assert asked.returncode == 2
+    assert "asks for other secrets now" in asked.stderr
+    assert "--otp" in asked.stderr
+    (net.tmp / "office.ovpn").write_text(profile_text(sync_hosts=urls, password_mode="pin"))
+    net.wgpeer("add", str(net.tmp / "office.ovpn"))
+    for host in net.hosts:
+        host.seen.clear()
+        host.on_connect = None
+    net.wgpeer("up", "office", "--pin", "2718", "--otp", "314159")
+    sent = [opened.plaintext["password"] for host in net.hosts for opened in host.of("wg")]
+    assert sent == ["2718314159"]
 
 
 def test_foreground_ends_cleanly_on_a_signal_even_while_a_host_is_silent(net: Net) -> None:

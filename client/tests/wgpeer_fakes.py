@@ -27,6 +27,7 @@ from wgpeer.constants import CONNECT_TIMEOUT
 from wgpeer.envelope import Identity, SealedRequest
 from wgpeer.profile import Profile, parse
 from wgpeer.responses import Configuration
+from wgpeer.status import Health
 from wgpeer.transport import HttpResponse, NoResponse
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "tests/vectors/connect.json").read_text())
@@ -242,6 +243,7 @@ class FakeTunnel:
     dns: str = ""
     routes: str = ""
     mtu: int = 1420
+    health: Health = field(default_factory=Health)
     ups: list[tuple[Configuration, bytes]] = field(default_factory=list)
     downs: int = 0
 

@@ -82,6 +82,7 @@ class Host:
     changes: dict[str, Any] = field(default_factory=dict)
     on_ping: Callable[[OpenedRequest], HttpResponse] = pong
     on_connect: Callable[[OpenedRequest], HttpResponse] | None = None
+    sync: bytes = b"{}"
     seen: list[tuple[str, OpenedRequest]] = field(default_factory=list)
 
     @property
@@ -92,7 +93,7 @@ class Host:
         opened = open_request(self.address, method, path.split("?")[0], headers, raw)
         self.seen.append((opened.kind, opened))
         if opened.kind == "sync":
-            return HttpResponse(200, b"{}")
+            return HttpResponse(200, self.sync)
         if opened.kind == "ping":
             return self.on_ping(opened)
         if self.on_connect:
@@ -153,7 +154,8 @@ class Net:
         rules = [line for family in "46" for line in self.run("ip", f"-{family}", "rule").splitlines()]
         odd = [line for line in rules if line.split(":")[0] not in ("0", "32766", "32767")]
         tables = self.run("ip", "route", "show", "table", "all").splitlines()
-        return "\n".join(links + odd + [line for line in tables if "table 77" in line])
+        guards = [line for line in self.run("nft", "list", "tables").splitlines() if "wgpeer" in line]
+        return "\n".join(links + odd + guards + [line for line in tables if "table 77" in line])
 
 
 def make_in_kernel(host: Host) -> bool:
@@ -207,7 +209,7 @@ def namespaces(certificate: tuple[Path, Path]) -> Iterator[tuple[str, list[Host]
 def net(tmp_path: Path, namespaces: tuple[str, list[Host]]) -> Iterator[Net]:
     name, hosts = namespaces
     for host in hosts:
-        host.changes, host.on_ping, host.on_connect = {}, pong, None
+        host.changes, host.on_ping, host.on_connect, host.sync = {}, pong, None, b"{}"
         host.seen.clear()
         sh("ip", "-n", name, "link", "set", f"v{name[3:]}{host.number}a", "up")
     sh("ip", "-n", name, "route", "replace", "default", "via", hosts[0].address)
@@ -278,6 +280,14 @@ def reconnect(net: Net) -> Iterator[None]:
     before = net.saved()["reconnects"]
     yield
     until(lambda: net.saved()["reconnects"] > before and net.saved()["state"] == "connected")
+
+
+@contextmanager
+def repaired(net: Net) -> Iterator[None]:
+    """What is done within is put back."""
+    before = net.saved()["repairs"]
+    yield
+    until(lambda: net.saved()["repairs"] > before and net.saved()["state"] == "connected")
 
 
 def cut(host: Host, *, off: bool) -> None:

@@ -33,6 +33,7 @@ from wgpeer.transport import NoResponse, Transport
 
 T = TypeVar("T")
 
+NAMELESS = ("", "localhost")  # the host names of a machine that nobody gave one
 STATUS_MESSAGES = {
     400: "says the request is malformed",
     401: "does not accept this profile's keys; ask for a new import link if that goes on",
@@ -46,21 +47,25 @@ STATUS_MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """What a request says about this machine. ``mac_addrs`` are texts like 02:00:00:00:00:01."""
+    """What a request says about this machine. ``mac_addrs`` are texts like 02:00:00:00:00:01; ``name`` is what people
+    call it, empty for the name in the profile."""
 
     hostname: str = ""
     mac_addrs: tuple[str, ...] = ()
+    name: str = ""
 
     @classmethod
-    def gather(cls) -> DeviceInfo:
-        """Of this machine as it is now."""
+    def gather(cls, name: str = "") -> DeviceInfo:
+        """Of this machine as it is now. It is called by its host name unless ``name`` is given."""
         addresses = []
-        for _, name in socket.if_nameindex():
-            path = Path("/sys/class/net") / name / "address"
+        for _, interface in socket.if_nameindex():
+            path = Path("/sys/class/net") / interface / "address"
             address = path.read_text().strip() if path.exists() else ""
             if address.strip("0:"):
                 addresses.append(address[:17])
-        return cls(socket.gethostname()[:128], tuple(addresses))
+        hostname = socket.gethostname()[:128]
+        own = "" if hostname.split(".")[0] in NAMELESS else hostname
+        return cls(hostname, tuple(addresses), name[:128] or own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +201,7 @@ class ApiClient:
         device_key = self._identity.device_key if self.profile.flag("device_auth") else None
         return {
             "device_id": self.profile.device_id,
-            "device_name": self.profile.device_name,
+            "device_name": self._device_info.name or self.profile.device_name,
             "device_hostname": self._device_info.hostname,
             "device_key": device_public(device_key),
             "platform": "linux",

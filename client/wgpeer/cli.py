@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import shlex
 import sys
 import time
 from dataclasses import asdict
@@ -12,30 +13,35 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from wgpeer import __version__, daemon, importer
+from wgpeer import __version__, daemon, display, importer
 from wgpeer import status as s
-from wgpeer.daemon import EXIT_FAILED, EXIT_MISSING, EXIT_OK, EXIT_PENDING, EXIT_RIGHTS, EXIT_USAGE
+from wgpeer.daemon import (
+    EXIT_FAILED,
+    EXIT_MISSING,
+    EXIT_OK,
+    EXIT_PENDING,
+    EXIT_REFUSED,
+    EXIT_RIGHTS,
+    EXIT_USAGE,
+    Choices,
+)
+from wgpeer.display import err, out
 from wgpeer.factors import PASSCODE, PASSWORD, PIN, FactorToken, MissingSecret, join_password
 from wgpeer.importer import ImportFailed
 from wgpeer.profile import Profile
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError
 from wgpeer.text import printable
+from wgpeer.tunnel.interface import BACKENDS
 
 app = typer.Typer(
     help="Connect this machine to a WireGuard VPN server that gives out a new key for every connection.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-STATE_COLOURS = {s.CONNECTED: "green", s.REFUSED: "red", s.FAILED: "red", s.DOWN: "dim"}
 
 
 def main() -> None:
@@ -65,8 +71,20 @@ Directory = Annotated[
     Path | None,
     typer.Option("--dir", envvar="WGPEER_DIR", help="Where profiles are kept. Default: /var/lib/wgpeer."),
 ]
+
+
+def _complete(incomplete: str) -> list[str]:
+    """Names for the shell's completion: none where they cannot be read."""
+    directory = Path(os.environ.get("WGPEER_DIR") or _default_dir())
+    try:
+        return [name for name in Store(directory).names() if name.startswith(incomplete)]
+    except OSError:
+        return []
+
+
 ProfileName = Annotated[
-    str | None, typer.Argument(metavar="[PROFILE]", help="Name or its beginning; needed if several.")
+    str | None,
+    typer.Argument(metavar="[PROFILE]", help="Name or its beginning; needed if several.", autocompletion=_complete),
 ]
 
 
@@ -94,26 +112,49 @@ def add(
     insecure: Annotated[bool, typer.Option("--insecure", help="Do not verify the server's certificate.")] = False,
 ) -> None:
     """Add the profiles behind an import link or in a file."""
-    store = _store(context)
+    store, added = _store(context), list[str]()
     for file_name, profile in importer.load(source, insecure=insecure).items():
         name = store.add(file_name, profile)
         out.print(f"added [bold]{escape(name)}[/bold] ({escape(profile.title)})")
-    out.print("connect with: wgpeer up")
+        added.append(name)
+    _say_next(context.obj, added, len(store.names()))
+
+
+def _say_next(directory: Path, added: list[str], count: int) -> None:
+    """The very command that connects with what was added."""
+    if os.geteuid() != 0:
+        out.print("a tunnel needs root, which keeps profiles of its own; add it as root: sudo wgpeer add SOURCE")
+        return
+    command = ["wgpeer", *(["--dir", str(directory)] if directory != _default_dir() else []), "up"]
+    for name in added if count > 1 else [""]:
+        out.print(f"connect with: {escape(shlex.join([*command, *([name] if name else [])]))}", soft_wrap=True)
 
 
 @app.command("list")
-def list_profiles(context: typer.Context) -> None:
+def list_profiles(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="A list of JSON objects.")] = False
+) -> None:
     """List the profiles."""
     store = _store(context)
+    if as_json:
+        sys.stdout.write(json.dumps([_listed(store, name) for name in store.names()], indent=2) + "\n")
+        return
     table = Table("PROFILE", "USER", "ORGANIZATION", "SERVER", "STATE", box=None, pad_edge=False)
     for name in store.names():
-        profile = store.load(name)
-        texts = [printable(profile.text(key), 60) for key in ("user", "organization", "server")]
-        table.add_row(escape(name), *map(escape, texts), _coloured(daemon.current_status(store, name).state))
+        shown = _listed(store, name)
+        texts = [shown[key][:60] for key in ("profile", "user", "organization", "server")]
+        table.add_row(*map(escape, texts), display.coloured(shown["state"]))
     if table.row_count:
         out.print(table)
     else:
         out.print("no profile yet; add one with: wgpeer add LINK")
+
+
+def _listed(store: Store, name: str) -> dict[str, str]:
+    """One object of ``wgpeer list --json``."""
+    profile, keys = store.load(name), ("user", "organization", "server")
+    texts = {key: printable(profile.text(key), 200) for key in keys}
+    return {"profile": name, **texts, "state": daemon.current_status(store, name).state}
 
 
 @app.command()
@@ -124,6 +165,12 @@ def remove(context: typer.Context, profile: ProfileName = None) -> None:
     daemon.stop(store, name)
     store.remove(name)
     out.print(f"removed {escape(name)}")
+
+
+def _known_backend(value: str) -> str:
+    if value not in BACKENDS:
+        raise typer.BadParameter(f"there is no {value}; choose one of: {', '.join(BACKENDS)}")
+    return value
 
 
 @app.command()
@@ -138,7 +185,12 @@ def up(
     ] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, for a service manager.")] = False,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the connection before leaving it alone.")] = 60.0,
-    backend: Annotated[str, typer.Option(envvar="WGPEER_BACKEND", help="auto, kernel or userspace.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(envvar="WGPEER_BACKEND", help=f"{', '.join(BACKENDS)}.", callback=_known_backend)
+    ] = "auto",
+    device_name: Annotated[
+        str, typer.Option(envvar="WGPEER_DEVICE_NAME", help="What the server shows this device as. Default: host name.")
+    ] = "",
 ) -> None:
     """Connect, and stay connected in the background."""
     if os.geteuid() != 0:
@@ -153,10 +205,21 @@ def up(
         (err if foreground else out).print(escape(message), soft_wrap=True)
     given = {PIN: pin, PASSCODE: otp, PASSWORD: password}
     joined = sys.stdin.read(4096).rstrip("\n") if password_stdin else _secrets(store, name, loaded, given)
+    choices = Choices(backend, device_name)
     if foreground:
         os.chdir("/")
-        sys.exit(daemon.run(store, name, joined, backend))
-    _up_in_background(store, name, joined, backend, wait)
+        sys.exit(daemon.run(store, name, joined, choices))
+    code, last = _up_in_background(store, name, joined, choices, wait)
+    if code == EXIT_REFUSED and not password_stdin and _asks_for_more(store, name, loaded):
+        err.print(f"[yellow]the server refused ({escape(last.last_error)}) and asks for other secrets now[/yellow]")
+        again = _secrets(store, name, store.load(name), {} if sys.stdin.isatty() else given)
+        code, last = _up_in_background(store, name, again, choices, wait) if again != joined else (code, last)
+    _report(code, last)
+
+
+def _asks_for_more(store: Store, name: str, before: Profile) -> bool:
+    """Whether a sync after the refusal brought another ``password_mode``."""
+    return store.load(name).header.get("password_mode") != before.header.get("password_mode")
 
 
 def _secrets(store: Store, name: str, profile: Profile, given: dict[str, str | None]) -> str:
@@ -168,22 +231,28 @@ def _secrets(store: Store, name: str, profile: Profile, given: dict[str, str | N
     return join_password(mode if isinstance(mode, str) else None, given, ask)
 
 
-def _up_in_background(store: Store, name: str, password: str, backend: str, seconds: float) -> None:
-    process = daemon.start(store, name, password, backend)
+def _up_in_background(
+    store: Store, name: str, password: str, choices: Choices, seconds: float
+) -> tuple[int | None, Status]:
+    """The exit code (None: it goes on) and the last status."""
+    process = daemon.start(store, name, password, choices)
     last = Status(profile=name)
     try:
         with err.status(f"connecting {escape(name)}") as spinner:
             for last in daemon.watch(store, name, process, seconds):
-                spinner.update(_progress(last))
+                spinner.update(display.progress(last))
                 if last.sign_in_url and last.state == s.SIGNING_IN:
                     err.print(f"sign in here: {escape(last.sign_in_url)}", soft_wrap=True)
     except KeyboardInterrupt:
         daemon.stop(store, name)
         _fail("given up", EXIT_FAILED)
-    code = process.poll()
+    return process.poll(), last
+
+
+def _report(code: int | None, last: Status) -> None:
     if last.state == s.CONNECTED:
         out.print(f"[green]connected[/green]: {escape(last.address)} on {last.interface}, by {escape(last.host)}")
-        _note_dns(last)
+        display.note_dns(last)
     elif code is None:
         _fail(
             f"not connected yet ({last.last_error or last.state}); it goes on trying in the background. "
@@ -191,29 +260,7 @@ def _up_in_background(store: Store, name: str, password: str, backend: str, seco
             EXIT_PENDING,
         )
     else:
-        _fail(_failure_text(last), code or EXIT_FAILED)
-
-
-def _progress(status: Status) -> str:
-    activity = {s.SIGNING_IN: "waiting for your sign-in in the browser", s.CONNECTING: "asking"}.get(status.state, "")
-    detail = status.message or status.last_error or status.host
-    return escape(" ".join(part for part in (activity or status.state, detail) if part))
-
-
-def _failure_text(status: Status) -> str:
-    if status.reg_key:
-        return (
-            f"this device is not registered yet. Give the administrator this registration key: {status.reg_key}, "
-            "and connect again when it is confirmed"
-        )
-    if status.state == s.REFUSED:
-        return f"the server refused: {status.last_error}"
-    return status.last_error or "it ended without a word; see: wgpeer logs"
-
-
-def _note_dns(status: Status) -> None:
-    if status.dns.startswith("not set"):
-        err.print(f"[yellow]name servers {escape(status.dns)}[/yellow]", soft_wrap=True)
+        _fail(display.failure_text(last), code or EXIT_FAILED)
 
 
 @app.command()
@@ -249,47 +296,10 @@ def show_status(
         sys.stdout.write(json.dumps(shown[0] if profile else shown, indent=2) + "\n")
     else:
         for status in seen:
-            _show(status)
+            display.show(status)
         if not seen:
             out.print("no profile yet; add one with: wgpeer add LINK")
     raise typer.Exit(EXIT_OK if any(status.state == s.CONNECTED for status in seen) else EXIT_FAILED)
-
-
-def _show(status: Status) -> None:
-    out.print(f"[bold]{escape(status.profile)}[/bold]  {_coloured(status.state)}")
-    rows = {
-        "address": status.address,
-        "interface": f"{status.interface} ({status.backend})" if status.interface else "",
-        "endpoint": status.endpoint,
-        "gateway": status.gateway,
-        "by": status.host,
-        "public key": status.public_key,
-        "since": _ago(status.since),
-        "last ping": _ago(status.last_ping),
-        "reconnects": str(status.reconnects or ""),
-        "through tunnel": status.routes,
-        "mtu": str(status.mtu or ""),
-        "name servers": status.dns,
-        "sign in here": status.sign_in_url,
-        "registration key": status.reg_key,
-        "note": status.message,
-        "last error": status.last_error,
-    }
-    for title, value in rows.items():
-        if value:
-            out.print(f"  {title:<17}{escape(value)}", soft_wrap=True)
-
-
-def _ago(moment: float) -> str:
-    if not moment:
-        return ""
-    seconds = max(0, int(time.time() - moment))
-    return f"{seconds // 3600} h {seconds // 60 % 60} min ago" if seconds >= 60 else f"{seconds} s ago"
-
-
-def _coloured(state: str) -> str:
-    colour = STATE_COLOURS.get(state, "yellow")
-    return f"[{colour}]{state}[/{colour}]"
 
 
 @app.command()
@@ -305,23 +315,6 @@ def logs(
     if not path.exists():
         raise StoreError("there is no log yet; connect with: wgpeer up")
     try:
-        _show_log(path, lines, follow=follow)
+        display.show_log(path, lines, follow=follow)
     except KeyboardInterrupt:
         return
-
-
-def _show_log(path: Path, lines: int, *, follow: bool) -> None:
-    with path.open() as file:
-        for line in file.readlines()[-lines:] if lines > 0 else []:
-            sys.stdout.write(line)
-        sys.stdout.flush()
-        position = file.tell()
-    while follow:
-        time.sleep(0.5)  # a log for eyes: twice a second is often enough
-        if path.stat().st_size < position:
-            position = 0  # rotated
-        with path.open() as file:
-            file.seek(position)
-            sys.stdout.write(file.read())
-            sys.stdout.flush()
-            position = file.tell()

@@ -21,6 +21,8 @@ ROUND_PAUSE = 7.0  # all hosts failed: the whole round again
 ROUND_PAUSE_LATER = 30.0  # ... and when that lasted ROUND_PATIENCE, less often
 ROUND_PATIENCE = 300.0
 ROUND_JITTER = 0.2  # share of a pause that is random, so that a thousand clients do not come back at the same moment
+# A wrong clock (408) or a server without room (429) does not mend itself in seconds. Unless the answer says how long.
+BACK_OFF = {408: 30.0, 429: 30.0}
 RETRY_AFTER_MAX = 300.0  # no response can send us away for longer
 
 SHORT_CONNECTION = 30.0  # a connection that ended sooner did not help: wait before the next, doubling
@@ -61,4 +63,10 @@ MAX_METRIC = 0x7FFFFFFF  # of a route, as the server gives it
 SOCKET_MARK = 0x77677077  # on our packets that must stay outside every tunnel of ours
 TABLE_BASE = 77600  # routing tables: two for each interface
 RULE_PRIORITY = 30400  # three rules for each interface and family, before the main table (32766)
+FALLBACK_PRIORITY = 32800  # one more for each, behind it
 MAX_INTERFACES = 100
+
+# --- what others change -----------------------------------------------------------------------------------------------
+WATCH_SETTLE = 0.05  # from the first notification to reading: a change of the network comes as many
+WATCH_RETRY = 1.0  # when a repair failed
+REPAIR_QUIET = 60.0  # the same repair is logged no more often: another program may undo it for ever

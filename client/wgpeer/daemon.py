@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -27,7 +27,9 @@ from wgpeer.session import Session, SessionEnded, TunnelError
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError, is_locked, locked
 from wgpeer.transport import HttpTransport
-from wgpeer.tunnel.linux import BACKENDS, LinuxTunnel, clean_up
+from wgpeer.tunnel.linux import LinuxTunnel
+from wgpeer.tunnel.recovery import SUFFIX, clean_up
+from wgpeer.tunnel.watch import Watch
 
 LOG_BYTES = 1024 * 1024
 LOG_FILES = 3
@@ -45,11 +47,18 @@ class PrivateLog(logging.handlers.RotatingFileHandler):
         return os.fdopen(handle, "a", encoding="utf-8")
 
 
-def run(store: Store, name: str, password: str, backend: str) -> int:
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the user chose for a profile that goes up: a key of ``BACKENDS``, and the name of this device (empty: its
+    host name)."""
+
+    backend: str = "auto"
+    device_name: str = ""
+
+
+def run(store: Store, name: str, password: str, choices: Choices) -> int:
     """Keep a profile up until a signal, a refusal or an error; returns the exit code. Errors are in the status and in
-    the log. Raises ``StoreError`` when the profile is up already or ``backend`` is none of ``BACKENDS``."""
-    if backend not in BACKENDS:
-        raise StoreError(f"there is no backend {backend}; choose one of: {', '.join(BACKENDS)}")
+    the log. Raises ``StoreError`` when the profile is up already."""
     with contextlib.ExitStack() as held:
         with store.guard():
             if not held.enter_context(locked(store.lock_path(name))):
@@ -61,15 +70,17 @@ def run(store: Store, name: str, password: str, backend: str) -> int:
         clock = SystemClock()
         clock.install()
         try:
-            return _run(lambda: _session(store, name, password, backend, clock, log, status_file), log, status_file)
+            return _run(lambda: _session(store, name, password, choices, clock, log, status_file), log, status_file)
         finally:
             log.handlers[0].close()
 
 
-def _run(make_session: Callable[[], Session], log: logging.Logger, status_file: StatusFile) -> int:
+def _run(make_session: Callable[[], tuple[Session, LinuxTunnel]], log: logging.Logger, status_file: StatusFile) -> int:
     """Run a session until it ends, and say why it ended: in the log, in the status and by the exit code."""
     try:
-        make_session().run()
+        session, tunnel = make_session()
+        with Watch(lambda: _repair(tunnel, log)):
+            session.run()
     except Stopped:
         log.info("stopped")
         status_file.end(s.DOWN)
@@ -90,20 +101,31 @@ def _run(make_session: Callable[[], Session], log: logging.Logger, status_file: 
     return EXIT_OK
 
 
+def _repair(tunnel: LinuxTunnel, log: logging.Logger) -> bool:
+    """A repair on its own thread, which nothing may end but the end of the session."""
+    try:
+        return tunnel.repair()
+    except Stopped:
+        return True
+    except Exception:
+        log.exception("a fault in wgpeer")
+        return False
+
+
 def _session(
     store: Store,
     name: str,
     password: str,
-    backend: str,
+    choices: Choices,
     clock: SystemClock,
     log: logging.Logger,
     status_file: StatusFile,
-) -> Session:
+) -> tuple[Session, LinuxTunnel]:
     profile = store.load(name)
     transport = HttpTransport(clock)
-    tunnel = LinuxTunnel(store.recovery_path(name), transport.resolver.lookup, log.info, clock.wait, backend)
-    return Session(
-        api=ApiClient(profile, identity_of(profile, store), DeviceInfo.gather(), clock, transport),
+    tunnel = LinuxTunnel(store.recovery_path(name), transport.resolver.lookup, log.info, clock.wait, choices.backend)
+    session = Session(
+        api=ApiClient(profile, identity_of(profile, store), DeviceInfo.gather(choices.device_name), clock, transport),
         clock=clock,
         tunnel=tunnel,
         token=FactorToken.load(store.token_path(name), profile),
@@ -114,6 +136,8 @@ def _session(
         prefetch=transport.resolver.prefetch,
         status=status_file.status,
     )
+    tunnel.on_change = session.tunnel_changed
+    return session, tunnel
 
 
 def identity_of(profile: Profile, store: Store) -> Identity:
@@ -162,8 +186,8 @@ def _open_log(store: Store, name: str) -> logging.Logger:
 
 def _clean_up_leftovers(store: Store, own: str) -> None:
     """Remove what crashed processes left behind: of this profile, and of all others that are not up now."""
-    for recovery_file in store.run.glob("*.recovery.json"):
-        name = recovery_file.name.removesuffix(".recovery.json")
+    for recovery_file in store.run.glob(f"*{SUFFIX}"):
+        name = recovery_file.name.removesuffix(SUFFIX)
         if name == own:
             clean_up(recovery_file)
             continue
@@ -191,12 +215,13 @@ def current_status(store: Store, name: str) -> Status:
     return Status(profile=name, state=s.FAILED, last_error="its process died; start it again with: wgpeer up")
 
 
-def start(store: Store, name: str, password: str, backend: str) -> subprocess.Popen[bytes]:
+def start(store: Store, name: str, password: str, choices: Choices) -> subprocess.Popen[bytes]:
     """Start the process in the background. The password goes through a pipe, because every user can see arguments."""
     # -P: this runs as root, and must not import what lies in the current directory.
     command = [sys.executable, "-P", "-m", "wgpeer", "--dir", str(store.root), "up", name]
+    options = ["--foreground", "--password-stdin", "--backend", choices.backend, "--device-name", choices.device_name]
     process = subprocess.Popen(
-        [*command, "--foreground", "--password-stdin", "--backend", backend],
+        [*command, *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

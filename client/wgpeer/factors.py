@@ -12,6 +12,7 @@ from wgpeer.profile import Profile
 from wgpeer.store import read_json, write_file
 
 PIN, PASSCODE, PASSWORD = "pin", "passcode", "password"
+ORDER = (PASSWORD, PIN, PASSCODE)  # as the server wants them joined
 _PASSCODE_MODES = ("otp", "yubikey", "duo_otp", "okta_otp", "onelogin_otp")
 _PROMPTS = {PIN: "PIN", PASSCODE: "Passcode", PASSWORD: "Password"}
 
@@ -21,8 +22,7 @@ class MissingSecret(Exception):
 
 
 def required_secrets(mode: str | None) -> tuple[str, ...]:
-    """The secrets that a profile's ``password_mode`` asks for, in the order in which the server wants them joined. An
-    unknown mode asks for a password."""
+    """The secrets that a profile's ``password_mode`` asks for. An unknown mode asks for a password."""
     if not mode:
         return ()
     if mode == PIN:
@@ -39,10 +39,12 @@ def required_secrets(mode: str | None) -> tuple[str, ...]:
 def join_password(mode: str | None, given: dict[str, str | None], ask: Callable[[str], str] | None) -> str:
     """The password of a connect request: the required secrets joined without a separator, so ``<pin><passcode>``.
 
-    ``given`` maps PIN, PASSCODE and PASSWORD to what the user gave. The rest is asked for: ``ask`` takes the prompt and
-    returns the secret, and is None where there is no terminal. Raises ``MissingSecret``."""
+    ``given`` maps PIN, PASSCODE and PASSWORD to what the user gave. All of it is sent, also what the mode does not
+    name: the server may ask for more by now than it did when the profile was made. The rest is asked for: ``ask`` takes
+    the prompt and returns the secret, and is None where there is no terminal. Raises ``MissingSecret``."""
     joined = ""
-    for kind in required_secrets(mode):
+    required = required_secrets(mode)
+    for kind in (kind for kind in ORDER if kind in required or given.get(kind)):
         secret = given.get(kind)
         if not secret and ask is None:
             option = {PIN: "--pin", PASSCODE: "--otp", PASSWORD: "--password"}[kind]

@@ -42,13 +42,13 @@ class Disconnect:
 
 
 class Keepalive:
-    """Pings one connection through ``interface``. ``on_ping`` is called after each good ping, ``on_sync`` when a sync
-    is due; it returns whether the sync worked."""
+    """Pings one connection through the interface that ``interface`` names: the name may change when it is made anew.
+    ``on_ping`` is called after each good ping, ``on_sync`` when a sync is due; it returns whether the sync worked."""
 
     def __init__(
         self,
         connection: Connection,
-        interface: str,
+        interface: Callable[[], str],
         api: ApiClient,
         clock: Clock,
         on_ping: Callable[[], None],
@@ -90,7 +90,7 @@ class Keepalive:
     def _ping_once(self, timeout: float) -> tuple[Disconnect | None, bool]:
         """One request. Why the connection is lost (None: it is not), and whether that is final or worth another try."""
         connection = self._connection
-        result = self._api.ping(connection.configuration, connection.public_key, self._interface, timeout)
+        result = self._api.ping(connection.configuration, connection.public_key, self._interface(), timeout)
         if result is True:
             connection.last_good, connection.pinged = self._clock.boottime(), True
             return None, True

@@ -9,8 +9,9 @@ has a new key. While reconnecting, the old interface and its routes stay, so not
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 from nacl.public import PrivateKey
@@ -24,7 +25,7 @@ from wgpeer.factors import FactorToken
 from wgpeer.keepalive import Connection, Disconnect, Keepalive
 from wgpeer.profile import ApiHost, Profile, ProfileError, merge
 from wgpeer.responses import Allowed, Configuration, Refused, SignInRequired
-from wgpeer.status import Status
+from wgpeer.status import Health, Status
 
 
 class SessionEnded(Exception):
@@ -57,6 +58,9 @@ class Tunnel(Protocol):
 
     @property
     def mtu(self) -> int: ...
+
+    @property
+    def health(self) -> Health: ...
 
     def up(self, configuration: Configuration, key: PrivateKey, *, use_dns: bool, use_default_route: bool) -> str:
         """Build the tunnel, or change the one that is up. Returns the endpoint as ADDRESS:PORT. Raises
@@ -100,6 +104,7 @@ class Session:
     _silent_hosts: set[ApiHost] = field(default_factory=set)
     _dead_endpoints: frozenset[str] = frozenset()
     _syncs_failed: int = 0
+    _status_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def profile(self) -> Profile:
@@ -135,7 +140,9 @@ class Session:
                 key = PrivateKey.generate()
             if previous and not outcome.answered and self._old_connection_works(previous):
                 return previous
-            self.clock.wait(self._round_pause(outcome, started))
+            pause = self._round_pause(outcome, started)
+            self._update_status(message=self._pause_words(outcome, pause))
+            self.clock.wait(pause)
 
     def _try_all_hosts(self, key: PrivateKey) -> RoundResult:
         """Offer the key to each host once. Raises ``SessionEnded`` when one refuses for good."""
@@ -157,12 +164,13 @@ class Session:
 
     def _request_connection(self, host: ApiHost, key: PrivateKey) -> Allowed | Failed:
         credentials = Credentials(b64(bytes(key.public_key)), self.password, self.token.current(self.clock.wall()))
-        self._update_status(host=host.url)
+        self._update_status(host=host.url, message="")
         result = self.api.connect(host, credentials)
         if isinstance(result, SignInRequired):
             result = self._sign_in(host, credentials, result)
         if isinstance(result, Refused):
             self.token.forget()
+            self._take_sync(host.url, "")  # perhaps it asks for other factors by now: so that the next start knows
             raise SessionEnded(result.reason, result.reg_key)
         return result if isinstance(result, (Allowed, Failed)) else Failed(f"{host.url} gave a response out of place")
 
@@ -190,8 +198,9 @@ class Session:
         (self._silent_hosts.add if failed.silent else self._silent_hosts.discard)(host)
         outcome.answered = outcome.answered or failed.status > 0
         outcome.key_spent = outcome.key_spent or failed.status == 409
-        if failed.retry_after:
-            self._not_before[host] = self.clock.boottime() + failed.retry_after
+        if pause := failed.retry_after or c.BACK_OFF.get(failed.status, 0.0):
+            self._not_before[host] = self.clock.boottime() + pause
+            self.log(f"{host.url}: asked again in {pause:.0f} s at the earliest")
 
     def _hosts_in_order(self) -> list[ApiHost]:
         """Sync hosts in random order, then the remotes; those that were silent a moment ago last of all."""
@@ -204,6 +213,11 @@ class Session:
         patient = self.clock.boottime() - started < c.ROUND_PATIENCE
         pause = c.ROUND_PAUSE if patient else c.ROUND_PAUSE_LATER
         return max(outcome.wait, pause * (1 + c.ROUND_JITTER * (self.random.random() - 0.5)))
+
+    @staticmethod
+    def _pause_words(outcome: RoundResult, pause: float) -> str:
+        why = ", as the answers ask for" if outcome.wait >= pause else ""
+        return f"no host allowed it; asking again in {pause:.0f} s{why}"
 
     def _old_connection_works(self, previous: Connection) -> bool:
         """No host gave any response: perhaps our own network was away, and the old connection is as good as ever. The
@@ -230,7 +244,7 @@ class Session:
                 return Disconnect(str(error))
         keepalive = Keepalive(
             connection,
-            self.tunnel.interface,
+            lambda: self.tunnel.interface,
             self.api,
             self.clock,
             lambda: self._ping_succeeded(connection),
@@ -254,14 +268,20 @@ class Session:
             gateway=configuration.gateway,
             host=connection.host.url,
             endpoint=endpoint,
-            interface=self.tunnel.interface,
             backend=self.tunnel.backend,
             public_key=connection.public_key,
-            dns=self.tunnel.dns,
             routes=self.tunnel.routes,
             mtu=self.tunnel.mtu,
+            **self._seen_of_tunnel(),
             message="the tunnel is built, waiting for the first ping",
         )
+
+    def tunnel_changed(self) -> None:
+        """The tunnel was repaired, or stands otherwise than before. Called on whatever thread has seen it."""
+        self._update_status(**self._seen_of_tunnel())
+
+    def _seen_of_tunnel(self) -> dict[str, object]:
+        return {"interface": self.tunnel.interface, "dns": self.tunnel.dns, **asdict(self.tunnel.health)}
 
     def _ping_succeeded(self, connection: Connection) -> None:
         now = self.clock.wall()
@@ -283,7 +303,10 @@ class Session:
         allowed the connection. Returns whether it worked."""
         inside = self._syncs_failed % 2 == 0
         base = gateway_url(connection.configuration) if inside else connection.host.url
-        text = self.api.sync(base, self.tunnel.interface if inside else "")
+        return self._take_sync(base, self.tunnel.interface if inside else "")
+
+    def _take_sync(self, base: str, interface: str) -> bool:
+        text = self.api.sync(base, interface)
         if isinstance(text, Failed):
             self._syncs_failed += 1
             if text.status != 480:
@@ -303,7 +326,8 @@ class Session:
         return True
 
     def _update_status(self, **changes: object) -> None:
-        changed = replace(self.status, **changes)  # type: ignore[arg-type]
-        if changed != self.status:
-            self.status = changed
-            self.report(changed)
+        with self._status_lock:
+            changed = replace(self.status, **changes)  # type: ignore[arg-type]
+            if changed != self.status:
+                self.status = changed
+                self.report(changed)

@@ -16,12 +16,28 @@ ENDED = (REFUSED, FAILED, DOWN)
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """How a tunnel stands on this machine. ``all_traffic``: just now the kernel sends everything that does not stay on
+    this machine's LANs through it; ``coverage`` says that for people, empty where it is not wanted. ``conflicts`` is
+    what it shares with LANs or loses to other tunnels, for people. ``repairs`` counts how often something was put back
+    that other programs had changed; ``repaired`` is what, at ``last_repair`` (Unix seconds)."""
+
+    all_traffic: bool = False
+    coverage: str = ""
+    conflicts: str = ""
+    repairs: int = 0
+    repaired: str = ""
+    last_repair: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """One object of ``wgpeer status --json``.
 
     ``since`` (the first ping of the present connection) and ``last_ping`` are Unix seconds, 0 when there was none.
     ``host`` is the URL of the API that allowed the connection, ``endpoint`` is ADDRESS:PORT of its WireGuard,
     ``public_key`` that of this connection. ``mtu`` is bytes. ``dns``, ``routes`` and ``message`` are text for people.
+    ``all_traffic`` to ``last_repair`` are those of ``Health``.
     """
 
     profile: str = ""
@@ -40,6 +56,12 @@ class Status:
     dns: str = ""
     routes: str = ""
     mtu: int = 0
+    all_traffic: bool = False
+    coverage: str = ""
+    conflicts: str = ""
+    repairs: int = 0
+    repaired: str = ""
+    last_repair: float = 0.0
     message: str = ""
     sign_in_url: str = ""
     reg_key: str = ""
@@ -56,7 +78,7 @@ def load(path: Path) -> Status | None:
     """The last status written, None when there is none. A field of the wrong type counts as missing."""
     raw = read_json(path)
     kinds = {
-        field.name: (int, float) if field.name in ("since", "last_ping") else type(field.default)
+        field.name: (int, float) if type(field.default) is float else type(field.default)
         for field in dataclasses.fields(Status)
     }
     known: dict[str, Any] = {name: raw[name] for name, kind in kinds.items() if isinstance(raw.get(name), kind)}

@@ -6,12 +6,13 @@ the socket mark that keeps them outside our tunnels; requests to the gateway are
 
 from __future__ import annotations
 
+import errno
 import queue
 import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,7 +38,7 @@ SocketOptions = list[tuple[int, int, int | bytes]]
 
 class NoResponse(Exception):
     """Nothing usable came back. ``silent``: nothing came at all within the time; else the other side refused the
-    connection or broke it off."""
+    connection or broke it off, or there was no interface to ask by."""
 
     def __init__(self, reason: str, *, silent: bool = False) -> None:
         super().__init__(reason)
@@ -158,6 +159,8 @@ def _request(
             body = read_bounded(response, MAX_RESPONSE, deadline, host)
         return HttpResponse(response.status, body, _retry_after(response.headers.get("Retry-After")))
     except (urllib3.exceptions.HTTPError, OSError) as error:
+        if _is_missing_interface(error):
+            raise NoResponse(f"{host} cannot be asked: the tunnel's interface is being made anew") from error
         refused = _refused(error)
         raise NoResponse(f"{host} {'turns us away' if refused else 'does not answer'}", silent=not refused) from error
     finally:
@@ -197,12 +200,20 @@ def read_bounded(response: urllib3.BaseHTTPResponse, limit: int, deadline: float
 
 def _refused(error: BaseException) -> bool:
     """Whether a living host refused the connection, which is not the silence of a dead one."""
+    signs = (ConnectionError, urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError)
+    return any(isinstance(cause, signs) for cause in _causes(error))
+
+
+def _is_missing_interface(error: BaseException) -> bool:
+    """Whether there is no interface to bind to: a fault of this machine, which says nothing about the host."""
+    return any(isinstance(cause, OSError) and cause.errno == errno.ENODEV for cause in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, (ConnectionError, urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError)):
-            return True
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return False
 
 
 def _retry_after(value: str | None) -> float:

@@ -26,7 +26,8 @@ import base64, json, os, sys
 from pathlib import Path
 from nacl.public import PrivateKey
 from wgpeer.responses import read_configuration
-from wgpeer.tunnel.linux import LinuxTunnel, clean_up
+from wgpeer.tunnel.linux import LinuxTunnel
+from wgpeer.tunnel.recovery import clean_up
 
 what, lease = sys.argv[1], Path(sys.argv[2])
 if what == "sweep":

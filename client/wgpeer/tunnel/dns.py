@@ -27,17 +27,19 @@ INSTALL = "install systemd-resolved, openresolv or resolvconf, or enter it where
 @dataclass(frozen=True, slots=True)
 class DnsConfig:
     """Which servers to ask (addresses), and for what. ``search_domains`` are tried behind short names; ``routing``
-    domains only say which names are asked for there, none of them meaning all names, as does ``default_route``."""
+    domains only say which names are asked for there, none of them meaning all names, as does ``default_route``.
+    ``yields``: another tunnel is asked for all names, so that this one may have only those under its domains."""
 
     servers: tuple[str, ...]
     search_domains: tuple[str, ...] = ()
     routing_domains: tuple[str, ...] = ()
     default_route: bool = False
+    yields: bool = False
 
     @property
     def all_names(self) -> bool:
         """Whether these servers are asked for every name."""
-        return self.default_route or not self.routing_domains
+        return not self.yields and (self.default_route or not self.routing_domains)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def _possible_changes(interface: str, index: int, config: DnsConfig) -> list[Dns
     found = []
     if shutil.which("resolvectl"):
         found.append(DnsChange(RESOLVED, interface, index, config.servers))
-    program = shutil.which("resolvconf")
+    program = None if config.yields else shutil.which("resolvconf")  # it keeps no names apart
     # systemd-resolved brings a resolvconf that is resolvectl by another name.
     if program and Path(program).resolve().name != "resolvectl":
         manager = OPENRESOLV if "openresolv" in _run([program, "--version"])[1] else RESOLVCONF

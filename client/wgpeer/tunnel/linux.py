@@ -1,78 +1,94 @@
-"""The whole tunnel on a Linux machine: build it, change it, remove it, also what an earlier process left behind.
-
-The recovery file is a JSON object: ``interface`` and its ``index`` (0: perhaps not made yet), ``boot`` (the id of the
-boot in which it was made), ``dns`` (the ``DnsChange`` of its name servers) and ``lost_interfaces`` (names of ours that
-are lost, whose tables still hold back traffic). It is written before each change, so that a crash leaves nothing that
-nobody knows of.
-"""
+"""The whole tunnel on a Linux machine: build it, change it, repair what others change, remove it."""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from nacl.public import PrivateKey
 from pyroute2.netlink.exceptions import NetlinkError
 
-from wgpeer.constants import (
-    HANDSHAKE_ATTEMPTS,
-    HANDSHAKE_POLL,
-    HANDSHAKE_POLLS,
-    MTU_MAX,
-    MTU_MIN,
-    NAME_FREE_POLLS,
-    SOCKET_MARK,
-    TUNNEL_OVERHEAD,
-)
+from wgpeer.constants import HANDSHAKE_ATTEMPTS, HANDSHAKE_POLL, HANDSHAKE_POLLS, REPAIR_QUIET, SOCKET_MARK
 from wgpeer.envelope import b64_decode
 from wgpeer.responses import Configuration
 from wgpeer.session import TunnelError
-from wgpeer.store import read_json, write_file
-from wgpeer.tunnel import dns, routing
+from wgpeer.status import Health
+from wgpeer.tunnel import coverage, link, recovery, routing
 from wgpeer.tunnel.backend import Backend, BackendError, InterfaceConfig
-from wgpeer.tunnel.dns import DnsChange, DnsConfig
-from wgpeer.tunnel.kernel import KernelBackend
+from wgpeer.tunnel.dns import DnsConfig
+from wgpeer.tunnel.endpoint import reachable_endpoint, strict_reverse_path
+from wgpeer.tunnel.guard import Guard
+from wgpeer.tunnel.interface import Interface
+from wgpeer.tunnel.names import Names
+from wgpeer.tunnel.recovery import Claim, clean_up
+from wgpeer.tunnel.routing import Surroundings, Tables
 from wgpeer.tunnel.split_tunnel import SplitTunnel, split_routes
-from wgpeer.tunnel.userspace import UserspaceBackend, socket_is_alive
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-IP_MTU, IPV6_MTU = 14, 24  # socket options that the socket module has no names for
-BACKENDS: dict[str, tuple[type[KernelBackend] | type[UserspaceBackend], ...]] = {
-    "auto": (KernelBackend, UserspaceBackend),
-    "kernel": (KernelBackend,),
-    "userspace": (UserspaceBackend,),
-}
+VERSIONS = {4: routing.FAMILIES[0], 6: routing.FAMILIES[1]}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A tunnel as it should be while it is up."""
+
+    configuration: Configuration
+    config: InterfaceConfig
+    split: SplitTunnel
+    mtu: int
+    dns: DnsConfig
 
 
 @dataclass(slots=True)
 class LinuxTunnel:
     """The ``Tunnel`` of ``session``. ``resolve`` gives the addresses of a host name, ``log`` takes a line of text,
-    ``wait`` waits for seconds (and may raise to end it all), ``backend_choice`` is a key of ``BACKENDS``."""
+    ``wait`` waits for seconds (and may raise to end it all), ``backend_choice`` is a key of ``interface.BACKENDS``.
+    ``on_change`` is called when a repair has changed something that people should see.
+
+    ``repair`` runs on another thread than all else; what both touch is theirs while they hold the lock.
+    """
 
     recovery_file: Path
     resolve: Callable[[str], list[str]]
     log: Callable[[str], None]
     wait: Callable[[float], None] = time.sleep
     backend_choice: str = "auto"
-    interface: str = ""
-    dns: str = ""
+    on_change: Callable[[], None] = lambda: None
     routes: str = ""
-    mtu: int = 0
-    _backend: Backend | None = None
-    _dns_change: DnsChange = field(default_factory=DnsChange)
-    _has_default_route: bool = False
-    _interface_index: int = 0
-    _lost_interfaces: set[str] = field(default_factory=set)  # their tables still hold back traffic
+    health: Health = field(default_factory=Health)
+    _wanted: Wanted | None = None
+    _link: Interface = field(init=False)
+    _guard: Guard = field(default_factory=Guard)
+    _tables: Tables = field(default_factory=dict)
+    _names: Names = field(default_factory=Names)
+    _problem: str = ""
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self._link = Interface(self._write_recovery_file, self.wait, self.backend_choice)
+
+    @property
+    def interface(self) -> str:
+        """Empty while the tunnel is down."""
+        return self._link.name
 
     @property
     def backend(self) -> str:
         """``kernel`` or ``userspace``, empty while the tunnel is down."""
-        return self._backend.name if self._backend else ""
+        return self._link.backend.name if self._link.backend else ""
+
+    @property
+    def dns(self) -> str:
+        """For people, empty while there are no name servers."""
+        return self._names.said
+
+    @property
+    def mtu(self) -> int:
+        """In bytes, 0 while the tunnel is down."""
+        return self._wanted.mtu if self._wanted else 0
 
     def up(self, configuration: Configuration, key: PrivateKey, *, use_dns: bool, use_default_route: bool) -> str:
         """See ``Tunnel`` of ``session``."""
@@ -86,26 +102,128 @@ class LinuxTunnel:
             endpoint_port=configuration.port,
             allowed_ips=split.allowed_ips,
         )
-        self.mtu, self.routes = configuration.mtu or path_mtu, split.description
-        self._has_default_route = bool(split.default_routes)
+        names = DnsConfig(
+            configuration.dns_servers if use_dns else (),
+            configuration.search_domains,
+            configuration.routing_domains,
+            default_route=bool(split.default_routes),
+        )
         try:
-            backend = self._ensure_interface()
-            backend.configure(self.interface, config)
-            routing.configure_link(self.interface, configuration.addresses, self.mtu)
-            routing.set_routes(self.interface, split)
-            self._clear_lost_interfaces()
+            with self._lock:
+                self._wanted = Wanted(configuration, config, split, configuration.mtu or path_mtu, names)
+                self.routes = split.description
+                backend = self._build(self._wanted, changed=True)[0]
             self._start_handshake(backend, config, configuration.gateway)
         except (BackendError, NetlinkError, OSError) as error:
             raise TunnelError(f"the tunnel cannot be built: {error}") from error
         self._warn(configuration, split)
-        self._set_dns(configuration, split, use_dns=use_dns)
+        with self._lock:
+            self._set_names(self._wanted)
+            self._look(self._wanted)
         return f"[{endpoint}]:{configuration.port}" if ":" in endpoint else f"{endpoint}:{configuration.port}"
 
     def down(self) -> None:
         """See ``Tunnel`` of ``session``."""
-        clean_up(self.recovery_file)
-        self.interface, self.dns, self.routes, self.mtu, self._backend = "", "", "", 0, None
-        self._dns_change, self._interface_index, self._lost_interfaces = DnsChange(), 0, set()
+        with self._lock:
+            self._wanted = None
+            clean_up(self.recovery_file)
+            self._link = Interface(self._write_recovery_file, self.wait, self.backend_choice)
+            self._guard, self._tables, self.health = Guard(), {}, Health()
+            self._names, self.routes = Names(), ""
+
+    def repair(self) -> bool:
+        """Compare with what is wanted, and put back what differs. False when that must be tried again."""
+        with self._lock:
+            if self._wanted is None or not self.interface:
+                return True
+            shown = self.health, self.interface, self.dns
+            try:
+                self._repair(self._wanted)
+                self._problem = ""
+            except (BackendError, NetlinkError, OSError) as error:
+                if str(error) != self._problem:
+                    self.log(f"the tunnel cannot be repaired: {error}")
+                self._problem = str(error)
+                self.health = replace(self.health, all_traffic=False, coverage=f"not known, a repair fails: {error}")
+            different = shown != (self.health, self.interface, self.dns)
+        if different:
+            self.on_change()
+        return not self._problem
+
+    def _repair(self, wanted: Wanted) -> None:
+        gone, before = not self._link.is_there(), self._tables
+        words = self._build(wanted, changed=False)[1]
+        if gone:
+            link.trigger_handshake(self.interface, wanted.configuration.gateway)
+            words = ["its interface", *words]
+        elif self._tables != before and words:
+            self.log(f"the networks of this machine have changed: adapted {', '.join(words)}")
+            words = [word for word in words if word != "its routes"]
+        if words:
+            self._note_repair(", ".join(dict.fromkeys(words)))
+        if gone or self._names.winner_now(self._claim(wanted), self._others()) != self._names.winner:
+            self._set_names(wanted)
+        self._look(wanted)
+
+    def _note_repair(self, what: str) -> None:
+        health, now = self.health, time.time()
+        if what != health.repaired or now - health.last_repair > REPAIR_QUIET:
+            self.log(f"put back what another program had removed or changed: {what}")
+        self.health = replace(health, repairs=health.repairs + 1, repaired=what, last_repair=now)
+
+    def _build(self, wanted: Wanted, *, changed: bool) -> tuple[Backend, list[str]]:
+        """Make everything as wanted; ``changed``: its WireGuard configuration is another than before. Returns what else
+        was not so, for people. Raises ``BackendError``, ``NetlinkError`` or ``OSError``."""
+        there, words = self._link.is_there(), list[str]()
+        if not there and self.interface and not link.interface_index(self.interface):
+            words += self._set_routes(wanted)  # first of all they hold back what went through the interface
+        backend = self._link.ensure()
+        if changed or not there:
+            backend.configure(self.interface, wanted.config)
+        words += link.configure_link(self.interface, wanted.configuration.addresses, wanted.mtu)
+        words += self._set_routes(wanted)
+        if self._link.lost:
+            recovery.clear_lost(self._link.lost)
+            self._link.lost.clear()
+            self._write_recovery_file(self.interface, self._link.index)
+        return backend, words
+
+    def _set_routes(self, wanted: Wanted) -> list[str]:
+        """The guard first: until the routes stand, nothing that they are meant for leaves."""
+        observed = routing.observe()
+        around = routing.surroundings(self.interface, observed)
+        words = ["its guard"] if self._set_guard(wanted, around) else []
+        self._tables = routing.desired_tables(self.interface, wanted.split, around)
+        return words + routing.set_routes(self.interface, self._tables, observed)
+
+    def _set_guard(self, wanted: Wanted, around: Surroundings) -> bool:
+        number, known = link.interface_number(self.interface), self._guard.problem
+        outside = _outside(wanted.split, around)
+        if not outside:
+            self._guard.remove(number)
+            return False
+        harmed = self._guard.ensure(number, outside)
+        if self._guard.problem and self._guard.problem != known:
+            self.log(f"no guard against leaks: {self._guard.problem}. The routes alone must hold")
+        return harmed
+
+    def _look(self, wanted: Wanted) -> None:
+        """Note how it stands now, for people."""
+        around = routing.surroundings(self.interface, routing.observe())
+        titles = {f"{link.INTERFACE_PREFIX}{claim.number}": claim.title for claim in self._others()}
+        number, split = link.interface_number(self.interface), wanted.split
+        said = coverage.conflicts(number, split, around, titles)
+        if self._names.winner:
+            said.append(f"all names are asked through {self._names.winner.title}")
+        everything, words = coverage.describe(
+            self.interface, split, _outside(split, around), self._guard.problem, titles
+        )
+        conflicts = "; ".join(said)
+        if conflicts and conflicts != self.health.conflicts:
+            self.log(conflicts)
+        if words != self.health.coverage and not everything and words:
+            self.log(f"all traffic through the tunnel: {words}")
+        self.health = replace(self.health, all_traffic=everything, coverage=words, conflicts=conflicts)
 
     def _start_handshake(self, backend: Backend, config: InterfaceConfig, gateway: str) -> None:
         """Begin the handshake now, and once more should it be lost: WireGuard by itself would wait 5 s to do so, in
@@ -113,186 +231,69 @@ class LinuxTunnel:
         for attempt in range(HANDSHAKE_ATTEMPTS):
             if attempt:
                 backend.configure(self.interface, config)  # the peer anew, and so a new handshake at once
-            routing.trigger_handshake(self.interface, gateway)
+            link.trigger_handshake(self.interface, gateway)
             for _ in range(HANDSHAKE_POLLS):
                 if backend.last_handshake(self.interface):
                     return
                 self.wait(HANDSHAKE_POLL)
 
-    def _set_dns(self, configuration: Configuration, split: SplitTunnel, *, use_dns: bool) -> None:
-        config = DnsConfig(
-            configuration.dns_servers if use_dns else (),
-            configuration.search_domains,
-            configuration.routing_domains,
-            default_route=self._has_default_route,
-        )
-        if not config.servers:
-            dns.revert(self._dns_change)  # the last host had some, this one has none
-            self.dns, self._dns_change = "", DnsChange()
-            return
-        index = routing.interface_index(self.interface)
+    def _others(self) -> list[Claim]:
+        return recovery.other_tunnels(self.recovery_file)
 
-        def before(change: DnsChange) -> None:
-            if (self._dns_change.manager, self._dns_change.name) != (change.manager, change.name):
-                dns.revert(self._dns_change)  # of an interface that is no more, or another manager
-            self._dns_change = change
-            self._write_recovery_file(self.interface, index)
+    def _claim(self, wanted: Wanted) -> Claim:
+        number = link.interface_number(self.interface) if self.interface else 0
+        everything = bool(wanted.split.default_routes)
+        return Claim("", number, everything, bool(wanted.dns.servers) and wanted.dns.all_names)
 
-        self.dns = dns.apply(self.interface, index, config, before)
-        astray = [server for server in config.servers if not split.covers(server)]
+    def _set_names(self, wanted: Wanted) -> None:
+        index, claim = link.interface_index(self.interface), self._claim(wanted)
+        before = partial(self._write_recovery_file, self.interface, index)
+        self._names.apply(self.interface, index, wanted.dns, claim, self._others(), before)
+        astray = [server for server in self._names.servers if not wanted.split.covers(server)]
         if astray:
-            self.dns += f"; {', '.join(astray)} is in no route of the tunnel, so it may not answer"
-
-    def _ensure_interface(self) -> Backend:
-        """The backend, with the interface there, made anew when somebody deleted it or its process died."""
-        if self._backend and self._interface_is_ours():
-            return self._backend
-        # Only the interface is made anew. Its tables and rules stay: what would have gone through it must not leave by
-        # another way meanwhile.
-        held = self.interface
-        if held:
-            if routing.interface_index(held) == self._interface_index:
-                routing.delete_link(held)
-            if not self._is_free(held):
-                self._lost_interfaces.add(held)
-                held = ""
-        return self._create_interface(held)
-
-    def _clear_lost_interfaces(self) -> None:
-        _clear_routes_of(self._lost_interfaces)
-        if self._lost_interfaces:
-            self._lost_interfaces = set()
-            self._write_recovery_file(self.interface, self._interface_index)
-
-    def _create_interface(self, held: str) -> Backend:
-        problem = BackendError("no free interface name")
-        for kind in BACKENDS[self.backend_choice]:
-            backend: Backend = kind()
-            for name in [held] if held else self._free_names():
-                self._write_recovery_file(name, 0)
-                try:
-                    backend.create(name)
-                except BackendError as error:
-                    problem = error
-                    if name in self._free_names():  # not taken by somebody quicker: this backend does not work here
-                        break
-                    continue
-                self.interface, self._interface_index, self._backend = name, routing.interface_index(name), backend
-                self._write_recovery_file(name, self._interface_index)
-                return backend
-        if not held and not self._lost_interfaces:
-            self.recovery_file.unlink(missing_ok=True)
-        raise problem
-
-    def _is_free(self, name: str) -> bool:
-        """Wait a moment for the process of a deleted interface to end. It removes its socket file, and must not remove
-        that of the next one."""
-        for _ in range(NAME_FREE_POLLS):
-            if not socket_is_alive(name) and not routing.interface_index(name):
-                return True
-            self.wait(HANDSHAKE_POLL)
-        return False
-
-    def _interface_is_ours(self) -> bool:
-        # First the index: without our interface its socket may answer from another namespace, for a process that has
-        # taken the name since.
-        index = self._interface_index
-        if self._backend is None or not index or routing.interface_index(self.interface) != index:
-            return False
-        try:
-            return self._backend.last_handshake(self.interface) >= 0
-        except BackendError:
-            return False
-
-    @staticmethod
-    def _free_names() -> list[str]:
-        # UAPI sockets are files, shared by network namespaces: a name can be taken though no such link is here.
-        return [name for name in routing.free_names() if not socket_is_alive(name)][:10]
+            self._names.said += f"; {', '.join(astray)} is in no route of the tunnel, so it may not answer"
 
     def _write_recovery_file(self, interface: str, index: int) -> None:
-        boot = BOOT_ID.read_text().strip()
-        held = {"interface": interface, "index": index, "boot": boot, "dns": self._dns_change.as_dict()}
-        write_file(self.recovery_file, json.dumps(held | {"lost_interfaces": sorted(self._lost_interfaces)}))
+        claim = self._claim(self._wanted) if self._wanted else Claim("", 0)
+        recovery.write(self.recovery_file, interface, index, self._names.change, self._link.lost, claim)
 
     def _choose_endpoint(self, configuration: Configuration) -> tuple[str, int]:
         """The first address of the host that this machine has a route to, and the tunnel's MTU (bytes) on that route.
         Raises ``TunnelError``."""
-        found = self._reachable_endpoint(configuration)
-        if not found and self._dns_change.manager and not self._has_default_route:
+        found = reachable_endpoint(configuration, self.resolve)
+        everything = self._wanted is not None and bool(self._wanted.split.default_routes)
+        if not found and self._names.change.manager and not everything:
             # Perhaps a name that is new to us, while the name servers we set are behind the very tunnel that died.
             # Where everything goes through it they stay: no name of any program may leave by another way.
-            dns.revert(self._dns_change)
-            self.dns, self._dns_change = "", DnsChange()
-            found = self._reachable_endpoint(configuration)
+            with self._lock:
+                self._names.revert()
+            found = reachable_endpoint(configuration, self.resolve)
         if found:
             return found
         shown = " or ".join(configuration.endpoints)
-        why = "; its name may be known only by name servers within the tunnel" if self._dns_change.manager else ""
+        why = "; its name may be known only by name servers within the tunnel" if self._names.change.manager else ""
         raise TunnelError(f"there is no way to the host {shown} from here{why}")
-
-    def _reachable_endpoint(self, configuration: Configuration) -> tuple[str, int] | None:
-        for name in configuration.endpoints:
-            for address in self.resolve(name):
-                if outer := _path_mtu(address, configuration.port):
-                    return address, max(MTU_MIN, min(outer - TUNNEL_OVERHEAD, MTU_MAX))
-        return None
 
     def _warn(self, configuration: Configuration, split: SplitTunnel) -> None:
         if configuration.network_links:
             shown = ", ".join(configuration.network_links)
             self.log(f"the server routes {shown} to this machine; let it forward them if that is meant (ip_forward)")
-        if any(":" in address for address in configuration.addresses) and not routing.has_ipv6(self.interface):
+        if any(":" in address for address in configuration.addresses) and not link.has_ipv6(self.interface):
             self.log(
                 f"IPv6 does not work on {self.interface} (switched off in net.ipv6.conf, or an MTU below 1280), so "
                 "what should go through the tunnel over IPv6 goes nowhere"
             )
-        if split.default_routes and _strict_reverse_path():
+        if split.default_routes and strict_reverse_path():
             self.log(
                 "rp_filter is strict (1) on this machine: packets of the host would be dropped while all traffic goes "
                 "through the tunnel. Set net.ipv4.conf.all.rp_filter=2"
             )
 
 
-def clean_up(recovery_file: Path) -> None:
-    """Remove what a recovery file names. Nothing else: an interface that has since become another's is left alone."""
-    held = read_json(recovery_file)
-    interface, index = held.get("interface"), held.get("index")
-    change = DnsChange.from_dict(held.get("dns"))
-    if held.get("boot") != BOOT_ID.read_text().strip():
-        dns.revert_after_boot(change)
-    elif isinstance(interface, str) and interface.startswith(routing.INTERFACE_PREFIX):
-        now = routing.interface_index(interface)
-        dns.revert(change)
-        if now == 0 or not index or now == index:
-            routing.clear_routes(routing.interface_number(interface))
-            routing.delete_link(interface)
-        _clear_routes_of(held.get("lost_interfaces"))
-    recovery_file.unlink(missing_ok=True)
-
-
-def _clear_routes_of(names: object) -> None:
-    """Remove the tables of lost interfaces. Where a link has such a name again, the tables are that link's."""
-    for name in names if isinstance(names, (list, set)) else ():
-        if isinstance(name, str) and name.startswith(routing.INTERFACE_PREFIX) and not routing.interface_index(name):
-            routing.clear_routes(routing.interface_number(name))
-
-
-def _path_mtu(address: str, port: int) -> int:
-    """The path MTU (bytes) to an address as the kernel knows it: the interface's, the route's, or what a router on the
-    path has said. 0 when there is no route. The route is that of our marked packets, outside every tunnel."""
-    six = ":" in address
-    try:
-        with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, SOCKET_MARK)
-            probe.connect((address, port))  # a routing decision; nothing is sent
-            level, option = (socket.IPPROTO_IPV6, IPV6_MTU) if six else (socket.IPPROTO_IP, IP_MTU)
-            return probe.getsockopt(level, option)
-    except OSError:
-        return 0
-
-
-def _strict_reverse_path() -> bool:
-    conf = Path("/proc/sys/net/ipv4/conf")
-    values = {entry: (conf / entry / "rp_filter") for entry in os.listdir(conf)}
-    every = int(values["all"].read_text()) if "all" in values else 0
-    return any(max(every, int(path.read_text())) == 1 for name, path in values.items() if name not in ("all", "lo"))
+def _outside(split: SplitTunnel, around: Surroundings) -> dict[int, list[tuple[int, int]]]:
+    """What stays outside, for each IP version of which everything goes through the tunnel."""
+    return {
+        version: split.outside(family, around.main)
+        for version, family in VERSIONS.items()
+        if any(net.version == version for net in split.default_routes)
+    }
