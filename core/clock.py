@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 source: Callable[[], float] = time.time
 # Nobody sets this one, and it goes on during suspend.
 steady_source: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+# Of this start of this machine: its steady clock begins anew with the next.
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def now() -> float:

@@ -36,6 +36,16 @@ def redis_client() -> redis.Redis:
     return _client(settings.REDIS_URL, 5 + settings.CONFIRM_TIMEOUT)
 
 
+def eviction_policy() -> str:
+    """What Redis throws away when its memory is full, by its name of it; empty where that is nothing."""
+    try:
+        memory: dict[str, Any] = redis_client().info("memory")
+    except redis.RedisError as error:
+        raise RedisUnavailable from error
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    return "" if policy == "noeviction" or not memory.get("maxmemory") else policy
+
+
 class OwnConnection:
     """One connection for one thread, without the client and the pool around it: half the cost of a call, on the way
     of every ping."""

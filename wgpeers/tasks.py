@@ -18,7 +18,7 @@ from servers.models import Host
 from users.models import RememberedPass
 
 from .fleet import desired, messages, reports
-from .lifecycle import devices, reaper, site_failover
+from .lifecycle import devices, reaper, site_failover, sweeps
 from .models import Decision, ProfileLink
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ def _revoke(now: float) -> None:
         return
     if ended:
         log.info("the sweep ended %d connections", ended)
+    sweeps.note()
 
 
 @task(task_names.ENFORCE)

@@ -13,10 +13,10 @@ from django.urls import reverse
 
 from core import clock
 from core.admin.page import GOOD, ago, span
-from core.redis_store import RedisUnavailable
+from core.redis_store import RedisUnavailable, eviction_policy
 from servers.admin.pages import UNKNOWN, read_heartbeats, status_of
 from servers.models import Host, Server
-from wgpeers.lifecycle import clock_steps
+from wgpeers.lifecycle import clock_steps, sweeps
 from wgpeers.models import Connection, Decision, State
 
 from .decisions import ENDINGS, verdict_of
@@ -42,17 +42,42 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         cards.append(_refused(hours))
         context["chart"] = _chart(hours)
         context["decisions"] = _recent(now)
-    context["clock_step"] = _clock_step(now)
+    context["warnings"] = _warnings(now)
     context |= {"cards": cards, "title": "Dashboard"}
     return context
 
 
-def _clock_step(now: float) -> str:
-    """In words, if this machine's clock was set within the last day."""
+def _warnings(now: float) -> list[str]:
+    """What is wrong with this machine, in words."""
     try:
-        step = clock_steps.last()
+        return [words for words in (_clock_step(now), _late_sweeps(), _evicting_redis()) if words]
     except RedisUnavailable:
+        return ["Redis cannot be reached: nobody can connect, and nobody is revoked for silence."]
+
+
+def _late_sweeps() -> str:
+    late = sweeps.late()
+    if late is None:
         return ""
+    return (
+        f"There has been no sweep for {span(late)}: nobody is revoked for silence, and nothing is repaired. "
+        "Is the control worker or the beat hanging? Start bin/run anew."
+    )
+
+
+def _evicting_redis() -> str:
+    policy = eviction_policy()
+    if not policy:
+        return ""
+    return (
+        f"Redis may throw away what the VPN needs: its maxmemory-policy is {policy}. Set it to noeviction, or give the "
+        "VPN a Redis of its own."
+    )
+
+
+def _clock_step(now: float) -> str:
+    """If this machine's clock was set within the last day."""
+    step = clock_steps.last()
     if step is None:
         return ""
     way = "forward" if step.seconds > 0 else "back"

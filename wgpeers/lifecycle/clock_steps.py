@@ -11,7 +11,6 @@ import json
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import redis
 from django.db.models import F
@@ -28,9 +27,7 @@ log = logging.getLogger(__name__)
 LEAST = 2.0  # seconds; less is what a clock is put right by all the time
 SHOWN_FOR = 86400  # seconds
 _LAST = "clock:step"
-# Of this start of this machine: the steady clock begins anew with the next.
-_BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-_SEEN = f"clock:seen:{_BOOT}"
+_SEEN = f"clock:seen:{clock.BOOT}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,10 @@ _WRITE_HASH = hashlib.sha1(_WRITE.encode(), usedforsecurity=False).hexdigest()
 # Pings in one message: Redis serves nobody else while it takes them (about 2 ms).
 _AT_ONCE = 500
 
+# A member of both keys from when they are filled until they are lost: a Redis that evicts keys takes one as a whole.
+SENTINEL = "sentinel"
+# Of the connection up to which it was last looked whether each has a deadline.
+CHECKED = "liveness:checked"
 # After a loss of memory nobody knows when a client last pinged, but it must count as having done so: its lost
 # connect answer is not given again.
 PINGED_UNKNOWN = 1
@@ -148,7 +152,12 @@ def forget(connections: Iterable[str]) -> None:
 
 
 def lost_memory() -> bool:
-    return redis_client().get(MARKER) != _run_id()
+    with redis_client().pipeline(transaction=False) as pipe:
+        pipe.get(MARKER)
+        pipe.zscore(DEADLINES, SENTINEL)
+        pipe.hexists(PINGS, SENTINEL)
+        marker, deadlines, pings = pipe.execute()
+    return marker != _run_id() or deadlines is None or not pings
 
 
 def refill(live: Iterable[tuple[str, float]]) -> None:
@@ -158,6 +167,8 @@ def refill(live: Iterable[tuple[str, float]]) -> None:
     was empty may meanwhile have taken a ping.
     """
     run = _run_id()
+    redis_client().zadd(DEADLINES, {SENTINEL: "+inf"})
+    redis_client().hset(PINGS, SENTINEL, PINGED_UNKNOWN)
     with redis_client().pipeline(transaction=False) as pipe:
         for number, (connection, until) in enumerate(live, start=1):
             pipe.zadd(DEADLINES, {connection: until}, gt=True)
@@ -166,6 +177,18 @@ def refill(live: Iterable[tuple[str, float]]) -> None:
                 pipe.execute()
         pipe.execute()
     redis_client().set(MARKER, run)
+
+
+def add_missing(live: Iterable[tuple[str, int]], now: float) -> list[str]:
+    """Give each of these connections (with its ping timeout) that has no deadline a full one; which they were."""
+    found: list[str] = []
+    for some in _pieces(live, 1000):
+        scores: Any = redis_client().zmscore(DEADLINES, [name for name, _ in some])
+        missing = {name: now + timeout for (name, timeout), score in zip(some, scores, strict=True) if score is None}
+        if missing:
+            redis_client().zadd(DEADLINES, missing, nx=True)
+            found += missing
+    return found
 
 
 def move(live: Iterable[tuple[str, int]], step: float, now: float) -> None:

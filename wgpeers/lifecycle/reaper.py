@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.expressions import Combinable
 
 from core.clock import moment
+from core.redis_store import redis_client
 from servers import access, networks
 from servers.models import Address, Server, ServerHost
 from wgpeers.models import Connection, EndReason, State
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # How many overdue connections one step takes; a sweep goes on until a step finds fewer.
 BATCH = 500
+# Connections that one sweep looks at whether they have a deadline.
+CHECKED_AT_ONCE = 2000
 
 
 def sweep(now: float) -> int:
@@ -28,6 +31,7 @@ def sweep(now: float) -> int:
     clock_steps.follow(now)
     if liveness.lost_memory():
         refill(now)
+    add_missing_deadlines(now)
     ended = 0
     while (step := sweep_silent(now)) is not None:
         ended += step
@@ -39,6 +43,18 @@ def refill(now: float) -> None:
     log.warning("Redis has lost its memory; deadlines are filled in from the database")
     live = Connection.objects.exclude(state=State.ENDED).values_list("public_id", "server__ping_timeout")
     liveness.refill((connection, now + timeout) for connection, timeout in live.iterator())
+
+
+def add_missing_deadlines(now: float) -> None:
+    """A connection without a deadline would live for ever: one that a restored database brought back, one whose start
+    was lost. Some are looked at with each sweep, all of them in turn."""
+    after = int(redis_client().get(liveness.CHECKED) or 0)
+    live = Connection.objects.exclude(state=State.ENDED).filter(pk__gt=after).order_by("pk")
+    rows = list(live.values_list("pk", "public_id", "server__ping_timeout")[:CHECKED_AT_ONCE])
+    found = liveness.add_missing(((name, timeout) for _, name, timeout in rows), now)
+    if found:
+        log.warning("%d connections had no deadline, for example %s", len(found), found[0])
+    redis_client().set(liveness.CHECKED, rows[-1][0] if len(rows) == CHECKED_AT_ONCE else 0)
 
 
 def sweep_silent(now: float) -> int | None:

@@ -145,12 +145,15 @@ def _revision(user: VpnUser, server: Server, sync_hash: str) -> int:
     known = ProfileRevision.objects.filter(user=user, server=server, sync_hash=sync_hash).first()
     if known is not None:
         return known.revision
+    # From the time on: a number that only counted changes would go back with a database that is restored from a backup,
+    # and clients, which take no revision below their own, would take nothing until it had caught up.
+    now = int(clock.now())
     with transaction.atomic():
         row, _ = ProfileRevision.objects.select_for_update().get_or_create(
-            user=user, server=server, defaults={"sync_hash": sync_hash}
+            user=user, server=server, defaults={"sync_hash": sync_hash, "revision": now}
         )
         if row.sync_hash != sync_hash:
-            row.sync_hash, row.revision = sync_hash, row.revision + 1
+            row.sync_hash, row.revision = sync_hash, max(row.revision + 1, now)
             row.save(update_fields=["sync_hash", "revision"])
     return row.revision
 

@@ -148,7 +148,7 @@ def test_a_stale_deadline_without_a_live_row_is_dropped(company: Company) -> Non
     Connection.objects.update(state=State.ENDED)
     liveness.start("of a deleted row", NOW)
     assert reaper.sweep(NOW + TIMEOUT) == 0
-    assert redis_client().zcard(liveness.DEADLINES) == 0
+    assert redis_client().zrange(liveness.DEADLINES, 0, -1) == [liveness.SENTINEL]
     assert not Decision.objects.exists()
     row.refresh_from_db()
     assert row.end_reason == ""
@@ -174,7 +174,7 @@ def test_a_sweep_costs_what_is_overdue_not_what_lives(company: Company) -> None:
     assert len(among_many) == len(few) <= 12 * len(overdue)
     with CaptureQueriesContext(connection) as idle:
         assert reaper.sweep(NOW + TIMEOUT) == 0
-    assert len(idle) <= 2  # sessions and pending rows, each by its index
+    assert len(idle) <= 3  # sessions and pending rows, each by its index, and some rows in turn
 
 
 def test_two_sweeps_at_once_end_each_connection_once(transactional_db: None, fixed_clock: Clock) -> None:

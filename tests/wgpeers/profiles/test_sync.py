@@ -261,7 +261,7 @@ def test_a_revision_never_falls(alice: Identity) -> None:
     Server.objects.update(port=51820)
     third = current(alice)
     assert third["sync_hash"] == first["sync_hash"]
-    assert [header["revision"] for header in (first, second, third)] == [1, 2, 3]
+    assert [header["revision"] for header in (first, second, third)] == [NOW, NOW + 1, NOW + 2]
 
 
 MODES = [
