@@ -189,7 +189,7 @@ class WireGuardView(ConnectView):
 
     def put(self, request: HttpRequest, organization: str, user: str, server: str) -> HttpResponse:
         now = clock.now()
-        status, authentic = ping(signed_request(request), (organization, user, server), now)
+        status, authentic = ping(signed_request(request), (organization, user, server), client_address(request), now)
         return json_response(envelope.seal({"status": status, "timestamp": int(now)}, authentic))
 
 

@@ -34,6 +34,7 @@ class LiveConnection:
     """As much of an open connection as a ping needs."""
 
     connection: str
+    address: str
     ping_timeout: int
 
 
@@ -66,8 +67,8 @@ def for_ping(organization: str, user: str, server: str) -> PingAccount:
     """One indexed read gives the user's open connections on the server and all that verifies the ping. Only who has
     none costs more: their ping must still be told apart from a stranger's."""
     live, credentials = {}, None
-    for public_id, key, timeout, token, secret, rsa, box in queries.for_ping(organization, user, server):
-        live[key] = LiveConnection(public_id, timeout)
+    for public_id, key, address, timeout, token, secret, rsa, box in queries.for_ping(organization, user, server):
+        live[key] = LiveConnection(public_id, str(address), timeout)
         credentials = Credentials(Secret(token), Secret(secret), rsa, Secret(box))
     if credentials is None:
         credentials = credentials_of(find(organization, user, server))

@@ -26,18 +26,20 @@ MARKER = "liveness:marker"
 # Ids of ended connections, a blank between two, are published here.
 ENDED = "liveness:ended"
 
-# The plaintext timestamp of the last accepted ping is kept beside the deadline. One that is not newer (a replay, a
-# straggler) extends nothing, so nobody can keep a silent client alive with copies of its pings. A connection that has
-# no deadline gets one only by a ping that is sure of it; the others of that kind are the answer.
+# The plaintext timestamp of the newest ping is kept beside the deadline. One that is not newer (a replay, a straggler)
+# extends nothing, so nobody can keep a silent client alive with copies of its pings. But for what came through the
+# tunnel itself, where nobody else can send: a client whose clock was put back has no newer time for a while. A
+# connection that has no deadline gets one only by a ping that is sure of it; the others of that kind are the answer.
 _WRITE = """
 local unknown = {}
-for i = 1, #ARGV, 4 do
-    local name, deadline, timestamp, sure = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+for i = 1, #ARGV, 5 do
+    local name, deadline, timestamp, sure, own = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
     if sure == '' and not redis.call('ZSCORE', KEYS[1], name) then
         unknown[#unknown + 1] = name
-    elseif tonumber(timestamp) > tonumber(redis.call('HGET', KEYS[2], name) or '0') then
-        redis.call('HSET', KEYS[2], name, timestamp)
-        redis.call('ZADD', KEYS[1], deadline, name)
+    else
+        local newer = tonumber(timestamp) > tonumber(redis.call('HGET', KEYS[2], name) or '0')
+        if newer then redis.call('HSET', KEYS[2], name, timestamp) end
+        if newer or own ~= '' then redis.call('ZADD', KEYS[1], deadline, name) end
     end
 end
 return unknown
@@ -67,19 +69,22 @@ def start(connection: str, deadline: float) -> None:
 @dataclass(frozen=True, slots=True)
 class Ping:
     """One accepted ping: it moves the connection's deadline to ``deadline`` (Unix seconds) unless ``timestamp``, the
-    ping's own time, is not newer than the last one's. ``sure``: the database said just now that it is open."""
+    ping's own time, is not newer than the last one's. ``sure``: the database said just now that it is open. ``own``: it
+    came through the connection's own tunnel, and counts whatever its time."""
 
     connection: str
     deadline: float
     timestamp: int
     sure: bool
+    own: bool = False
 
     def after(self, other: Ping | None) -> Ping:
         """The two in one, as if ``other`` had been written first."""
         if other is None:
             return self
         newer = self if self.timestamp > other.timestamp else other
-        return replace(newer, sure=self.sure or other.sure)
+        counted = [each.deadline for each in (self, other) if each.own or each is newer]
+        return replace(newer, deadline=max(counted), sure=self.sure or other.sure, own=self.own or other.own)
 
 
 def write(pings: Iterable[Ping]) -> list[str]:
@@ -91,8 +96,9 @@ def write(pings: Iterable[Ping]) -> list[str]:
     return unknown
 
 
-def _words(ping: Ping) -> tuple[str, str, str, str]:
-    return ping.connection, repr(ping.deadline), str(ping.timestamp), "sure" if ping.sure else ""
+def _words(ping: Ping) -> tuple[str, ...]:
+    marks = ("sure" if ping.sure else "", "own" if ping.own else "")
+    return (ping.connection, repr(ping.deadline), str(ping.timestamp), *marks)
 
 
 def _run_script(words: list[str]) -> list[str]:

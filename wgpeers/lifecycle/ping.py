@@ -40,19 +40,20 @@ class Remembered:
 _remembered: dict[Ids, Remembered] = {}
 
 
-def ping(signed: envelope.Signed, ids: Ids, now: float) -> tuple[bool, Authentic]:
-    """Whether the key is open, and what seals the answer. Raise ``Refusal`` for a request that is not proven."""
-    if answer := _from_memory(signed, ids, now, REMEMBERED):
+def ping(signed: envelope.Signed, ids: Ids, source: str | None, now: float) -> tuple[bool, Authentic]:
+    """Whether the key is open, and what seals the answer. ``source`` is where the request came from. Raise ``Refusal``
+    for one that is not proven."""
+    if answer := _from_memory(signed, ids, source, now, REMEMBERED):
         return True, answer
     era = keepalive.era  # before the database is read: an end since then makes this reading void
     try:
         account = accounts.for_ping(*ids)
     except DatabaseError:
-        if answer := _from_memory(signed, ids, now, WITHOUT_DATABASE):
+        if answer := _from_memory(signed, ids, source, now, WITHOUT_DATABASE):
             return True, answer
         raise
     authentic = envelope.authenticate(signed, account.credentials)
-    found = _proven(authentic, account, now, sure=True)
+    found = _proven(authentic, account, source, now, sure=True)
     if found is None:
         return False, authentic
     keepalive.note(found)
@@ -60,7 +61,7 @@ def ping(signed: envelope.Signed, ids: Ids, now: float) -> tuple[bool, Authentic
     return True, authentic
 
 
-def _from_memory(signed: envelope.Signed, ids: Ids, now: float, longest: float) -> Authentic | None:
+def _from_memory(signed: envelope.Signed, ids: Ids, source: str | None, now: float, longest: float) -> Authentic | None:
     """What seals the answer "open", if what is remembered is enough to give it."""
     known = _remembered.get(ids)
     # Both ends, because a clock may be set back.
@@ -68,7 +69,7 @@ def _from_memory(signed: envelope.Signed, ids: Ids, now: float, longest: float) 
         return None
     try:
         authentic = envelope.authenticate(signed, known.account.credentials)
-        found = _proven(authentic, known.account, now, sure=False)
+        found = _proven(authentic, known.account, source, now, sure=False)
     except Refusal:
         return None
     if found is None or keepalive.has_ended(found.connection):
@@ -77,13 +78,15 @@ def _from_memory(signed: envelope.Signed, ids: Ids, now: float, longest: float) 
     return authentic
 
 
-def _proven(authentic: Authentic, account: PingAccount, now: float, *, sure: bool) -> Ping | None:
+def _proven(authentic: Authentic, account: PingAccount, source: str | None, now: float, *, sure: bool) -> Ping | None:
     """The ping, if it names the key of an open connection."""
     plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW, remember_nonce=False)
     live = account.live.get(plaintext.text("wg_public_key"))
     if live is None:
         return None
-    return Ping(live.connection, now + live.ping_timeout, plaintext.timestamp, sure)
+    # What comes from the connection's own address has come through its tunnel: WireGuard lets nobody else send by it.
+    own = source == live.address
+    return Ping(live.connection, now + live.ping_timeout, plaintext.timestamp, sure, own)
 
 
 def _remember(ids: Ids, known: Remembered) -> None:

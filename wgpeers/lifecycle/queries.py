@@ -71,7 +71,8 @@ def extras(server: int, user: int) -> Extras:
 # That a connection has not ended is said twice: this way it is found by the index of live ones, however many the user
 # has had.
 _FOR_PING = """
-SELECT c.public_id, c.wg_public_key, s.ping_timeout, u.sync_token, u.sync_secret, u.public_key, s.box_private_key
+SELECT c.public_id, c.wg_public_key, c.address, s.ping_timeout,
+    u.sync_token, u.sync_secret, u.public_key, s.box_private_key
 FROM wgpeers_connection c
     JOIN users_vpnuser u ON u.id = c.user_id
     JOIN users_organization o ON o.id = u.organization_id
@@ -81,7 +82,8 @@ WHERE o.public_id = %s AND u.public_id = %s AND s.public_id = %s AND c.state = '
 
 
 def for_ping(organization: str, user: str, server: str) -> list[Row]:
-    """For each open connection: its id, its WireGuard key, the ping timeout and the four credentials as stored."""
+    """For each open connection: its id, WireGuard key and tunnel address, the ping timeout, and the four credentials as
+    stored."""
     return fetch_all(_FOR_PING, organization, user, server)
 
 

@@ -206,6 +206,34 @@ def test_a_ping_is_told_true_but_extends_nothing_if_it_is_not_newer(
     assert deadline() == now + 560
 
 
+def test_a_client_whose_clock_is_put_right_while_connected_stays(alice: Identity, key: str, fixed_clock: Clock) -> None:
+    """It was nine minutes ahead: for as long, no ping has a newer time. But it comes through the tunnel."""
+    ahead = 540
+    now = int(fixed_clock.advance(10))
+    own: dict[str, Any] = {"REMOTE_ADDR": Connection.objects.get().address}
+
+    def send(said: int) -> None:
+        request = make_request(alice, plaintext(wg_public_key=key, timestamp=said), method="PUT", now=said)
+        assert request.send(**own).status_code == 200
+
+    send(now + ahead)
+    for _ in range(50):
+        now = int(fixed_clock.advance(10))
+        send(now)
+        assert deadline() == now + 360
+
+
+def test_from_elsewhere_an_older_ping_still_extends_nothing(alice: Identity, key: str, fixed_clock: Clock) -> None:
+    now = int(fixed_clock.advance(10))
+    assert pinged(alice, key, now=now)
+    later = int(fixed_clock.advance(100))
+    for source in ("10.9.0.3", "192.0.2.7", "fd09::2"):
+        meta: dict[str, Any] = {"REMOTE_ADDR": source}
+        request = make_request(alice, plaintext(wg_public_key=key, timestamp=now - 5), method="PUT", now=later)
+        assert request.send(**meta).status_code == 200
+    assert deadline() == now + 360
+
+
 def test_copies_of_pings_do_not_keep_a_silent_client_alive(alice: Identity, key: str, fixed_clock: Clock) -> None:
     recorded = [
         make_request(alice, plaintext(wg_public_key=key, timestamp=NOW + at), method="PUT", now=NOW + at)

@@ -81,8 +81,11 @@ def test_for_ping(company: Company, alice: VpnUser) -> None:
     ids = (company.organization.public_id, alice.public_id, company.server.public_id)
     server = Server.objects.get()
     credentials = (alice.sync_token.stored, alice.sync_secret.stored, alice.public_key, server.box_private_key.stored)
-    expected = {(row.public_id, row.wg_public_key, server.ping_timeout, *credentials) for row in (first, second)}
-    assert {tuple(row) for row in queries.for_ping(*ids)} == expected
+    expected = {
+        (row.public_id, row.wg_public_key, row.address, server.ping_timeout, *credentials) for row in (first, second)
+    }
+    found = [tuple(map(str, row[:3])) + tuple(row[3:]) for row in queries.for_ping(*ids)]
+    assert set(found) == expected
 
 
 def test_attachments(company: Company) -> None:
