@@ -88,7 +88,7 @@ def world(transactional_db: None, settings: LazySettings) -> Iterator[World]:
 def environment() -> dict[str, str]:
     """The settings of this test's processes: its very database and keys."""
     database = connections["default"].settings_dict
-    if database["ENGINE"].endswith("sqlite3"):
+    if connections["default"].vendor == "sqlite":
         url = f"sqlite:///{database['NAME']}"
     else:
         url = f"postgres://{database['USER']}@/{database['HOST']}/{database['NAME']}"
