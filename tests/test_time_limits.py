@@ -18,9 +18,10 @@ ALLOWED = {
         "self._store.brpop([self.host.queue], timeout=0.05)",
     ): "asked again until it is told to stop",
     ("tests/kernel/only_kernel.py", "stop.wait(0.05)"): "the pace of what goes on beside the test",
+    ("tests/strangers.py", "asyncio.sleep(PAUSE)"): "the pace of strangers who come back",
     ("client/tests/test_wgpeer_http.py", "time.sleep(0.05)"): "the pace of a slow server; slower is just as good",
-    ("client/tests/test_wgpeer_leaks.py", "tap.settimeout(0.1)"): "read again until it is told to stop",
-    ("client/tests/test_wgpeer_leaks.py", "self._ending.wait(0.003)"): "the pace of what goes on beside the test",
+    ("client/tests/wgpeer_wire.py", "tap.settimeout(0.1)"): "read again until it is told to stop",
+    ("client/tests/wgpeer_wire.py", "self._ending.wait(0.003)"): "the pace of what goes on beside the test",
     ("client/tests/wgpeer_namespaces.py", "time.sleep(0.05)"): "looked at again until it is so",
     (
         "client/tests/test_wgpeer_linux_tunnel.py",

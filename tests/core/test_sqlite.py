@@ -11,7 +11,7 @@ from django.db import OperationalError, connections
 
 from core.sqlite.base import DatabaseWrapper
 from tests.concurrency import together
-from tests.lab import HANGING
+from tests.lab import HANGING, NEVER
 from vpnproject.env import database
 
 pytestmark = pytest.mark.django_db  # lets the test open databases
@@ -100,7 +100,7 @@ def test_a_statement_outside_of_a_transaction_waits_too(path: Path, statement: s
     thread = threading.Thread(target=write)
     waiting.inc_thread_sharing()
     thread.start()
-    assert not done.wait(0.1)
+    assert not done.wait(NEVER)
     holder.rollback()
     assert done.wait(HANGING)
     thread.join()
