@@ -21,7 +21,7 @@ from core.changes import after_commit
 from core.clock import moment
 from core.locking import lock
 from core.redis_store import RedisUnavailable
-from servers import addresses, heartbeats, networks
+from servers import addresses, heartbeats
 from servers.changes import bump_versions
 from servers.hostnet.state import AddPeer, RemovePeers
 from servers.models import Host, Server, ServerHost
@@ -33,9 +33,9 @@ from wgpeers.models import Connection, EndReason, SpentKey, State
 from wgpeers.protocol import client_config, envelope
 from wgpeers.protocol.errors import Refusal, SealedRefusal
 
-from . import decisions, liveness, queries, site_failover
+from . import decisions, liveness, placement, queries, site_failover
 from .accounts import Account
-from .ending import end, mark_ended, notify_hosts
+from .ending import end, notify_hosts
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def connect(account: Account, attempt: Attempt, layers: Layers, now: float) -> d
     connection = _draft(account, attempt, first, now)
     try:
         replaced = _begin(account, connection, first, digest, now)
-    except CameBack as back:
+    except placement.CameBack as back:
         # Once: who was told stays away, until its user starts it by hand. Else the two would take turns for ever.
         Connection.objects.filter(pk=back.args[0]).update(device_told=True)
         reason = "You are connected with another device. Start again here to use this one instead."
@@ -92,16 +92,8 @@ def _confirm(
     return None
 
 
-CHANGED = "the account or the server was changed at the same moment; try again"
-
-
 class KeyWasUsed(Exception):
     """There is a row of this key in SpentKey already; nothing was changed."""
-
-
-class CameBack(Exception):
-    """The device was replaced by another one a moment ago and seems to come by itself; nothing was changed. The
-    argument is its old connection's primary key."""
 
 
 def _given_before(account: Account, attempt: Attempt, digest: bytes) -> dict[str, Any]:
@@ -197,7 +189,7 @@ def _store(
     try:
         with transaction.atomic():
             lock(account.user)
-            replaced = _take_place(account, connection, now, held)
+            replaced = placement.take_place(account, connection, now, held)
             queries.insert_connection(connection)
             queries.insert_spent_key(digest, connection, now)
             # What nobody serves is the new connection's own from its first message on.
@@ -210,7 +202,7 @@ def _store(
             connection.version = versions.get(first.pk, 0)
             queries.set_version(connection)
     except ObjectDoesNotExist:
-        raise Refusal("in_progress", CHANGED) from None
+        raise Refusal("in_progress", placement.CHANGED) from None
     except addresses.NoAddressLeft:
         raise Refusal("no_address_left", "every address of this server is taken") from None
     except IntegrityError:
@@ -218,70 +210,6 @@ def _store(
             raise KeyWasUsed from None
         raise
     return replaced
-
-
-def _take_place(account: Account, connection: Connection, now: float, held: frozenset[int]) -> list[Connection]:
-    """Give the new connection its address, and end what it takes the place of."""
-    user, server = account.user, account.server
-    standing = queries.standing(user, server)
-    if not standing.permitted:
-        raise Refusal("in_progress", CHANGED)
-    if not server.multi_device:
-        _yield_to_another_device(connection, server, standing.live, now)
-    replaced: list[Connection] = []
-    keep = None
-    others: set[int] = set()
-    for before in standing.live:
-        same_device = before.device_id == connection.device_id
-        if not same_device and server.multi_device:
-            others.add(before.host_part)
-            continue
-        if mark_ended(before, EndReason.REPLACED if same_device else EndReason.ELSEWHERE, now):
-            replaced.append(before)
-            keep = before.host_part if same_device else keep
-    if server.multi_device and len(others) >= server.max_devices:
-        reason = f"{server.max_devices} devices may be connected at the same time. Disconnect one of the others first."
-        raise SealedRefusal("too_many_devices", reason)
-    part = connection.host_part = _part(server, user, standing.host_part, keep, others, held)
-    connection.address = networks.address(server.wg_network, part)
-    connection.address6 = networks.address(server.network6, part) if server.ipv6 else None
-    return replaced
-
-
-# A client that was told of its end by its next ping is back after 13 s, one that was not after 54 s.
-COMES_BACK = 120.0
-
-
-def _yield_to_another_device(connection: Connection, server: Server, live: list[Connection], now: float) -> None:
-    """Refuse a device that must not take over from the one that is connected."""
-    if all(other.device_id == connection.device_id for other in live):
-        return
-    if server.keep_connected_device:
-        raise SealedRefusal("device_connected", "You are connected with another device. Disconnect that one first.")
-    before = Connection.objects.filter(
-        user_id=connection.user_id,
-        server=server,
-        device_id=connection.device_id,
-        end_reason=EndReason.ELSEWHERE,
-        ended__gt=moment(now - COMES_BACK),
-        opened__isnull=False,
-        device_told=False,
-    ).first()
-    if before is not None:
-        raise CameBack(before.pk)
-
-
-def _part(
-    server: Server, user: VpnUser, static: int | None, keep: int | None, others: set[int], held: frozenset[int]
-) -> int:
-    """The address that the same device had; else the user's static one, unless one of their other devices (whose
-    parts are ``others``) has it; else one from the pool. ``static`` None: they have none yet."""
-    if static is None:
-        static = addresses.static_address(server, user, held).host_part
-    # Ending the replaced connection has released a dynamic address; in this transaction nobody else has seen that.
-    if keep is not None and (keep == static or addresses.retake(server, user, keep)):
-        return keep
-    return addresses.dynamic_address(server, user, held).host_part if static in others else static
 
 
 def _add_message(connection: Connection, host: Host, account: Account, replaced: list[Connection]) -> AddPeer:
