@@ -12,8 +12,9 @@ from tests.attempts import a_policy, an_attempt, code_at, enrol, pin_hash
 from tests.conftest import Clock
 from tests.factories import Company, found
 from tests.protocol_client import NOW
-from users.authorize import authorize
+from users.authorize import Allowed, authorize
 from users.factors.pin.enrolment import remove_pin, set_pin
+from users.factors.remembered import store
 from users.factors.totp.enrolment import new_secret, remove_totp, set_up_totp
 from users.models import RememberedPass, VpnUser
 from wgpeers import tasks
@@ -39,7 +40,10 @@ def judge(
     """What the last layer said, of a server with both factors. The user is read anew, as each request does."""
     fresh = VpnUser.objects.select_related("organization").get(pk=user.pk)
     rules: dict[str, Any] = {"pin": "required", "totp": True, "token_ttl": TTL, "grace": 0} | (policy or {})
-    return authorize(fresh, a_policy(fresh, **rules), an_attempt(password, token, **more), now).layers[-1]
+    verdict = authorize(fresh, a_policy(fresh, **rules), an_attempt(password, token, **more), now)
+    if isinstance(verdict, Allowed):
+        store(verdict.passes)  # as a connect does once the client is connected
+    return verdict.layers[-1]
 
 
 GRACE = {"grace": TTL, "token_ttl": 0}

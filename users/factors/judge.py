@@ -12,7 +12,7 @@ from users.verdicts import Allowed, Layers, Verdict
 
 from .base import Attempt, Case, Outcome, Passed, Pending, Policy, Unavailable
 from .cutting import inseparable, ways_apart
-from .remembered import is_remembered, remember
+from .remembered import is_remembered, passes_of
 from .wanted import NotInstalled, Wanted, wanted_factors
 
 REFUSED = "Second factor refused"
@@ -61,7 +61,7 @@ def _judge(
     """Try every way to cut the password: one attempt in all."""
     if is_remembered(user, policy, wanted, attempt, "grace", now):
         return Allowed((*layers, ("reconnect_grace", "ok")))
-    cases = {each.kind: Case(user, each.enrolment, each.asked, attempt, now) for each in wanted}
+    cases = {each.kind: Case(user, policy.server, each.enrolment, each.asked, attempt, now) for each in wanted}
     checked: dict[tuple[str, str], Outcome] = {}
     closest: Outcomes = []
 
@@ -122,10 +122,10 @@ def _skipped(each: Wanted, outcome: Outcome) -> bool:
 
 def _allow(user: VpnUser, policy: Policy, outcomes: Outcomes, attempt: Attempt, now: float, layers: Layers) -> Allowed:
     skipped = [each for each, outcome in outcomes if not isinstance(outcome, Passed)]
-    if not skipped:  # else the pass would stand for a factor that nobody judged
-        remember(user, policy, [each for each, _ in outcomes], attempt, now)
+    # Else the pass would stand for a factor that nobody judged.
+    passes = () if skipped else passes_of(user, policy, [each for each, _ in outcomes], attempt, now)
     said = [(each.kind, f"skipped_{outcome.code}" if each in skipped else outcome.code) for each, outcome in outcomes]
-    return Allowed((*layers, *said))
+    return Allowed((*layers, *said), passes)
 
 
 def _refuse(wanted: Sequence[Wanted], closest: Outcomes, layers: Layers) -> verdicts.Denied:

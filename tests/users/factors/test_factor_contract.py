@@ -17,6 +17,7 @@ from users.authorize import Allowed, Denied, Pending, Verdict, authorize
 from users.factors import base, registry
 from users.factors.base import AskedFactor, TypedSecret
 from users.factors.cutting import MAX_WAYS, ways_apart
+from users.factors.remembered import store
 from users.factors.wanted import profile_flags
 from users.models import RememberedPass, VpnUser
 
@@ -59,7 +60,10 @@ def judge(
     user: VpnUser, fakes: dict[str, Fake], password: str, if_unavailable: base.IfUnavailable = "refuse"
 ) -> Verdict:
     asked = tuple(AskedFactor(kind, if_unavailable=if_unavailable) for kind in fakes)
-    return authorize(user, a_policy(user, factors=asked, token_ttl=60), an_attempt(password, "token-1"), NOW)
+    verdict = authorize(user, a_policy(user, factors=asked, token_ttl=60), an_attempt(password, "token-1"), NOW)
+    if isinstance(verdict, Allowed):
+        store(verdict.passes)  # as a connect does once the client is connected
+    return verdict
 
 
 def joinings(secrets: dict[str, str]) -> list[str]:

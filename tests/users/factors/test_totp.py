@@ -25,10 +25,10 @@ def alice(company: Company) -> VpnUser:
     return enrol(company.hire("alice")[0], totp=True)
 
 
-def try_code(user: VpnUser, password: str, now: float = NOW, **attempt: str) -> str:
+def try_code(user: VpnUser, password: str, now: float = NOW, server: str = "a1b2c3", **attempt: str) -> str:
     """ "allowed" or the refusal's code. The user is read anew, as each request does."""
     fresh = VpnUser.objects.select_related("organization").get(pk=user.pk)
-    policy = a_policy(fresh, totp=True, pin="optional")
+    policy = a_policy(fresh, totp=True, pin="optional", server=server)
     return getattr(authorize(fresh, policy, an_attempt(password, **attempt), now), "code", "allowed")
 
 
@@ -39,6 +39,7 @@ def test_a_code_passes_again_within_its_attempt_only(alice: VpnUser) -> None:
     assert try_code(alice, code, NOW + 29) == "allowed"
     assert try_code(alice, code, wg_public_key="key-2") == "totp_wrong"
     assert try_code(alice, code, device_id="device-2") == "totp_wrong"
+    assert try_code(alice, code, server="d4e5f6") == "totp_wrong"
 
 
 def test_another_device_that_saw_the_code_used_does_not_lock_the_first_out(alice: VpnUser) -> None:
