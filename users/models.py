@@ -168,6 +168,23 @@ class Enrolment(models.Model):
         return self.kind
 
 
+class WrongAttempts(models.Model):
+    """Second factors offered for a user that were wrong, since the last that were right.
+
+    In the database, because losing them with Redis would let a guesser begin anew. ``kinds``: the factors that were
+    asked for in them. Until ``paused_until`` none is looked at.
+    """
+
+    user = models.OneToOneField(VpnUser, on_delete=models.CASCADE, related_name="wrong_attempts")
+    count = models.PositiveIntegerField()
+    kinds = models.JSONField(default=list)
+    last = models.DateTimeField()
+    paused_until = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.count} wrong attempts"
+
+
 class FactorOverride(models.Model):
     """What holds for one user whatever a server says: that a factor is asked for on every server, or on none."""
 

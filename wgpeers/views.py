@@ -168,6 +168,8 @@ def _refused(reason: str) -> dict[str, Any]:
 
 def _time(seconds: int) -> str:
     minutes = -(-seconds // 60)
+    if minutes > 120:
+        return f"{-(-minutes // 60)} hours"
     return f"{minutes} minutes" if minutes > 1 else f"{seconds} s"
 
 

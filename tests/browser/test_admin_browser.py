@@ -178,7 +178,7 @@ def test_a_person_gives_a_user_second_factors(page: Page, live_server: Any) -> N
     user, _ = found().hire("alice")
     address = f"{live_server.url}/admin/users/vpnuser/{user.pk}/change/"
     page.goto(address)
-    page.get_by_label("New PIN").fill("271828")
+    page.get_by_label("New PIN").fill("w0mbat")
     page.get_by_role("button", name="Set PIN").click()
     expect(page.get_by_text("Set a PIN for alice.")).to_be_visible()
     page.get_by_role("button", name="Set up", exact=True).click()

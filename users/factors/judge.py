@@ -10,6 +10,7 @@ from users import verdicts
 from users.models import VpnUser
 from users.verdicts import Allowed, Layers, Verdict
 
+from . import guesses
 from .base import Attempt, Case, Outcome, Passed, Pending, Policy, Unavailable
 from .cutting import inseparable, ways_apart
 from .remembered import is_remembered, passes_of
@@ -44,7 +45,16 @@ def judge_factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, l
     if typed and not attempt.password:
         names = " and ".join(each.factor.label for each in typed)
         return verdicts.Denied((*layers, ("factors", "missing")), "factor_missing", f"This server asks for: {names}.")
+    return _within_budget(user, policy, wanted, attempt, now, layers)
+
+
+def _within_budget(
+    user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, now: float, layers: Layers
+) -> Verdict:
+    wrong_before = guesses.of(user)
     try:
+        if left := guesses.pause_left(wrong_before, now):
+            raise rate_limits.TooManyAttempts(left)
         reserved = rate_limits.reserve(user.public_id, attempt.address)
     except rate_limits.TooManyAttempts as error:
         layers = (*layers, ("budget", "used_up"))
@@ -52,6 +62,10 @@ def judge_factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, l
     verdict = _judge(user, policy, wanted, attempt, now, layers)
     if isinstance(verdict, Allowed):
         reserved.give_back()
+        if wrong_before:
+            guesses.forgive(wrong_before, verdict.passed)
+    elif isinstance(verdict, verdicts.Denied) and verdict.reason == REFUSED:  # else nobody could judge
+        guesses.count_wrong(user, [each.kind for each in wanted], now)
     return verdict
 
 
@@ -125,7 +139,7 @@ def _allow(user: VpnUser, policy: Policy, outcomes: Outcomes, attempt: Attempt, 
     # Else the pass would stand for a factor that nobody judged.
     passes = () if skipped else passes_of(user, policy, [each for each, _ in outcomes], attempt, now)
     said = [(each.kind, f"skipped_{outcome.code}" if each in skipped else outcome.code) for each, outcome in outcomes]
-    return Allowed((*layers, *said), passes)
+    return Allowed((*layers, *said), passes, frozenset(each.kind for each, _ in outcomes if each not in skipped))
 
 
 def _refuse(wanted: Sequence[Wanted], closest: Outcomes, layers: Layers) -> verdicts.Denied:

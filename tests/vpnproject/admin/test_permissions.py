@@ -34,10 +34,11 @@ VIEW = [
     "wgpeers.view_decision",
 ]
 BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
-    ("users.vpnuser", "act_on_factor", {"factor": "pin", "action": "set", "pin": "123456"}),
+    ("users.vpnuser", "act_on_factor", {"factor": "pin", "action": "set", "pin": "w0mbat"}),
     ("users.vpnuser", "act_on_factor", {"factor": "pin", "action": "remove"}),
     ("users.vpnuser", "act_on_factor", {"factor": "totp", "action": "set_up"}),
     ("users.vpnuser", "act_on_factor", {"factor": "totp", "action": "remove"}),
+    ("users.vpnuser", "lift_pause", {}),
     ("users.vpnuser", "create_link", {"kind": "normal"}),
     ("users.vpnuser", "revoke_link", {"link": 1}),
     ("users.vpnuser", "set_address", {"server": 1, "address": "10.9.0.50"}),
