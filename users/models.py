@@ -17,6 +17,8 @@ from core.changes import after_commit
 from core.crypto import Secret, SecretField, random_text
 from core.locking import SharedRow
 
+from .rights import RightsQuerySet
+
 # Names become part of file names, certificates and (later) DNS names.
 name_validator = RegexValidator(
     r"\A[\w][\w .@+-]*\Z", "Use letters, digits, spaces and . _ - + @; begin with a letter or a digit."
@@ -35,6 +37,18 @@ def _new_token() -> Secret:
     return Secret.of(random_text(32))
 
 
+class Organizations(RightsQuerySet["Organization"]):
+    rights = frozenset({"enabled"})
+
+
+class VpnUsers(RightsQuerySet["VpnUser"]):
+    rights = frozenset({"enabled", "organization", "organization_id"})
+
+
+class FactorOverrides(RightsQuerySet["FactorOverride"]):
+    rights = frozenset({"user", "user_id", "kind", "state", "until"})
+
+
 class Organization(SharedRow):
     """A company or a team. It has a certificate authority of its own; its users' certificates come from it."""
 
@@ -46,6 +60,8 @@ class Organization(SharedRow):
     created = models.DateTimeField(auto_now_add=True)
 
     machine_fields = frozenset({"ca_private_key", "ca_certificate"})
+
+    objects = Organizations.as_manager()
 
     class Meta:
         ordering = ["name"]
@@ -94,6 +110,8 @@ class VpnUser(SharedRow):
     created = models.DateTimeField(auto_now_add=True)
 
     machine_fields = frozenset({"private_key", "public_key", "certificate"})
+
+    objects = VpnUsers.as_manager()
 
     class Meta:
         ordering = ["organization", "name"]
@@ -191,6 +209,8 @@ class FactorOverride(models.Model):
     class State(models.TextChoices):
         REQUIRED = "required", "always asked"
         EXEMPT = "exempt", "never asked"
+
+    objects = FactorOverrides.as_manager()
 
     user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="factor_overrides")
     kind = models.CharField("factor", max_length=KIND_LENGTH)
