@@ -1,7 +1,8 @@
 """Attempt budgets: how many wrong second factors one user, and one address, may offer before a pause.
 
 Kept in Redis, counted before the factor is looked at (so that a burst of parallel guesses counts in full) and
-given back when it was right. Pings have no budget: they carry no factor.
+given back when it was right. What one user guesses in the long run is bounded elsewhere (``users.factors.guesses``); of
+an address, losing the count with Redis gives a guesser little. Pings have no budget: they carry no factor.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def network_of(address: str) -> str:
 
 def reserve(user: str, address: str) -> Reservation:
     """Count one attempt of ``user`` (public id) from ``address``, or raise ``TooManyAttempts``."""
-    keys = (f"attempts:user:{user}", f"attempts:address:{network_of(address)}")
+    keys = (_of_user(user), f"attempts:address:{network_of(address)}")
     limits = (settings.ATTEMPTS_PER_USER, settings.ATTEMPTS_PER_ADDRESS)
     try:
         left = int(redis_client().eval(_RESERVE, len(keys), *keys, *limits, settings.ATTEMPTS_WINDOW))
@@ -77,6 +78,18 @@ def reserve(user: str, address: str) -> Reservation:
     if left >= 0:
         raise TooManyAttempts(max(1, -(-left // 1000)))
     return Reservation(keys)
+
+
+def forget(user: str) -> None:
+    """Make the budget of ``user`` (public id) whole again; that of an address stays as it is."""
+    try:
+        redis_client().delete(_of_user(user))
+    except redis.RedisError as error:
+        raise RedisUnavailable from error
+
+
+def _of_user(user: str) -> str:
+    return f"attempts:user:{user}"
 
 
 def count_view(kind: str, address: str, per_minute: int) -> bool:

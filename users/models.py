@@ -17,6 +17,8 @@ from core.changes import after_commit
 from core.crypto import Secret, SecretField, random_text
 from core.locking import SharedRow
 
+from .rights import RightsQuerySet
+
 # Names become part of file names, certificates and (later) DNS names.
 name_validator = RegexValidator(
     r"\A[\w][\w .@+-]*\Z", "Use letters, digits, spaces and . _ - + @; begin with a letter or a digit."
@@ -35,6 +37,18 @@ def _new_token() -> Secret:
     return Secret.of(random_text(32))
 
 
+class Organizations(RightsQuerySet["Organization"]):
+    rights = frozenset({"enabled"})
+
+
+class VpnUsers(RightsQuerySet["VpnUser"]):
+    rights = frozenset({"enabled", "organization", "organization_id"})
+
+
+class FactorOverrides(RightsQuerySet["FactorOverride"]):
+    rights = frozenset({"user", "user_id", "kind", "state", "until"})
+
+
 class Organization(SharedRow):
     """A company or a team. It has a certificate authority of its own; its users' certificates come from it."""
 
@@ -46,6 +60,8 @@ class Organization(SharedRow):
     created = models.DateTimeField(auto_now_add=True)
 
     machine_fields = frozenset({"ca_private_key", "ca_certificate"})
+
+    objects = Organizations.as_manager()
 
     class Meta:
         ordering = ["name"]
@@ -94,6 +110,8 @@ class VpnUser(SharedRow):
     created = models.DateTimeField(auto_now_add=True)
 
     machine_fields = frozenset({"private_key", "public_key", "certificate"})
+
+    objects = VpnUsers.as_manager()
 
     class Meta:
         ordering = ["organization", "name"]
@@ -168,12 +186,31 @@ class Enrolment(models.Model):
         return self.kind
 
 
+class WrongAttempts(models.Model):
+    """Second factors offered for a user that were wrong, since the last that were right.
+
+    In the database, because losing them with Redis would let a guesser begin anew. ``kinds``: the factors that were
+    asked for in them. Until ``paused_until`` none is looked at.
+    """
+
+    user = models.OneToOneField(VpnUser, on_delete=models.CASCADE, related_name="wrong_attempts")
+    count = models.PositiveIntegerField()
+    kinds = models.JSONField(default=list)
+    last = models.DateTimeField()
+    paused_until = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.count} wrong attempts"
+
+
 class FactorOverride(models.Model):
     """What holds for one user whatever a server says: that a factor is asked for on every server, or on none."""
 
     class State(models.TextChoices):
         REQUIRED = "required", "always asked"
         EXEMPT = "exempt", "never asked"
+
+    objects = FactorOverrides.as_manager()
 
     user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="factor_overrides")
     kind = models.CharField("factor", max_length=KIND_LENGTH)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from .models import RememberedPass
 
 Layers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """``layers``: what each layer said, as (layer, stable code), in order."""
+    """``layers``: what each layer said, as (layer, stable code), in order. ``passes``: what to remember of the factors
+    that passed, not stored yet: it is good for nothing until the client is connected (``remembered.store``).
+    ``passed``: the kinds of factors that were judged, and passed, now."""
 
     layers: Layers
+    passes: tuple[RememberedPass, ...] = field(default=(), repr=False)
+    passed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

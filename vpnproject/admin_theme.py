@@ -39,6 +39,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_HEADER": "VPN",
     "SITE_SUBHEADER": "People on WireGuard",
     "SITE_SYMBOL": "vpn_lock",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("core/icon.svg")}],
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "wgpeers.admin.dashboard.dashboard",

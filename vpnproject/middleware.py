@@ -1,9 +1,12 @@
-"""Which host names may reach what, and what a one-time password is good for."""
+"""What browsers hold pages to, which host names may reach what, and what a one-time password is good for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 
+from cryptography import x509
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.request import split_domain_port, validate_host
@@ -16,6 +19,61 @@ from users.models import OneTimePassword
 # Paths that clients use. A host-name check here would answer a ping through the tunnel (Host: the gateway's
 # address) with 400, and to a client any 4xx on a ping is final.
 CLIENT_PATHS = ("/key/", "/k/", "/ku/")
+
+
+# What a page may load and run: this site's own files alone, and no script that stands in the page.
+# - 'unsafe-eval': Alpine, which the admin's theme is made with, compiles what its attributes say. What an attacker
+#   brings into a page is still no script, unless it becomes an attribute of Alpine's: templates escape it.
+# - 'unsafe-inline' is for style attributes, which the theme, its charts and its menus set.
+ADMIN_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self' 'unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+# Of whatever else a browser may show: files, errors.
+OTHER_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+class PageHeaders:
+    """What browsers hold people's pages to. Programs' answers carry none of it, so that a ping stays short."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if request.path_info.startswith(CLIENT_PATHS) and "text/html" not in response.get("Content-Type", ""):
+            return response
+        admin = request.path_info.startswith("/admin/")
+        response.headers.setdefault("Content-Security-Policy", ADMIN_POLICY if admin else OTHER_POLICY)
+        if settings.HSTS_SECONDS and request.is_secure() and _has_own_certificate():
+            response["Strict-Transport-Security"] = f"max-age={settings.HSTS_SECONDS}"
+        return response
+
+
+def _has_own_certificate() -> bool:
+    """Whether somebody else signed the certificate. With a self-signed one browsers would not let people in any more:
+    with HSTS nobody may click a warning away. Who cannot say is not told."""
+    try:
+        status = settings.CERTIFICATE.stat()
+        return not _is_self_signed(settings.CERTIFICATE, status.st_mtime_ns, status.st_size)
+    except (OSError, ValueError):
+        return False
+
+
+@lru_cache(maxsize=1)
+def _is_self_signed(certificate: Path, changed: int, size: int) -> bool:
+    """Read anew when the file is another one."""
+    read = x509.load_pem_x509_certificate(certificate.read_bytes())
+    return read.issuer == read.subject
 
 
 class AdminHost:

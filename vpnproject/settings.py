@@ -64,6 +64,7 @@ INSTALLED_APPS = [
     "wgpeers",
 ]
 MIDDLEWARE = [
+    "vpnproject.middleware.PageHeaders",
     "django.middleware.security.SecurityMiddleware",
     "vpnproject.middleware.AdminHost",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -116,6 +117,10 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REDIRECT_EXEMPT = [r"^key/", r"^ku/"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+# Seconds for which browsers ask for people's pages by HTTPS alone; 0: they are not told to. They are told only where
+# the certificate that web is served with is not self-signed.
+HSTS_SECONDS = env.whole("HSTS_SECONDS", 30 * 86400, low=0, high=2 * 365 * 86400)
+CERTIFICATE = VAR / "certificate.pem"
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
@@ -140,8 +145,6 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "UNAUTHENTICATED_USER": None,
 }
-# A cell of an exported CSV must not be run as a formula by the spreadsheet that opens it.
-IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
 
 LOGGING = {

@@ -15,6 +15,7 @@ from core.task_queue import enqueue, task
 from servers import heartbeats
 from servers.hostnet.state import HostState
 from servers.models import Host
+from users.factors import guesses
 from users.models import RememberedPass
 
 from .fleet import desired, messages, reports
@@ -95,6 +96,7 @@ def enforce() -> None:
 def prune() -> None:
     """Delete rows that have served their time. Spent keys and connections stay."""
     devices.prune()
+    guesses.prune(clock.now())
     now = clock.moment(clock.now())
     Decision.objects.filter(time__lt=now - timedelta(days=settings.DECISION_DAYS)).delete()
     RememberedPass.objects.filter(expires__lt=now).delete()

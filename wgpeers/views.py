@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -154,7 +155,7 @@ def _answer(account: accounts.Account, attempt: Attempt, now: float) -> dict[str
             verdict.reason + (f" Try again in {_time(verdict.retry_after)}." if verdict.retry_after else "")
         )
     try:
-        configuration = connect.connect(account, attempt, layers, now)
+        configuration = connect.connect(account, attempt, replace(verdict, layers=layers), now)
     except SealedRefusal as refusal:
         decisions.record(account, attempt, (*layers, ("connect", refusal.code)), now)
         return _refused(refusal.reason)
@@ -167,6 +168,8 @@ def _refused(reason: str) -> dict[str, Any]:
 
 def _time(seconds: int) -> str:
     minutes = -(-seconds // 60)
+    if minutes > 120:
+        return f"{-(-minutes // 60)} hours"
     return f"{minutes} minutes" if minutes > 1 else f"{seconds} s"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.auth.models import User
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -15,6 +16,7 @@ from tests.admin_site import PASSWORD
 from tests.lab import HANGING
 from users.models import VpnUser
 from users.tasks import make_user_key
+from vpnproject import middleware
 from wgpeers.models import Connection, State
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -22,7 +24,13 @@ MILLISECONDS = HANGING * 1000
 
 
 @pytest.fixture
-def page(live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+def complaints() -> list[str]:
+    """What the browser's console calls an error: among others whatever a page's policy kept from running or loading."""
+    return []
+
+
+@pytest.fixture
+def page(live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, complaints: list[str]) -> Iterator[Page]:
     """A browser that is logged in, at the dashboard. Playwright runs an event loop in this thread, which Django takes
     for asynchronous code; here it is none."""
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
@@ -35,6 +43,8 @@ def page(live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch) -> It
         )
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(MILLISECONDS)
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
         expect.set_options(timeout=MILLISECONDS)
         page.on("dialog", lambda dialog: dialog.accept())
         page.goto(f"{live_server.url}/admin/")
@@ -44,6 +54,7 @@ def page(live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch) -> It
         expect(page.get_by_text("Connected now")).to_be_visible()
         yield page
         browser.close()
+        assert complaints == []
 
 
 def add(page: Page, section: str) -> None:
@@ -178,7 +189,7 @@ def test_a_person_gives_a_user_second_factors(page: Page, live_server: Any) -> N
     user, _ = found().hire("alice")
     address = f"{live_server.url}/admin/users/vpnuser/{user.pk}/change/"
     page.goto(address)
-    page.get_by_label("New PIN").fill("271828")
+    page.get_by_label("New PIN").fill("w0mbat")
     page.get_by_role("button", name="Set PIN").click()
     expect(page.get_by_text("Set a PIN for alice.")).to_be_visible()
     page.get_by_role("button", name="Set up", exact=True).click()
@@ -198,3 +209,52 @@ def test_a_person_gives_a_user_second_factors(page: Page, live_server: Any) -> N
     save(page)
     expect(page.get_by_text("was changed successfully")).to_be_visible()
     assert [str(each) for each in user.factor_overrides.all()] == ["totp never asked"]
+
+
+def test_every_page_is_whole_under_its_policy(page: Page, live_server: Any) -> None:
+    """The fixture fails the test for whatever a page was kept from running or loading."""
+    from tests.factories import found
+
+    company = found()
+    user, _ = company.hire("alice")
+    lists = [f"/admin/{each.opts.app_label}/{each.opts.model_name}/" for each in site._registry.values()]
+    pages = [
+        *lists,
+        *(f"{path}add/" for path in lists if "wgpeers" not in path),
+        *(f"/admin/users/vpnuser/{part}/" for part in ("import", "export", f"{user.pk}/history", f"{user.pk}/delete")),
+        f"/admin/users/vpnuser/{user.pk}/change/",
+        f"/admin/servers/server/{company.server.pk}/change/",
+        f"/admin/servers/host/{company.host.pk}/change/",
+        "/admin/password_change/",
+    ]
+    for path in pages:
+        response = page.goto(f"{live_server.url}{path}", wait_until="networkidle")
+        assert response is not None
+        assert response.status == 200, path
+        assert "script-src 'self'" in response.headers["content-security-policy"]
+        # Alpine has gone over the page: what it hides until then is shown.
+        expect(page.locator("[x-cloak]")).to_have_count(0)
+
+
+def test_a_script_in_a_page_does_not_run(page: Page, live_server: Any, complaints: list[str]) -> None:
+    page.goto(f"{live_server.url}/admin/users/vpnuser/")
+    ran = page.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.textContent = "window.ran = true";
+            document.body.append(script);
+            return window.ran === true;
+        }"""
+    )
+    assert not ran
+    assert "violates the following Content Security Policy directive" in complaints.pop()
+
+
+def test_the_theme_needs_to_compile_its_attributes(
+    page: Page, live_server: Any, complaints: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should this fail one day, the policy can do without 'unsafe-eval'."""
+    monkeypatch.setattr(middleware, "ADMIN_POLICY", middleware.ADMIN_POLICY.replace(" 'unsafe-eval'", ""))
+    page.goto(f"{live_server.url}/admin/users/vpnuser/", wait_until="networkidle")
+    assert any("unsafe-eval" in said for said in complaints)
+    complaints.clear()

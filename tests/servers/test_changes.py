@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 from django.db.models import ProtectedError
 from django.test import Client
@@ -15,9 +16,11 @@ from core.task_names import CONVERGE, DISMISS, ENFORCE
 from servers.models import Host, PortForward, Route, Server, ServerHost
 from tests.admin_site import errors, send, staff
 from tests.conftest import Clock
-from tests.connection_rows import queued
+from tests.connection_rows import live, queued
 from tests.factories import Company, add_host, found
-from users.models import Group, VpnUser
+from users.models import Group, Organization, VpnUser
+from wgpeers import tasks
+from wgpeers.models import State
 
 
 @pytest.fixture
@@ -169,3 +172,113 @@ def test_who_may_go_where_is_checked_again_when_it_changes(
 def test_a_host_detached_by_a_queryset_is_told(company: Company) -> None:
     ServerHost.objects.all().delete()
     assert queued() == [(CONVERGE, [company.host.pk]), (ENFORCE, [])]
+
+
+def by_form(client: Client, user: VpnUser) -> None:
+    assert errors(send(client, f"/admin/users/vpnuser/{user.pk}/change/", enabled=None)) == {}
+
+
+def by_list(client: Client, user: VpnUser) -> None:
+    client.post("/admin/users/vpnuser/", {"action": "disable_users", "_selected_action": [user.pk]})
+
+
+def by_csv(client: Client, user: VpnUser) -> None:
+    text = f"organization,name,enabled\n{user.organization.name},{user.name},no\n"
+    file = SimpleUploadedFile("users.csv", text.encode(), "text/csv")
+    page = "/admin/users/vpnuser"
+    preview = client.post(f"{page}/import/", {"import_file": file, "format": "0", "resource": ""})
+    client.post(f"{page}/process_import/", preview.context["confirm_form"].initial)
+
+
+def by_csv_of_groups(client: Client, user: VpnUser) -> None:
+    Server.objects.get().groups.set([Group.objects.get(name="staff")])
+    queued()
+    text = f"organization,name,groups\n{user.organization.name},{user.name},\n"
+    file = SimpleUploadedFile("users.csv", text.encode(), "text/csv")
+    page = "/admin/users/vpnuser"
+    preview = client.post(f"{page}/import/", {"import_file": file, "format": "0", "resource": ""})
+    client.post(f"{page}/process_import/", preview.context["confirm_form"].initial)
+
+
+def by_save(client: Client, user: VpnUser) -> None:
+    user.enabled = False
+    user.save()
+
+
+def by_update(client: Client, user: VpnUser) -> None:
+    VpnUser.objects.filter(pk=user.pk).update(enabled=False)
+
+
+def by_bulk_update(client: Client, user: VpnUser) -> None:
+    user.enabled = False
+    VpnUser.objects.bulk_update([user], ["enabled"])
+
+
+def by_related_update(client: Client, user: VpnUser) -> None:
+    user.organization.users.update(enabled=False)
+
+
+def by_update_or_create(client: Client, user: VpnUser) -> None:
+    VpnUser.objects.update_or_create(pk=user.pk, defaults={"enabled": False})
+
+
+def by_organization_form(client: Client, user: VpnUser) -> None:
+    page = f"/admin/users/organization/{user.organization_id}/change/"
+    assert errors(send(client, page, enabled=None)) == {}
+
+
+def by_organization_update(client: Client, user: VpnUser) -> None:
+    Organization.objects.update(enabled=False)
+
+
+def by_another_organization(client: Client, user: VpnUser) -> None:
+    elsewhere = Organization.objects.create(name="Elsewhere")
+    queued()
+    VpnUser.objects.filter(pk=user.pk).update(organization=elsewhere)
+
+
+DISABLE = [
+    by_form,
+    by_list,
+    by_csv,
+    by_csv_of_groups,
+    by_save,
+    by_update,
+    by_bulk_update,
+    by_related_update,
+    by_update_or_create,
+    by_organization_form,
+    by_organization_update,
+    by_another_organization,
+]
+
+
+@pytest.mark.parametrize("disable", DISABLE)
+def test_who_is_disabled_is_disconnected_at_once_by_every_door(
+    disable: Callable[[Client, VpnUser], None], client: Client, company: Company, fixed_clock: Clock
+) -> None:
+    staff(client, superuser=True)
+    user, _ = company.hire("alice")
+    user.groups.add(Group.objects.create(name="staff"))
+    connection = live(company, user)
+    queued()
+    disable(client, user)
+    assert queued().count((ENFORCE, [])) == 1
+    tasks.enforce()
+    connection.refresh_from_db()
+    assert connection.state == State.ENDED
+
+
+def test_what_machines_write_of_a_user_checks_nobody_again(company: Company) -> None:
+    user, _ = company.hire("alice")
+    queued()
+    VpnUser.objects.filter(pk=user.pk).update(certificate="made", email="alice@example.com")
+    assert queued() == []
+
+
+def test_an_exemption_that_an_update_takes_away_is_checked_again(company: Company) -> None:
+    user, _ = company.hire("alice")
+    user.factor_overrides.create(kind="pin", state="exempt", reason="new phone")
+    queued()
+    user.factor_overrides.update(state="required", reason="")
+    assert queued() == [(ENFORCE, [])]

@@ -24,7 +24,7 @@ from wgpeers.lifecycle import accounts
 from wgpeers.models import Connection, Decision
 from wgpeers.protocol import envelope
 
-PIN = "2468135"
+PIN = "w0mbat135"
 TOKEN = "factor-token-of-the-client"
 
 

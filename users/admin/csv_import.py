@@ -10,9 +10,10 @@ from import_export.formats import base_formats
 from import_export.resources import ModelResource
 from import_export.widgets import BooleanWidget, ManyToManyWidget, Widget
 
+from core.admin.csv_cells import DefusedCsv, restore
 from users.models import Group, Organization, VpnUser
 
-FORMATS = [base_formats.CSV]
+FORMATS = [DefusedCsv]
 _TRUE, _FALSE = ["1", "true", "yes", "on"], ["0", "false", "no", "off"]
 
 
@@ -100,6 +101,10 @@ class UserResource(ModelResource):  # type: ignore[misc]
         if missing or unknown:
             wrong = [f"{name} is missing" for name in missing] + [f"{name!r} is not known" for name in unknown]
             raise ValueError(f"Columns: {', '.join(wrong)}. There are: {', '.join(self.Meta.fields)}.")
+
+    def before_import_row(self, row: dict[str, Any], **kwargs: Any) -> None:
+        for name, value in row.items():
+            row[name] = restore(value) if isinstance(value, str) else value
 
     def do_instance_save(self, instance: VpnUser, is_create: bool) -> None:
         if is_create:

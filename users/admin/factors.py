@@ -11,7 +11,10 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from core.admin.page import Inline, Page, Panel, posted
+from core import clock
+from core.admin.page import Button, Inline, Page, Panel, posted
+from core.redis_store import RedisUnavailable
+from users.factors import guesses
 from users.factors.panels import FactorPanel, NotDone, ShownOnce
 from users.factors.registry import FACTORS, load
 from users.models import Enrolment, FactorOverride, VpnUser
@@ -70,6 +73,22 @@ class FactorsMixin(Page[VpnUser]):
             *super().panels(request, obj),
             Panel("Second factors", "admin/users/factors.html", {"parts": parts}, place=2),
         ]
+
+    def buttons(self, request: HttpRequest, obj: VpnUser) -> list[Button]:
+        buttons = super().buttons(request, obj)
+        if not guesses.pause_left(guesses.of(obj), clock.now()):
+            return buttons
+        confirm = "Whoever guessed may go on. If it was not this user, give them a new profile first."
+        return [*buttons, Button("lift_pause", "Let them try again", icon="lock_open", confirm=confirm)]
+
+    @posted("users.change_vpnuser")
+    def lift_pause(self, request: HttpRequest, user: VpnUser) -> None:
+        try:
+            guesses.lift(user)
+        except RedisUnavailable:
+            messages.error(request, "Not done: Redis is down.")
+            return
+        self.done(request, user, f"Ended the pause after wrong second factors of {user}.")
 
     def _part(
         self, request: HttpRequest, user: VpnUser, kind: str, panel: FactorPanel, enrolment: Enrolment | None

@@ -12,8 +12,9 @@ from import_export.admin import ImportExportModelAdmin
 from unfold.contrib.import_export.forms import ExportForm, ImportForm
 
 from core import clock
-from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Page, Panel, ago, column
+from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Page, Panel, ago, column, span
 from users import services
+from users.factors import guesses
 from users.factors.registry import FACTORS, load
 from users.models import Device, Group, Organization, VpnUser
 
@@ -75,7 +76,7 @@ class VpnUserPage(FactorsMixin, ImportExportModelAdmin, Page[VpnUser]):  # type:
     export_form_class = ExportForm
     list_display: tuple[str, ...] = ("name", "organization", "email", "in_groups", "account", "factors", "last_seen")
     list_filter = ("organization", "enabled", "groups")
-    list_select_related = ("organization",)
+    list_select_related = ("organization", "wrong_attempts")
     search_fields = ("name", "email", "organization__name")
     autocomplete_fields = ("organization", "groups")
     fields = (("name", "organization"), ("email", "groups"), "enabled")
@@ -100,6 +101,9 @@ class VpnUserPage(FactorsMixin, ImportExportModelAdmin, Page[VpnUser]):  # type:
             return BAD, "disabled"
         if not obj.organization.enabled:
             return BAD, "organization disabled"
+        wrong = getattr(obj, "wrong_attempts", None)
+        if left := guesses.pause_left(wrong, clock.now()):
+            return BAD, f"paused for {span(left)} after {wrong}"
         return (GOOD, "ready") if obj.key_ready else (WAITING, "key being made…")
 
     @column("Factors", badge=True)
@@ -144,4 +148,5 @@ class VpnUserPage(FactorsMixin, ImportExportModelAdmin, Page[VpnUser]):  # type:
         return self.has_add_permission(request) and self.has_change_permission(request)
 
     def has_export_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
+        # A file of everybody, to take away: more than looking at pages of them.
+        return self.has_change_permission(request)

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 
 from django import forms
 
+from core.crypto import keyed_hash
 from users.models import Enrolment, VpnUser
 
 from .panels import FactorPanel
@@ -121,14 +122,20 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Whom and what a factor judges. ``enrolment``: the user's for this factor, if they have one; ``now`` is Unix
-    seconds."""
+    """Whom and what a factor judges. ``server``: the public id of the server they want; ``enrolment``: the user's for
+    this factor, if they have one; ``now`` is Unix seconds."""
 
     user: VpnUser
+    server: str
     enrolment: Enrolment | None
     asked: AskedFactor
     attempt: Attempt
     now: float
+
+    @property
+    def attempt_hash(self) -> str:
+        """Names the attempt that a claim passes for, and may pass for again: one server, device and WireGuard key."""
+        return keyed_hash("attempt", self.server, self.attempt.device_id, self.attempt.wg_public_key)
 
 
 class Factor(ABC):
@@ -136,7 +143,8 @@ class Factor(ABC):
 
     ``typed``: its part of the password; None: the user types nothing for it. ``asks_back``: its claim can be PENDING
     (push, sign-in page); these are claimed after all others. The client then sends the same attempt again, and all
-    factors judge it anew: a claim must pass again for the attempt that it passed for. ``can_be_unavailable``: False
+    factors judge it anew: a claim must pass again for the attempt that it passed for (``Case.attempt_hash``), and for
+    no other, whether or not that one led to a connection. ``can_be_unavailable``: False
     for what needs nobody else; "skip" then means nothing. ``not_enrolled``: what a user who is not enrolled can do
     about it, in words for them. ``settings_form``: what a server can say of it: values that JSON has, each with an
     ``initial`` that holds where nothing is said; no secrets, as they are stored in the clear. ``panel``: its part of

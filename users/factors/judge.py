@@ -10,9 +10,10 @@ from users import verdicts
 from users.models import VpnUser
 from users.verdicts import Allowed, Layers, Verdict
 
+from . import guesses
 from .base import Attempt, Case, Outcome, Passed, Pending, Policy, Unavailable
 from .cutting import inseparable, ways_apart
-from .remembered import is_remembered, remember
+from .remembered import is_remembered, passes_of
 from .wanted import NotInstalled, Wanted, wanted_factors
 
 REFUSED = "Second factor refused"
@@ -44,7 +45,16 @@ def judge_factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, l
     if typed and not attempt.password:
         names = " and ".join(each.factor.label for each in typed)
         return verdicts.Denied((*layers, ("factors", "missing")), "factor_missing", f"This server asks for: {names}.")
+    return _within_budget(user, policy, wanted, attempt, now, layers)
+
+
+def _within_budget(
+    user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, now: float, layers: Layers
+) -> Verdict:
+    wrong_before = guesses.of(user)
     try:
+        if left := guesses.pause_left(wrong_before, now):
+            raise rate_limits.TooManyAttempts(left)
         reserved = rate_limits.reserve(user.public_id, attempt.address)
     except rate_limits.TooManyAttempts as error:
         layers = (*layers, ("budget", "used_up"))
@@ -52,6 +62,10 @@ def judge_factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, l
     verdict = _judge(user, policy, wanted, attempt, now, layers)
     if isinstance(verdict, Allowed):
         reserved.give_back()
+        if wrong_before:
+            guesses.forgive(wrong_before, verdict.passed)
+    elif isinstance(verdict, verdicts.Denied) and verdict.reason == REFUSED:  # else nobody could judge
+        guesses.count_wrong(user, [each.kind for each in wanted], now)
     return verdict
 
 
@@ -61,7 +75,7 @@ def _judge(
     """Try every way to cut the password: one attempt in all."""
     if is_remembered(user, policy, wanted, attempt, "grace", now):
         return Allowed((*layers, ("reconnect_grace", "ok")))
-    cases = {each.kind: Case(user, each.enrolment, each.asked, attempt, now) for each in wanted}
+    cases = {each.kind: Case(user, policy.server, each.enrolment, each.asked, attempt, now) for each in wanted}
     checked: dict[tuple[str, str], Outcome] = {}
     closest: Outcomes = []
 
@@ -122,10 +136,10 @@ def _skipped(each: Wanted, outcome: Outcome) -> bool:
 
 def _allow(user: VpnUser, policy: Policy, outcomes: Outcomes, attempt: Attempt, now: float, layers: Layers) -> Allowed:
     skipped = [each for each, outcome in outcomes if not isinstance(outcome, Passed)]
-    if not skipped:  # else the pass would stand for a factor that nobody judged
-        remember(user, policy, [each for each, _ in outcomes], attempt, now)
+    # Else the pass would stand for a factor that nobody judged.
+    passes = () if skipped else passes_of(user, policy, [each for each, _ in outcomes], attempt, now)
     said = [(each.kind, f"skipped_{outcome.code}" if each in skipped else outcome.code) for each, outcome in outcomes]
-    return Allowed((*layers, *said))
+    return Allowed((*layers, *said), passes, frozenset(each.kind for each, _ in outcomes if each not in skipped))
 
 
 def _refuse(wanted: Sequence[Wanted], closest: Outcomes, layers: Layers) -> verdicts.Denied:

@@ -38,21 +38,36 @@ def is_remembered(
     return row is not None and hmac.compare_digest(row.digest, _digest(user, policy, wanted, kind, secret))
 
 
-def remember(user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, now: float) -> None:
-    """``wanted``: exactly the factors that passed."""
-    for kind, secret, ttl in (("grace", attempt.password, policy.grace), ("token", attempt.token, policy.token_ttl)):
-        if secret and ttl:
-            RememberedPass.objects.update_or_create(
-                user=user,
-                scope=policy.server,
-                kind=kind,
-                device_id=attempt.device_id,
-                device_name=attempt.device_name,
-                defaults={
-                    "digest": _digest(user, policy, wanted, kind, secret),
-                    "expires": clock.moment(now) + timedelta(seconds=ttl),
-                },
-            )
+def passes_of(
+    user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, now: float
+) -> tuple[RememberedPass, ...]:
+    """What to remember of ``attempt`` once its client is connected. ``wanted``: exactly the factors that passed."""
+    kinds = (("grace", attempt.password, policy.grace), ("token", attempt.token, policy.token_ttl))
+    return tuple(
+        RememberedPass(
+            user=user,
+            scope=policy.server,
+            kind=kind,
+            device_id=attempt.device_id,
+            device_name=attempt.device_name,
+            digest=_digest(user, policy, wanted, kind, secret),
+            expires=clock.moment(now) + timedelta(seconds=ttl),
+        )
+        for kind, secret, ttl in kinds
+        if secret and ttl
+    )
+
+
+def store(passes: Sequence[RememberedPass]) -> None:
+    """Remember them, in the place of older ones. Only after the connection that they were made for is open: who passed
+    the factors and was refused all the same (no address, no host) has not passed for the next time."""
+    if passes:
+        RememberedPass.objects.bulk_create(
+            passes,
+            update_conflicts=True,
+            unique_fields=["user", "scope", "kind", "device_id", "device_name"],
+            update_fields=["digest", "expires"],
+        )
 
 
 def forget(user: VpnUser) -> None:

@@ -132,6 +132,17 @@ class Migration(migrations.Migration):
                 'ordering': ['-last_seen'],
             },
         ),
+        migrations.CreateModel(
+            name='WrongAttempts',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('count', models.PositiveIntegerField()),
+                ('kinds', models.JSONField(default=list)),
+                ('last', models.DateTimeField()),
+                ('paused_until', models.DateTimeField(null=True)),
+                ('user', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='wrong_attempts', to='users.vpnuser')),
+            ],
+        ),
         migrations.AddConstraint(
             model_name='vpnuser',
             constraint=models.UniqueConstraint(models.F('organization'), django.db.models.functions.text.Lower('name'), name='user_name_unique_in_organization', violation_error_message='This organization has a user of this name already.'),

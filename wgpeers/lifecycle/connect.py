@@ -25,7 +25,8 @@ from servers import addresses, heartbeats
 from servers.changes import bump_versions
 from servers.hostnet.state import AddPeer, RemovePeers
 from servers.models import Host, Server, ServerHost
-from users.authorize import Layers
+from users.authorize import Allowed
+from users.factors import remembered
 from users.factors.base import Attempt
 from users.models import Device, VpnUser
 from wgpeers.fleet import messages, peers
@@ -40,9 +41,9 @@ from .ending import end, notify_hosts
 log = logging.getLogger(__name__)
 
 
-def connect(account: Account, attempt: Attempt, layers: Layers, now: float) -> dict[str, Any]:
-    """The configuration for an allowed client; raise ``Refusal`` where there is none to give. ``layers`` is what let
-    the client come this far, for the decision that is written down."""
+def connect(account: Account, attempt: Attempt, allowed: Allowed, now: float) -> dict[str, Any]:
+    """The configuration for an allowed client; raise ``Refusal`` where there is none to give. ``allowed`` is what let
+    the client come this far, for the decision that is written down and for what is remembered of it."""
     raw_key = envelope.wireguard_key(attempt.wg_public_key)
     digest = hashlib.sha256(raw_key).digest()
     suitable = _suitable_hosts(account.server, attempt.wg_public_key)
@@ -57,10 +58,10 @@ def connect(account: Account, attempt: Attempt, layers: Layers, now: float) -> d
         raise SealedRefusal("other_device", reason) from None
     except KeyWasUsed:
         again = _given_before(account, attempt, digest)
-        decisions.record(account, attempt, (*layers, ("connect", "given_again")), now, allowed=True, code="allowed")
+        _note(account, attempt, allowed, "given_again", now)
         return again
     try:
-        answer = _confirm(account, attempt, layers, connection, replaced, suitable, now)
+        answer = _confirm(account, attempt, allowed, connection, replaced, suitable, now)
     except RedisUnavailable:
         _give_up(connection, replaced, now)
         raise
@@ -73,7 +74,7 @@ def connect(account: Account, attempt: Attempt, layers: Layers, now: float) -> d
 def _confirm(
     account: Account,
     attempt: Attempt,
-    layers: Layers,
+    allowed: Allowed,
     connection: Connection,
     replaced: list[Connection],
     suitable: list[ServerHost],
@@ -85,7 +86,7 @@ def _confirm(
         if number and not _move(connection, attachment.host, replaced):
             return None
         if messages.add_and_wait(attachment.host, _add_message(connection, attachment.host, account, replaced)):
-            if _open(connection, account, attempt, layers, now):
+            if _open(connection, account, attempt, allowed, now):
                 return _configuration(connection, account, attachment)
             return None
         log.warning("host %s did not confirm connection %s", attachment.host, connection.public_id)
@@ -244,7 +245,7 @@ def _move(connection: Connection, host: Host, replaced: list[Connection]) -> boo
     return True
 
 
-def _open(connection: Connection, account: Account, attempt: Attempt, layers: Layers, now: float) -> bool:
+def _open(connection: Connection, account: Account, attempt: Attempt, allowed: Allowed, now: float) -> bool:
     """Pending to open, unless the sweep or an admin ended it meanwhile; note the device and the decision.
 
     Whoever takes a right away from now on finds our row and ends it; what was taken away until now is asked here.
@@ -254,9 +255,15 @@ def _open(connection: Connection, account: Account, attempt: Attempt, layers: La
         if not queries.open_pending(connection, now):
             return False
         queries.note_device(device)
-        decisions.record(account, attempt, (*layers, ("connect", "ok")), now, allowed=True, code="allowed")
+        _note(account, attempt, allowed, "ok", now)
     connection.state = State.OPEN
     return True
+
+
+def _note(account: Account, attempt: Attempt, allowed: Allowed, outcome: str, now: float) -> None:
+    """Write down that the client is connected, and remember what it passed."""
+    decisions.record(account, attempt, (*allowed.layers, ("connect", outcome)), now, allowed=True, code="allowed")
+    remembered.store(allowed.passes)
 
 
 def _device(user: VpnUser, attempt: Attempt, now: float) -> Device:

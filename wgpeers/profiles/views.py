@@ -13,7 +13,7 @@ from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET
+from django.views.decorators.csrf import csrf_exempt
 
 from core import clock
 from core.rate_limits import count_view
@@ -30,13 +30,17 @@ View = Callable[Concatenate[HttpRequest, P], HttpResponse]
 
 
 def link_view(view: View[P]) -> View[P]:
-    """Rate-limited by address, never cached, and every refusal in words."""
+    """GET alone, rate-limited by address, never cached, and every refusal in words."""
 
+    # Exempt, because Django's page of a missing CSRF token would come before our own answer. Nothing here is changed by
+    # who is signed in.
+    @csrf_exempt
     @wraps(view)
     @never_cache
-    @require_GET
     def limited(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         try:
+            if request.method != "GET":
+                raise Refusal("method_not_allowed", "links are opened by GET")
             if not count_view("links", client_address(request) or "", settings.LINK_VIEWS_PER_MINUTE):
                 raise Refusal("too_many_requests", "too many requests; wait a minute", 60)
             return view(request, *args, **kwargs)
@@ -59,6 +63,8 @@ def _refused(request: HttpRequest, refusal: Refusal) -> HttpResponse:
         _secure(response)
     else:
         response = JsonResponse({"error": refusal.code, "detail": refusal.detail}, status=refusal.status)
+    if refusal.code == "method_not_allowed":
+        response["Allow"] = "GET"
     if refusal.retry_after:
         response["Retry-After"] = str(refusal.retry_after)
     return response

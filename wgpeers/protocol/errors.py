@@ -9,6 +9,7 @@ STATUS = {
     "unauthorized": 401,
     "not_found": 404,
     "no_profile": 404,
+    "method_not_allowed": 405,
     "clock": 408,
     "replayed": 409,
     "key_spent": 409,

@@ -34,7 +34,7 @@ def rows(server: Server) -> dict[str, tuple[str, dict[str, Any]]]:
 def test_a_new_server_asks_for_pins_unless_it_is_told_not_to(admin: Client) -> None:
     assert errors(send(admin, ADD, **GOOD)) == {}
     server = Server.objects.get()
-    assert rows(server) == {"pin": ("optional", {"shortest": 4})}
+    assert rows(server) == {"pin": ("optional", {"shortest": 6})}
     other = {"name": "other", "network": "10.102.0.0/24", "wg_network": "10.103.0.0/24"}
     assert errors(send(admin, ADD, **GOOD | other | {"factors-0-mode": "off"})) == {}
     assert rows(Server.objects.get(name="other")) == {}
@@ -50,7 +50,7 @@ def test_factors_come_change_and_go(admin: Client, company: Company) -> None:
 
 
 def test_a_form_that_changes_nothing_writes_nothing(admin: Client, company: Company) -> None:
-    assert errors(send(admin, page_of(company.server), **{"factors-0-settings-shortest": 5})) == {}
+    assert errors(send(admin, page_of(company.server), **{"factors-0-settings-shortest": 7})) == {}
     before = list(ServerFactor.objects.values())
     history = admin.get(f"/admin/servers/server/{company.server.pk}/history/").content.decode()
     assert errors(send(admin, page_of(company.server))) == {}
@@ -61,7 +61,7 @@ def test_a_form_that_changes_nothing_writes_nothing(admin: Client, company: Comp
 @pytest.mark.parametrize(
     ("changes", "field", "words"),
     [
-        ({"factors-0-settings-shortest": 3}, "factors-0-__all__", "see its settings"),
+        ({"factors-0-settings-shortest": 5}, "factors-0-__all__", "see its settings"),
         ({"factors-0-settings-shortest": ""}, "factors-0-__all__", "see its settings"),
         ({"factors-0-mode": "sometimes"}, "factors-0-mode", "valid choice"),
         # A form that was cut off takes no factor off a server.
@@ -69,7 +69,7 @@ def test_a_form_that_changes_nothing_writes_nothing(admin: Client, company: Comp
         ({"factors-1-mode": None}, "factors-1-mode", "required"),
         ({"factors-1-kind": "palm", "factors-1-mode": "required"}, "factors-1-__all__", "not installed"),
         (
-            {"factors-1-kind": "pin", "factors-1-mode": "required", "factors-1-settings-shortest": 4},
+            {"factors-1-kind": "pin", "factors-1-mode": "required", "factors-1-settings-shortest": 6},
             "factors-1-__all__",
             "correct the duplicate",
         ),

@@ -29,7 +29,7 @@ def server(company: Company) -> Server:
         ({"kind": ""}, "kind", "cannot be blank"),
         ({"mode": "off"}, "mode", "not a valid choice"),
         ({"if_unavailable": "skip"}, "if_unavailable", "needs no provider"),
-        ({"settings": {"shortest": 3}}, "settings", "cannot have these settings: Shortest PIN"),
+        ({"settings": {"shortest": 5}}, "settings", "cannot have these settings: Shortest PIN"),
         ({"settings": {"shortest": None}}, "settings", "cannot have these settings: Shortest PIN"),
         ({"settings": {"longest": 9}}, "settings", "no setting longest"),
         ({"settings": [8]}, "settings", "names with values"),

@@ -96,7 +96,7 @@ def test_a_pin_is_set_replaced_and_removed_and_never_shown(admin: Client, user: 
     assert not user.enrolments.exists()
 
 
-@pytest.mark.parametrize("pin", ["", "123", "x" * 65, "12 34", "12\n34"])
+@pytest.mark.parametrize("pin", ["", "12345", "x" * 65, "w0m bat", "w0m\nbat", "19811204"])
 def test_a_bad_pin_is_refused_in_words(admin: Client, user: VpnUser, pin: str) -> None:
     assert "The PIN was not set" in messages(admin, button(user, FACTOR), PIN | {"pin": pin})
     assert not user.enrolments.exists()
@@ -284,14 +284,38 @@ def test_a_wrong_file_is_refused_whole_and_in_words(admin: Client, user: VpnUser
     assert list(VpnUser.objects.values_list("name", flat=True)) == ["alice"]
 
 
+COLUMNS = ("organization", "name", "email", "groups", "enabled")
+
+
+def export_csv(admin: Client, *columns: str) -> str:
+    data = {"format": "0", "resource": ""} | {f"userresource_{name}": "on" for name in columns}
+    return str(admin.post(f"{USERS}export/", data).content.decode())
+
+
 def test_an_export_has_no_secret_and_no_formula(admin: Client, user: VpnUser) -> None:
     VpnUser.objects.filter(pk=user.pk).update(email="=1+1@example.com")
     user.enrolments.create(kind="pin", hash="argon2$hash")
-    data = {"format": "0", "resource": ""} | {f"userresource_{name}": "on" for name in ("name", "email", "enabled")}
-    text = admin.post(f"{USERS}export/", data).content.decode()
+    secret_columns = [field.name for field in VpnUser._meta.get_fields() if field.name not in COLUMNS]
+    text = export_csv(admin, "name", "email", "enabled", *secret_columns, "enrolments", "sync_secret")
     header, row = text.split("\r\n")[:2]
-    assert set(header.split(",")) <= {"organization", "name", "email", "groups", "enabled"}
-    assert "alice" in row
-    assert ",=" not in row
+    assert set(header.split(",")) <= set(COLUMNS)
+    assert "alice,'=1+1@example.com," in row
     for secret in (user.sync_token.reveal(), user.sync_secret.reveal(), "argon2"):
         assert secret not in text
+
+
+def test_what_was_exported_is_imported_as_it_was(admin: Client, user: VpnUser) -> None:
+    VpnUser.objects.filter(pk=user.pk).update(email="=1+1@example.com")
+    import_csv(admin, export_csv(admin, *COLUMNS).replace("yes", "no"))
+    after = VpnUser.objects.get()
+    assert (after.email, after.enabled) == ("=1+1@example.com", False)
+
+
+@pytest.mark.parametrize(("right", "status"), [("view", 403), ("change", 200)])
+def test_who_may_only_look_exports_nothing(user: VpnUser, right: str, status: int) -> None:
+    client = Client()
+    staff(client, f"users.{right}_vpnuser", "users.view_vpnuser")
+    assert client.get(f"{USERS}export/").status_code == status
+    data = {"format": "0", "resource": "", "userresource_name": "on"}
+    assert client.post(f"{USERS}export/", data).status_code == status
+    assert ("export/" in client.get(USERS).content.decode()) is (status == 200)

@@ -32,7 +32,7 @@ def alice(company: Company, settings: LazySettings, monkeypatch: pytest.MonkeyPa
     templates: list[dict[str, Any]] = copy.deepcopy(settings.TEMPLATES)
     templates[0]["DIRS"].append(HERE)
     settings.TEMPLATES = templates
-    return enrol(company.hire("alice")[0], "2468")
+    return enrol(company.hire("alice")[0], "w0mbat")
 
 
 def test_a_new_factor_is_everywhere(company: Company, alice: VpnUser, client: Client) -> None:
@@ -50,14 +50,14 @@ def test_a_new_factor_is_everywhere(company: Company, alice: VpnUser, client: Cl
     assert "Riddle: none yet" in client.get(page).content.decode()
     give = {"factor": "riddle", "action": "give"}
     assert "A riddle has an answer." in messages(client, button, give)
-    assert authorize_code(company, alice, "2468sphinx") == "riddle_not_enrolled"
+    assert authorize_code(company, alice, "w0mbatsphinx") == "riddle_not_enrolled"
     assert "Gave alice a riddle." in messages(client, button, give | {"answer": "sphinx"})
     assert "Riddle: given" in client.get(page).content.decode()
     assert "PIN + Riddle" in client.get("/admin/users/vpnuser/").content.decode()
 
     assert profile_flags(alice, policy_of(company.server), NOW).password_mode == "riddle_pin"
-    assert authorize_code(company, alice, "2468sphynx") == "riddle_wrong"
-    verdict = authorize(alice, policy_of(company.server), an_attempt("2468sphinx"), NOW)
+    assert authorize_code(company, alice, "w0mbatsphynx") == "riddle_wrong"
+    verdict = authorize(alice, policy_of(company.server), an_attempt("w0mbatsphinx"), NOW)
     assert ("riddle", "in_norse") in verdict.layers
 
 

@@ -52,7 +52,7 @@ def test_a_list_is_filtered_by_its_own_filters_only(page: Any, client: Client, c
 
 
 def test_who_may_only_look_cannot_read_a_hash_letter_by_letter(client: Client, company: Company) -> None:
-    enrol(company.hire("alice")[0], "2468")
+    enrol(company.hire("alice")[0], "w0mbat")
     staff(client, "users.view_vpnuser")
     for query in ("pin_hash__regex=^a", "sync_secret__startswith=g", "organization__name__regex=x", "email__gt=a"):
         response = client.get(f"/admin/users/vpnuser/?{query}")

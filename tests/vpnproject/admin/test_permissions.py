@@ -13,7 +13,7 @@ from servers.models import ClientNetwork, Host, PortForward, Server, ServerHost
 from tests.admin_site import staff
 from tests.conftest import Clock
 from users.factors.registry import FACTORS, load
-from users.models import Enrolment, Organization, VpnUser
+from users.models import Enrolment, Organization, VpnUser, WrongAttempts
 from wgpeers.models import Connection, Decision, State
 from wgpeers.profiles import links
 
@@ -34,10 +34,11 @@ VIEW = [
     "wgpeers.view_decision",
 ]
 BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
-    ("users.vpnuser", "act_on_factor", {"factor": "pin", "action": "set", "pin": "123456"}),
+    ("users.vpnuser", "act_on_factor", {"factor": "pin", "action": "set", "pin": "w0mbat"}),
     ("users.vpnuser", "act_on_factor", {"factor": "pin", "action": "remove"}),
     ("users.vpnuser", "act_on_factor", {"factor": "totp", "action": "set_up"}),
     ("users.vpnuser", "act_on_factor", {"factor": "totp", "action": "remove"}),
+    ("users.vpnuser", "lift_pause", {}),
     ("users.vpnuser", "create_link", {"kind": "normal"}),
     ("users.vpnuser", "revoke_link", {"link": 1}),
     ("users.vpnuser", "set_address", {"server": 1, "address": "10.9.0.50"}),
@@ -65,6 +66,7 @@ def world(db: None, fixed_clock: Clock) -> None:
     organization = Organization.objects.create(pk=1, name="Org")
     user = VpnUser.objects.create(pk=1, organization=organization, name="alice")
     Enrolment.objects.create(user=user, kind="pin", hash="a-pin-hash")
+    WrongAttempts.objects.create(user=user, count=10, last=clock.moment(0), paused_until=clock.moment(2**32))
     host = Host.objects.create(pk=1, name="gate-7", public_address="192.0.2.1")
     server = Server.objects.create(pk=1, name="office", network="10.8.0.0/24", wg_network="10.9.0.0/24", started=True)
     server.organizations.add(organization)
@@ -86,7 +88,12 @@ def snapshot() -> list[Any]:
     """Everything that a button could change."""
     user = VpnUser.objects.get()
     return [
-        (user.enabled, user.email, [(row.kind, row.hash, row.secret.stored) for row in user.enrolments.all()]),
+        (
+            user.enabled,
+            user.email,
+            WrongAttempts.objects.count(),
+            [(row.kind, row.hash, row.secret.stored) for row in user.enrolments.all()],
+        ),
         list(Server.objects.values_list("started", "name")),
         list(Connection.objects.values_list("state", flat=True)),
         list(user.links.values_list("revoked", flat=True)),
@@ -163,7 +170,10 @@ def test_who_only_views_sees_neither_links_nor_buttons(client: Client) -> None:
         assert hidden not in user
     for page in (url("servers.server"), url("servers.server", "1/change/"), url("wgpeers.connection")):
         assert "/do/" not in client.get(page).content.decode()
-    for page in (url("users.vpnuser", "import/"), url("users.vpnuser", "add/"), url("servers.server", "1/delete/")):
+    for page in (
+        *(url("users.vpnuser", f"{rest}/") for rest in ("import", "export", "add")),
+        url("servers.server", "1/delete/"),
+    ):
         assert client.get(page).status_code == 403
     assert client.post(url("users.vpnuser", "1/change/"), {"name": "mallory"}).status_code == 403
 

@@ -310,7 +310,11 @@ def test_only_get_is_served(user: VpnUser, method: str) -> None:
     link = links.create(user, NOW, one_time=True)
     with unchanged():
         for path in paths(link).values():
-            assert Client().generic(method, path).status_code == 405
+            response = Client(enforce_csrf_checks=True).generic(method, path)
+            assert (response.status_code, response["Allow"]) == (405, "GET")
+            assert response["Content-Type"] == "application/json"
+            if method != "HEAD":
+                assert response.json()["error"] == "method_not_allowed"
     assert get(paths(link)["tar"]).status_code == 200
 
 

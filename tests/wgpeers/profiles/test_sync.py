@@ -197,7 +197,7 @@ def test_a_synced_profile_has_no_secret(company: Company, user: VpnUser, alice: 
 
 Change = Callable[[Company, VpnUser], object]
 CHANGES: dict[str, Change] = {
-    "the user gets a PIN": lambda company, user: enrol(user, "4711"),
+    "the user gets a PIN": lambda company, user: enrol(user, "w0mbat"),
     "a host comes": lambda company, user: add_host(company.server, "gate-2", address="192.0.2.2"),
     "a host has another address": lambda company, user: Host.objects.update(public_address="192.0.2.3"),
     "a host has another IPv6 address": lambda company, user: Host.objects.update(public_address6="2001:db8::3"),
@@ -278,7 +278,7 @@ MODES = [
 def test_which_secret_a_client_asks_for(company: Company, user: VpnUser, alice: Identity) -> None:
     for mode, pin, totp, has_pin in MODES:
         ask(company.server, pin, totp)
-        enrol(user, "4711" if has_pin else "")
+        enrol(user, "w0mbat" if has_pin else "")
         assert current(alice)["password_mode"] == mode, (pin, totp, has_pin)
 
 

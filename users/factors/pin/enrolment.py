@@ -7,8 +7,10 @@ from django.contrib.auth.hashers import make_password
 from users.factors import enrolments
 from users.models import VpnUser
 
+from .strength import why_common
+
 KIND = "pin"
-SHORTEST, LONGEST = 4, 64
+SHORTEST, LONGEST = 6, 64
 
 
 def hash_pin(pin: str) -> str:
@@ -17,6 +19,8 @@ def hash_pin(pin: str) -> str:
         raise ValueError(f"A PIN has {SHORTEST} to {LONGEST} characters.")
     if not pin.isprintable() or " " in pin:
         raise ValueError("A PIN has no spaces or control characters.")
+    if why := why_common(pin):
+        raise ValueError(f"This PIN is too easy to guess: it {why}. Choose another one.")
     return make_password(pin, hasher="argon2")
 
 

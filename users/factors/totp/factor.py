@@ -9,8 +9,8 @@ from typing import ClassVar
 import pyotp
 from django.db.models import Q
 
-from core.crypto import Secret, keyed_hash
-from users.factors.base import AskedFactor, Attempt, Case, Contribution, Denied, Factor, Outcome, Passed, TypedSecret
+from core.crypto import Secret
+from users.factors.base import AskedFactor, Case, Contribution, Denied, Factor, Outcome, Passed, TypedSecret
 from users.factors.panels import FactorPanel
 from users.models import Enrolment
 
@@ -20,10 +20,6 @@ from .panel import PANEL
 STEP = 30
 # One step either way: phones' clocks drift, and typing takes a while.
 DRIFT_STEPS = (0, -1, 1)
-
-
-def attempt_hash(attempt: Attempt) -> str:
-    return keyed_hash("totp attempt", attempt.device_id, attempt.wg_public_key)
 
 
 def matching_step(secret: Secret, code: str, now: float) -> int | None:
@@ -47,7 +43,7 @@ class Totp(Factor):
         step = matching_step(enrolment.secret, secret, case.now) if enrolment else None
         if enrolment is None or step is None:
             return Denied()
-        unused = step > enrolment.counter or self._is_of_this_attempt(enrolment, step, case.attempt)
+        unused = step > enrolment.counter or self._is_of_this_attempt(enrolment, step, case)
         return Passed() if unused else Denied()
 
     def claim(self, case: Case, secret: str) -> Outcome:
@@ -55,7 +51,7 @@ class Totp(Factor):
         step = matching_step(enrolment.secret, secret, case.now) if enrolment else None
         if enrolment is None or step is None:
             return Denied()
-        mine = attempt_hash(case.attempt)
+        mine = case.attempt_hash
         # The conditional update is the claim: of two requests with one code only one finds the old step, unless
         # both are of the same attempt (the client offers it to the next host). Who was enrolled anew has another row.
         free = Q(counter__lt=step) | Q(counter=step, last_attempt=mine)
@@ -66,5 +62,5 @@ class Totp(Factor):
         return Contribution(mode="otp")
 
     @staticmethod
-    def _is_of_this_attempt(enrolment: Enrolment, step: int, attempt: Attempt) -> bool:
-        return step == enrolment.counter and hmac.compare_digest(enrolment.last_attempt, attempt_hash(attempt))
+    def _is_of_this_attempt(enrolment: Enrolment, step: int, case: Case) -> bool:
+        return step == enrolment.counter and hmac.compare_digest(enrolment.last_attempt, case.attempt_hash)
