@@ -152,7 +152,7 @@ def test_nobody_is_exempt_without_a_reason_by_any_door(alice: VpnUser) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         rows.update(reason="")
     with pytest.raises(IntegrityError), transaction.atomic():
-        rows.update(state="sometimes")
+        rows.update(state="maybe")
 
 
 def test_exceptions_are_enforced_after_commit(alice: VpnUser) -> None:
