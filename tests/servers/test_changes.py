@@ -182,22 +182,20 @@ def by_list(client: Client, user: VpnUser) -> None:
     client.post("/admin/users/vpnuser/", {"action": "disable_users", "_selected_action": [user.pk]})
 
 
-def by_csv(client: Client, user: VpnUser) -> None:
-    text = f"organization,name,enabled\n{user.organization.name},{user.name},no\n"
-    file = SimpleUploadedFile("users.csv", text.encode(), "text/csv")
-    page = "/admin/users/vpnuser"
+def import_csv(client: Client, text: str) -> None:
+    page, file = "/admin/users/vpnuser", SimpleUploadedFile("users.csv", text.encode(), "text/csv")
     preview = client.post(f"{page}/import/", {"import_file": file, "format": "0", "resource": ""})
     client.post(f"{page}/process_import/", preview.context["confirm_form"].initial)
+
+
+def by_csv(client: Client, user: VpnUser) -> None:
+    import_csv(client, f"organization,name,enabled\n{user.organization.name},{user.name},no\n")
 
 
 def by_csv_of_groups(client: Client, user: VpnUser) -> None:
     Server.objects.get().groups.set([Group.objects.get(name="staff")])
     queued()
-    text = f"organization,name,groups\n{user.organization.name},{user.name},\n"
-    file = SimpleUploadedFile("users.csv", text.encode(), "text/csv")
-    page = "/admin/users/vpnuser"
-    preview = client.post(f"{page}/import/", {"import_file": file, "format": "0", "resource": ""})
-    client.post(f"{page}/process_import/", preview.context["confirm_form"].initial)
+    import_csv(client, f"organization,name,groups\n{user.organization.name},{user.name},\n")
 
 
 def by_save(client: Client, user: VpnUser) -> None:
