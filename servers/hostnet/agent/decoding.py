@@ -41,6 +41,10 @@ FULL_STATE, ADD_PEER, REMOVE_PEERS = "hostnet.full_state", "hostnet.add_peer", "
 SHOW_PLAN = "hostnet.show_plan"
 
 
+# Seconds. A ping interval is five minutes at most; nobody lingers for ever by a slip.
+LONGEST_LINGERING = 600
+
+
 class BadMessage(ValueError):
     """The message is not what its task name says. The text says what is wrong, without quoting the message."""
 
@@ -109,6 +113,7 @@ def _peer(peer: Peer) -> Peer:
     _require(0 < len(peer.connection) <= 64, "connection id")
     _require(len(base64.b64decode(peer.public_key, validate=True)) == 32, "WireGuard key")
     _require(len(peer.allowed_ips) > 0, "a peer without allowed IPs")
+    _require(0 <= peer.lingers <= LONGEST_LINGERING, "time to linger")
     allowed = tuple(_normal(ip) for ip in peer.allowed_ips)
     if allowed != peer.allowed_ips:
         peer = dataclasses.replace(peer, allowed_ips=allowed)
@@ -147,13 +152,16 @@ def _normal(ip: str) -> str:
 
 def _add_peer(data: Mapping[str, Any], host: str) -> AddPeer:
     message = add_peer_from_json(data)
+    _require(not message.peer.lingers, "an ended connection is added")
     # The answer goes to a list that the message names: only to one of our own confirmations, never to another key.
     _require(not message.confirm or message.confirm == f"host.{host}:confirm:{message.peer.connection}", "confirm list")
     return dataclasses.replace(message, peer=_peer(message.peer))
 
 
 def _remove_peers(data: Mapping[str, Any], host: str) -> RemovePeers:
-    return remove_peers_from_json(data)
+    message = remove_peers_from_json(data)
+    _require(0 <= message.lingers <= LONGEST_LINGERING, "time to linger")
+    return message
 
 
 def _show_plan(data: Mapping[str, Any], host: str) -> ShowPlan:

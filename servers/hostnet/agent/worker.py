@@ -41,6 +41,7 @@ from servers.hostnet.wireguard.choose import choose
 from . import decoding
 from .channel import Channel
 from .dispatcher import Dispatcher, Inbox
+from .endings import Endings
 from .heartbeat import Heartbeat
 
 log = logging.getLogger("hostnet.worker")
@@ -158,6 +159,7 @@ def run(settings: Settings) -> None:
     for noisy in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     prober.start()
+    Endings(channel, applier).start()
     Heartbeat(channel, applier, desired, backend.name).start()
     flags = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO"]
     app.worker_main(["worker", "--pool=solo", "--concurrency=1", f"--queues={settings.queue}", *flags])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from .ended import from_ended, to_ended
 from .route_policy import Tunnel
 from .sets import FAMILY, TUNNELS
 
@@ -33,18 +34,19 @@ ICMP_ERRORS = "meta l4proto { icmp, ipv6-icmp } ct state related accept"
 Chain = tuple[str, list[str]]
 
 
-def forward_chains(tunnels: Sequence[Tunnel], versions: Iterable[int]) -> Iterator[Chain]:
+def forward_chains(tunnels: Sequence[Tunnel], versions: Sequence[int]) -> Iterator[Chain]:
     """The chains that ``DIRECTIONS`` lead to and theirs, each with its rules."""
     for tunnel in tunnels:
         for version in tunnel.policy:
             yield f"{tunnel.name}_out{version}", list(_outwards(tunnel, version))
             yield f"{tunnel.name}_in{version}", list(_inwards(tunnel, version))
     clients = [rule for tunnel in tunnels for rule in _between_clients(tunnel)]
-    yield "between", [SEGMENT_SIZE, *clients, "drop"]
+    off, back = from_ended(versions, "drop"), to_ended(versions, "drop")
+    yield "between", [*off, *back, SEGMENT_SIZE, *clients, "drop"]
     for name, own, side, direction in (("outwards", "out", "s", "reply"), ("inwards", "in", "d", "original")):
         ports = [_forwarded(version, side, direction) for version in versions]
         servers = list(_of_server(tunnels, "iifname" if own == "out" else "oifname", own))
-        yield name, [SEGMENT_SIZE, *servers, ICMP_ERRORS, *ports, "drop"]
+        yield name, [*(off if own == "out" else back), SEGMENT_SIZE, *servers, ICMP_ERRORS, *ports, "drop"]
 
 
 def _of_server(tunnels: Iterable[Tunnel], interface: str, own: str) -> Iterator[str]:

@@ -97,7 +97,7 @@ def _claims(peer: Peer) -> Iterator[tuple[Key, Claim]]:
     if not peer.forwards:
         return
     for allowed in peer.allowed_ips:
-        version, address = _address(allowed.partition("/")[0])
+        version, address = version_and_address(allowed.partition("/")[0])
         for forward in peer.forwards:
             # It becomes program text. The messages were checked; this is the door itself.
             if forward.protocol not in PROTOCOLS:
@@ -107,7 +107,7 @@ def _claims(peer: Peer) -> Iterator[tuple[Key, Claim]]:
                 yield key, Claim(peer.version, peer.connection, address, int(forward.to_port) + offset)
 
 
-def _address(text: str) -> tuple[int, str]:
+def version_and_address(text: str) -> tuple[int, str]:
     """IP version and address as nft writes it; ``ipaddress`` would cost half of a state with many forwards."""
     version, family = (6, socket.AF_INET6) if ":" in text else (4, socket.AF_INET)
     try:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from servers.hostnet.state import Interface
 
+from .ended import from_ended, gateway_web_only
 from .forward_chains import ANSWERS, DIRECTIONS, forward_chains
 from .port_forwards import Element, written
 from .route_policy import RoutePolicy, Tunnel
@@ -23,7 +24,7 @@ LOOPBACK = {4: "127.0.0.0/8", 6: "::1"}
 
 
 def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Element]) -> str:
-    """The whole table; ``elements`` are those of the forwards. Each set is one look-up, however much is in it."""
+    """The whole table; ``elements`` are those that follow the peers. Each set is one look-up, however much is in it."""
     tunnels = sorted((Tunnel.of(interface) for interface in interfaces), key=lambda tunnel: tunnel.name)
     versions = sorted({version for tunnel in tunnels for version in tunnel.policy})
     filled: dict[str, list[str]] = {}
@@ -41,7 +42,8 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
         ),
         # Where chains have names of priorities, "dstnat" is known for prerouting only.
         *_chain("output", "type nat hook output priority -100", _output(tunnels, int(web_port), versions)),
-        *_chain("services", "", _services(tunnels, int(web_port))),
+        *_chain("ended", "", gateway_web_only(tunnels, int(web_port))),
+        *_chain("services", "", _services(tunnels, int(web_port), versions)),
         *_chain("input", "type filter hook input priority filter", _input(int(web_port), versions)),
         *_chain("forward", "type filter hook forward priority filter", DIRECTIONS),
         *(line for name, rules in forward_chains(tunnels, versions) for line in _chain(name, "", rules)),
@@ -108,8 +110,9 @@ def _input(web_port: int, versions: Iterable[int]) -> Iterator[str]:
         yield f"{FAMILY[version]} daddr @gateways{version} meta l4proto {{ tcp, udp }} th dport 53 drop"
 
 
-def _services(tunnels: Sequence[Tunnel], web_port: int) -> Iterator[str]:
+def _services(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int]) -> Iterator[str]:
     """What reaches the host itself from a tunnel: only its own gateway address, and there only three services."""
+    yield from from_ended(versions, "goto ended")
     # Only replies to what the host itself began. A plain "established" would also keep alive what a client had opened
     # while somebody had our table removed.
     yield f"{ANSWERS} accept"

@@ -16,13 +16,14 @@ SET_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
 def common_sets(version: int, tunnels: Iterable[Tunnel], filled: dict[str, list[str]]) -> Iterator[str]:
-    """What servers share; ``filled`` are the elements of forwards by set."""
+    """What servers share; ``filled`` are the elements that follow the peers, by set."""
     address = SET_TYPE[version]
     gateways = {written(each.ip) for tunnel in tunnels for each in tunnel.gateways if each.version == version}
     types = {
         f"map forwards{version}": f"inet_proto . inet_service : {address} . inet_service",
         f"set targets{version}": f"{address} . inet_proto . inet_service",
         f"set gateways{version}": address,
+        f"set ended{version}": f"ifname . {address}",
     }
     for title, type_ in types.items():
         elements = sorted(gateways) if "gateways" in title else filled.get(title.split()[1], [])

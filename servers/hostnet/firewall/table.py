@@ -4,7 +4,8 @@ What it lets through is written out in ``ruleset``; everything else from or to a
 interface of ours that no rule knows yet. So a half-applied host fails closed, and two servers on one host never
 reach each other. An accept here does not overrule a drop in another table (docker's, ufw's): it only ends our own.
 
-Only forwarded ports follow the peers one by one: they are elements of maps and sets, which are changed in place.
+Only forwarded ports and addresses of ended connections follow the peers one by one: they are elements of maps and
+sets, which are changed in place.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from servers.hostnet.netlink.conntrack import ConntrackError
 from servers.hostnet.state import Code, HostCondition, HostState, Interface, Peer
 from servers.hostnet.subsystem import Stage, SubsystemError
 
+from .ended import ended_elements
 from .port_forwards import Element, Forwards, udp
 from .ruleset import TABLE, table
 
@@ -28,7 +30,7 @@ log = logging.getLogger("hostnet.firewall")
 NFT_TIMEOUT = 30  # seconds; thousands of routes take well under one
 SET = re.compile(r"^\t(?:set|map) (\S+) \{$")
 ELEMENTS = re.compile(r"\t\telements = \{(.*?)\}\n", re.DOTALL)
-OF_PEERS = re.compile(r"(forwards|targets)[46]")
+OF_PEERS = re.compile(r"(forwards|targets|ended)[46]")
 
 
 class FirewallError(SubsystemError):
@@ -47,6 +49,7 @@ class Firewall:
         self._text = ""  # the table without elements of peers; empty: what the kernel has is unknown
         self._seen = ""  # what nftables made of that
         self._forwards = Forwards()
+        self._ended: set[Element] = set()
         self._interfaces: tuple[Interface, ...] = ()  # without peers
         self._web_port = 0
 
@@ -63,32 +66,37 @@ class Firewall:
 
     def preview(self, state: HostState) -> list[str]:
         desired = _table(state.interfaces, state.web_port, ())
-        return ["the nftables table: write it anew"] if self._differs(desired, _forwards(state.interfaces)) else []
+        elements = _forwards(state.interfaces).elements() | _ended(state.interfaces)
+        return ["the nftables table: write it anew"] if self._differs(desired, elements) else []
 
     def conditions(self) -> list[HostCondition]:
         """Nothing: whatever is wrong with it was raised."""
         return []
 
     def _drifted(self) -> bool:
-        return bool(self._text) and _split(_listing()) != (self._seen, self._forwards.elements())
+        return bool(self._text) and _split(_listing()) != (self._seen, self._elements())
 
-    def _differs(self, text: str, forwards: Forwards) -> bool:
-        if not self._text or self._text != text or self._forwards.elements() != forwards.elements():
+    def _elements(self) -> set[Element]:
+        """Those that follow the peers."""
+        return self._forwards.elements() | self._ended
+
+    def _differs(self, text: str, elements: set[Element]) -> bool:
+        if not self._text or self._text != text or self._elements() != elements:
             return True
         return self._drifted()
 
     def apply(self, state: HostState) -> None:
         """Make the table say what the interfaces and their peers need; nothing is touched where it says so already."""
-        forwards = _forwards(state.interfaces)
-        differs = self._differs(_table(state.interfaces, state.web_port, ()), forwards)
-        before, self._forwards = self._forwards, forwards
+        forwards, ended = _forwards(state.interfaces), _ended(state.interfaces)
+        differs = self._differs(_table(state.interfaces, state.web_port, ()), forwards.elements() | ended)
+        before, self._forwards, self._ended = self._elements(), forwards, ended
         if differs:
             self._text = ""
             self._replace(state.interfaces, state.web_port)
-            self._forget(before.elements() ^ forwards.elements())
+            self._forget(before ^ self._elements())
 
     def _replace(self, interfaces: Sequence[Interface], web_port: int) -> None:
-        _load(_table(interfaces, web_port, self._forwards.elements()))
+        _load(_table(interfaces, web_port, self._elements()))
         self._seen, _ = _split(_listing())
         self._text = _table(interfaces, web_port, ())
         self._interfaces, self._web_port = tuple(interfaces), web_port
@@ -96,18 +104,22 @@ class Firewall:
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
         """Follow a change of peers of ``interface`` in one transaction, which costs what changed, not what there is.
 
-        A peer that was altered is in both. Peers without forwards cost nothing at all. After a ``FirewallError`` the
-        same change may be asked for again; the next ``apply`` makes up for it in any case.
+        A peer that was altered is in both. Open peers without forwards cost nothing at all. After a ``FirewallError``
+        the same change may be asked for again; the next ``apply`` makes up for it in any case.
         """
-        gone, new = ([peer for peer in peers if peer.forwards] for peers in (gone, new))
+        gone, new = ([peer for peer in peers if peer.forwards or peer.lingers] for peers in (gone, new))
         if not gone and not new:
             return
         if not self._web_port:
             raise FirewallError("no table yet")
         try:
+            over, ended = ended_elements(interface.name, gone), ended_elements(interface.name, new)
             delete, add = self._forwards.change(gone, new)
         except ValueError as error:
             raise FirewallError(f"{interface.name}: {error}") from error
+        delete += sorted((over - ended) & self._ended)
+        add += sorted(ended - self._ended)
+        self._ended = self._ended - over | ended
         self._set_elements(delete, add)
 
     def _set_elements(self, delete: Sequence[Element], add: Sequence[Element]) -> None:
@@ -144,12 +156,19 @@ class Firewall:
 def ruleset(interfaces: Iterable[Interface], web_port: int) -> str:
     """The whole table as nft text."""
     desired = tuple(interfaces)
-    return _table(desired, web_port, _forwards(desired).elements())
+    return _table(desired, web_port, _forwards(desired).elements() | _ended(desired))
 
 
 def _forwards(interfaces: Iterable[Interface]) -> Forwards:
     try:
         return Forwards(peer for interface in interfaces for peer in interface.peers)
+    except ValueError as error:
+        raise FirewallError(str(error)) from error
+
+
+def _ended(interfaces: Iterable[Interface]) -> set[Element]:
+    try:
+        return {each for interface in interfaces for each in ended_elements(interface.name, interface.peers)}
     except ValueError as error:
         raise FirewallError(str(error)) from error
 

@@ -5,6 +5,7 @@ Every apply may be repeated. What fails is reported and left for the next one; w
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -84,7 +85,7 @@ class Applier:
         """Take ``state`` and make the host so; ``None`` when the state is stale or from another run."""
         with self._lock:
             before = self._desired.interfaces()
-            unfinished = set(self._desired.changed())
+            unfinished = set(self._desired.peers.changed())
             if not self._desired.take_full(state, self._clock()):
                 return None
             desired, failures = dataclasses.replace(state, interfaces=self._desired.interfaces()), Failures()
@@ -97,7 +98,11 @@ class Applier:
                 return FullReport(state.version, {}, [], [unreadable, *self._subsystems.conditions()], [])
             self._settled = False
             public_keys = self._executor.load_keys(desired.interfaces, failures)
+            self._take_off_ended()
             self._guard(desired, failures)
+            if failures.guard is not None and self._desired.cut_short():
+                # Nothing keeps them from what they may no longer reach.
+                desired = dataclasses.replace(state, interfaces=self._desired.interfaces())
             released = self._executor.execute(plan(desired.interfaces, public_keys, observed), failures)
             self._seen = dataclasses.replace(observed, devices={}, links={})
             self._settled = not failures.errors and failures.guard is None
@@ -105,6 +110,14 @@ class Applier:
             self._subsystems.follow(desired)
             conditions = [*failures.conditions(), *self._subsystems.conditions()]
             return FullReport(state.version, public_keys, drift, conditions, gone)
+
+    def _take_off_ended(self) -> None:
+        """Who has lingered goes before the firewall forgets it, and would let it through as one that is open."""
+        for server in self._desired.peers.changed():
+            interface, over = self._desired.interface(server), self._desired.peers.lingered(server)
+            if interface is not None and over:
+                with contextlib.suppress(WireGuardError):  # somebody removed the interface
+                    self._backend.set(interface.name, peers=over)
 
     def _guard(self, desired: HostState, failures: Failures) -> None:
         """Before any interface is touched. The host routes nothing before its firewall says what."""
@@ -125,9 +138,9 @@ class Applier:
         failed = {server for server, name in self._names.items() if name in failures.errors}
         desired = {interface.server for interface in interfaces}
         self._names = {server: name for server, name in self._names.items() if server in failed | desired}
-        for server in self._desired.changed():
+        for server in self._desired.peers.changed():
             if server not in failed:
-                self._desired.mark_applied(server)
+                self._desired.peers.mark_applied(server)
         return failed
 
     def _drift(self, before: tuple[Interface, ...], unfinished: set[str], observed: Observed) -> list[str]:
@@ -183,39 +196,45 @@ class Applier:
     def _take(self, message: AddPeer | RemovePeers, now: float) -> str:
         if isinstance(message, AddPeer):
             return self._desired.add(message, now)
-        self._desired.remove(message.connections)
+        self._desired.remove(message.connections, lingers=message.lingers)
         return ""
 
     def _push(self) -> dict[str, str]:
         """Tell the host what changed; return the errors by server. What failed stays to be done."""
         failed: dict[str, str] = {}
-        for server in self._desired.changed():
+        for server in self._desired.peers.changed():
             interface = self._desired.interface(server)
             if interface is None:
                 continue
             try:
-                self._push_to(interface, self._desired.difference(server))
+                self._push_to(interface, self._desired.peers.difference(server))
             except HOST_ERRORS as error:
                 log.error("changing peers of %s: %s", interface.name, error)
                 failed[server] = str(error)
             else:
-                self._desired.mark_applied(server)
+                self._desired.peers.mark_applied(server)
         return failed
 
     def _push_to(self, interface: Interface, difference: Difference) -> None:
-        """Guards come last: all else may be repeated when one fails, and they do all or nothing."""
+        """Guards come last: they do all or nothing, and all else may be repeated. Whom they do not shut in goes."""
         gone, new = difference.gone, difference.new
-        self._backend.set(interface.name, peers=self._desired.changes(interface.server))
+        self._backend.set(interface.name, peers=self._desired.peers.changes(interface.server))
         self._route(interface, {network for peer in (*gone, *new) for network in peer.networks})
-        if gone or new:
+        if not gone and not new:
+            return
+        try:
             self._subsystems.change(interface, gone, new)
+        except Exception:
+            if self._desired.cut_short(interface.server):
+                self._backend.set(interface.name, peers=self._desired.peers.changes(interface.server))
+            raise
 
     def _route(self, interface: Interface, networks: Collection[str]) -> None:
         """Route those of ``networks`` that lie behind a peer now, and the others no longer. One that cannot be routed
         keeps nobody from connecting: the next full state says why on the host's page."""
         if not networks:
             return
-        behind = {network for network in networks if self._desired.routes(interface.server, network)}
+        behind = {network for network in networks if self._desired.peers.routes(interface.server, network)}
         someone = Peer("", 0, "", (), networks=tuple(behind))
         refused = conflicts([dataclasses.replace(interface, peers=(someone,))], self._seen.host_routes)
         behind_and_free = {network for network in behind if (interface.name, network) not in refused}
@@ -224,7 +243,15 @@ class Applier:
             log.warning("routes of %s: %s", interface.name, "; ".join(errors))
             self._settled = False  # what is missing there now is nobody else's doing
 
-    # Silence
+    # Time
+
+    def drop_overdue(self) -> list[Gone]:
+        """Remove whoever has lingered long enough; what is really gone, should something not have been told yet."""
+        if not self._desired.peers.lingering:  # as nearly always: then nobody waits for the lock
+            return []
+        with self._lock:
+            self._desired.end_overdue()
+            return self._finish(self._push(), set()) if self._desired.ready else []
 
     def drop_silent(self) -> list[Gone]:
         """Remove every peer that has been silent for its server's ping timeout, judged by its last handshake alone.
@@ -257,7 +284,7 @@ class Applier:
 
     def peer_count(self) -> int:
         """How many peers are desired now. Needs no lock."""
-        return len(self._desired.held())
+        return self._desired.count()
 
     def _finish(self, unsettled: Collection[str], released: set[str]) -> list[Gone]:
         """Hand out what is really gone, and have the kernel forget connections of addresses that nobody has now."""

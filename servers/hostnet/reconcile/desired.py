@@ -8,6 +8,8 @@ The rule is that an old message never wins:
   though the state lacks it; one not newer than V that the state lacks has ended.
 - A connection that ended during this run never comes back, whatever a later message says.
 - An addition not newer than the last full state is stale: had it still been true, that state would have had it.
+- A connection that ended may linger (see ``Peer``), until its time is over, a state has it no more, or its address or
+  key belongs to another one, whichever is first. Once gone it is as ended as any other.
 
 Addresses and keys belong to one connection, and who loses one has ended. Networks behind clients do not: several may
 name one, it is the newest's, and passes to another when that one ends or no longer names it.
@@ -16,36 +18,32 @@ name one, it is the newest's, and passes to another when that one ends or no lon
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from servers.hostnet.state import AddPeer, HostState, Interface, Peer
-from servers.hostnet.wireguard.base import PeerChange
 
-from .held import Difference, Gone, Held, Reason
+from .held import Gone, Held, Reason
+from .indexed import Indexed
 
 # How many ended connections are remembered: at 20 reconnects a second that is hours, while messages live seconds.
 REMEMBERED = 200_000
 
 
 class Desired:
-    """The host's memory. One thread at a time may use it; ``boot`` is the id of this run."""
+    """The host's memory. One thread at a time may use it; ``boot`` is the id of this run. Nobody sets ``steady``."""
 
-    def __init__(self, boot: str, remember: int = REMEMBERED) -> None:
+    def __init__(self, boot: str, remember: int = REMEMBERED, steady: Callable[[], float] = time.monotonic) -> None:
         self.boot = boot
         self.ready = False
         self.version = 0
         self._remember = remember
         self._interfaces: dict[str, Interface] = {}
-        self._held: dict[str, Held] = {}
-        self._by_key: dict[tuple[str, str], str] = {}
-        self._by_ip: dict[tuple[str, str], str] = {}
+        self._steady = steady
+        self.peers = Indexed(steady)
         self._ended: OrderedDict[str, None] = OrderedDict()
-        self._by_network: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-        # Not yet carried out: by server and key each peer that changed, as it was when last settled (None: it was not
-        # there), and connections whose end nobody was told of.
-        self._changed: defaultdict[str, dict[str, Peer | None]] = defaultdict(dict)
-        self._gone: dict[str, Gone] = {}
+        self._gone: dict[str, Gone] = {}  # whose end nobody was told of
 
     # What messages do
 
@@ -56,24 +54,23 @@ class Desired:
         self.ready, self.version = True, state.version
         self._take_interfaces(state)
         listed = {peer.connection for interface in state.interfaces for peer in interface.peers}
-        for connection, held in list(self._held.items()):
+        for connection, held in list(self.peers.by_connection.items()):
             stale = connection not in listed and held.peer.version <= state.version
             if stale or held.server not in self._interfaces:
                 self._end(connection, "asked")
         for interface in state.interfaces:
             for peer in interface.peers:
-                if peer.connection not in self._ended:
+                if peer.lingers:
+                    self._let_linger(interface.server, peer, now)
+                elif not self.ended(peer.connection):
                     self._hold(interface.server, peer, now)
         return True
 
     def preview(self, state: HostState, now: float) -> tuple[Interface, ...] | None:
         """The interfaces that would be desired if ``state`` were taken; ``None`` where it would not be."""
-        copy = Desired(self.boot, self._remember)
+        copy = Desired(self.boot, self._remember, self._steady)
         copy.ready, copy.version = self.ready, self.version
-        copy._interfaces, copy._held, copy._ended = dict(self._interfaces), dict(self._held), self._ended.copy()
-        copy._by_key, copy._by_ip = dict(self._by_key), dict(self._by_ip)
-        for place, connections in self._by_network.items():
-            copy._by_network[place] = set(connections)
+        copy._interfaces, copy._ended, copy.peers = dict(self._interfaces), self._ended.copy(), self.peers.copy()
         return copy.interfaces() if copy.take_full(state, now) else None
 
     def _take_interfaces(self, state: HostState) -> None:
@@ -81,7 +78,7 @@ class Desired:
         taken = {i.name for i in state.interfaces} | {str(i.port) for i in state.interfaces}
         # Two states of one version may have read their rows at different moments. An interface that has peers newer
         # than the version was made after it, and the state that lacks it merely read too early.
-        newer = {held.server for held in self._held.values() if held.peer.version > state.version}
+        newer = {held.server for held in self.peers.by_connection.values() if held.peer.version > state.version}
         for server in newer & self._interfaces.keys() - interfaces.keys():
             kept = self._interfaces[server]
             if not {kept.name, str(kept.port)} & taken:
@@ -97,7 +94,7 @@ class Desired:
             return "no full state yet"
         if self.ended(message.peer.connection):
             return "this connection has ended"
-        if message.peer.connection in self._held:
+        if message.peer.connection in self.peers.by_connection:
             return ""
         if message.peer.version <= self.version:
             return "older than the state this host has"
@@ -105,62 +102,77 @@ class Desired:
             return "no such server on this host"
         return "" if self._hold(message.server, message.peer, now) else "a newer connection has its address or key"
 
-    def remove(self, connections: Iterable[str], reason: Reason = "asked") -> None:
-        """End these connections for good, known or not, also before the first full state."""
+    def remove(self, connections: Iterable[str], reason: Reason = "asked", lingers: float = 0.0) -> None:
+        """End these connections for good, known or not, also before the first full state; those that are here linger
+        for so many seconds."""
         for connection in connections:
-            self._end(connection, reason)
+            self._end(connection, reason, lingers)
+
+    def end_overdue(self) -> None:
+        """Whoever has lingered long enough is not desired any more."""
+        for connection in self.peers.lingering.over():
+            self.peers.forget(connection)
+
+    def cut_short(self, server: str = "") -> bool:
+        """Nobody lingers any more (on ``server``, or at all); whether anybody did."""
+        mine = [each for each in self.peers.lingering if server in {"", self.peers.by_connection[each].server}]
+        for connection in mine:
+            self.peers.forget(connection)
+        return bool(mine)
 
     def retract(self, connections: Iterable[str]) -> None:
         """Want these no more, though they have not ended: each may be added again. WireGuard is told to remove them."""
         for connection in connections:
-            self._forget(connection)
+            self.peers.forget(connection)
 
     def _hold(self, server: str, peer: Peer, now: float) -> bool:
         """Want ``peer``; false when a newer one has its key or an address, in which case this one has ended."""
-        old = self._held.get(peer.connection)
+        old = self.peers.by_connection.get(peer.connection)
         if old is not None and (old.peer.version > peer.version or (old.server, old.peer) == (server, peer)):
             return True
         owners = [
-            self._by_key.get((server, peer.public_key)),
-            *[self._by_ip.get((server, i)) for i in peer.allowed_ips],
+            self.peers.by_key.get((server, peer.public_key)),
+            *[self.peers.by_ip.get((server, i)) for i in peer.allowed_ips],
         ]
         others = {owner for owner in owners if owner is not None and owner != peer.connection}
         # An address or a key belongs to one open connection at a time, so the older of two has ended, although the
         # message that says so is not here yet.
-        if any(self._held[connection].peer.version >= peer.version for connection in others):
+        if any(self.peers.by_connection[connection].peer.version >= peer.version for connection in others):
             self._end(peer.connection, "replaced")
             return False
         for connection in others:
             self._end(connection, "replaced")
         if old is not None:
-            self._forget(peer.connection)
-        self._note(server, peer)
-        self._held[peer.connection] = Held(server, peer, old.since if old else now)
-        self._by_key[server, peer.public_key] = peer.connection
-        for ip in peer.allowed_ips:
-            self._by_ip[server, ip] = peer.connection
-        for network in peer.networks:
-            self._by_network[server, network].add(peer.connection)
+            self.peers.forget(peer.connection)
+        self.peers.place(Held(server, peer, old.since if old else now))
         return True
 
-    def _note(self, server: str, peer: Peer) -> None:
-        """Before ``peer`` comes or goes: remember how it was, and those who may win or lose a network by it."""
-        changed = self._changed[server]
-        if peer.public_key not in changed:
-            changed[peer.public_key] = self._routed(server, self._by_key.get((server, peer.public_key)))
-        for network in peer.routed:
-            for connection in self._by_network.get((server, network), ()):
-                key = self._held[connection].peer.public_key
-                if key not in changed:
-                    changed[key] = self._routed(server, connection)
-
-    def _end(self, connection: str, reason: Reason) -> None:
+    def _end(self, connection: str, reason: Reason, lingers: float = 0.0) -> None:
         self._remember_ended(connection)
-        held = self._forget(connection)
+        if connection in self.peers.lingering:  # then its end was told of before
+            if lingers:
+                self.peers.lingering.allow(connection, lingers)
+            else:
+                self.peers.forget(connection)
+            return
+        held = self.peers.forget(connection)
         if held is None:
             self._gone.setdefault(connection, Gone(connection, reason))
-        else:
-            self._gone[connection] = Gone(connection, reason, held.server, held.peer.routed)
+            return
+        self._gone[connection] = Gone(connection, reason, held.server, held.peer.routed)
+        if lingers:
+            self.peers.place(dataclasses.replace(held, peer=held.peer.lingering(lingers)))
+            self.peers.lingering.allow(connection, lingers)
+
+    def _let_linger(self, server: str, peer: Peer, now: float) -> None:
+        """A state says that this one lingers. It may be here from an earlier run; but who is gone stays gone."""
+        connection = peer.connection
+        if connection in self.peers.by_connection:
+            self._end(connection, "asked", peer.lingers)
+        elif not self.ended(connection) and self._hold(server, peer.lingering(peer.lingers), now):
+            self._remember_ended(connection)
+            self.peers.lingering.allow(connection, peer.lingers)
+            self._gone[connection] = Gone(connection, "asked", server, peer.allowed_ips)
 
     def _remember_ended(self, connection: str) -> None:
         self._ended[connection] = None
@@ -168,110 +180,39 @@ class Desired:
         if len(self._ended) > self._remember:
             self._ended.popitem(last=False)
 
-    def _forget(self, connection: str) -> Held | None:
-        held = self._held.get(connection)
-        if held is None:
-            return None
-        server, peer = held.server, held.peer
-        self._note(server, peer)
-        del self._held[connection]
-        del self._by_key[server, peer.public_key]
-        for ip in peer.allowed_ips:
-            del self._by_ip[server, ip]
-        for network in peer.networks:
-            self._by_network[server, network].discard(connection)
-            if not self._by_network[server, network]:
-                del self._by_network[server, network]
-        return held
-
     # What is desired
 
     def interfaces(self) -> tuple[Interface, ...]:
         """Every desired interface with the peers desired on it, each network with the one peer that it is routed to."""
         peers: defaultdict[str, list[Peer]] = defaultdict(list)
-        for held in self._held.values():
-            peers[held.server].append(self._with_own_networks(held))
+        for held in self.peers.by_connection.values():
+            peers[held.server].append(self.peers.with_own_networks(held))
         return tuple(dataclasses.replace(i, peers=tuple(peers[server])) for server, i in self._interfaces.items())
-
-    def _with_own_networks(self, held: Held) -> Peer:
-        """The peer with those of its networks that are routed to it and not to another one that names them too."""
-        peer = held.peer
-        if not peer.networks:
-            return peer
-        own = tuple(network for network in peer.networks if self._owner(held.server, network) == peer.connection)
-        return peer if own == peer.networks else dataclasses.replace(peer, networks=own)
-
-    def _owner(self, server: str, network: str) -> str:
-        """Whose ``network`` is: whoever has it as its own address, else the newest of those that name it."""
-        address = self._by_ip.get((server, network))
-        return address or max(
-            self._by_network[server, network], key=lambda connection: (self._held[connection].peer.version, connection)
-        )
-
-    def _routed(self, server: str, connection: str | None) -> Peer | None:
-        return self._with_own_networks(self._held[connection]) if connection is not None else None
 
     def interface(self, server: str) -> Interface | None:
         """The settings of the interface of ``server``, without its peers."""
         return self._interfaces.get(server)
 
-    def held(self) -> Collection[Held]:
-        return self._held.values()
+    def held(self) -> list[Held]:
+        """The open connections."""
+        return [held for held in self.peers.by_connection.values() if not held.peer.lingers]
+
+    def count(self) -> int:
+        """Of open connections. Another thread may ask."""
+        return len(self.peers.by_connection) - len(self.peers.lingering)
 
     def holds(self, connection: str) -> bool:
-        return connection in self._held
+        """Whether it is here and open."""
+        return self.peers.is_open(connection)
 
     def ended(self, connection: str) -> bool:
-        return connection in self._ended
+        return connection in self._ended or connection in self.peers.lingering
 
     def uses(self, allowed_ip: str) -> bool:
-        """Whether a peer on any interface has this allowed IP, be it its own address or a network behind it."""
-        return any((s, allowed_ip) in self._by_ip or (s, allowed_ip) in self._by_network for s in self._interfaces)
+        """Whether an open peer on any interface has this allowed IP, be it its own address or a network behind it."""
+        return self.peers.uses(allowed_ip, self._interfaces)
 
-    def routes(self, server: str, network: str) -> bool:
-        """Whether ``network`` lies behind a peer of ``server``."""
-        connections = self._by_network.get((server, network), ())
-        return bool(connections) and self._owner(server, network) in connections
-
-    # What is still to be carried out
-
-    def changed(self) -> list[str]:
-        """Servers with peers that changed and were not settled since."""
-        return [server for server, keys in self._changed.items() if keys]
-
-    def changes(self, server: str) -> list[PeerChange]:
-        """What WireGuard must be told about the changed peers of ``server``: additions, then removals.
-
-        Also of those that are again as they were: it may have been told half of it, by a request that then failed.
-        Whoever wins a network comes before who loses it, so that it passes from one to the other in one step.
-        """
-        gaining, other, remove = [], [], []
-        for key, before in self._changed.get(server, {}).items():
-            now = self._routed(server, self._by_key.get((server, key)))
-            if now is None:
-                remove.append(PeerChange(key, remove=True))
-            elif before is None or not {*now.routed} <= {*before.routed}:
-                gaining.append(PeerChange(key, now.routed))
-            else:
-                other.append(PeerChange(key, now.routed))
-        return gaining + other + remove
-
-    def difference(self, server: str) -> Difference:
-        """What changed on ``server`` since it was settled."""
-        gone, new = [], []
-        for key, before in self._changed.get(server, {}).items():
-            now = self._routed(server, self._by_key.get((server, key)))
-            if now == before:
-                continue
-            if before is not None:
-                gone.append(before)
-            if now is not None:
-                new.append(now)
-        return Difference(tuple(gone), tuple(new))
-
-    def mark_applied(self, server: str) -> None:
-        """WireGuard now has every change of ``server``."""
-        self._changed.pop(server, None)
+    # What ended
 
     def take_gone(self, unsettled: Collection[str] = ()) -> list[Gone]:
         """Hand out, once, the ended connections, save those of servers where WireGuard did not take the change."""

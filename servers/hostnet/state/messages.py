@@ -42,6 +42,10 @@ class Peer:
     addresses, each alone in prefix notation (``10.9.0.5/32``), sorted v4 before v6. ``networks`` are what is routed
     to it besides: the networks that it serves now, and the probe addresses (alone) of all that it could serve. They
     may move from one peer to another. ``names`` are full DNS names of its addresses, without a dot at the end.
+
+    ``lingers`` is 0 for an open connection. One that has ended lingers for so many seconds from this message: it
+    reaches gateway web and nothing else, so that its next ping tells it, and is then removed. It has nothing beside its
+    own addresses.
     """
 
     connection: str
@@ -52,6 +56,11 @@ class Peer:
     probes: tuple[Probe, ...] = ()
     forwards: tuple[Forward, ...] = ()
     names: tuple[str, ...] = ()
+    lingers: float = 0.0
+
+    def lingering(self, seconds: float) -> Peer:
+        """What is left of it once its connection has ended."""
+        return Peer(self.connection, self.version, self.public_key, self.allowed_ips, lingers=seconds)
 
     @property
     def routed(self) -> tuple[str, ...]:
@@ -152,10 +161,11 @@ class AddPeer:
 
 @dataclass(frozen=True, slots=True)
 class RemovePeers:
-    """Remove these connections, on whichever interface they are."""
+    """Remove these connections, on whichever interface they are, once they have lingered: see ``Peer``."""
 
     version: int
     connections: tuple[str, ...]
+    lingers: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +184,7 @@ def to_json(value: HostState | AddPeer | RemovePeers | ShowPlan) -> dict[str, An
     data = dataclasses.asdict(value)
     peers = [data["peer"]] if "peer" in data else [p for i in data.get("interfaces", ()) for p in i["peers"]]
     for peer in peers:
-        for name in ("networks", "probes", "forwards", "names"):
+        for name in ("networks", "probes", "forwards", "names", "lingers"):
             if not peer[name]:
                 del peer[name]
     return data
@@ -193,6 +203,7 @@ def peer_from_json(data: Mapping[str, Any]) -> Peer:
         ),
         forwards=tuple(_forward_from_json(forward) for forward in data.get("forwards", ())),
         names=tuple(str(name) for name in data.get("names", ())),
+        lingers=float(data.get("lingers", 0)),
     )
 
 
@@ -252,4 +263,8 @@ def add_peer_from_json(data: Mapping[str, Any]) -> AddPeer:
 
 
 def remove_peers_from_json(data: Mapping[str, Any]) -> RemovePeers:
-    return RemovePeers(int(data["version"]), tuple(str(connection) for connection in data["connections"]))
+    return RemovePeers(
+        version=int(data["version"]),
+        connections=tuple(str(connection) for connection in data["connections"]),
+        lingers=float(data["lingers"]),
+    )

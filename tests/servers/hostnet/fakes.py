@@ -178,7 +178,7 @@ class FakeFirewall:
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
         assert interface.peers == ()
-        if not any(peer.forwards for peer in (*gone, *new)):
+        if not any(peer.forwards or peer.lingers for peer in (*gone, *new)):
             return
         if self.broken:
             raise FirewallError("nft: refused")

@@ -31,7 +31,7 @@ PEER = Peer("c1", 7, KEY, ("10.9.0.5/32", "fd01::5/128"))
 RED = Interface("wgs1", "red", 51820, ("10.9.0.1/24",), 0, False, 360, (Route("10.0.0.0/8", True),), (PEER,))
 STATE = HostState("h1", 10, "boot", 9790, (RED,))
 ADD = AddPeer("red", PEER, ("c0",), "host.h1:confirm:c1")
-REMOVE = RemovePeers(11, ("c1",))
+REMOVE = RemovePeers(11, ("c1",), lingers=13.0)
 # Everything that a state may have.
 GATEWAY = Peer(
     "c2",
@@ -53,7 +53,7 @@ BLUE = Interface(
     True,
     360,
     (Route("10.1.0.0/16", True, "eth1"), Route("10.2.0.0/16", False, "", "10.3.0.0/16")),
-    (GATEWAY,),
+    (GATEWAY, Peer("c3", 9, KEY, ("10.9.0.7/32",), lingers=7.5)),
     restrict=False,
     dns=DNS,
 )
@@ -116,6 +116,11 @@ def test_addresses_are_taken_in_the_form_in_which_they_are_read_back() -> None:
         ("interfaces.0.peers.0.allowed_ips", []),
         ("interfaces.0.peers.0.allowed_ips", ["10.9.0.5/33"]),
         ("interfaces.0.peers.0.connection", ""),
+        ("interfaces.0.peers.0.lingers", -1),
+        ("interfaces.0.peers.0.lingers", float("nan")),
+        ("interfaces.0.peers.0.lingers", float("inf")),
+        ("interfaces.0.peers.0.lingers", 1e9),
+        ("interfaces.0.peers.0.lingers", "long"),
         ("interfaces", [to_json(STATE)["interfaces"][0]] * 2),
     ],
 )
@@ -181,6 +186,17 @@ def test_plan_is_told_to_a_list_of_its_own_only(name: str) -> None:
 def test_plan_of_a_damaged_state_is_refused(path: str, new: object) -> None:
     with pytest.raises(BadMessage):
         read(SHOW_PLAN, changed(to_json(SHOW), path, new), "h1")
+
+
+@pytest.mark.parametrize("lingers", [-1, float("nan"), 1e9, "long", None])
+def test_a_removal_without_an_end_is_refused(lingers: object) -> None:
+    with pytest.raises(BadMessage):
+        read(REMOVE_PEERS, changed(to_json(REMOVE), "lingers", lingers), "h1")
+
+
+def test_an_ended_connection_is_not_added() -> None:
+    with pytest.raises(BadMessage):
+        read(ADD_PEER, to_json(AddPeer("red", PEER.lingering(13))), "h1")
 
 
 json_values = st.recursive(

@@ -239,7 +239,7 @@ def test_everything_not_allowed_is_dropped_also_without_servers() -> None:
         'iifname "wgs*" goto outwards',
         'oifname "wgs*" goto inwards',
     ]
-    assert all(chain(text, name)[-1] == "drop" for name in ("services", "between", "outwards", "inwards"))
+    assert all(chain(text, name)[-1] == "drop" for name in ("ended", "services", "between", "outwards", "inwards"))
     accepts = [line.strip() for line in text.splitlines() if line.endswith(" accept") and "policy" not in line]
     # Replies to the host's own connections, and errors about others that are let through; there are none.
     accepts.remove('iifname "lo" accept')
@@ -260,6 +260,25 @@ def test_peer_may_have_an_address_of_a_version_that_its_server_has_no_more() -> 
     text = ruleset((dataclasses.replace(RED, peers=(both,)),), 9790)
     assert "elements = { tcp . 80 : fd01::1 . 8080 }" in text  # as it is remembered: else it would seem to be gone
     assert "@forwards6" not in text
+
+
+def test_who_has_ended_is_asked_about_before_anything_is_let_through() -> None:
+    text = ruleset((dataclasses.replace(RED, peers=(peer("a", 1).lingering(13),)),), 9790)
+    first = {name: chain(text, name)[0] for name in ("services", "outwards", "inwards")}
+    assert first == {
+        "services": "iifname . ip saddr @ended4 goto ended",
+        "outwards": "iifname . ip saddr @ended4 drop",
+        "inwards": "oifname . ip daddr @ended4 drop",
+    }
+    assert chain(text, "between")[:2] == [first["outwards"], first["inwards"]]
+    assert chain(text, "ended") == ['iifname "wgs1" ip daddr 10.9.0.1 tcp dport 9790 accept', "drop"]
+    assert f'elements = {{ "wgs1" . {peer("a", 1).allowed_ips[0].partition("/")[0]} }}' in text
+
+
+def test_size_of_rules_does_not_grow_with_who_has_ended() -> None:
+    many = tuple(peer(f"p{n}", n, addresses=(f"10.9.1.{n}/32",)).lingering(13) for n in range(1, 200))
+    few, all_of_them = (ruleset((dataclasses.replace(RED, peers=each),), 9790).count("\n") for each in (many[:1], many))
+    assert few == all_of_them
 
 
 def test_a_packet_is_looked_at_by_as_few_rules_however_many_servers_there_are() -> None:
@@ -299,7 +318,7 @@ BAD_PEERS = [
 ]
 
 
-@pytest.mark.parametrize("bad", BAD_PEERS)
+@pytest.mark.parametrize("bad", [*BAD_PEERS, BAD_PEERS[-1].lingering(13)])
 def test_nothing_but_addresses_and_ports_of_peers_gets_into_the_text(bad: Peer) -> None:
     with pytest.raises(FirewallError):
         ruleset((dataclasses.replace(RED, peers=(bad,)),), 9790)
@@ -316,4 +335,6 @@ def test_nothing_but_networks_gets_into_the_text(route: Route) -> None:
 def test_single_changes_wait_for_the_first_table() -> None:
     with pytest.raises(FirewallError, match="no table yet"):
         Firewall().change(RED, [], [peer("a", 1, Forward("tcp", 1, 1, 1))])
+    with pytest.raises(FirewallError, match="no table yet"):
+        Firewall().change(RED, [peer("a", 1)], [peer("a", 1).lingering(13)])
     Firewall().change(RED, [], [peer("a", 1)])  # nothing to do, so nothing is asked of nftables

@@ -25,15 +25,16 @@ BLUE = Interface("wgs2", "blue", 51821, ("10.10.0.1/24",), 0, False, 360, (), ()
 
 
 class Host:
-    """An applier with everything around it in memory and a clock that stands still."""
+    """An applier with everything around it in memory and clocks that stand still."""
 
     def __init__(self, directory: Path) -> None:
         self.now = NOW
+        self.steady = 100.0
         self.links = FakeLinks()
         self.wireguard = FakeWireGuard(self.links)
         self.firewall = FakeFirewall()
         self.subsystem = FakeSubsystem()
-        self.desired = Desired("boot")
+        self.desired = Desired("boot", steady=lambda: self.steady)
         self.flushed: list[set[str]] = []
         self.applier = Applier(
             self.desired,

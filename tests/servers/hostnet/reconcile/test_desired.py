@@ -19,7 +19,7 @@ def ready(*peers: Peer, version: int = 10, **fields: Any) -> Desired:
     desired = Desired("boot", **fields)
     interface = Interface("wgs1", "red", 1000, (), 0, False, 360, (), peers)
     assert desired.take_full(HostState("h", version, "boot", 9790, (interface,)), now=100.0)
-    desired.mark_applied("red")
+    desired.peers.mark_applied("red")
     return desired
 
 
@@ -29,14 +29,14 @@ BOB = Peer("bob", 11, "bob-key", ("10.9.0.3/32",))
 
 def test_changes_are_kept_until_settled() -> None:
     desired = ready(ALICE)
-    assert desired.changed() == []
+    assert desired.peers.changed() == []
     assert desired.add(AddPeer("red", BOB), now=101.0) == ""
     desired.remove(["alice"])
     expected = [PeerChange("bob-key", ("10.9.0.3/32",)), PeerChange("alice-key", remove=True)]
-    assert desired.changes("red") == expected
-    assert desired.changes("red") == expected
-    desired.mark_applied("red")
-    assert desired.changed() == []
+    assert desired.peers.changes("red") == expected
+    assert desired.peers.changes("red") == expected
+    desired.peers.mark_applied("red")
+    assert desired.peers.changed() == []
 
 
 def test_one_key_that_changes_hands_is_set_and_not_removed() -> None:
@@ -44,10 +44,10 @@ def test_one_key_that_changes_hands_is_set_and_not_removed() -> None:
     again = Peer("alice2", 12, ALICE.public_key, ("10.9.0.9/32",))
     desired.remove(["alice"])
     assert desired.add(AddPeer("red", again), now=101.0) == ""
-    assert desired.changes("red") == [PeerChange("alice-key", ("10.9.0.9/32",))]
+    assert desired.peers.changes("red") == [PeerChange("alice-key", ("10.9.0.9/32",))]
     # The late removal of the connection that had the key before does not take it away.
     desired.remove(["alice"])
-    assert desired.changes("red") == [PeerChange("alice-key", ("10.9.0.9/32",))]
+    assert desired.peers.changes("red") == [PeerChange("alice-key", ("10.9.0.9/32",))]
 
 
 def test_ends_are_handed_out_once_and_not_before_wireguard_took_them() -> None:
@@ -127,24 +127,24 @@ def test_network_is_the_newest_ones_and_nobody_ends_because_of_it() -> None:
     desired = ready(behind("first", 5, SITE, OTHER))
     assert desired.add(AddPeer("red", behind("second", 11, SITE)), now=0.0) == ""
     assert networks(desired) == {"first": (OTHER,), "second": (SITE,)}
-    difference = desired.difference("red")
+    difference = desired.peers.difference("red")
     assert difference.gone == (behind("first", 5, SITE, OTHER),)
     assert {*difference.new} == {behind("second", 11, SITE), behind("first", 5, OTHER)}
     # The winner comes first: WireGuard takes the network off the other one in the same moment.
-    assert [change.public_key for change in desired.changes("red")] == ["second-key", "first-key"]
-    desired.mark_applied("red")
+    assert [change.public_key for change in desired.peers.changes("red")] == ["second-key", "first-key"]
+    desired.peers.mark_applied("red")
     desired.remove(["second"])
     assert networks(desired) == {"first": (SITE, OTHER)}
     expected = [
         PeerChange("first-key", ("10.9.0.5/32", SITE, OTHER)),
         PeerChange("second-key", remove=True),
     ]
-    assert desired.changes("red") == expected
+    assert desired.peers.changes("red") == expected
     assert desired.uses(SITE)
-    assert desired.routes("red", SITE)
+    assert desired.peers.routes("red", SITE)
     desired.remove(["first"])
     assert not desired.uses(SITE)
-    assert not desired.routes("red", SITE)
+    assert not desired.peers.routes("red", SITE)
     assert [gone.allowed_ips for gone in desired.take_gone()] == [
         ("10.9.0.11/32", SITE),
         ("10.9.0.5/32", SITE, OTHER),
@@ -155,18 +155,18 @@ def test_own_address_of_a_peer_is_never_anothers_network() -> None:
     desired = ready(behind("first", 5))
     assert desired.add(AddPeer("red", behind("thief", 11, "10.9.0.5/32")), now=0.0) == ""
     assert networks(desired) == {"first": (), "thief": ()}
-    assert not desired.routes("red", "10.9.0.5/32")
-    desired.mark_applied("red")
+    assert not desired.peers.routes("red", "10.9.0.5/32")
+    desired.peers.mark_applied("red")
     desired.remove(["first"])
     assert networks(desired) == {"thief": ("10.9.0.5/32",)}
-    assert desired.routes("red", "10.9.0.5/32")
-    assert [peer.connection for peer in desired.difference("red").new] == ["thief"]
-    desired.mark_applied("red")
+    assert desired.peers.routes("red", "10.9.0.5/32")
+    assert [peer.connection for peer in desired.peers.difference("red").new] == ["thief"]
+    desired.peers.mark_applied("red")
     assert (
         desired.add(AddPeer("red", dataclasses.replace(behind("first", 5), connection="again", version=12)), 0.0) == ""
     )
     assert networks(desired) == {"thief": (), "again": ()}
-    assert {peer.connection for peer in desired.difference("red").new} == {"again", "thief"}
+    assert {peer.connection for peer in desired.peers.difference("red").new} == {"again", "thief"}
 
 
 def test_preview_is_what_a_full_state_would_make_and_leaves_no_trace() -> None:
@@ -179,7 +179,7 @@ def test_preview_is_what_a_full_state_would_make_and_leaves_no_trace() -> None:
     assert {peer.connection for peer in preview[0].peers} == {"late", "second"}
     assert desired.preview(dataclasses.replace(state, version=9), now=0.0) is None
     assert desired.interfaces() == before
-    assert desired.changed() == []
+    assert desired.peers.changed() == []
     assert desired.take_gone() == []
     assert not desired.ended("first")
     assert networks(desired)["first"] == (SITE,)
@@ -221,13 +221,13 @@ def test_what_is_handed_out_makes_wireguard_what_is_wanted(steps: list[tuple[str
             interface = Interface("wgs1", "red", 1000, (), 0, False, 360, (), some)
             desired.take_full(HostState("h", version, "boot", 9790, (interface,)), 0)
         else:
-            wireguard.set("wgs1", peers=desired.changes("red"))
+            wireguard.set("wgs1", peers=desired.peers.changes("red"))
             if step == "push":
-                difference = desired.difference("red")
+                difference = desired.peers.difference("red")
                 for peer in difference.gone:
                     assert told.pop(peer.connection) == peer
                 told |= {peer.connection: peer for peer in difference.new}
-                desired.mark_applied("red")
+                desired.peers.mark_applied("red")
     (interface,) = desired.interfaces()
     assert told == {peer.connection: peer for peer in interface.peers}
     there = {peer.public_key: peer.allowed_ips for peer in wireguard.devices["wgs1"].peers.values()}

@@ -34,7 +34,7 @@ def test_preview_says_what_a_state_would_change_and_changes_nothing(host: Host, 
     assert host.applier.preview(full(version=21)) == ["the nftables table: write it anew", "wgs1: delete the interface"]
     after = (dict(host.links.links), dict(host.wireguard.devices), host.firewall.text, host.desired.interfaces())
     assert after == before
-    assert (host.desired.version, host.desired.changed()) == (10, [])
+    assert (host.desired.version, host.desired.peers.changed()) == (10, [])
     assert not host.desired.ended("a")
     assert [file.name for file in (tmp_path / "keys").iterdir()] == ["red"]  # and no key was made
 
