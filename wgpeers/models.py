@@ -56,7 +56,7 @@ class Connection(models.Model):
     due = models.DateTimeField(null=True, blank=True, help_text="When it should have ended.")
     ended = models.DateTimeField(null=True, blank=True)
     end_reason = models.CharField(max_length=16, choices=EndReason, blank=True)
-    removed = models.DateTimeField(null=True, blank=True, help_text="When its host reported the peer gone.")
+    removed = models.DateTimeField(null=True, blank=True, help_text="When its host reported that it was cut off.")
     device_told = models.BooleanField(
         default=False, editable=False, help_text="Whether its device, which another one replaced, was told so."
     )
@@ -73,6 +73,7 @@ class Connection(models.Model):
         indexes = [
             models.Index(fields=["user", "server"], condition=~Q(state="ended"), name="live_of_user"),
             models.Index(fields=["host"], condition=~Q(state="ended"), name="live_of_host"),
+            models.Index(fields=["host", "ended"], condition=Q(state="ended"), name="ended_of_host"),
             models.Index(fields=["created"], condition=Q(state="pending"), name="pending_by_age"),
             models.Index(fields=["session_ends"], condition=Q(state="open"), name="open_by_session_end"),
         ]

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from django.conf import settings
 
+from core.clock import now
 from servers import networks, routing
 from servers.hostnet.state import Dns, HostState, Interface, Peer, Route, Split
 from servers.models import Host, Server
 from servers.validators import listed
 from wgpeers.models import Connection, State
 
+from .lingering import lingering_on
 from .peers import peers_of
 
 
@@ -27,8 +29,11 @@ def state_of(host_id: int) -> HostState | None:
         return None
     servers = _running_servers(host)
     connections = _connections(host)
+    # After those that are open: who ends in between is in both rather than in neither, and its host knows what to take.
+    ended = lingering_on(host, servers, now())
     interfaces = tuple(
-        _interface(server, tuple(peers_of(server, connections.get(server.pk, [])))) for server in servers
+        _interface(server, (*peers_of(server, connections.get(server.pk, [])), *ended.get(server.pk, [])))
+        for server in servers
     )
     return HostState(
         host.public_id,

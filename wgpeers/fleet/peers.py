@@ -37,7 +37,7 @@ def peers_of(
                 connection.public_id,
                 connection.version,
                 connection.wg_public_key,
-                allowed_ips=_own_addresses(connection),
+                allowed_ips=own_addresses(connection),
                 networks=_networks(mine),
                 probes=tuple(Probe(n.network, n.probe_address, n.probe_port or 0) for n in mine if n.probe_address),
                 forwards=tuple(each for forward in forwards.get(user, []) for each in forwards_of(forward)),
@@ -53,7 +53,7 @@ def _behind(server: Server) -> QuerySet[ClientNetwork]:
     return rows if server.ipv6 else rows.exclude(network__contains=":")
 
 
-def _own_addresses(connection: Connection) -> tuple[str, ...]:
+def own_addresses(connection: Connection) -> tuple[str, ...]:
     return (f"{connection.address}/32", *((f"{connection.address6}/128",) if connection.address6 else ()))
 
 

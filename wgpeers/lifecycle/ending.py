@@ -16,6 +16,7 @@ from servers.changes import bump_versions
 from servers.hostnet.state import RemovePeers
 from servers.models import Host
 from wgpeers.fleet import messages
+from wgpeers.fleet.lingering import seconds_of
 from wgpeers.models import Connection, EndReason, SpentKey, State
 
 from . import decisions, liveness, site_failover
@@ -78,8 +79,8 @@ def end(connections: Iterable[Connection], reason: EndReason, now: float, due: f
 
 
 def notify_hosts(ended: Sequence[Connection], except_on: int | None = None) -> None:
-    """After commit: forget the deadlines and have the hosts remove the peers, except host ``except_on`` (which
-    learns of it by another message).
+    """After commit: forget the deadlines and have the hosts remove the peers, some of them once they were told (see
+    ``fleet.lingering``), except host ``except_on``, which learns of it by another message.
 
     What fails here is made up for: a deadline without a live row is dropped by the sweep, a peer without one is
     removed by the host's next full state.
@@ -90,10 +91,12 @@ def notify_hosts(ended: Sequence[Connection], except_on: int | None = None) -> N
         liveness.forget(connection.public_id for connection in ended)
     except redis.RedisError as error:
         log.warning("could not forget deadlines (%s)", type(error).__name__)
-    by_host: dict[int, list[str]] = {}
+    by_host: dict[int, dict[int, list[str]]] = {}
     for connection in ended:
         if connection.host_id and connection.host_id != except_on:
-            by_host.setdefault(connection.host_id, []).append(connection.public_id)
+            by_time = by_host.setdefault(connection.host_id, {})
+            by_time.setdefault(seconds_of(connection, connection.server), []).append(connection.public_id)
     for host in Host.objects.filter(pk__in=by_host):
-        # The version as it is now is at least that of these changes; a later one is only more careful.
-        messages.send_removal(host, RemovePeers(host.version, tuple(by_host[host.pk])))
+        for seconds, names in by_host[host.pk].items():
+            # The version as it is now is at least that of these changes; a later one is only more careful.
+            messages.send_removal(host, RemovePeers(host.version, tuple(names), lingers=seconds))

@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
                 ('due', models.DateTimeField(blank=True, help_text='When it should have ended.', null=True)),
                 ('ended', models.DateTimeField(blank=True, null=True)),
                 ('end_reason', models.CharField(blank=True, choices=[('silent', 'no ping in time'), ('replaced', 'the same device connected again'), ('elsewhere', 'the user connected with another device'), ('admin', 'disconnected by an administrator'), ('session_timeout', 'session time is over'), ('not_permitted', 'no longer permitted'), ('address_changed', 'its address was changed'), ('server_stopped', 'the server was stopped'), ('unconfirmed', 'no host confirmed it')], max_length=16)),
-                ('removed', models.DateTimeField(blank=True, help_text='When its host reported the peer gone.', null=True)),
+                ('removed', models.DateTimeField(blank=True, help_text='When its host reported that it was cut off.', null=True)),
                 ('device_told', models.BooleanField(default=False, editable=False, help_text='Whether its device, which another one replaced, was told so.')),
                 ('removal_latency', models.FloatField(blank=True, help_text='Seconds from when it was due to that.', null=True)),
                 ('host', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='connections', to='servers.host')),
@@ -119,6 +119,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='connection',
             index=models.Index(condition=models.Q(('state', 'ended'), _negated=True), fields=['host'], name='live_of_host'),
+        ),
+        migrations.AddIndex(
+            model_name='connection',
+            index=models.Index(condition=models.Q(('state', 'ended')), fields=['host', 'ended'], name='ended_of_host'),
         ),
         migrations.AddIndex(
             model_name='connection',
