@@ -24,7 +24,7 @@ from tests.stack import BACKEND, GATEWAY_PORT, Stack, WgPeer
 from tests.strangers import strangers
 from users import certificates
 from users.models import Organization, VpnUser
-from wgpeers.lifecycle import liveness
+from wgpeers.lifecycle import connect, liveness
 from wgpeers.models import Connection, State
 from wgpeers.profiles import links
 
@@ -156,6 +156,45 @@ def test_connect_traffic_pings_silence_revocation_and_reconnection(world: World)
         assert second.wg_public_key != first.wg_public_key
         assert second.address == first.address
         world.reaches_lan(peer)
+    peer.end()
+
+
+def test_a_client_that_is_disconnected_is_told_by_its_next_ping_and_comes_back(world: World) -> None:
+    user, peer = world.hire("alice")
+    peer.up()
+    world.wait(peer.connected)
+    first = world.live(user)
+    assert first is not None
+    with Echo(world.lan, world.lan.address, 7000):
+        world.reaches_lan(peer)
+        assert connect.disconnect(first, time.time())
+        # At once, although its peer is still there.
+        world.wait(lambda: Connection.objects.filter(pk=first.pk, removed__isnull=False).exists())
+        world.wait(lambda: world.live(user) not in {None, first})
+        world.wait(lambda: (status := peer.connected()) and status["reconnects"] == 1)
+        assert "the server has ended this connection" in peer.log.read_text()
+        world.reaches_lan(peer)
+    first.refresh_from_db()
+    assert first.removal_latency is not None
+    assert first.removal_latency < PING_INTERVAL
+    peer.end()
+
+
+def test_who_is_disabled_is_told_and_then_gone_from_the_interface(world: World) -> None:
+    user, peer = world.hire("alice")
+    peer.up()
+    world.wait(peer.connected)
+    connection = world.live(user)
+    assert connection is not None
+
+    def peer_is_there() -> bool:
+        return connection.wg_public_key in world.stack.machine.run("wg", "show", "all", "peers").stdout
+
+    assert peer_is_there()
+    user.enabled = False
+    user.save()
+    world.wait(lambda: "the server has ended this connection" in peer.log.read_text())
+    world.wait(lambda: not peer_is_there())
     peer.end()
 
 
