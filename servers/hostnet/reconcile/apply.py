@@ -19,7 +19,7 @@ from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import Observed
 from servers.hostnet.state import AddPeer, Code, HostCondition, HostState, Interface, Peer, RemovePeers
 from servers.hostnet.subsystem import Subsystem, SubsystemError, Subsystems
-from servers.hostnet.wireguard.base import Backend, ObservedPeer, PeerChange, WireGuardError
+from servers.hostnet.wireguard.base import Backend, ObservedPeer, WireGuardError
 
 from .describe import describe, intend
 from .desired import Desired
@@ -114,12 +114,10 @@ class Applier:
     def _take_off_ended(self) -> None:
         """Who has lingered goes before the firewall forgets it, and would let it through as one that is open."""
         for server in self._desired.peers.changed():
-            interface, difference = self._desired.interface(server), self._desired.peers.difference(server)
-            keep = {peer.public_key for peer in difference.new}
-            over = [peer.public_key for peer in difference.gone if peer.lingers and peer.public_key not in keep]
+            interface, over = self._desired.interface(server), self._desired.peers.lingered(server)
             if interface is not None and over:
                 with contextlib.suppress(WireGuardError):  # somebody removed the interface
-                    self._backend.set(interface.name, peers=[PeerChange(key, remove=True) for key in over])
+                    self._backend.set(interface.name, peers=over)
 
     def _guard(self, desired: HostState, failures: Failures) -> None:
         """Before any interface is touched. The host routes nothing before its firewall says what."""
@@ -218,8 +216,7 @@ class Applier:
         return failed
 
     def _push_to(self, interface: Interface, difference: Difference) -> None:
-        """Guards come last: all else may be repeated when one fails, and they do all or nothing. Nobody lingers whom
-        they do not keep from all else."""
+        """Guards come last: they do all or nothing, and all else may be repeated. Whom they do not shut in goes."""
         gone, new = difference.gone, difference.new
         self._backend.set(interface.name, peers=self._desired.peers.changes(interface.server))
         self._route(interface, {network for peer in (*gone, *new) for network in peer.networks})

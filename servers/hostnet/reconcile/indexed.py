@@ -144,6 +144,13 @@ class Indexed:
                 new.append(now)
         return Difference(tuple(gone), tuple(new))
 
+    def lingered(self, server: str) -> list[PeerChange]:
+        """Removals of those that linger no more since ``server`` was settled, and whose key nobody else has."""
+        difference = self.difference(server)
+        keep = {peer.public_key for peer in difference.new}
+        over = [peer.public_key for peer in difference.gone if peer.lingers and peer.public_key not in keep]
+        return [PeerChange(key, remove=True) for key in over]
+
     def mark_applied(self, server: str) -> None:
         """WireGuard now has every change of ``server``."""
         self._changed.pop(server, None)
