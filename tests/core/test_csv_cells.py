@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 import unicodedata
 
 import pytest
@@ -42,6 +43,14 @@ def cut(text: str) -> list[str]:
 def test_no_cell_begins_with_what_is_run(text: str) -> None:
     assert not runs(defuse(text))
     assert not any(runs(part) for part in cut(defuse(text)))
+
+
+def test_no_character_of_all_hides_a_sign_or_is_one() -> None:
+    for character in map(chr, (*range(0xD800), *range(0xE000, sys.maxunicode + 1))):
+        for text in (f"{character}=", f";{character}@1", f"'{character}-", f"{character}1"):
+            defused = defuse(text)
+            assert not any(map(runs, (defused, *cut(defused)))), ascii(text)
+            assert restore(defused) == text, ascii(text)
 
 
 @given(PARTS)
