@@ -169,7 +169,8 @@ class ControlAndHost(RuleBasedStateMachine):
 
     def _deliver(self, message: HostState | AddPeer | RemovePeers) -> None:
         if isinstance(message, HostState):
-            self.host.take_full(message, now=0.0)
+            if self.host.take_full(message, now=0.0):
+                self.off |= self._overtaken(message)
         elif isinstance(message, AddPeer):
             self.host.add(message, now=0.0)
             self.removed |= set(message.replaces)
@@ -178,6 +179,19 @@ class ControlAndHost(RuleBasedStateMachine):
             self.host.remove(message.connections, lingers=message.lingers)
             self.removed |= set(message.connections)
             self.off |= set(message.connections) - (self.there if message.lingers else set())
+
+    def _overtaken(self, state: HostState) -> set[str]:
+        """Who would linger by the state, but a newer peer here has its address or key: it stays gone, also when that
+        peer ends before its time is over."""
+        here = {i.server: i.peers for i in self.host.interfaces()}
+        return {
+            peer.connection
+            for interface in state.interfaces
+            for peer in interface.peers
+            for other in here.get(interface.server, ())
+            if peer.lingers and other.version > peer.version
+            if other.public_key == peer.public_key or other.allowed_ips == peer.allowed_ips
+        }
 
     @precondition(lambda self: self.before)
     @rule(which=st.integers(0, 99))
