@@ -12,7 +12,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from nacl.public import PrivateKey
 
@@ -325,9 +325,9 @@ class Session:
             self.log("the profile has changed and was saved")
         return True
 
-    def _update_status(self, **changes: object) -> None:
+    def _update_status(self, **changes: Any) -> None:
         with self._status_lock:
-            changed = replace(self.status, **changes)  # type: ignore[arg-type]
+            changed = replace(self.status, **changes)
             if changed != self.status:
                 self.status = changed
                 self.report(changed)
