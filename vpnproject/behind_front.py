@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class BehindFront:
-    """A WSGI application whose clients have the addresses that the front says.
+    """A WSGI application whose clients have the addresses that the front says, and reached the address it says.
 
-    Only the front and root reach the unix socket that this listens on, and the front overwrites the header whatever a
-    client sent by its name. Without the header nobody knows whose request it is: then there is no address.
+    Only the front and root reach the unix socket that this listens on, and the front overwrites the headers whatever a
+    client sent by their names. Without them nobody knows whose request it is: then there is no address.
     """
 
     def __init__(self, application: WSGIApplication, scheme: str) -> None:
@@ -22,5 +22,6 @@ class BehindFront:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ["REMOTE_ADDR"] = environ.pop("HTTP_X_FRONT_ADDRESS", "")
+        environ["SERVER_ADDR"] = environ.pop("HTTP_X_FRONT_LOCAL", "")
         environ["wsgi.url_scheme"] = self._scheme
         return self._application(environ, start_response)

@@ -5,4 +5,4 @@ from .settings import *  # noqa: F403
 ROOT_URLCONF = "vpnproject.urls_gateway"
 WSGI_APPLICATION = "vpnproject.wsgi_gateway.application"
 # No sessions, no CSRF, no redirects: none of it has a part in a ping.
-MIDDLEWARE = []
+MIDDLEWARE = ["vpnproject.tunnels_only.TunnelsOnly"]

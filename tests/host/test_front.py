@@ -20,7 +20,7 @@ from core.redis_store import redis_client
 from tests.conftest import send_celery_to
 from tests.factories import Company, HostStandIn, found
 from tests.host.test_end_to_end import environment
-from tests.lab import HANGING, Lab, Machine, RedisServer, until
+from tests.lab import HANGING, NEVER, Lab, Machine, RedisServer, until
 from tests.protocol_client import Identity, make_request, new_wg_key, plaintext
 from tests.stack import GATEWAY_PORT, Stack, unverified
 from tests.strangers import HEADERS, strangers
@@ -36,6 +36,7 @@ HOME = "127.0.0.1"  # where those come from whom strangers must not disturb
 class Site:
     """The product on one machine, with a stand-in for its host; everything here comes from that machine itself."""
 
+    lab: Lab
     machine: Machine
     stack: Stack
     company: Company
@@ -91,7 +92,7 @@ def site(transactional_db: None, settings: LazySettings) -> Iterator[Site]:
         redis_client().persist(f"{company.host.queue}:alive")  # it lives for as long as the test takes
         with Stack(machine, server, environment(), ipv6=True) as stack, HostStandIn(company.host).running():
             try:
-                yield Site(machine, stack, company)
+                yield Site(lab, machine, stack, company)
             except BaseException:
                 print(stack.log())
                 raise
@@ -152,6 +153,47 @@ def test_headers_of_strangers_say_nothing_of_where_they_are(site: Site) -> None:
     lies = dict.fromkeys(("X-Front-Address", "X_Front_Address", "X-Forwarded-For", "X_Forwarded_For"), "203.0.113.9")
     assert is_good(site.connect(site.company.hire("alice")[1], new_wg_key(), **lies))
     assert Connection.objects.get().client_address == HOME
+
+
+def test_nobody_but_tunnels_is_answered_by_gateway_web_also_without_a_firewall(site: Site) -> None:
+    """On this machine nothing of ours is in nftables, which is how it is just after somebody flushed them."""
+    assert site.machine.run("nft", "list", "ruleset").stdout == ""
+    alice, key = site.company.hire("alice")[1], new_wg_key()
+    assert is_good(site.connect(alice, key))
+    gateway, tunnel = "10.9.0.1", "10.9.0.9"
+    site.machine.ip("link", "add", "tunnels", "type", "bridge")
+    site.machine.ip("addr", "add", f"{gateway}/24", "dev", "tunnels")
+    site.machine.ip("addr", "add", tunnel, "dev", "lo")
+    site.machine.ip("link", "set", "tunnels", "up")
+    stranger = site.lab.add_client()
+    stranger.ip("route", "add", gateway, "via", site.machine.address)
+    stranger.ip("addr", "add", "10.9.0.77/32", "dev", "lo")
+    now = int(time.time())
+    ping = make_request(alice, plaintext(wg_public_key=key, timestamp=now), method="PUT", now=now)
+
+    def answer(source: str, address: str, request: bytes) -> bytes:
+        return asked(site.connection(GATEWAY_PORT, source, address), request)
+
+    assert is_good(answer(tunnel, gateway, ping.wire()))
+    # From the machine's other addresses, and to them.
+    assert answer(site.machine.address, gateway, ping.wire()) == b""
+    assert answer(tunnel, site.machine.address, ping.wire()) == b""
+    lies = {"X-Front-Address": tunnel, "X-Front-Local": gateway, "X_Front_Local": gateway}
+    for request in (
+        ping.wire(),
+        ping.wire(**lies),
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"what\r\n\r\n",
+        b"GET /.hang_up HTTP/1.0\r\n\r\n",
+    ):
+        for address in (site.machine.address, gateway):
+            with stranger.socket(address, socket.SOCK_STREAM) as connection:
+                connection.settimeout(HANGING)
+                connection.connect((address, GATEWAY_PORT))
+                assert asked(connection, request) == b""
+    # In the name of one in the tunnel nobody gets as far: the answer goes there.
+    assert stranger.ask_tcp(gateway, GATEWAY_PORT, ping.wire(), NEVER, source="10.9.0.77") is None
+    assert is_good(answer(tunnel, gateway, ping.wire()))
 
 
 def test_a_request_that_is_too_long_or_too_slow_is_refused_in_front(site: Site) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.conf import LazySettings
 from django.test import Client
@@ -10,6 +12,7 @@ from tests.attack import connect, ping
 from tests.factories import Company, HostStandIn
 from tests.protocol_client import Identity, make_request, make_sync, new_wg_key, plaintext
 
+TUNNEL: dict[str, Any] = {"REMOTE_ADDR": "10.9.0.9", "SERVER_ADDR": "10.9.0.1"}
 HOSTS = ["10.9.0.1:9790", "[fd09::1]:9790", "gate_1.example", "-", "bad host", "a" * 300, "", "[fe80::1%eth0]", "x:y"]
 
 
@@ -37,13 +40,21 @@ def gateway(key: str, settings: LazySettings) -> None:
 @pytest.mark.usefixtures("gateway")
 def test_gateway_web_answers_pings_and_syncs(alice: Identity, key: str) -> None:
     for name in HOSTS:
-        assert ping(alice, key, HTTP_HOST=name).status_code == 200, name
-        assert make_sync(alice, "a").send(HTTP_HOST=name).status_code == 200, name
+        assert ping(alice, key, HTTP_HOST=name, **TUNNEL).status_code == 200, name
+        assert make_sync(alice, "a").send(HTTP_HOST=name, **TUNNEL).status_code == 200, name
+
+
+@pytest.mark.usefixtures("gateway")
+def test_gateway_web_hangs_up_on_whom_no_tunnel_brought(alice: Identity, key: str) -> None:
+    for elsewhere in ({"REMOTE_ADDR": "192.0.2.9"}, {"SERVER_ADDR": "198.51.100.7"}, {"SERVER_ADDR": ""}):
+        for response in (ping(alice, key, **TUNNEL | elsewhere), Client().get("/", **TUNNEL | elsewhere)):
+            assert response.content == b""
+            assert response["X-Accel-Redirect"] == "/.hang_up"  # the front then says nothing at all
 
 
 @pytest.mark.usefixtures("gateway")
 def test_gateway_web_does_nothing_else(alice: Identity) -> None:
-    refused = make_request(alice).send()
+    refused = make_request(alice).send(**TUNNEL)
     assert (refused.status_code, refused.headers["Allow"]) == (405, "PUT")
     for method, path in [
         ("POST", make_request(alice, kind="wg_wait").path),
@@ -56,7 +67,7 @@ def test_gateway_web_does_nothing_else(alice: Identity) -> None:
         ("GET", "/ku/abc"),
         ("GET", "/static/admin/css/base.css"),
     ]:
-        response = Client().generic(method, path)
+        response = Client().generic(method, path, **TUNNEL)
         assert (response.status_code, response.json()) == (404, {"error": "not_found"}), path
 
 

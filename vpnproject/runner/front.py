@@ -144,7 +144,8 @@ stream {{
         limit_conn listeners {PUBLIC};
         proxy_pass unix:{tls};
     }}
-    # Tunnels come and go, so it cannot listen on their addresses alone; our firewall lets nobody else reach this port.
+    # Tunnels come and go, so it cannot listen on their addresses alone. Our firewall lets nobody else reach this port;
+    # should somebody have removed that, gateway web itself has strangers hung up on.
     server {{
         listen 0.0.0.0:{front.gateway_port} reuseport backlog=4096;
         limit_conn tunnels {PER_TUNNEL};
@@ -177,8 +178,9 @@ http {{
     proxy_http_version 1.1;
     proxy_set_header Connection close;
     proxy_set_header Host $http_host;
-    # Overwrites what a client sends by this name; nginx drops names with underscores, which WSGI would take for it.
+    # Overwrite what a client sends by these names; nginx drops names with underscores, which WSGI would take for them.
     proxy_set_header X-Front-Address $proxy_protocol_addr;
+    proxy_set_header X-Front-Local $proxy_protocol_server_addr;
     proxy_connect_timeout {COMING}s;
     proxy_read_timeout {ANSWERING}s;
     proxy_send_timeout {COMING}s;
@@ -231,31 +233,37 @@ http {{
         location / {{
             proxy_pass http://gateway;
         }}
-{_OWN_WORDS}    }}
+        location = /.hang_up {{
+            internal;
+            return 444;
+        }}
+        error_page 400 404 405 408 411 413 414 494 501 505 /.hang_up;
+{_UNAVAILABLE}    }}
 }}
 """
 
 
 # What the front answers by itself. To a client a 5xx says: try again.
-_OWN_WORDS = """        error_page 400 405 408 411 414 494 501 505 /.malformed;
-        error_page 413 /.too_large;
-        error_page 502 503 504 =503 /.unavailable;
-        location = /.malformed {
-            internal;
-            default_type application/json;
-            return 400 '{"error":"malformed"}';
-        }
-        location = /.too_large {
-            internal;
-            default_type application/json;
-            return 413 '{"error":"too_large"}';
-        }
+_UNAVAILABLE = """        error_page 502 503 504 =503 /.unavailable;
         location = /.unavailable {
             internal;
             default_type application/json;
             return 503 '{"error":"unavailable","detail":"try again"}';
         }
 """
+_OWN_WORDS = f"""        error_page 400 405 408 411 414 494 501 505 /.malformed;
+        error_page 413 /.too_large;
+        location = /.malformed {{
+            internal;
+            default_type application/json;
+            return 400 '{{"error":"malformed"}}';
+        }}
+        location = /.too_large {{
+            internal;
+            default_type application/json;
+            return 413 '{{"error":"too_large"}}';
+        }}
+{_UNAVAILABLE}"""
 
 
 def _listen6(front: Front) -> str:
