@@ -117,10 +117,23 @@ class World:
         self.version += 1
         self.control.send(self.state())
         report = self.control.report("applied", version=self.version)
-        # Tests put other firewalls beside ours, which is no failure.
-        assert {each["code"] for each in report["conditions"]} <= {"foreign_firewall"}
+        # Tests put other firewalls beside ours and damage ours again and again, which is no failure.
+        assert {each["code"] for each in report["conditions"]} <= {"foreign_firewall", "contested"}
         self.keys = report["keys"]
         return report
+
+    def drift_found(self, words: str) -> list[str]:
+        """Send a full state; all that was found changed by others until it was applied and ``words`` were said, be it
+        with this state or because the host saw it happen."""
+        self.version += 1
+        self.control.send(self.state())
+        found: list[str] = []
+        applied = False
+        while not applied or words not in "\n".join(found):
+            report = self.control.report("applied", "repaired")
+            found += report["drift"]
+            applied |= report["kind"] == "applied" and report["version"] == self.version
+        return found
 
     def make_peer(self, server: str, connection: str, *addresses: str, keys: KeyPair | None = None) -> Peer:
         """A new open connection, in the database as it were; the host is not told."""

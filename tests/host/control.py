@@ -40,13 +40,14 @@ class Control:
         popped: Any = self.redis.blpop([confirm], HANGING)
         return popped[1].decode() if popped else ""
 
-    def report(self, kind: str, **fields: object) -> dict[str, Any]:
-        """The next report of this kind, and with these fields where given; reports before it are read and dropped."""
+    def report(self, *kinds: str, **fields: object) -> dict[str, Any]:
+        """The next report of one of these kinds, and with these fields where given; what was reported before it is
+        dropped."""
 
         def next_report() -> dict[str, Any] | None:
             while text := self._pop():
                 report: dict[str, Any] = json.loads(text)
-                if report["kind"] == kind and all(report[name] == value for name, value in fields.items()):
+                if report["kind"] in kinds and all(report[name] == value for name, value in fields.items()):
                     return report
             return None
 

@@ -68,6 +68,7 @@ def take_report(host: Host, report: dict[str, Any], now: float) -> bool:
     kinds: dict[str, Callable[[Host, dict[str, Any], float], None]] = {
         "hello": _hello,
         "applied": _applied,
+        "repaired": _applied,  # by itself, without a message of ours
         "removed": _removed,
         "probe": _probe,
     }

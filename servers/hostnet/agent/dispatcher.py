@@ -14,7 +14,7 @@ from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import KombuError
 
-from servers.hostnet.reconcile.apply import Applier, BatchReport
+from servers.hostnet.reconcile.apply import Applier, BatchReport, FullReport
 from servers.hostnet.reconcile.executor import HOST_ERRORS
 from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan, conditions_to_json
 
@@ -90,6 +90,18 @@ def log_unexpected(what: str, error: Exception) -> None:
     """Where it came from, but not its own words, which may quote a message or a key."""
     where = "".join(traceback.format_tb(error.__traceback__))
     log.error("%s: unexpected %s\n%s", what, type(error).__name__, where)
+
+
+def report_applied(channel: Channel, kind: str, report: FullReport, took: float) -> None:
+    """Report how the host is now, since a full state came (``applied``) or others changed it (``repaired``)."""
+    channel.report(
+        kind,
+        version=report.version,
+        keys=report.keys,
+        drift=report.drift,
+        conditions=conditions_to_json(report.conditions),
+        took=round(took, 3),
+    )
 
 
 class Dispatcher:
@@ -178,13 +190,5 @@ class Dispatcher:
         if report is None:
             log.info("full state %d ignored: stale, or for another run", state.version)
             return
-        took = round(time.monotonic() - began, 3)
-        self._channel.report(
-            "applied",
-            version=report.version,
-            keys=report.keys,
-            drift=report.drift,
-            conditions=conditions_to_json(report.conditions),
-            took=took,
-        )
+        report_applied(self._channel, "applied", report, time.monotonic() - began)
         report_gone(self._channel, report.gone)

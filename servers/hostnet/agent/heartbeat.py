@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from servers.hostnet.clock import steady
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.reconcile.held import Gone
@@ -37,13 +38,13 @@ class Heartbeat:
         applier: Applier,
         desired: Desired,
         backend: str,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = steady,
     ) -> None:
         self._channel = channel
         self._applier = applier
         self._desired = desired
         self._backend = backend
-        self._monotonic = monotonic
+        self._clock = clock
         self._alone_since: float | None = None
         self._swept = 0.0
         self._greeted = 0.0
@@ -64,11 +65,11 @@ class Heartbeat:
 
     def hello(self) -> None:
         """Ask for a full state that answers this run."""
-        self._greeted = self._monotonic()
+        self._greeted = self._clock()
         self._channel.report("hello", backend=self._backend)
 
     def step(self) -> None:
-        now = self._monotonic()
+        now = self._clock()
         beat = self._channel.beat(
             version=self._desired.version, backend=self._backend, peers=self._applier.peer_count()
         )

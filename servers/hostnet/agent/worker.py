@@ -15,6 +15,7 @@ import uuid
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 
 from servers.hostnet.dns import resolvers as dns
+from servers.hostnet.firewall.ruleset import TABLE
 from servers.hostnet.firewall.table import Firewall, FirewallError
 from servers.hostnet.foreign.manager import Foreign
 from servers.hostnet.netlink import conntrack
+from servers.hostnet.netlink.events import Events
 from servers.hostnet.netlink.links import LinkError, Links
 from servers.hostnet.probes.prober import Prober
 from servers.hostnet.probes.sockets import Sockets
@@ -43,6 +46,7 @@ from .channel import Channel
 from .dispatcher import Dispatcher, Inbox
 from .endings import Endings
 from .heartbeat import Heartbeat
+from .watch import Watch
 
 log = logging.getLogger("hostnet.worker")
 
@@ -136,9 +140,10 @@ def run(settings: Settings) -> None:
     boot = uuid.uuid4().hex
     settings.var.mkdir(mode=0o700, parents=True, exist_ok=True)
     desired, firewall = Desired(boot), Firewall()
+    shut = partial(firewall.guard, settings.web_port)
     try:
         backend = choose(settings.backend)
-        firewall.guard(settings.web_port)
+        shut()
     except (WireGuardError, FirewallError) as error:
         sys.exit(f"cannot start: {error}")
     channel = Channel(settings.host, settings.redis_url, boot)
@@ -150,7 +155,7 @@ def run(settings: Settings) -> None:
         prober,
         Foreign(),
     ]
-    applier = Applier(desired, backend, Links(), settings.var / "keys", conntrack.flush, subsystems)
+    applier = Applier(desired, backend, Links(), settings.var / "keys", conntrack.flush, subsystems, shut=shut)
     app = make_app(settings)
     inbox = Inbox(app, app.conf.task_queues[0], settings.host)
     register(app, Dispatcher(settings.host, applier, channel, inbox.waiting))
@@ -160,6 +165,7 @@ def run(settings: Settings) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     prober.start()
     Endings(channel, applier).start()
+    Watch(channel, applier, partial(Events, TABLE.split()[1])).start()
     Heartbeat(channel, applier, desired, backend.name).start()
     flags = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO"]
     app.worker_main(["worker", "--pool=solo", "--concurrency=1", f"--queues={settings.queue}", *flags])

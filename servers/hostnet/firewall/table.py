@@ -27,6 +27,7 @@ from .ruleset import TABLE, table
 
 log = logging.getLogger("hostnet.firewall")
 
+LOADS = 3  # attempts to load the table and to list it before somebody else changes it
 NFT_TIMEOUT = 30  # seconds; thousands of routes take well under one
 SET = re.compile(r"^\t(?:set|map) (\S+) \{$")
 ELEMENTS = re.compile(r"\t\telements = \{(.*?)\}\n", re.DOTALL)
@@ -74,7 +75,10 @@ class Firewall:
         return []
 
     def _drifted(self) -> bool:
-        return bool(self._text) and _split(_listing()) != (self._seen, self._elements())
+        if not self._text:
+            return False
+        listing = _listing()
+        return not listing or _split(listing) != (self._seen, self._elements())
 
     def _elements(self) -> set[Element]:
         """Those that follow the peers."""
@@ -96,8 +100,7 @@ class Firewall:
             self._forget(before ^ self._elements())
 
     def _replace(self, interfaces: Sequence[Interface], web_port: int) -> None:
-        _load(_table(interfaces, web_port, self._elements()))
-        self._seen, _ = _split(_listing())
+        self._seen = _loaded(_table(interfaces, web_port, self._elements()))
         self._text = _table(interfaces, web_port, ())
         self._interfaces, self._web_port = tuple(interfaces), web_port
 
@@ -178,6 +181,36 @@ def _table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[El
         return table(interfaces, web_port, elements)
     except ValueError as error:
         raise FirewallError(str(error)) from error
+
+
+def _loaded(text: str) -> str:
+    """Load the table ``text``; what nftables made of it, without elements of peers.
+
+    Somebody may change it before it is listed, and what they did must not be taken for ours: then once more.
+    """
+    listed = ""
+    for _ in range(LOADS):
+        _load(text)
+        listed, _ = _split(_listing())
+        if _shape(listed) == _shape(_split(text)[0]):
+            return listed
+    if not listed:
+        raise FirewallError("somebody removes our table as soon as it is there")
+    log.warning("the table is listed in another form than it was loaded")
+    return listed
+
+
+def _shape(text: str) -> dict[str, int]:
+    """How many lines each chain, set and map of a table has."""
+    found: dict[str, int] = {}
+    name = ""
+    for line in text.splitlines():
+        if line.startswith("\t\t"):
+            found[name] += 1
+        elif line.startswith("\t") and line.endswith("{"):
+            name = line
+            found[name] = 0
+    return found
 
 
 def _load(text: str) -> None:

@@ -9,42 +9,45 @@ import contextlib
 import dataclasses
 import logging
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from servers.hostnet.clock import steady
 from servers.hostnet.netlink.conntrack import ConntrackError
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import Observed
 from servers.hostnet.state import AddPeer, Code, HostCondition, HostState, Interface, Peer, RemovePeers
 from servers.hostnet.subsystem import Subsystem, SubsystemError, Subsystems
-from servers.hostnet.wireguard.base import Backend, ObservedPeer, WireGuardError
+from servers.hostnet.wireguard.base import Backend, WireGuardError
 
+from .contest import Contest
 from .describe import describe, intend
 from .desired import Desired
 from .executor import HOST_ERRORS, Executor, Failures, LinkTools
 from .held import Difference, Gone, Held
 from .plan import plan
 from .route_conflicts import conflicts
+from .silence import Silence
 
 log = logging.getLogger("hostnet.apply")
 
-# A WireGuard session that carries packets renews its handshake at least this often (seconds). An older handshake
-# means silence; a younger one proves nothing, whatever shorter ping timeout a server has.
+# A WireGuard session that carries packets renews its handshake at least this often (seconds). Nothing heard for longer
+# means silence; for less it proves nothing, whatever shorter ping timeout a server has.
 HANDSHAKE_LIFE = 180
 
 
 @dataclass(frozen=True, slots=True)
 class FullReport:
     """What came of a full state. ``keys``: WireGuard public keys by server; ``drift``: what others had
-    changed; ``conditions``: what is wrong now."""
+    changed; ``conditions``: what is wrong now; ``settled``: whether all of it could be done."""
 
     version: int
     keys: dict[str, str]
     drift: list[str]
     conditions: list[HostCondition]
     gone: list[Gone]
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,8 @@ class Applier:
         key_dir: Path,
         flush: Callable[[Collection[str]], int],
         subsystems: Iterable[Subsystem],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = steady,
+        shut: Callable[[], None] = lambda: None,
     ) -> None:
         self._lock = threading.Lock()
         self._desired = desired
@@ -75,8 +79,13 @@ class Applier:
         self._flush = flush
         self._subsystems = Subsystems(subsystems)
         self._clock = clock
+        self._silence = Silence()
+        self._shut = shut  # what keeps the host shut before the first full state
+        self.contest = Contest(clock)
+        self._state = HostState("", 0, "", 0, ())  # the last one taken, without interfaces
         self._names: dict[str, str] = {}  # of interfaces by server, those included that are still to be removed
         self._seen = Observed({}, {})  # the last time the host was read, without devices and links
+        self._guarded = True  # whether the guards did what was last asked of them
         self._settled = False  # whether the last full apply succeeded: only then is a difference somebody else's doing
 
     # A full state
@@ -88,28 +97,64 @@ class Applier:
             unfinished = set(self._desired.peers.changed())
             if not self._desired.take_full(state, self._clock()):
                 return None
-            desired, failures = dataclasses.replace(state, interfaces=self._desired.interfaces()), Failures()
+            self._state = dataclasses.replace(state, interfaces=())
+            return self._make_so(before, unfinished, [])
+
+    def repair(self, *, tunnels: bool) -> FullReport | None:
+        """Put back what others took away, without any message: of the guards, and with ``tunnels`` everything; ``None``
+        where nothing was amiss. Before the first full state only what keeps the host shut is put back."""
+        with self._lock:
+            if not self._desired.ready:
+                self._shut()
+                return None
             try:
-                observed = self._executor.observe()
-                drift = self._drift(before, unfinished, observed) if self._settled else []
-            except HOST_ERRORS as error:  # the host could not even be read
-                log.error("full state %d: %s", state.version, error)
-                unreadable = HostCondition.of(Code.HOST_UNREADABLE, str(error))
-                return FullReport(state.version, {}, [], [unreadable, *self._subsystems.conditions()], [])
+                found = self._subsystems.drift()
+            except SubsystemError:
+                found, self._guarded = [], False  # it is asked again below, and what it says is reported
+            if not tunnels and not found and self._guarded:
+                return None
+            if found:
+                # Before the tunnels with all their peers are read: meanwhile the host is open.
+                self._take_off_ended()
+                self._guard(self._whole(), Failures())
+            report = self._make_so(self._desired.interfaces(), set(self._desired.peers.changed()), found)
+            return report if report.drift or not self._settled else None
+
+    def _whole(self) -> HostState:
+        """What is desired now, with all peers."""
+        return dataclasses.replace(self._state, interfaces=self._desired.interfaces())
+
+    def _make_so(self, before: tuple[Interface, ...], unfinished: set[str], found: Sequence[str]) -> FullReport:
+        """Make the host what is desired. ``before``, less what is ``unfinished``, is what the last apply left there;
+        ``found`` are differences that were put right just now."""
+        desired, failures = self._whole(), Failures()
+        try:
+            observed = self._executor.observe()
+            drift = [*found, *(self._drift(before, unfinished, observed) if self._settled else [])]
+        except HOST_ERRORS as error:  # the host could not even be read
+            log.error("state %d: %s", desired.version, error)
             self._settled = False
-            public_keys = self._executor.load_keys(desired.interfaces, failures)
-            self._take_off_ended()
-            self._guard(desired, failures)
-            if failures.guard is not None and self._desired.cut_short():
-                # Nothing keeps them from what they may no longer reach.
-                desired = dataclasses.replace(state, interfaces=self._desired.interfaces())
-            released = self._executor.execute(plan(desired.interfaces, public_keys, observed), failures)
-            self._seen = dataclasses.replace(observed, devices={}, links={})
-            self._settled = not failures.errors and failures.guard is None
-            gone = self._finish(self._mark_applied(desired.interfaces, failures), released)
-            self._subsystems.follow(desired)
-            conditions = [*failures.conditions(), *self._subsystems.conditions()]
-            return FullReport(state.version, public_keys, drift, conditions, gone)
+            unreadable = HostCondition.of(Code.HOST_UNREADABLE, str(error))
+            return FullReport(desired.version, {}, [*found], [unreadable, *self._subsystems.conditions()], [], False)
+        for device in observed.devices.values():
+            self._silence.look(device, self._clock())
+        if drift:
+            self.contest.note()
+        self._settled = False
+        public_keys = self._executor.load_keys(desired.interfaces, failures)
+        self._take_off_ended()
+        self._guard(desired, failures)
+        if failures.guard is not None and self._desired.cut_short():
+            # Nothing keeps them from what they may no longer reach.
+            desired = self._whole()
+        released = self._executor.execute(plan(desired.interfaces, public_keys, observed), failures)
+        self._seen = dataclasses.replace(observed, devices={}, links={})
+        self._guarded = failures.guard is None
+        self._settled = not failures.errors and self._guarded
+        gone = self._finish(self._mark_applied(desired.interfaces, failures), released)
+        self._subsystems.follow(desired)
+        conditions = [*failures.conditions(), *self._subsystems.conditions(), *self.contest.conditions()]
+        return FullReport(desired.version, public_keys, drift, conditions, gone, self._settled)
 
     def _take_off_ended(self) -> None:
         """Who has lingered goes before the firewall forgets it, and would let it through as one that is open."""
@@ -254,7 +299,7 @@ class Applier:
             return self._finish(self._push(), set()) if self._desired.ready else []
 
     def drop_silent(self) -> list[Gone]:
-        """Remove every peer that has been silent for its server's ping timeout, judged by its last handshake alone.
+        """Remove every peer of which nothing was heard for its server's ping timeout, as far as WireGuard knows.
 
         For the time when nobody can tell this host who still pings.
         """
@@ -266,19 +311,20 @@ class Applier:
             return self._finish(self._push(), set()) if self._desired.ready else []
 
     def _silent(self, interface: Interface) -> list[str]:
+        now = self._clock()
         try:
-            peers: dict[str, ObservedPeer] = self._backend.get(interface.name).peers
+            self._silence.look(self._backend.get(interface.name), now)
         except WireGuardError as error:
             log.warning("reading %s: %s", interface.name, error)
             return []
-        oldest = self._clock() - max(interface.ping_timeout, HANDSHAKE_LIFE)
+        longest = max(interface.ping_timeout, HANDSHAKE_LIFE)
 
-        def last_heard(held: Held) -> float:
-            observed = peers.get(held.peer.public_key)
-            return observed.last_handshake if observed is not None and observed.last_handshake else held.since
+        def silent_for(held: Held) -> float:
+            heard = self._silence.heard(interface.name, held.peer.public_key)
+            return now - (held.since if heard is None else heard)
 
         mine = [held for held in self._desired.held() if held.server == interface.server]
-        return [held.peer.connection for held in mine if last_heard(held) < oldest]
+        return [held.peer.connection for held in mine if silent_for(held) > longest]
 
     # Afterwards
 

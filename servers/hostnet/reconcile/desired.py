@@ -18,10 +18,10 @@ name one, it is the newest's, and passes to another when that one ends or no lon
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable
 
+from servers.hostnet import clock
 from servers.hostnet.state import AddPeer, HostState, Interface, Peer
 
 from .held import Gone, Held, Reason
@@ -34,7 +34,7 @@ REMEMBERED = 200_000
 class Desired:
     """The host's memory. One thread at a time may use it; ``boot`` is the id of this run. Nobody sets ``steady``."""
 
-    def __init__(self, boot: str, remember: int = REMEMBERED, steady: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, boot: str, remember: int = REMEMBERED, steady: Callable[[], float] = clock.steady) -> None:
         self.boot = boot
         self.ready = False
         self.version = 0

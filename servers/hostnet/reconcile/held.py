@@ -12,7 +12,7 @@ Reason = Literal["asked", "silent", "replaced"]
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A peer that is desired on ``server``; ``since`` is when this run took it (Unix seconds)."""
+    """A peer that is desired on ``server``; ``since`` is when this run took it, by the applier's clock."""
 
     server: str
     peer: Peer

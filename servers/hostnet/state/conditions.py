@@ -20,7 +20,7 @@ class Severity(enum.StrEnum):
 
 
 class Code(enum.StrEnum):
-    """The catalogue: every code that a host reports."""
+    """The catalogue: every code that a host reports, or the control side says of it."""
 
     HOST_UNREADABLE = "host_unreadable"  # neither devices nor links could be read, so nothing was applied
     FIREWALL_FAILED = "firewall_failed"  # our nftables table or forwarding; no new tunnel is made without them
@@ -30,6 +30,8 @@ class Code(enum.StrEnum):
     DNS_FAILED = "dns_failed"  # a server's resolver does not answer its clients
     FOREIGN_FIREWALL = "foreign_firewall"  # a firewall that is not ours drops our packets, or may
     FOREIGN_UNREADABLE = "foreign_unreadable"  # whether one does could not be found out
+    CLOCK_OFF = "clock_off"  # its clock is not the control side's, who says so of the host
+    CONTESTED = "contested"  # somebody changes what is ours again and again, however often it is put back
 
 
 SEVERITY = {
@@ -41,6 +43,8 @@ SEVERITY = {
     Code.DNS_FAILED: Severity.ERROR,
     Code.FOREIGN_FIREWALL: Severity.WARNING,
     Code.FOREIGN_UNREADABLE: Severity.WARNING,
+    Code.CLOCK_OFF: Severity.WARNING,
+    Code.CONTESTED: Severity.ERROR,
 }
 
 

@@ -13,7 +13,7 @@ class WireGuardError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ObservedPeer:
-    """A peer as WireGuard has it. ``last_handshake`` is Unix seconds, 0 when there was none."""
+    """A peer as WireGuard has it. ``last_handshake`` is Unix seconds by the clock of then, 0 when there was none."""
 
     public_key: str
     allowed_ips: frozenset[str]

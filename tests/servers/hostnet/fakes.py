@@ -86,7 +86,8 @@ class FakeWireGuard:
     def shake_hands(self, interface: str, public_key: str, when: int) -> None:
         """That peer's last handshake was then."""
         peers = self.devices[interface].peers
-        peers[public_key] = dataclasses.replace(peers[public_key], last_handshake=when)
+        received = peers[public_key].rx_bytes + 148
+        peers[public_key] = dataclasses.replace(peers[public_key], last_handshake=when, rx_bytes=received)
 
     def _check(self, interface: str) -> None:
         if interface in self.broken:

@@ -54,7 +54,7 @@ class Scene:
             self.desired, self.wireguard, links, directory, lambda _: 0, [FakeFirewall()], lambda: self.now
         )
         channel = cast(Channel, self.channel)
-        self.heartbeat = Heartbeat(channel, self.applier, self.desired, "fake", monotonic=lambda: self.now)
+        self.heartbeat = Heartbeat(channel, self.applier, self.desired, "fake", clock=lambda: self.now)
 
     def come_up(self) -> None:
         self.heartbeat.hello()

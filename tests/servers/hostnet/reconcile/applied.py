@@ -36,6 +36,7 @@ class Host:
         self.subsystem = FakeSubsystem()
         self.desired = Desired("boot", steady=lambda: self.steady)
         self.flushed: list[set[str]] = []
+        self.shut = 0
         self.applier = Applier(
             self.desired,
             self.wireguard,
@@ -44,7 +45,11 @@ class Host:
             self._flush,
             [self.firewall, self.subsystem],
             lambda: self.now,
+            self._shut,
         )
+
+    def _shut(self) -> None:
+        self.shut += 1
 
     def _flush(self, addresses: Collection[str]) -> int:
         self.flushed.append(set(addresses))

@@ -6,11 +6,8 @@ import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 
-import pytest
-
 from servers.hostnet.netlink.conntrack import ConntrackError
-from servers.hostnet.reconcile.apply import HANDSHAKE_LIFE, Applier
-from servers.hostnet.reconcile.held import Gone
+from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.state import (
     AddPeer,
     HostCondition,
@@ -194,30 +191,3 @@ def test_connection_tracking_that_fails_does_not_keep_a_removal_from_being_repor
     applier = Applier(host.desired, host.wireguard, host.links, tmp_path, refuse, [host.firewall], lambda: NOW)
     applier.full(full(RED))
     assert [gone.connection for gone in applier.changes([RemovePeers(20, ("a",))]).gone] == ["a"]
-
-
-@pytest.mark.parametrize(
-    ("timeout", "handshake", "added", "stays"),
-    [
-        (360, NOW - 359, NOW - 1000, True),
-        (360, NOW - 361, NOW - 1000, False),
-        (360, 0, NOW - 359, True),  # no handshake yet: counted from when it was added
-        (360, 0, NOW - 361, False),
-        (360, NOW - 361, NOW - 10, False),  # taken over from an earlier run: the handshake counts
-        # A healthy session may be older than a short ping timeout: handshakes are not pings.
-        (10, NOW - HANDSHAKE_LIFE + 1, NOW - 1000, True),
-        (10, NOW - HANDSHAKE_LIFE - 1, NOW - 1000, False),
-    ],
-)
-def test_silent_peers_are_dropped(host: Host, timeout: int, handshake: float, added: float, stays: bool) -> None:
-    host.now = added
-    host.applier.full(full(dataclasses.replace(RED, ping_timeout=timeout)))
-    host.now = NOW
-    host.wireguard.shake_hands("wgs1", "a-key", int(handshake))
-    host.wireguard.shake_hands("wgs1", "b-key", int(NOW))
-    gone = host.applier.drop_silent()
-    assert host.keys() == ({"a-key", "b-key"} if stays else {"b-key"})
-    assert gone == ([] if stays else [Gone("a", "silent", "red", A.allowed_ips)])
-    # A full state that does not know it yet does not bring it back.
-    host.applier.full(full(RED, version=11))
-    assert host.keys() == ({"a-key", "b-key"} if stays else {"b-key"})

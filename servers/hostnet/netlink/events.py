@@ -1,0 +1,147 @@
+"""What becomes of our table and our links, as the kernel tells it while it happens: two netlink sockets of our own.
+
+Of the table everything counts; of links, addresses and routes what may be a loss. The kernel tells of our own changes
+as well: to look once too often does no harm, and tells them apart from those of others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from servers.hostnet.netlink_attributes import attributes
+from servers.hostnet.state import OUR_INTERFACE
+
+from .links import IFF_UP, PROTOCOL
+
+# linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_NETFILTER = 270, 1, 12
+NFNLGRP_NFTABLES, NFNL_SUBSYS_NFTABLES, NFPROTO_INET, NFT_MSG_NEWGEN = 7, 10, 1, 15
+NFTA_TABLE = 1  # in messages of tables, chains, rules, sets, their elements and all else: the table's name
+# linux/rtnetlink.h
+GROUPS = (1, 5, 7, 9, 11)  # RTNLGRP_LINK, and addresses and routes of either family
+RTM_NEWLINK, RTM_DELLINK, RTM_DELADDR, RTM_DELROUTE = 16, 17, 21, 25
+IFLA_IFNAME = 3
+
+HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, sender
+LINK = struct.Struct("=BxHiII")  # family, kind, index, flags, which of them changed
+ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+NFT_HEADER, ROUTE_HEADER = 4, 12  # bytes
+ROUTE_PROTOCOL = 5  # its place in a route's header
+
+SO_RCVBUFFORCE = 33
+BUFFER = 1 << 20  # bytes of events that wait
+LONGEST = 1 << 16  # bytes; what the kernel sends at once is shorter
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What may be another than we left it."""
+
+    table: bool = False
+    links: bool = False
+
+    def __or__(self, other: Seen) -> Seen:
+        return Seen(self.table or other.table, self.links or other.links)
+
+    def __bool__(self) -> bool:
+        return self.table or self.links
+
+
+NOTHING, EVERYTHING = Seen(), Seen(table=True, links=True)
+
+
+class Events:
+    """Listens from the moment it is made, in the network that its maker is in. ``table`` is the name of ours, which is
+    of family inet. One thread at a time."""
+
+    def __init__(self, table: str) -> None:
+        self._of_table = partial(_of_table, table)
+        self._nft = _listen(NETLINK_NETFILTER, NFNLGRP_NFTABLES)
+        self._links = _listen(socket.NETLINK_ROUTE, *GROUPS)
+        self._poll = select.poll()
+        for each in (self._nft, self._links):
+            self._poll.register(each, select.POLLIN)
+
+    def wait(self, timeout: float | None) -> Seen:
+        """What happened since the last call, at once; where that is nothing, wait for it (None: for ever)."""
+        self._poll.poll(None if timeout is None else timeout * 1000)
+        table, links = _received(self._nft, self._of_table), _received(self._links, _of_links)
+        return Seen(table, links)
+
+    def close(self) -> None:
+        self._nft.close()
+        self._links.close()
+
+
+def _listen(family: int, *groups: int) -> socket.socket:
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, family)
+    netlink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+    netlink.bind((0, 0))
+    for group in groups:
+        netlink.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+    return netlink
+
+
+def _received(netlink: socket.socket, ours: Callable[[int, bytes], bool]) -> bool:
+    """Take in all that waits; whether ``ours`` says so of any message. Where some were lost, any of them may be."""
+    found = False
+    while True:
+        try:
+            data = netlink.recv(LONGEST)
+        except BlockingIOError:
+            return found
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            found = True
+        else:
+            found = found or _any(data, ours)
+
+
+def _any(data: bytes, ours: Callable[[int, bytes], bool]) -> bool:
+    try:
+        return any(ours(kind, payload) for kind, payload in _messages(data))
+    except (ValueError, struct.error):  # what cannot be read may be anything
+        return True
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        length, kind, *_ = HEADER.unpack_from(data, at)
+        if length < HEADER.size or at + length > len(data):
+            raise ValueError("a message has a wrong length")
+        yield kind, data[at + HEADER.size : at + length]
+        at += (length + 3) & ~3
+
+
+def _of_table(table: str, kind: int, payload: bytes) -> bool:
+    """Whether it is about that table or anything in it."""
+    subsystem, message = divmod(kind, 256)
+    if subsystem != NFNL_SUBSYS_NFTABLES or message == NFT_MSG_NEWGEN or payload[0] != NFPROTO_INET:
+        return False
+    named = next((value for each, value in attributes(payload[NFT_HEADER:]) if each == NFTA_TABLE), b"")
+    return named.rstrip(b"\0").decode() == table
+
+
+def _of_links(kind: int, payload: bytes) -> bool:
+    """Whether a link of ours is gone or down, or has lost an address, or a route of ours is gone."""
+    if kind in {RTM_NEWLINK, RTM_DELLINK}:
+        flags = LINK.unpack_from(payload)[3]
+        named = next((value for each, value in attributes(payload[LINK.size :]) if each == IFLA_IFNAME), b"")
+        return _is_ours(named.rstrip(b"\0").decode()) and (kind == RTM_DELLINK or not flags & IFF_UP)
+    if kind == RTM_DELADDR:
+        with contextlib.suppress(OSError):  # the link itself has gone, which is told of as well
+            return _is_ours(socket.if_indextoname(ADDRESS.unpack_from(payload)[4]))
+    return kind == RTM_DELROUTE and len(payload) >= ROUTE_HEADER and payload[ROUTE_PROTOCOL] == PROTOCOL
+
+
+def _is_ours(name: str) -> bool:
+    return OUR_INTERFACE.fullmatch(name) is not None
