@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from datetime import UTC, datetime, timedelta
 from functools import cache
 
 from celery import current_app
@@ -22,29 +21,28 @@ _origin = cache(anon_nodename)
 ARGUMENTS_SHOWN = "(…)"
 
 
-def compose(task: str, argument: object, queue: str, expires: int) -> str:
-    """The text to LPUSH to ``queue``: a call of ``task`` with one argument, out of date after ``expires`` seconds."""
+def compose(task: str, argument: object, queue: str) -> str:
+    """The text to LPUSH to ``queue``: a call of ``task`` with one argument."""
     task_id = str(uuid.uuid4())
     body = json.dumps([[argument], {}, _EMBED]).encode()
-    until = datetime.now(UTC) + timedelta(seconds=expires)
     message = {
         "body": base64.b64encode(body).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": _headers(task, task_id, until),
-        "properties": _properties(task_id, queue, expires),
+        "headers": _headers(task, task_id),
+        "properties": _properties(task_id, queue),
     }
     return json.dumps(message)
 
 
-def _headers(task: str, task_id: str, until: datetime) -> dict[str, object]:
+def _headers(task: str, task_id: str) -> dict[str, object]:
     return {
         "lang": "py",
         "task": task,
         "id": task_id,
         "shadow": None,
         "eta": None,
-        "expires": until.isoformat(),
+        "expires": None,
         "group": None,
         "group_index": None,
         "retries": 0,
@@ -61,12 +59,11 @@ def _headers(task: str, task_id: str, until: datetime) -> dict[str, object]:
     }
 
 
-def _properties(task_id: str, queue: str, expires: int) -> dict[str, object]:
+def _properties(task_id: str, queue: str) -> dict[str, object]:
     return {
         "correlation_id": task_id,
         "reply_to": current_app.thread_oid,
         "delivery_mode": 2,
-        "expiration": str(expires * 1000),
         "delivery_info": {"exchange": "", "routing_key": queue},
         "priority": 0,
         "body_encoding": "base64",

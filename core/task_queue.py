@@ -36,10 +36,10 @@ def enqueue(task: str, *args: Any, queue: str | None = None, expires: float | No
     return True
 
 
-def enqueue_composed(task: str, argument: object, queue: str, expires: int) -> bool:
+def enqueue_composed(task: str, argument: object, queue: str) -> bool:
     """``enqueue`` for the way of every connect: the same message without Celery's cost. It may arrive twice."""
     try:
-        own_connection().call("LPUSH", queue, compose(task, argument, queue, expires))
+        own_connection().call("LPUSH", queue, compose(task, argument, queue))
     except (redis.RedisError, OSError) as error:
         return _not_queued(task, error)
     return True

@@ -215,9 +215,10 @@ class HostPage(Page[Host]):
 
     @column("Last trouble", badge=True)
     def trouble(self, obj: Host) -> tuple[str, str]:
-        if obj.conditions:
-            worst = next((each for each in obj.conditions if each["severity"] == Severity.ERROR), obj.conditions[0])
-            more = f" and {len(obj.conditions) - 1} more" if len(obj.conditions) > 1 else ""
+        conditions = heartbeats.conditions(obj, getattr(obj, "beat", None), clock.now())
+        if conditions:
+            worst = next((each for each in conditions if each["severity"] == Severity.ERROR), conditions[0])
+            more = f" and {len(conditions) - 1} more" if len(conditions) > 1 else ""
             return CONDITION_TYPES[worst["severity"]], f"{worst['severity']}: {worst['code']}{more}"
         if obj.drift and obj.drift_at:
             return WAITING, f"drift repaired {ago(clock.now() - obj.drift_at.timestamp())}"
@@ -226,13 +227,14 @@ class HostPage(Page[Host]):
     def panels(self, request: HttpRequest, obj: Host) -> list[Panel]:
         read_heartbeats([obj])
         now = clock.now()
+        conditions = heartbeats.conditions(obj, getattr(obj, "beat", None), now)
         data = {
             "host": obj,
             "status": status_of(obj),
             "applied": applied_text(obj, now),
             "beat": getattr(obj, "beat", None),
-            "conditions": [(CONDITION_TYPES[each["severity"]], each) for each in obj.conditions],
-            "foreign": any(each["code"] == Code.FOREIGN_FIREWALL for each in obj.conditions),
+            "conditions": [(CONDITION_TYPES[each["severity"]], each) for each in conditions],
+            "foreign": any(each["code"] == Code.FOREIGN_FIREWALL for each in conditions),
             "drift_ago": ago(now - obj.drift_at.timestamp()) if obj.drift_at else "",
         }
         return [*super().panels(request, obj), Panel("What the host says", "admin/servers/host.html", data, wide=True)]

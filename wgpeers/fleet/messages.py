@@ -14,9 +14,8 @@ from core.task_queue import enqueue, enqueue_composed
 from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan, to_json
 from servers.models import Host
 
-# Seconds. A message that a host has not read by then is out of date: its next full state says the same and more. The
-# host judges by its own clock, so this is also how far that may run ahead before it hears nothing any more.
-EXPIRES = 600
+# No message to a host expires: the host would judge that by its own clock, and hear nothing any more if that runs
+# ahead. What is out of date does no harm there, since an old message never wins.
 
 
 def confirm_key(host: Host, connection: str) -> str:
@@ -24,16 +23,16 @@ def confirm_key(host: Host, connection: str) -> str:
 
 
 def send_full_state(host: Host, state: HostState) -> bool:
-    return enqueue("hostnet.full_state", to_json(state), queue=host.queue, expires=EXPIRES)
+    return enqueue("hostnet.full_state", to_json(state), queue=host.queue)
 
 
 def send_removal(host: Host, removal: RemovePeers) -> bool:
-    return enqueue("hostnet.remove_peers", to_json(removal), queue=host.queue, expires=EXPIRES)
+    return enqueue("hostnet.remove_peers", to_json(removal), queue=host.queue)
 
 
 def add_and_wait(host: Host, message: AddPeer) -> bool:
     """Send ``message`` and wait for its confirmation, at most CONFIRM_TIMEOUT."""
-    if not enqueue_composed("hostnet.add_peer", to_json(message), host.queue, EXPIRES):
+    if not enqueue_composed("hostnet.add_peer", to_json(message), host.queue):
         return False
     try:
         answer = redis_client().blpop([message.confirm], timeout=settings.CONFIRM_TIMEOUT)
@@ -52,7 +51,7 @@ def ask_plan(host: Host, state: HostState, within: float) -> list[str]:
     Raise ``NoPlan``, or ``RedisUnavailable``.
     """
     message = ShowPlan(state, f"{host.queue}:plan:{secrets.token_hex(16)}")
-    if not enqueue("hostnet.show_plan", to_json(message), queue=host.queue, expires=EXPIRES):
+    if not enqueue("hostnet.show_plan", to_json(message), queue=host.queue):
         raise RedisUnavailable
     try:
         answer: Any = redis_client().blpop([message.confirm], timeout=within)

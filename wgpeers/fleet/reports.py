@@ -13,8 +13,9 @@ from django.db import DataError
 
 from core import task_names
 from core.clock import moment
-from core.redis_store import redis_client
+from core.redis_store import RedisUnavailable, redis_client
 from core.task_queue import enqueue
+from servers import heartbeats
 from servers.hostnet.state.conditions import conditions_from_json, conditions_to_json
 from servers.models import Host, ServerHost
 from wgpeers.lifecycle import site_failover
@@ -100,7 +101,7 @@ def _applied(host: Host, report: dict[str, Any], now: float) -> None:
 
 
 def _removed(host: Host, report: dict[str, Any], now: float) -> None:
-    when = float(report.get("time", now))
+    when = float(report.get("time", now)) - _ahead(host, now)
     if not math.isfinite(when) or abs(when - now) > 3600:
         when = now
     for connection in _mine(host, [str(connection) for connection in report["connections"]]):
@@ -112,6 +113,14 @@ def _removed(host: Host, report: dict[str, Any], now: float) -> None:
             due = connection.due or connection.ended
             latency = max(0.0, when - due.timestamp()) if due else None
             Connection.objects.filter(pk=connection.pk).update(removed=moment(when), removal_latency=latency)
+
+
+def _ahead(host: Host, now: float) -> float:
+    """By how much its clock is ahead: half an hour of that would be half an hour of latency."""
+    try:
+        return heartbeats.ahead(heartbeats.read([host]).get(host.pk, {}), now)
+    except RedisUnavailable:
+        return 0.0
 
 
 def _probe(host: Host, report: dict[str, Any], now: float) -> None:

@@ -61,6 +61,15 @@ def test_an_applied_state_is_noted_with_its_keys_and_what_drifted(company: Compa
     assert company.host.conditions == [WRONG]
 
 
+def test_what_a_host_put_back_by_itself_is_shown_as_what_a_full_state_found(company: Company) -> None:
+    said = {"kind": "repaired", "version": 7, "keys": {}, "drift": ["the table was gone"], "conditions": [WRONG]}
+    report(company.host, said)
+    assert reports.take_reports(NOW) == 1
+    company.host.refresh_from_db()
+    assert (company.host.drift, company.host.drift_at) == ("the table was gone", moment(NOW))
+    assert company.host.conditions == [WRONG]
+
+
 def test_a_host_reports_keys_for_its_own_servers_only(company: Company) -> None:
     before = ServerHost.objects.get(host=company.host).public_key
     other = add_host(company.server, "gate-2")

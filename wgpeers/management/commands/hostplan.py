@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from core import clock
 from core.redis_store import RedisUnavailable
 from servers import heartbeats
 from servers.hostnet.state.conditions import conditions_from_json
@@ -35,6 +36,7 @@ class Command(BaseCommand):
         host = _find(options["host"])
         try:
             lines = self._ask(host, options["timeout"])
+            conditions = heartbeats.conditions(host, heartbeats.read([host]).get(host.pk), clock.now())
         except RedisUnavailable:
             raise CommandError("Redis cannot be reached, and with it no host.") from None
         except messages.NoPlan as error:
@@ -43,7 +45,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{host.name}: nothing to do. It has what is wanted of it.")
         for line in lines:
             self.stdout.write(line)
-        for condition in conditions_from_json(host.conditions):
+        for condition in conditions_from_json(conditions):
             self.stdout.write(messages.printable(f"reported: {condition}"))
 
     def _ask(self, host: Host, within: float) -> list[str]:
