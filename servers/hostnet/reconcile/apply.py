@@ -101,8 +101,8 @@ class Applier:
             return self._make_so(before, unfinished, [])
 
     def repair(self, *, tunnels: bool) -> FullReport | None:
-        """Put back what others took away, without any message: of the guards, and with ``tunnels`` everything; ``None``
-        where nothing was amiss. Before the first full state only what keeps the host shut is put back."""
+        """Put back what others took away, without any message; ``None`` where nothing was amiss. Links, addresses and
+        routes are looked at with ``tunnels``. Before the first full state only what keeps the host shut is put back."""
         with self._lock:
             if not self._desired.ready:
                 self._shut()
@@ -111,7 +111,7 @@ class Applier:
                 found = self._subsystems.drift()
             except SubsystemError:
                 found, self._guarded = [], False  # it is asked again below, and what it says is reported
-            if not tunnels and not found and self._guarded:
+            if not found and self._guarded and not (tunnels and self._lost_links()):
                 return None
             if found:
                 # Before the tunnels with all their peers are read: meanwhile the host is open.
@@ -119,6 +119,13 @@ class Applier:
                 self._guard(self._whole(), Failures())
             report = self._make_so(self._desired.interfaces(), set(self._desired.peers.changed()), found)
             return report if report.drift or not self._settled else None
+
+    def _lost_links(self) -> bool:
+        """Mostly it was our own doing, with a client that left: that is not worth reading everybody's peers for."""
+        try:
+            return not self._executor.links_match(self._desired.interfaces())
+        except LinkError:
+            return True
 
     def _whole(self) -> HostState:
         """What is desired now, with all peers."""

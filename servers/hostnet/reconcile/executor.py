@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from servers.hostnet.observed import Observed, ObservedLink
 from servers.hostnet.state import OUR_INTERFACE, Code, HostCondition, Interface
 from servers.hostnet.subsystem import SubsystemError
 from servers.hostnet.wireguard import keys
-from servers.hostnet.wireguard.base import Backend, Device, WireGuardError
+from servers.hostnet.wireguard.base import Backend, Device, ObservedPeer, WireGuardError
 
 from .plan import (
     AddAddress,
@@ -27,6 +28,7 @@ from .plan import (
     SetLink,
     SetPeers,
     Step,
+    plan,
 )
 
 log = logging.getLogger("hostnet.apply")
@@ -85,6 +87,14 @@ class Executor:
                 except WireGuardError as error:  # as good as gone: the plan makes it anew
                     log.warning("reading %s: %s", name, error)
         return self._links.observe(devices)
+
+    def links_match(self, desired: Iterable[Interface]) -> bool:
+        """Whether links, addresses and routes are as they should be. WireGuard is not asked: reading its peers takes
+        long where there are many. Raise ``LinkError``."""
+        keys = self.public_keys()
+        interfaces = [dataclasses.replace(i, peers=tuple(p for p in i.peers if p.networks)) for i in desired]
+        devices = {interface.name: _untouched(interface, keys.get(interface.server, "")) for interface in interfaces}
+        return not plan(interfaces, keys, self._links.observe(devices)).steps
 
     def public_keys(self) -> dict[str, str]:
         """WireGuard public keys by server, as far as they are loaded."""
@@ -166,6 +176,14 @@ class Executor:
             except LinkError as error:
                 errors.append(str(error))
         return errors
+
+
+def _untouched(interface: Interface, public_key: str) -> Device:
+    """WireGuard's part of an interface to which nobody did anything."""
+    peers = {
+        peer.public_key: ObservedPeer(peer.public_key, frozenset(peer.routed), "", 0, 0, 0) for peer in interface.peers
+    }
+    return Device(interface.name, public_key, interface.port, peers)
 
 
 def _released(step: Step, observed: Observed) -> set[str]:

@@ -9,8 +9,9 @@ import pytest
 from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.reconcile.contest import CALM, LONGEST_PAUSE, MANY, Contest
+from servers.hostnet.state import AddPeer, RemovePeers
 from servers.hostnet.wireguard.base import PeerChange
-from tests.servers.hostnet.reconcile.applied import BLUE, RED, Host, full
+from tests.servers.hostnet.reconcile.applied import BLUE, RED, SITE, Host, full, gateway, routed
 
 TABLE = "the nftables table was changed or removed"
 
@@ -55,6 +56,23 @@ def test_tunnels_are_read_where_they_may_have_lost_something(settled: Host) -> N
     assert "wgs2: the interface was gone" in report.drift
     assert settled.keys() == {"a-key", "b-key"}
     assert settled.applier.repair(tunnels=True) is None
+
+
+def test_peers_are_read_only_where_links_addresses_or_routes_are_not_as_they_should_be(settled: Host) -> None:
+    settled.applier.changes([AddPeer("red", gateway("gate", 11))])
+    assert routed(settled) == {*SITE}
+    reads = settled.wireguard.reads
+    assert settled.applier.repair(tunnels=True) is None
+    # One that leaves takes its routes with it, which the kernel tells of like of any other loss.
+    settled.applier.changes([RemovePeers(12, ("gate",))])
+    assert settled.applier.repair(tunnels=True) is None
+    assert settled.wireguard.reads == reads
+    settled.applier.changes([AddPeer("red", gateway("gate2", 13))])
+    settled.links.remove_route("wgs1", SITE[0])
+    report = settled.applier.repair(tunnels=True)
+    assert report is not None
+    assert report.drift == [f"wgs1: the route to {SITE[0]} was gone"]
+    assert routed(settled) == {*SITE}
 
 
 def test_table_is_put_back_before_the_tunnels_are_read(settled: Host, monkeypatch: pytest.MonkeyPatch) -> None:
