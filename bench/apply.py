@@ -22,8 +22,9 @@ from servers.hostnet.agent import decoding
 from servers.hostnet.firewall.table import Firewall
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.links import Links
-from servers.hostnet.reconcile.apply import Applier, FullReport
+from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
+from servers.hostnet.reconcile.reported import FullReport
 from servers.hostnet.state import HostState, Interface, Peer, Route, to_json
 from servers.hostnet.state.redis_urls import broker_url
 from servers.hostnet.wireguard.base import Backend

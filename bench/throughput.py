@@ -24,8 +24,9 @@ from bench.load import WrongAnswer
 from servers.hostnet.firewall.table import Firewall
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.links import Links
-from servers.hostnet.reconcile.apply import Applier, FullReport
+from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
+from servers.hostnet.reconcile.reported import FullReport
 from servers.hostnet.state import Forward, HostState, Interface, Peer, Route
 from servers.hostnet.wireguard.base import Backend, PeerChange
 from servers.hostnet.wireguard.choose import choose

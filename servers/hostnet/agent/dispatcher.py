@@ -14,8 +14,9 @@ from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import KombuError
 
-from servers.hostnet.reconcile.apply import Applier, BatchReport, FullReport
+from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.executor import HOST_ERRORS
+from servers.hostnet.reconcile.reported import BatchReport, FullReport
 from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan, conditions_to_json
 
 from . import decoding

@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from servers.hostnet.clock import steady
@@ -25,41 +24,18 @@ from .contest import Contest
 from .describe import describe, intend
 from .desired import Desired
 from .executor import HOST_ERRORS, Executor, Failures, LinkTools
-from .held import Difference, Gone, Held
+from .held import Difference, Gone
 from .plan import plan
+from .reported import BatchReport, FullReport
 from .route_conflicts import conflicts
 from .silence import Silence
 
 log = logging.getLogger("hostnet.apply")
 
-# A WireGuard session that carries packets renews its handshake at least this often (seconds). Nothing heard for longer
-# means silence; for less it proves nothing, whatever shorter ping timeout a server has.
-HANDSHAKE_LIFE = 180
-
-
-@dataclass(frozen=True, slots=True)
-class FullReport:
-    """What came of a full state. ``keys``: WireGuard public keys by server; ``drift``: what others had
-    changed; ``conditions``: what is wrong now; ``settled``: whether all of it could be done."""
-
-    version: int
-    keys: dict[str, str]
-    drift: list[str]
-    conditions: list[HostCondition]
-    gone: list[Gone]
-    settled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class BatchReport:
-    """What came of single changes. ``answers``: for each message, empty when it is done, else why not."""
-
-    answers: list[str]
-    gone: list[Gone]
-
 
 class Applier:
-    """Everything that changes this host. Its methods lock each other out, so that threads may share it."""
+    """Everything that changes this host. Its methods lock each other out, so that threads may share it: the dispatcher
+    with its messages, the watch over what others do, and what goes by time."""
 
     def __init__(
         self,
@@ -324,14 +300,8 @@ class Applier:
         except WireGuardError as error:
             log.warning("reading %s: %s", interface.name, error)
             return []
-        longest = max(interface.ping_timeout, HANDSHAKE_LIFE)
-
-        def silent_for(held: Held) -> float:
-            heard = self._silence.heard(interface.name, held.peer.public_key)
-            return now - (held.since if heard is None else heard)
-
         mine = [held for held in self._desired.held() if held.server == interface.server]
-        return [held.peer.connection for held in mine if silent_for(held) > longest]
+        return [held.peer.connection for held in mine if self._silence.is_silent(held, interface, now)]
 
     # Afterwards
 

@@ -11,7 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from servers.hostnet.state import Interface
 from servers.hostnet.wireguard.base import Device, ObservedPeer
+
+from .held import Held
+
+# A WireGuard session that carries packets renews its handshake at least this often (seconds). Nothing heard for longer
+# means silence; for less it proves nothing, whatever shorter ping timeout a server has.
+HANDSHAKE_LIFE = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +41,12 @@ class Silence:
         before = self._heard.get(device.name, {})
         self._heard[device.name] = {key: _heard(before.get(key), peer, now) for key, peer in device.peers.items()}
 
-    def heard(self, interface: str, public_key: str) -> float | None:
-        """When the peer was heard last; None where it never was, or is not there."""
-        found = self._heard.get(interface, {}).get(public_key)
-        return found.at if found is not None else None
+    def is_silent(self, held: Held, interface: Interface, now: float) -> bool:
+        """Whether nothing was heard of the peer for the interface's ping timeout; since it was added, where it was
+        never heard or is not there."""
+        found = self._heard.get(interface.name, {}).get(held.peer.public_key)
+        heard = found.at if found is not None else None
+        return now - (held.since if heard is None else heard) > max(interface.ping_timeout, HANDSHAKE_LIFE)
 
 
 def _heard(before: _Heard | None, peer: ObservedPeer, now: float) -> _Heard:

@@ -10,8 +10,9 @@ import pytest
 
 from servers.hostnet.agent.channel import Beat, Channel
 from servers.hostnet.agent.heartbeat import ALONE_AFTER, HELLO_EVERY, INTERVAL, SWEEP_EVERY, Heartbeat
-from servers.hostnet.reconcile.apply import HANDSHAKE_LIFE, Applier
+from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
+from servers.hostnet.reconcile.silence import HANDSHAKE_LIFE
 from servers.hostnet.state import HostState, Interface, Peer
 from tests.servers.hostnet.fakes import FakeFirewall, FakeLinks, FakeWireGuard
 

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 
-from servers.hostnet.reconcile.apply import Applier, FullReport
+from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
+from servers.hostnet.reconcile.reported import FullReport
 from servers.hostnet.state import (
     AddPeer,
     Forward,

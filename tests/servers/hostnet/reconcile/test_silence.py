@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from servers.hostnet.reconcile.apply import HANDSHAKE_LIFE
 from servers.hostnet.reconcile.held import Gone
+from servers.hostnet.reconcile.silence import HANDSHAKE_LIFE
 from tests.servers.hostnet.reconcile.applied import NOW, RED, A, Host, full
 
 LOOKS_EVERY = 10.0  # seconds, as a host that is alone does
