@@ -47,6 +47,8 @@ class Start:
         self._owns_processes = False
         # True while all that runs was running before, and nothing of it has been changed.
         self.untouched = False
+        # Whether an earlier start may have left tunnels up.
+        self.found_tunnels = False
         self.instance = ""
         self.site: programs.Site | None = None
         self.supervisor: Supervisor | None = None
@@ -61,7 +63,7 @@ class Start:
             self._end_left_behind()
         chosen = self._choose(adopted)
         site = self.site = self._configure(chosen)
-        sysctls.remember(self._sysctl_file)
+        self.found_tunnels = sysctls.remember(self._sysctl_file)
         self._owns_processes = True
         if adopted:
             self._progress.good("Found the programs of an earlier start still running; they go on")

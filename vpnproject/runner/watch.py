@@ -6,6 +6,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from . import processes
 from .certificate import Pair
@@ -13,13 +14,20 @@ from .console import Progress, RunError
 from .supervise import State, Supervisor, Unreachable
 
 LOOK_EVERY = 5.0
-# More deaths of supervisor than this within the time are no accident.
+# More deaths of supervisor than this within the time are no accident: then it is started after a pause.
 MOST_DEATHS, DEATHS_WITHIN = 3, 600.0
 GIVEN_UP = ("FATAL", "EXITED", "UNKNOWN")
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
+
+
+def pause(times: int) -> float:
+    """Seconds to wait before the next try of what has failed ``times`` times in a row."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(times - 1, 10)) if times > 0 else 0.0
 
 
 class Watch:
-    """Looks after ``supervisor`` until something raises, a signal's handler for example."""
+    """Looks after ``supervisor``. Whatever fails is said and tried again: tunnels are up, and only somebody's wish for
+    the end, a signal's handler that raises, may take them down."""
 
     def __init__(
         self,
@@ -28,6 +36,7 @@ class Watch:
         progress: Progress,
         pair: Pair,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._supervisor = supervisor
         self._instance = instance
@@ -36,14 +45,32 @@ class Watch:
         self._clock = clock
         self._last: dict[str, State] = {}
         self._suspects: set[processes.Process] = set()
+        self._sleep = sleep
         self._deaths: list[float] = []
+        self._failed = ""
+        # By name of what supervisor has given up: how often it was tried again, and when that is due next.
+        self._given_up: dict[str, tuple[int, float]] = {}
 
     def forever(self) -> None:
         while True:
+            self.turn()
+
+    def turn(self) -> None:
+        """Wait a while and look, or replace a supervisor that died."""
+        try:
             if self._wait(LOOK_EVERY):
                 self.look()
             else:
                 self._replace_supervisor()
+        except Exception as error:
+            # Whatever it is, a fault of ours included: without us all goes on, and nobody is helped by our end.
+            words = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
+            if words != self._failed:
+                self._progress.fail(f"{words} Tunnels stay as they are; this is tried again.")
+            self._failed = words
+            self._sleep(FIRST_PAUSE)
+        else:
+            self._failed = ""
 
     def _wait(self, seconds: float) -> bool:
         """Wait, at most until supervisor dies. Whether it lives."""
@@ -82,15 +109,22 @@ class Watch:
 
     def _compare(self, before: State | None, now: State) -> None:
         name = now.name.rpartition(":")[2]
+        if now.state == "RUNNING":
+            self._given_up.pop(now.name, None)
         if now.state in GIVEN_UP:
-            if before is None or before.state not in GIVEN_UP:
-                self._progress.warn(f"{name} does not stay up ({now.words}); tried again. See var/log/{name}.log.")
-            try:
-                self._supervisor.start_program(now.name)
-            except Unreachable:
-                return
+            self._try_again(name, now)
         elif before is not None and before.pid and now.pid and before.pid != now.pid:
             self._progress.warn(f"{name} had ended and was started again. See var/log/{name}.log.")
+
+    def _try_again(self, name: str, now: State) -> None:
+        tried, due = self._given_up.get(now.name, (0, 0.0))
+        if not tried:
+            self._progress.warn(f"{name} does not stay up ({now.words}); tried again. See var/log/{name}.log.")
+        if self._clock() < due:
+            return
+        self._given_up[now.name] = tried + 1, self._clock() + pause(tried + 1)
+        with suppress(*Unreachable):
+            self._supervisor.start_program(now.name)
 
     def _end_strays(self, spared: Iterable[int]) -> None:
         """End what a killed program left. Only what two looks in a row found: the list of processes is not read in one
@@ -107,9 +141,10 @@ class Watch:
     def _replace_supervisor(self) -> None:
         now = self._clock()
         self._deaths = [*(moment for moment in self._deaths if now - moment < DEATHS_WITHIN), now]
-        if len(self._deaths) > MOST_DEATHS:
-            raise RunError("supervisor dies again and again; see var/log/supervisord.log.")
-        self._progress.warn("supervisor died; everything but the tunnels is started anew.")
+        wait = pause(len(self._deaths) - MOST_DEATHS)
+        when = f" in {wait:.0f} s; see var/log/supervisord.log" if wait else ""
+        self._progress.warn(f"supervisor died; everything but the tunnels is started anew{when}.")
+        self._sleep(wait)
         processes.end(processes.strays(processes.marked(self._instance), roots=[]), self._instance, grace=10)
         self._supervisor.start()
         self._last = {}
