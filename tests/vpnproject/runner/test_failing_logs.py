@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import PROJECT, PYTHON, Namespace, ended_afterwards, until
+from tests.lab import FAILURES, PROJECT, PYTHON, Disk, Namespace, ended_afterwards, until
 from vpnproject.runner import processes
 from vpnproject.runner.supervise import ENTRY, Supervisor
 
@@ -50,33 +50,6 @@ stdout_logfile_backups=2
 """
 
 
-class Disk:
-    """A tmpfs on ``path`` in a namespace, and the ways in which it takes no more."""
-
-    def __init__(self, machine: Namespace, path: Path) -> None:
-        self._machine, self._path = machine, path
-        machine.run("mount", "-t", "tmpfs", "-o", "size=256k,nr_inodes=64", "tmpfs", path)
-
-    def fail(self, how: str) -> None:
-        run, path = self._machine.run, self._path
-        if how == "read-only":
-            run("mount", "--bind", path, path)
-            run("mount", "-o", "remount,bind,ro", path)
-        elif how == "full":
-            run("dd", "if=/dev/zero", f"of={path}/fill", "bs=4k", check=False)
-        else:
-            # What is open goes on; but a log that is turned over leaves no place for the next one.
-            run("sh", "-c", f"i=0; while : > {path}/fill-$i; do i=$((i+1)); done", check=False)
-
-    def recover(self, how: str) -> None:
-        if how == "read-only":
-            self._machine.run("umount", self._path)
-        self._machine.run("sh", "-c", f"rm -f {self._path}/fill*")
-
-    def text(self, name: str) -> str:
-        return self._machine.run("sh", "-c", f"cat {self._path}/{name}*", check=False).stdout
-
-
 @pytest.fixture
 def var() -> Iterator[Path]:
     # Not pytest's own directory: the path of a socket may not be long.
@@ -92,7 +65,7 @@ def machine() -> Iterator[Namespace]:
     made.close()
 
 
-@pytest.mark.parametrize("how", ["full", "read-only", "without inodes"])
+@pytest.mark.parametrize("how", FAILURES)
 def test_supervisor_and_its_programs_outlive_logs_that_fail(machine: Namespace, var: Path, how: str) -> None:
     (var / "log").mkdir()
     disk, told = Disk(machine, var / "log"), var / "told"
