@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
+
+from core import disks
 
 from . import processes
 from .certificate import Pair
@@ -16,6 +20,8 @@ from .supervise import State, Supervisor, Unreachable
 LOOK_EVERY = 5.0
 # More deaths of supervisor than this within the time are no accident: then it is started after a pause.
 MOST_DEATHS, DEATHS_WITHIN = 3, 600.0
+# Directories in var that may be on disks of their own.
+KEPT = ("database", "redis", "log")
 GIVEN_UP = ("FATAL", "EXITED", "UNKNOWN")
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 
@@ -35,6 +41,7 @@ class Watch:
         instance: str,
         progress: Progress,
         pair: Pair,
+        var: Path,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -48,6 +55,8 @@ class Watch:
         self._sleep = sleep
         self._deaths: list[float] = []
         self._failed = ""
+        self._directories = [var, *(var / name for name in KEPT)]
+        self._disks: set[str] = set()
         # By name of what supervisor has given up: how often it was tried again, and when that is due next.
         self._given_up: dict[str, tuple[int, float]] = {}
 
@@ -86,6 +95,7 @@ class Watch:
 
     def look(self, spared: Iterable[int] = ()) -> None:
         """One look at all programs and processes. ``spared`` are processes that are ours but not supervisor's."""
+        self._say_disks()
         try:
             states = {state.name: state for state in self._supervisor.states()}
         except Unreachable:
@@ -106,6 +116,15 @@ class Watch:
             self._progress.warn("The certificate was renewed, and the front could not be told: start bin/run anew.")
         else:
             self._progress.good("The certificate was renewed; new connections get it")
+
+    def _say_disks(self) -> None:
+        """What a disk that fails does to the programs is seen in many places, and its cause in none of them."""
+        failing = {re.sub(r" \(.*\)", "", fault) for fault in disks.faults(self._directories)}
+        for fault in sorted(failing - self._disks):
+            self._progress.warn(f"{fault} Tunnels go on; all else does once it takes files again.")
+        for fault in sorted(self._disks - failing):
+            self._progress.good(f"No more so: {fault}")
+        self._disks = failing
 
     def _compare(self, before: State | None, now: State) -> None:
         name = now.name.rpartition(":")[2]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from core import disks
 from vpnproject.runner.certificate import Pair, ensure_certificate
 from vpnproject.runner.console import Progress, RunError
 from vpnproject.runner.supervise import State
@@ -89,8 +90,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def watch(supervisor: Any, out: io.StringIO, pair: Pair, clock: Clock) -> Watch:
-    return Watch(supervisor, "no-such-instance", Progress(out), pair, clock, clock.sleep)
+def watch(supervisor: Any, out: io.StringIO, pair: Pair, tmp_path: Path, clock: Clock) -> Watch:
+    return Watch(supervisor, "no-such-instance", Progress(out), pair, tmp_path, clock, clock.sleep)
 
 
 def running(pid: int) -> list[State]:
@@ -208,3 +209,27 @@ def test_the_front_reads_a_renewed_certificate_once_both_halves_are_there(
     watch.look()
     assert supervisor.reloads == 1
     assert "The certificate was renewed" in out.getvalue()
+
+
+def test_a_disk_that_fails_is_said_once_and_that_it_recovered(
+    watch: Watch, out: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults: list[str] = []
+    asked: list[Path] = []
+
+    def answer(paths: list[Path]) -> list[str]:
+        asked.extend(paths)
+        return list(faults)
+
+    monkeypatch.setattr(disks, "faults", answer)
+    watch.look()
+    assert out.getvalue() == ""
+    assert {tmp_path, tmp_path / "redis", tmp_path / "log"} <= set(asked)
+    for left in (3, 2):
+        faults[:] = [f"The disk of /x is full ({left} MB left)."]
+        watch.look()
+    assert out.getvalue().count("The disk of /x is full. Tunnels go on") == 1
+    faults.clear()
+    watch.look()
+    watch.look()
+    assert out.getvalue().count("No more so: The disk of /x is full.") == 1
