@@ -13,7 +13,9 @@ from .announce import announce
 from .certificate import Pair, ensure_certificate, fingerprint
 from .console import Progress, RunError
 from .django_side import Setup, cleanup_host
+from .signs import Signs
 from .supervise import Supervisor, until
+from .vigil import Vigil
 from .watch import Watch
 
 # Settings that may be given in the environment of the first start. They are kept in var/settings.env, so that the next
@@ -206,7 +208,8 @@ class Start:
 
     def _start_servers(self, site: programs.Site, port: int, setup: Setup) -> None:
         assert self.supervisor is not None  # noqa: S101
-        watch = self.watch = Watch(self.supervisor, self.instance, self._progress, self._pair, self._var)
+        vigil = Vigil(Signs(site, self.instance), lambda: processes.marked(self.instance))
+        watch = self.watch = Watch(self.supervisor, self.instance, self._progress, self._pair, self._var, vigil)
         self.site = site
         self.untouched = False
         self._write_configuration(programs.server_programs(site))

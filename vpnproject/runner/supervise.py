@@ -131,6 +131,10 @@ class Supervisor:
     def start_program(self, name: str) -> None:
         self._call().startProcess(name, False)
 
+    def kill_program(self, name: str) -> None:
+        """Have it started anew. One that hangs would not hear a polite word."""
+        self._call().signalProcess(name, "KILL")
+
     def reload_front(self) -> None:
         """Make the front read its configuration and certificate anew, without an end to any connection."""
         self._call().signalProcess(f"{GROUP}:front", "HUP")

@@ -16,6 +16,7 @@ from . import processes
 from .certificate import Pair
 from .console import Progress, RunError
 from .supervise import State, Supervisor, Unreachable
+from .vigil import Vigil
 
 LOOK_EVERY = 5.0
 # More deaths of supervisor than this within the time are no accident: then it is started after a pause.
@@ -42,6 +43,7 @@ class Watch:
         progress: Progress,
         pair: Pair,
         var: Path,
+        vigil: Vigil,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -49,6 +51,7 @@ class Watch:
         self._instance = instance
         self._progress = progress
         self._pair = pair
+        self._vigil = vigil
         self._clock = clock
         self._last: dict[str, State] = {}
         self._suspects: set[processes.Process] = set()
@@ -69,6 +72,7 @@ class Watch:
         try:
             if self._wait(LOOK_EVERY):
                 self.look()
+                self._restart_what_hangs()
             else:
                 self._replace_supervisor()
         except Exception as error:
@@ -125,6 +129,14 @@ class Watch:
         for fault in sorted(self._disks - failing):
             self._progress.good(f"No more so: {fault}")
         self._disks = failing
+
+    def _restart_what_hangs(self) -> None:
+        for full_name, seconds in self._vigil.hanging([*self._last.values()]).items():
+            name = full_name.rpartition(":")[2]
+            self._progress.warn(f"{name} has shown no sign of life for {seconds:.0f} s; it is started anew.")
+            with suppress(*Unreachable):
+                self._supervisor.kill_program(full_name)
+            self._last.pop(full_name, None)  # its new process is no news
 
     def _compare(self, before: State | None, now: State) -> None:
         name = now.name.rpartition(":")[2]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -13,16 +15,19 @@ import pytest
 from core import disks
 from vpnproject.runner.certificate import Pair, ensure_certificate
 from vpnproject.runner.console import Progress, RunError
+from vpnproject.runner.processes import Process
 from vpnproject.runner.supervise import State
+from vpnproject.runner.vigil import Vigil
 from vpnproject.runner.watch import LONGEST_PAUSE, MOST_DEATHS, Watch, pause
 
 
 class StandIn:
     """A supervisor that shows the states it is given, and remembers what it was asked for."""
 
-    process = None
+    process: Process | None = None
 
     def __init__(self) -> None:
+        self.killed: list[str] = []
         self.shown: list[State] | OSError = []
         self.started: list[str] = []
         self.starts = self.reloads = 0
@@ -32,6 +37,12 @@ class StandIn:
         if isinstance(self.shown, OSError):
             raise self.shown
         return self.shown
+
+    def alive(self) -> bool:
+        return self.process is not None
+
+    def kill_program(self, name: str) -> None:
+        self.killed.append(name)
 
     def start_program(self, name: str) -> None:
         self.started.append(name)
@@ -69,6 +80,16 @@ def renew(pair: Pair) -> None:
     ensure_certificate(pair.certificate, pair.key, "192.0.2.1", datetime.now(UTC))
 
 
+class Nobody(Vigil):
+    """Finds that these hang."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, float] = {}
+
+    def hanging(self, states: Sequence[State]) -> dict[str, float]:
+        return self.found
+
+
 class Clock:
     """Time that passes only while somebody sleeps."""
 
@@ -90,8 +111,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def watch(supervisor: Any, out: io.StringIO, pair: Pair, tmp_path: Path, clock: Clock) -> Watch:
-    return Watch(supervisor, "no-such-instance", Progress(out), pair, tmp_path, clock, clock.sleep)
+def vigil() -> Nobody:
+    return Nobody()
+
+
+@pytest.fixture
+def watch(supervisor: Any, out: io.StringIO, pair: Pair, tmp_path: Path, vigil: Nobody, clock: Clock) -> Watch:
+    return Watch(supervisor, "no-such-instance", Progress(out), pair, tmp_path, vigil, clock, clock.sleep)
 
 
 def running(pid: int) -> list[State]:
@@ -135,6 +161,21 @@ def test_what_supervisor_gave_up_is_tried_again_ever_more_slowly_and_said_once(
     watch.look()
     assert len(supervisor.started) == len(tries) + 1
     assert out.getvalue().count("web does not stay up") == 2
+
+
+def test_what_hangs_is_killed_and_said_once(
+    watch: Watch, supervisor: StandIn, vigil: Nobody, out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vpnproject.runner.watch.LOOK_EVERY", 0)
+    supervisor.process = Process(os.getpid(), 0, 0, ())
+    supervisor.shown = running(5)
+    vigil.found = {"vpn:web": 61.0}
+    watch.turn()
+    vigil.found = {}
+    supervisor.shown = running(6)
+    watch.turn()
+    assert supervisor.killed == ["vpn:web"]
+    assert out.getvalue() == "  !    web has shown no sign of life for 61 s; it is started anew.\n"
 
 
 def test_a_supervisor_that_does_not_answer_is_asked_again_later(watch: Watch, supervisor: StandIn) -> None:
