@@ -92,7 +92,7 @@ def fails(installation: Installation, one: WgPeer, two: WgPeer, name: str, link:
         if name == "redis":  # of the database a page that was opened before needs nothing written
             until(lambda: installation.get(f"/k/{link.rpartition('/')[2]}")[0] == 503, every=0.5)
         two.up()
-        until(lambda: "503" in two.log.read_text(), every=0.5)
+        until(lambda: "answered with status 503" in str(two.status()), every=0.5)
         assert not two.connected()
         two.end()
     now = time.time()

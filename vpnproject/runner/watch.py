@@ -23,6 +23,8 @@ LOOK_EVERY = 5.0
 MOST_DEATHS, DEATHS_WITHIN = 3, 600.0
 # Directories in var that may be on disks of their own.
 KEPT = ("database", "redis", "log")
+# Questions in a row that supervisor leaves unanswered, each for a minute, until it is taken to hang.
+MOST_UNANSWERED = 3
 GIVEN_UP = ("FATAL", "EXITED", "UNKNOWN")
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 
@@ -57,6 +59,7 @@ class Watch:
         self._suspects: set[processes.Process] = set()
         self._sleep = sleep
         self._deaths: list[float] = []
+        self._unanswered = 0
         self._failed = ""
         self._directories = [var, *(var / name for name in KEPT)]
         self._disks: set[str] = set()
@@ -102,8 +105,13 @@ class Watch:
         self._say_disks()
         try:
             states = {state.name: state for state in self._supervisor.states()}
-        except Unreachable:
+        except Unreachable as error:
+            self._unanswered = self._unanswered + 1 if isinstance(error, TimeoutError) else 0
+            if self._unanswered >= MOST_UNANSWERED and self._supervisor.process is not None:
+                self._progress.warn("supervisor hangs; it is ended.")
+                processes.end([self._supervisor.process], self._instance, grace=0)
             return  # busy or just dying; the next round tells
+        self._unanswered = 0
         for name, state in states.items():
             self._compare(self._last.get(name), state)
         self._last = states
@@ -178,4 +186,4 @@ class Watch:
         self._sleep(wait)
         processes.end(processes.strays(processes.marked(self._instance), roots=[]), self._instance, grace=10)
         self._supervisor.start()
-        self._last = {}
+        self._last, self._unanswered = {}, 0

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from core import disks
+from vpnproject.runner import processes
 from vpnproject.runner.certificate import Pair, ensure_certificate
 from vpnproject.runner.console import Progress, RunError
 from vpnproject.runner.processes import Process
@@ -184,6 +185,21 @@ def test_a_supervisor_that_does_not_answer_is_asked_again_later(watch: Watch, su
     supervisor.shown = [State("redis", "EXITED", 0, "")]
     watch.look()
     assert supervisor.started == ["redis"]
+
+
+def test_a_supervisor_that_hangs_is_ended(
+    watch: Watch, supervisor: StandIn, out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[Process] = []
+    monkeypatch.setattr(processes, "end", lambda these, *_, **__: ended.extend(these))
+    supervisor.process = Process(os.getpid(), 0, 0, ())
+    for fault in (TimeoutError(), TimeoutError(), ConnectionRefusedError(), TimeoutError(), TimeoutError()):
+        supervisor.shown = fault
+        watch.look()
+    assert ended == []
+    watch.look()
+    assert ended == [supervisor.process]
+    assert out.getvalue().count("supervisor hangs") == 1
 
 
 def test_a_dead_supervisor_is_replaced_for_ever_with_growing_pauses(
