@@ -46,6 +46,15 @@ def eviction_policy() -> str:
     return "" if policy == "noeviction" or not memory.get("maxmemory") else policy
 
 
+def cannot_store() -> bool:
+    """Whether Redis cannot write to its disk. It then refuses all that would change something."""
+    try:
+        persistence: dict[str, Any] = redis_client().info("persistence")
+    except redis.RedisError as error:
+        raise RedisUnavailable from error
+    return bool(persistence.get("aof_enabled")) and persistence.get("aof_last_write_status") != "ok"
+
+
 class OwnConnection:
     """One connection for one thread, without the client and the pool around it: half the cost of a call, on the way
     of every ping."""

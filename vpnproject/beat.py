@@ -7,11 +7,13 @@ restart, since it keeps on disk when each task ran last.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from celery.beat import Scheduler
 from celery.schedules import schedule
 
-from core import clock
+from core import clock, signs
+from core.redis_store import redis_client
 
 _BEGIN = datetime(2000, 1, 1, tzinfo=UTC)  # any day
 
@@ -32,3 +34,9 @@ class SteadyScheduler(Scheduler):
         super().setup_schedule()
         for entry in self.schedule.values():
             entry.last_run_at = _now() - entry.schedule.run_every
+
+    def tick(self, *arguments: Any, **options: Any) -> float:
+        """Called again and again; what is due is sent in it."""
+        pause = float(super().tick(*arguments, **options))
+        signs.note(redis_client(), "beat")
+        return pause

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from celery import Celery
+from celery.signals import task_postrun
 from kombu.entity import Queue
 
-from core import task_names
+from core import signs, task_names
+from core.redis_store import redis_client
 
 from .beat import every
 
@@ -51,3 +54,13 @@ app.conf.update(
     },
 )
 app.autodiscover_tasks()
+
+
+def _note_sign(task: Any = None, **_: object) -> None:
+    """A worker that ends a task, well or badly, lives."""
+    worker = str(getattr(getattr(task, "request", None), "hostname", None) or "").partition("@")[0]
+    if worker in ("control", "keys"):
+        signs.note(redis_client(), worker)
+
+
+task_postrun.connect(_note_sign)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
 
-from cryptography import x509
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.request import split_domain_port, validate_host
@@ -14,6 +11,7 @@ from django.middleware.common import CommonMiddleware
 from django.shortcuts import redirect
 from django.urls import reverse
 
+from core import import_links
 from users.models import OneTimePassword
 
 # Paths that clients use. A host-name check here would answer a ping through the tunnel (Host: the gateway's
@@ -62,18 +60,7 @@ class PageHeaders:
 def _has_own_certificate() -> bool:
     """Whether somebody else signed the certificate. With a self-signed one browsers would not let people in any more:
     with HSTS nobody may click a warning away. Who cannot say is not told."""
-    try:
-        status = settings.CERTIFICATE.stat()
-        return not _is_self_signed(settings.CERTIFICATE, status.st_mtime_ns, status.st_size)
-    except (OSError, ValueError):
-        return False
-
-
-@lru_cache(maxsize=1)
-def _is_self_signed(certificate: Path, changed: int, size: int) -> bool:
-    """Read anew when the file is another one."""
-    read = x509.load_pem_x509_certificate(certificate.read_bytes())
-    return read.issuer == read.subject
+    return import_links.self_signed(settings.CERTIFICATE) is False
 
 
 class AdminHost:

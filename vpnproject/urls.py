@@ -11,3 +11,4 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(url="/admin/")),
 ]
+handler500 = "vpnproject.errors.failed"

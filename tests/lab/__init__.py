@@ -12,6 +12,7 @@ itself by SIGKILL, nothing stays behind: the processes in a namespace are found 
 has unbound's directories.
 """
 
+from tests.lab.disks import FAILURES, Disk
 from tests.lab.namespaces import Namespace
 from tests.lab.networks import Lab, Machine
 from tests.lab.programs import PROJECT, PYTHON, RedisServer, ended_afterwards
@@ -20,12 +21,14 @@ from tests.lab.tunnels import KeyPair, Tunnel
 from tests.lab.waiting import HANGING, NEVER, ONE_TRY, PATIENCE, until
 
 __all__ = [
+    "FAILURES",
     "HANGING",
     "NEVER",
     "ONE_TRY",
     "PATIENCE",
     "PROJECT",
     "PYTHON",
+    "Disk",
     "Echo",
     "KeyPair",
     "Lab",

@@ -97,11 +97,14 @@ def stop_on_signals() -> None:
 
 
 def run(wanted: checks.Wanted, progress: Progress) -> int:
-    """Start, watch, stop. Returns the exit code."""
+    """Start, watch, stop. Returns the exit code.
+
+    Once tunnels may be up, only somebody's wish takes them down: never a failure, of ours or of what we start.
+    """
     from .start import Start  # needs what --check must do without
 
     start = Start(wanted, progress)
-    stopped = keep = False
+    stopped = False
     try:
         start.begin()
         progress.plain(f"  Up after {progress.elapsed():.1f} s. Logs: {wanted.var / 'log'}. Ctrl-C stops everything.")
@@ -110,15 +113,16 @@ def run(wanted: checks.Wanted, progress: Progress) -> int:
     except Stopped:
         stopped = True
         progress.plain()
-    except RunError as error:
+    except (RunError, OSError) as error:
         progress.fail(str(error))
-        keep = start.untouched
     finally:
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
-        if keep:
-            # Better a server without its bin/run than no server: clients keep their tunnels while this is mended.
+        # Better a server without its bin/run than no server: clients keep their tunnels while this is mended.
+        if start.untouched and not stopped:
             progress.warn("The programs of the earlier start go on. Start bin/run again once this is put right.")
+        elif start.found_tunnels and not stopped:
+            progress.warn("What is up stays up, tunnels above all. Start bin/run again once this is put right.")
         else:
             start.end()
     if stopped:
@@ -142,7 +146,7 @@ def main(arguments: list[str]) -> int:
         with alone(wanted.var):
             stop_on_signals()
             return run(wanted, progress)
-    except RunError as error:
+    except (RunError, OSError) as error:
         progress.fail(str(error))
         return 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 
@@ -54,8 +54,7 @@ class Progress:
         self._write(words)
 
     def _write(self, line: str, end: str = "\n") -> None:
-        try:
+        # The terminal is gone (a closed SSH session), or a file takes no more. What runs matters more than who reads
+        # about it; and the disk may have room again for the next line.
+        with suppress(OSError):
             print(line, end=end, file=self._out, flush=True)
-        except OSError:
-            # The terminal is gone (a closed SSH session). What runs matters more than who reads about it.
-            self._out = open("/dev/null", "w", encoding="utf-8")  # noqa: SIM115 (it stays open as long as we run)

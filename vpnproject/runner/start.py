@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import checks, files, front, network, probes, processes, programs, sysctls
+from .announce import announce
 from .certificate import Pair, ensure_certificate, fingerprint
 from .console import Progress, RunError
 from .django_side import Setup, cleanup_host
+from .signs import Signs
 from .supervise import Supervisor, until
+from .vigil import Vigil
 from .watch import Watch
 
 # Settings that may be given in the environment of the first start. They are kept in var/settings.env, so that the next
@@ -47,6 +50,8 @@ class Start:
         self._owns_processes = False
         # True while all that runs was running before, and nothing of it has been changed.
         self.untouched = False
+        # Whether an earlier start may have left tunnels up.
+        self.found_tunnels = False
         self.instance = ""
         self.site: programs.Site | None = None
         self.supervisor: Supervisor | None = None
@@ -61,7 +66,7 @@ class Start:
             self._end_left_behind()
         chosen = self._choose(adopted)
         site = self.site = self._configure(chosen)
-        sysctls.remember(self._sysctl_file)
+        self.found_tunnels = sysctls.remember(self._sysctl_file)
         self._owns_processes = True
         if adopted:
             self._progress.good("Found the programs of an earlier start still running; they go on")
@@ -85,7 +90,7 @@ class Start:
             self._start_servers(replace(site, host_id=rows["host_id"]), chosen.port, setup)
         finally:
             # Whatever happens from here on, the one-time password is shown: it is stored nowhere.
-            self._say_where(chosen, rows)
+            announce(self._progress.plain, chosen.url, self._var, rows)
 
     # -- before anything runs ------------------------------------------------------------------------------------
 
@@ -203,7 +208,8 @@ class Start:
 
     def _start_servers(self, site: programs.Site, port: int, setup: Setup) -> None:
         assert self.supervisor is not None  # noqa: S101
-        watch = self.watch = Watch(self.supervisor, self.instance, self._progress, self._pair)
+        vigil = Vigil(Signs(site, self.instance), lambda: processes.marked(self.instance))
+        watch = self.watch = Watch(self.supervisor, self.instance, self._progress, self._pair, self._var, vigil)
         self.site = site
         self.untouched = False
         self._write_configuration(programs.server_programs(site))
@@ -230,24 +236,6 @@ class Start:
 
     def _see(self, name: str, log: str) -> str:
         return f"{name} does not answer (see {self._var / 'log' / log}.log); waited"
-
-    def _say_where(self, chosen: Chosen, rows: dict[str, Any]) -> None:
-        say = self._progress.plain
-        say()
-        say(f"  Admin         {chosen.url}/admin/")
-        if rows.get("password"):
-            say(f"                name {rows['admin']}, one-time password {rows['password']} (shown only now)")
-        elif rows.get("never_signed_in"):
-            say(f"                password lost? VPN_VAR={self._var} .venv/bin/python manage.py changepassword admin")
-        if rows.get("short"):
-            say(f"  First user    {rows['user']} on {rows['server']}")
-            say(f"  Import link   pritunl://{chosen.url.removeprefix('https://')}/ku/{rows['short']}")
-            say(f"  Page          {chosen.url}/k/{rows['short']}")
-            say("                Through the tunnel: this host and its clients. More: Servers, Routes in the admin.")
-        say()
-        say("  The certificate is self-signed: a browser asks once. Its SHA-256 fingerprint:")
-        say(f"  {fingerprint(self._var / 'certificate.pem')}")
-        say()
 
     # -- taking down ---------------------------------------------------------------------------------------------
 

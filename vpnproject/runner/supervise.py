@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,10 @@ from .programs import GROUP
 START_WITHIN = 60.0  # seconds; it takes about one
 # Each program has ten seconds to end, all at the same time, and Redis ten after them.
 STOP_WITHIN = 30.0
+# For one answer. The longest is that a group's programs have ended, which takes them ten seconds at most.
+ANSWER_WITHIN = 60.0
 Unreachable = (OSError, http.client.HTTPException, xmlrpc.client.Error)
+ENTRY = Path(__file__).with_name("supervisord.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,14 @@ class Supervisor:
 
     def find(self) -> bool:
         """Take over the supervisor that an earlier run left, if one answers. Whether there is one."""
+        # Asked, and not read from its file: that is empty if the disk was full when it started.
         try:
-            pid = int((self._var / "supervisord.pid").read_text())
-        except (OSError, ValueError):
+            call = self._call()
+            pid, state = int(call.getPID()), str(call.getState()["statename"])
+        except Unreachable:
             return False
         found = processes.find(pid, self._instance)
-        if found is None or "supervisor.supervisord" not in found.command or self._state() != "RUNNING":
+        if found is None or str(ENTRY) not in found.command or state != "RUNNING":
             return False
         self.process = found
         return True
@@ -60,10 +66,11 @@ class Supervisor:
     def start(self) -> None:
         """Start it with the configuration written before. It is in a session of its own: Ctrl-C at the terminal is for
         bin/run alone, which then stops everything in order."""
-        log = os.open(self._var / "log" / "supervisord.out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        log = self._open_log()
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._configuration)],
+                # -P: what lies beside it is not to be imported in the place of a library.
+                [sys.executable, "-P", str(ENTRY), "-c", str(self._configuration)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -76,8 +83,20 @@ class Supervisor:
         until(lambda: self._state() == "RUNNING" or self._child_ended(), START_WITHIN, "supervisor did not start")
         self.process = processes.find(self._child.pid, self._instance)
         if self.process is None:
+            raise RunError(f"supervisor ended at once: {self._last_words()}")
+
+    def _open_log(self) -> int:
+        try:
+            return os.open(self._var / "log" / "supervisord.out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        except OSError:  # a disk that takes no files
+            return os.open(os.devnull, os.O_WRONLY)
+
+    def _last_words(self) -> str:
+        try:
             said = (self._var / "log" / "supervisord.out").read_text().strip().splitlines()
-            raise RunError(f"supervisor ended at once: {said[-1] if said else 'it said nothing'}")
+        except OSError as error:
+            return f"what it said cannot be read ({error.strerror})"
+        return said[-1] if said else "it said nothing"
 
     def _child_ended(self) -> bool:
         return self._child is not None and self._child.poll() is not None
@@ -112,6 +131,10 @@ class Supervisor:
     def start_program(self, name: str) -> None:
         self._call().startProcess(name, False)
 
+    def kill_program(self, name: str) -> None:
+        """Have it started anew. One that hangs would not hear a polite word."""
+        self._call().signalProcess(name, "KILL")
+
     def reload_front(self) -> None:
         """Make the front read its configuration and certificate anew, without an end to any connection."""
         self._call().signalProcess(f"{GROUP}:front", "HUP")
@@ -133,11 +156,30 @@ class Supervisor:
             return ""
 
     def _call(self) -> Any:
-        # Imported here, so that --check runs on a machine where nothing is installed yet.
-        from supervisor.xmlrpc import SupervisorTransport
+        transport = _Transport(self._var / "supervisor.sock")
+        return xmlrpc.client.ServerProxy("http://localhost", transport=transport).supervisor
 
-        transport = SupervisorTransport(None, None, f"unix://{self._var / 'supervisor.sock'}")
-        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+class _Transport(xmlrpc.client.Transport):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: object) -> http.client.HTTPConnection:
+        return _Connection(self._path)
+
+
+class _Connection(http.client.HTTPConnection):
+    """To a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=ANSWER_WITHIN)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(ANSWER_WITHIN)
+        self.sock.connect(str(self._path))
 
 
 def until(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:

@@ -15,13 +15,15 @@ def _settings(root: Path) -> list[Path]:
     return [root / "ipv4/ip_forward", root / "ipv6/conf/all/forwarding", *sorted(root.glob("ipv6/conf/*/accept_ra"))]
 
 
-def remember(record: Path, root: Path = ROOT) -> None:
-    """Write down the present values, unless an earlier run of this same boot did and never came to put them back."""
+def remember(record: Path, root: Path = ROOT) -> bool:
+    """Write down the present values, unless an earlier run of this same boot did and never came to put them back.
+    Whether one did."""
     boot = _BOOT_ID.read_text().strip()
     if read_json(record).get("boot") == boot:
-        return
+        return True
     values = {str(path): path.read_text().strip() for path in _settings(root) if path.exists()}
     write_json(record, {"boot": boot, "values": values})
+    return False
 
 
 def put_back(record: Path) -> list[str]:

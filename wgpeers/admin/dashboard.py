@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+from django.db import connection
 from django.db.models import Count, Q
 from django.db.models.functions import TruncHour
 from django.http import HttpRequest
 from django.urls import reverse
 
-from core import clock
+from core import clock, disks
 from core.admin.page import GOOD, ago, span
-from core.redis_store import RedisUnavailable, eviction_policy
+from core.redis_store import RedisUnavailable, cannot_store, eviction_policy
 from servers.admin.pages import UNKNOWN, read_heartbeats, status_of
 from servers.models import Host, Server
 from wgpeers.lifecycle import clock_steps, sweeps
@@ -50,9 +53,31 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def _warnings(now: float) -> list[str]:
     """What is wrong with this machine, in words."""
     try:
-        return [words for words in (_clock_step(now), _late_sweeps(), _evicting_redis()) if words]
+        of_redis = [_clock_step(now), _late_sweeps(), _evicting_redis(), _refusing_redis()]
     except RedisUnavailable:
-        return ["Redis cannot be reached: nobody can connect, and nobody is revoked for silence."]
+        of_redis = ["Redis cannot be reached: nobody can connect, and nobody is revoked for silence."]
+    return [*_failing_disks(), *(words for words in of_redis if words)]
+
+
+def _failing_disks() -> list[str]:
+    """Of what the control side keeps on this machine."""
+    paths = [settings.VAR, settings.VAR / "redis", settings.VAR / "log"]
+    if connection.vendor == "sqlite":
+        paths.insert(0, Path(connection.settings_dict["NAME"]).parent)
+    return [
+        f"{fault} What is kept on it takes nothing new: the database, Redis or logs. Clients that are connected stay; "
+        "nobody else may be able to connect. All goes on by itself once it takes files again."
+        for fault in disks.faults(paths)
+    ]
+
+
+def _refusing_redis() -> str:
+    if not cannot_store():
+        return ""
+    return (
+        "Redis cannot write to its disk: nobody can connect, and only hosts revoke for silence, by their own look. "
+        "All goes on by itself once the disk takes files again."
+    )
 
 
 def _late_sweeps() -> str:

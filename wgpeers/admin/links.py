@@ -73,11 +73,13 @@ def shown(link: ProfileLink, request: HttpRequest) -> dict[str, Any]:
     """A link as its panel shows it. The short addresses may have expired while the downloads still work."""
     base = settings.API_URLS[0] if settings.API_URLS else f"https://{request.get_host()}"
     short = link.short_id.reveal()
-    address = f"pritunl://{urlsplit(base).netloc}/ku/{short}"
+    host = urlsplit(base).netloc
+    address = f"pritunl://{host}/ku/{short}"
     return {
         "link": link,
         "page": f"{base}/k/{short}",
         "import_address": address,
+        "importable": links.importable(host),
         "qr": segno.make(address, error="m").svg_data_uri(scale=4, border=2),
         "key_id": link.key_id.reveal(),
         "short_open": link.short_expires > clock.moment(clock.now()),

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 import redis
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from core import task_names
 from core.changes import after_commit
@@ -67,6 +67,10 @@ def end(connections: Iterable[Connection], reason: EndReason, now: float, due: f
                     continue
                 moved = site_failover.elect_for_user(connection.server_id, connection.user_id, now)
                 bump_versions([*([connection.host_id] if connection.host_id else []), *moved])
+        except OperationalError as error:
+            # A full disk, say: it is the same for all of them, and for the log.
+            log.error("could not end connection %s (%s); the next sweep tries again", connection.public_id, error)
+            continue
         except Exception:
             log.exception("could not end connection %s; the next sweep tries again", connection.public_id)
             continue

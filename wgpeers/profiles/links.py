@@ -8,8 +8,10 @@ import tarfile
 import zipfile
 from datetime import timedelta
 
+from django.conf import settings
 from django.db.models import Q
 
+from core import import_links
 from core.clock import moment
 from core.crypto import Secret, random_text
 from servers.access import usable_by
@@ -26,6 +28,12 @@ SHORT_LIFETIME_ONCE_OPENED = timedelta(minutes=10)
 
 class UserDisabled(Exception):
     """The user, or their organization, is disabled: a link for them would not open."""
+
+
+def importable(host: str) -> bool:
+    """Whether clients can import by an address at ``host``. A proxy in front of us has a certificate of its own, which
+    nobody here knows."""
+    return bool(settings.TRUSTED_PROXIES) or import_links.usable(host, settings.CERTIFICATE)
 
 
 def _digest(link_id: str) -> str:

@@ -131,6 +131,7 @@ def page(request: HttpRequest, short_id: str) -> HttpResponse:
         "servers": servers,
         "key_id": link.key_id.reveal(),
         "import_address": address,
+        "importable": links.importable(request.META.get("HTTP_HOST", "")),
         "qr": segno.make(address, error="m").svg_data_uri(scale=5, border=2),
     }
     return _secure(render(request, "wgpeers/link.html", context))

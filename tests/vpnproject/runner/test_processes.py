@@ -109,11 +109,11 @@ def sysctl_root(tmp_path: Path) -> Path:
 
 def test_forwarding_is_put_back_as_it_was(sysctl_root: Path, tmp_path: Path) -> None:
     record = tmp_path / "record.json"
-    sysctls.remember(record, sysctl_root)
+    assert not sysctls.remember(record, sysctl_root)
     (sysctl_root / "ipv4/ip_forward").write_text("1\n")
     (sysctl_root / "ipv6/conf/eth0/accept_ra").write_text("2\n")
     # A start after a kill finds forwarding on and must not take that for the machine's own wish.
-    sysctls.remember(record, sysctl_root)
+    assert sysctls.remember(record, sysctl_root)
     changed = sysctls.put_back(record)
     assert len(changed) == 2
     assert "ip_forward is 0 again" in changed[0]

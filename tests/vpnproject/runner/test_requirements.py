@@ -66,7 +66,7 @@ for module in sys.argv[1:]:
         ("vpnproject.celery", "kombu.transport.redis", "celery.bin.worker", "celery.bin.beat"),
         ("servers.hostnet.agent.worker", "servers.hostnet.wireguard.choose", "kombu.transport.redis"),
         ("granian.cli",),
-        ("supervisor.supervisord", "vpnproject.runner.start"),
+        ("vpnproject.runner.supervisord", "vpnproject.runner.start"),
     ],
     ids=lambda modules: modules[0],
 )

@@ -3,38 +3,55 @@
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core import disks
+from vpnproject.runner import processes
 from vpnproject.runner.certificate import Pair, ensure_certificate
 from vpnproject.runner.console import Progress, RunError
+from vpnproject.runner.processes import Process
 from vpnproject.runner.supervise import State
-from vpnproject.runner.watch import MOST_DEATHS, Watch
+from vpnproject.runner.vigil import Vigil
+from vpnproject.runner.watch import LONGEST_PAUSE, MOST_DEATHS, Watch, pause
 
 
 class StandIn:
     """A supervisor that shows the states it is given, and remembers what it was asked for."""
 
-    process = None
+    process: Process | None = None
 
     def __init__(self) -> None:
+        self.killed: list[str] = []
         self.shown: list[State] | OSError = []
         self.started: list[str] = []
         self.starts = self.reloads = 0
+        self.fault: Exception | None = None
 
     def states(self) -> list[State]:
         if isinstance(self.shown, OSError):
             raise self.shown
         return self.shown
 
+    def alive(self) -> bool:
+        return self.process is not None
+
+    def kill_program(self, name: str) -> None:
+        self.killed.append(name)
+
     def start_program(self, name: str) -> None:
         self.started.append(name)
 
     def start(self) -> None:
         self.starts += 1
+        if self.fault is not None:
+            raise self.fault
 
     def reload_front(self) -> None:
         self.reloads += 1
@@ -64,9 +81,44 @@ def renew(pair: Pair) -> None:
     ensure_certificate(pair.certificate, pair.key, "192.0.2.1", datetime.now(UTC))
 
 
+class Nobody(Vigil):
+    """Finds that these hang."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, float] = {}
+
+    def hanging(self, states: Sequence[State]) -> dict[str, float]:
+        return self.found
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
 @pytest.fixture
-def watch(supervisor: Any, out: io.StringIO, pair: Pair) -> Watch:
-    return Watch(supervisor, "no-such-instance", Progress(out), pair, clock=lambda: 100.0)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def vigil() -> Nobody:
+    return Nobody()
+
+
+@pytest.fixture
+def watch(supervisor: Any, out: io.StringIO, pair: Pair, tmp_path: Path, vigil: Nobody, clock: Clock) -> Watch:
+    return Watch(supervisor, "no-such-instance", Progress(out), pair, tmp_path, vigil, clock, clock.sleep)
 
 
 def running(pid: int) -> list[State]:
@@ -87,14 +139,44 @@ def test_a_restart_is_said_once(watch: Watch, supervisor: StandIn, out: io.Strin
     assert out.getvalue().count("web had ended and was started again") == 1
 
 
-def test_what_supervisor_gave_up_is_tried_again_and_said_once(
-    watch: Watch, supervisor: StandIn, out: io.StringIO
+def test_what_supervisor_gave_up_is_tried_again_ever_more_slowly_and_said_once(
+    watch: Watch, supervisor: StandIn, out: io.StringIO, clock: Clock
 ) -> None:
+    tries: list[float] = []
+    for _ in range(400):
+        supervisor.shown = [State("vpn:web", "FATAL", 0, "Exited too quickly")]
+        watch.look()
+        if len(supervisor.started) > len(tries):
+            tries.append(clock.now)
+            supervisor.shown = [State("vpn:web", "STARTING", 9, "")]
+            watch.look()
+        clock.now += 1
+    pauses = [later - earlier for earlier, later in pairwise(tries)]
+    assert pauses[:5] == [5, 10, 20, 40, 60]
+    assert set(pauses[5:]) == {LONGEST_PAUSE}
+    assert out.getvalue().count("web does not stay up (Exited too quickly)") == 1
+
+    supervisor.shown = running(10)
+    watch.look()
     supervisor.shown = [State("vpn:web", "FATAL", 0, "Exited too quickly")]
     watch.look()
-    watch.look()
-    assert supervisor.started == ["vpn:web", "vpn:web"]
-    assert out.getvalue().count("web does not stay up (Exited too quickly)") == 1
+    assert len(supervisor.started) == len(tries) + 1
+    assert out.getvalue().count("web does not stay up") == 2
+
+
+def test_what_hangs_is_killed_and_said_once(
+    watch: Watch, supervisor: StandIn, vigil: Nobody, out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vpnproject.runner.watch.LOOK_EVERY", 0)
+    supervisor.process = Process(os.getpid(), 0, 0, ())
+    supervisor.shown = running(5)
+    vigil.found = {"vpn:web": 61.0}
+    watch.turn()
+    vigil.found = {}
+    supervisor.shown = running(6)
+    watch.turn()
+    assert supervisor.killed == ["vpn:web"]
+    assert out.getvalue() == "  !    web has shown no sign of life for 61 s; it is started anew.\n"
 
 
 def test_a_supervisor_that_does_not_answer_is_asked_again_later(watch: Watch, supervisor: StandIn) -> None:
@@ -105,10 +187,68 @@ def test_a_supervisor_that_does_not_answer_is_asked_again_later(watch: Watch, su
     assert supervisor.started == ["redis"]
 
 
-def test_a_dead_supervisor_is_replaced_but_not_for_ever(watch: Watch, supervisor: StandIn) -> None:
-    with pytest.raises(RunError, match="again and again"):
-        watch.forever()
-    assert supervisor.starts == MOST_DEATHS
+def test_a_supervisor_that_hangs_is_ended(
+    watch: Watch, supervisor: StandIn, out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[Process] = []
+    monkeypatch.setattr(processes, "end", lambda these, *_, **__: ended.extend(these))
+    supervisor.process = Process(os.getpid(), 0, 0, ())
+    for fault in (TimeoutError(), TimeoutError(), ConnectionRefusedError(), TimeoutError(), TimeoutError()):
+        supervisor.shown = fault
+        watch.look()
+    assert ended == []
+    watch.look()
+    assert ended == [supervisor.process]
+    assert out.getvalue().count("supervisor hangs") == 1
+
+
+def test_a_dead_supervisor_is_replaced_for_ever_with_growing_pauses(
+    watch: Watch, supervisor: StandIn, clock: Clock
+) -> None:
+    for _ in range(MOST_DEATHS + 8):
+        watch.turn()
+    assert supervisor.starts == MOST_DEATHS + 8
+    assert clock.slept[: MOST_DEATHS + 5] == [0] * MOST_DEATHS + [5, 10, 20, 40, 60]
+    assert max(clock.slept) == LONGEST_PAUSE
+    assert pause(100_000) == LONGEST_PAUSE
+
+
+@pytest.mark.parametrize(
+    "fault", [RunError("supervisor did not start within 60 seconds."), OSError(28, "No space left"), KeyError("x")]
+)
+def test_nothing_that_fails_ends_the_watch_and_each_fault_is_said_once(
+    watch: Watch, supervisor: StandIn, out: io.StringIO, fault: Exception
+) -> None:
+    supervisor.fault = fault
+    for _ in range(5):
+        watch.turn()
+    assert supervisor.starts == 5
+    assert out.getvalue().count("Tunnels stay as they are") == 1
+    supervisor.fault = None
+    watch.turn()
+    supervisor.fault = fault
+    watch.turn()
+    assert out.getvalue().count("Tunnels stay as they are") == 2
+
+
+class Full(io.StringIO):
+    """A file on a disk that is full, for a while."""
+
+    full = True
+
+    def write(self, text: str) -> int:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        return super().write(text)
+
+
+def test_what_is_said_to_a_full_disk_is_lost_but_not_what_is_said_later() -> None:
+    out = Full()
+    progress = Progress(out)
+    progress.warn("lost")
+    out.full = False
+    progress.warn("there")
+    assert out.getvalue() == "  !    there\n"
 
 
 def test_the_front_reads_a_renewed_certificate_once_both_halves_are_there(
@@ -126,3 +266,27 @@ def test_the_front_reads_a_renewed_certificate_once_both_halves_are_there(
     watch.look()
     assert supervisor.reloads == 1
     assert "The certificate was renewed" in out.getvalue()
+
+
+def test_a_disk_that_fails_is_said_once_and_that_it_recovered(
+    watch: Watch, out: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults: list[str] = []
+    asked: list[Path] = []
+
+    def answer(paths: list[Path]) -> list[str]:
+        asked.extend(paths)
+        return list(faults)
+
+    monkeypatch.setattr(disks, "faults", answer)
+    watch.look()
+    assert out.getvalue() == ""
+    assert {tmp_path, tmp_path / "redis", tmp_path / "log"} <= set(asked)
+    for left in (3, 2):
+        faults[:] = [f"The disk of /x is full ({left} MB left)."]
+        watch.look()
+    assert out.getvalue().count("The disk of /x is full. Tunnels go on") == 1
+    faults.clear()
+    watch.look()
+    watch.look()
+    assert out.getvalue().count("No more so: The disk of /x is full.") == 1

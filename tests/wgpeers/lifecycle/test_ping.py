@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,12 +13,13 @@ from django.conf import LazySettings
 from django.db import OperationalError
 from django.db import connection as database
 
+from core import redis_store
 from core.crypto import Secret
 from core.redis_store import RedisUnavailable, redis_client
 from tests.attack import at_server, connect, ping, pinged, second_server, unchanged
 from tests.conftest import Clock
 from tests.factories import Company, HostStandIn
-from tests.lab import HANGING, until
+from tests.lab import HANGING, RedisServer, until
 from tests.protocol_client import NOW, Identity, make_request, make_sync, new_wg_key, plaintext
 from users.models import Organization, VpnUser
 from wgpeers.lifecycle import accounts, liveness
@@ -285,6 +288,50 @@ def test_a_ping_without_redis_is_answered_at_once_and_counts_when_redis_is_back(
     settings.REDIS_URL = url
     assert before == NOW + 360
     assert deadline() == now + 360
+
+
+def test_a_ping_does_not_wait_for_a_redis_that_hangs_and_counts_afterwards(
+    alice: Identity, key: str, fixed_clock: Clock, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = redis_store._options
+    # Whoever waits for it now waits until this test is taken to hang.
+    monkeypatch.setattr(redis_store, "_options", lambda timeout: {**options(timeout), "socket_timeout": 100 * HANGING})
+    url = settings.REDIS_URL
+    with RedisServer() as server:
+        with server.client() as client:
+            pid = int(client.info("server")["process_id"])
+        settings.REDIS_URL = server.url
+        assert pinged(alice, key, now=int(fixed_clock.advance(10)))
+        until(lambda: keepalive.trusted(keepalive.era))
+        os.kill(pid, signal.SIGSTOP)
+        now = int(fixed_clock.advance(10))
+        assert pinged(alice, key, now=now)
+        fixed_clock.advance(pings.REMEMBERED + 1)  # and when the database is to be read
+        assert pinged(alice, key, now=int(fixed_clock.advance(10)))
+        os.kill(pid, signal.SIGCONT)
+        now = int(fixed_clock.advance(10))
+        assert pinged(alice, key, now=now)
+        assert deadline() == now + 360
+    settings.REDIS_URL = url
+
+
+def test_a_ping_is_answered_while_redis_refuses_to_write_and_counts_afterwards(
+    alice: Identity, key: str, fixed_clock: Clock, settings: LazySettings
+) -> None:
+    """As it does when its disk is full."""
+    url = settings.REDIS_URL
+    with RedisServer() as server:
+        settings.REDIS_URL = server.url
+        redis_client().config_set("min-replicas-to-write", "1")
+        now = int(fixed_clock.advance(10))
+        assert pinged(alice, key, now=now)
+        with pytest.raises(RedisUnavailable):
+            keepalive.write()
+        assert make_request(alice).send().json() == {"error": "store_down", "detail": "try again"}
+        assert make_sync(alice, "a").send().status_code == 503
+        redis_client().config_set("min-replicas-to-write", "0")
+        assert deadline() == now + 360
+    settings.REDIS_URL = url
 
 
 @pytest.mark.usefixtures("redis_is_down")
