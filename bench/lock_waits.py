@@ -36,7 +36,7 @@ def _note(seconds: float) -> None:
 
 
 def _file(var: Path, process: str) -> Path:
-    return var / f"lock_wait.{process}"
+    return var / "database" / f"lock_wait.{process}"  # where web may write
 
 
 def longest(var: Path) -> float:

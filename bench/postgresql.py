@@ -6,6 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from vpnproject.runner.privileges import CONTROL
+
 PROGRAMS = Path("/usr/lib/postgresql")
 # What is measured is not the disk: a crash would lose what nobody needs.
 OPTIONS = "-c listen_addresses='' -c unix_socket_directories='{0}' -c fsync=off -c full_page_writes=off"
@@ -26,13 +28,14 @@ def start(directory: Path) -> str:
     home = directory / "postgresql"
     home.mkdir()
     shutil.chown(home, "postgres")
-    # Its one role is root, who alone connects (by the socket's peer).
+    # Its roles are those who connect, by the socket's peer: root, and web.
     authentication = ("--username", "root", "--auth-local", "peer", "--auth-host", "reject")
     data = ("--pgdata", str(home / "data"))
     _run(home, programs / "initdb", *data, *authentication, "--encoding", "UTF8", "--no-sync")
     options = ("--log", str(home / "log"), "--wait", "--options", OPTIONS.format(home))
     _run(home, programs / "pg_ctl", *data, *options, "start")
-    subprocess.run([programs / "createdb", "--host", home, "bench"], check=True, stdin=subprocess.DEVNULL)
+    for command in (("createdb", "--host", home, "bench"), ("createuser", "--host", home, "--superuser", CONTROL)):
+        subprocess.run([programs / command[0], *command[1:]], check=True, stdin=subprocess.DEVNULL)
     return f"postgres:///{home}/bench"
 
 
