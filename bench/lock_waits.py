@@ -41,4 +41,4 @@ def _file(var: Path, process: str) -> Path:
 
 def longest(var: Path) -> float:
     """Seconds, of all processes of the installation in ``var``."""
-    return max(float(each.read_text()) for each in var.glob(_file(var, "*").name))
+    return max(float(each.read_text()) for each in var.glob(str(_file(Path(), "*"))))

@@ -100,10 +100,8 @@ def give_file(var: Path, name: str, top: int | None = None) -> None:
 def _move_database(var: Path, top: int) -> None:
     """Give the database a directory of its own, in which its user may make the files beside it. It appears there with
     all of them at once: without its log it would lack what was written last."""
-    with suppress(FileExistsError):
-        if not _is_there(_OLD_DATABASE, top) and not _is_there(_MOVING, top):
-            return
-        os.mkdir(_MOVING, 0o700, dir_fd=top)
+    if not _is_there(_OLD_DATABASE, top) and not _is_there(_MOVING, top):
+        return
     if _is_there("database", top):
         # An empty one is nobody's database yet.
         try:
@@ -111,13 +109,13 @@ def _move_database(var: Path, top: int) -> None:
         except OSError:
             both = f"{var / _OLD_DATABASE} and {var / DATABASE}"
             raise RunError(f"There are two databases, {both}: remove one.") from None
-    for suffix in _BESIDE:
+    for name in (_OLD_DATABASE + suffix for suffix in _BESIDE):
         with suppress(FileNotFoundError):
-            found = os.lstat(_OLD_DATABASE + suffix, dir_fd=top)
+            found = os.lstat(name, dir_fd=top)
             if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-                raise RunError(
-                    f"{var / _OLD_DATABASE}{suffix} is a link, or has another name too: have it there alone."
-                )
+                raise RunError(f"{var / name} is a link, or has another name too: have it there alone.")
+    with suppress(FileExistsError):  # an earlier start did not get further
+        os.mkdir(_MOVING, 0o700, dir_fd=top)
     for suffix in _BESIDE:
         with suppress(FileNotFoundError):
             os.rename(_OLD_DATABASE + suffix, f"{_MOVING}/db.sqlite3{suffix}", src_dir_fd=top, dst_dir_fd=top)

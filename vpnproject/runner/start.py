@@ -285,7 +285,8 @@ class Start:
     def end(self) -> None:
         """Stop all programs, take down tunnels and rules, and put forwarding back."""
         if not self._owns_processes or self.supervisor is None or self.site is None or self.house is None:
-            if self.house is not None:
+            # What runs on lives in a house at the same place: it would lose it.
+            if self.house is not None and not self.untouched:
                 mounts.leave(self.house)
             return
         with self._progress.step("Programs stopped"):

@@ -217,7 +217,9 @@ def test_two_databases_are_a_persons_matter(var: Path) -> None:
     (var / "database" / "db.sqlite3").write_text("another")
     with pytest.raises(RunError, match="two databases"):
         layout.settle(var)
-    assert (var / "db.sqlite3").exists()
+    (var / "db.sqlite3").unlink()
+    layout.settle(var)
+    assert (var / layout.DATABASE).read_text() == "another"
 
 
 def test_a_database_that_root_opens_stays_the_control_sides(var: Path) -> None:
