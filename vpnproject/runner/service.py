@@ -36,8 +36,9 @@ After=network-online.target nss-lookup.target
 [Service]
 Type=exec
 ExecStart={wanted.project}/bin/run --service {options}
-# bin/run alone is asked to end, and stops the others in order; what is left after that time is killed.
-KillMode=mixed
+# bin/run alone is asked to end, and stops the others in order. Should it die, tunnels and programs go on, and the next
+# bin/run takes them over.
+KillMode=process
 TimeoutStopSec=120
 Restart=on-failure
 RestartSec=10
@@ -74,7 +75,8 @@ WantedBy=multi-user.target
 
 
 def install(wanted: checks.Wanted, progress: Progress, units: Path = UNITS) -> None:
-    """Write the unit and have systemd know it. What a service may not do, it finds done: users and ``var``."""
+    """Write the unit and have systemd know it. What a service may not do, it finds done: users, ``var`` and
+    compiled code."""
     checkout.check_reachable(wanted.project)
     layout.settle(wanted.var)
     if not units.is_dir():
@@ -82,6 +84,7 @@ def install(wanted: checks.Wanted, progress: Progress, units: Path = UNITS) -> N
     path = units / NAME
     path.write_text(unit(wanted))
     path.chmod(0o644)
+    checkout.compile_code(wanted.project)
     progress.good(f"Wrote {path}")
     progress.good(f"System users: {', '.join(privileges.USERS)}")
     if _tell(progress, "daemon-reload") and _tell(progress, "enable", NAME):

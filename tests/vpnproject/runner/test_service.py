@@ -52,6 +52,12 @@ def test_it_runs_this_checkout_and_tells_no_secret_to_the_journal(wanted: Wanted
     assert (PROJECT / "bin" / "run").exists()
 
 
+def test_what_runs_outlives_a_bin_run_that_dies(wanted: Wanted) -> None:
+    """The next one takes it over; tunnels are among it."""
+    lines = service.unit(wanted).splitlines()
+    assert {"KillMode=process", "Restart=on-failure", "OOMPolicy=continue"} <= set(lines)
+
+
 def test_it_may_do_all_that_its_programs_keep() -> None:
     kept = {name.upper() for row in privileges.TABLE.values() for name in row.capabilities}
     assert kept <= set(service.CAPABILITIES)
