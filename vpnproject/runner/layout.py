@@ -83,8 +83,16 @@ def settle(var: Path) -> None:
                 _give(directory, place, str(var / name))
         for name in FILES:
             give_file(var, name, top)
-        with suppress(OSError):  # of an older release, which kept nothing in it
-            os.rmdir("beat", dir_fd=top)
+        _remove_leftovers(top)
+
+
+def _remove_leftovers(top: int) -> None:
+    """Of an older release: what is elsewhere now and made at every start, and a directory in which nothing was kept."""
+    for name in ("nginx.conf", "redis.sock"):
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=top)
+    with suppress(OSError):
+        os.rmdir("beat", dir_fd=top)
 
 
 def give_file(var: Path, name: str, top: int | None = None) -> None:

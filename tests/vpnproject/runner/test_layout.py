@@ -32,6 +32,7 @@ def var(tmp_path: Path) -> Iterator[Path]:
         (var / name).mkdir(parents=True)
     for name in ("secret_key", "field_keys", "settings.env", "instance", "certificate.pem", "certificate_key.pem"):
         (var / name).write_text(name)
+    (var / "nginx.conf").write_text("x")
     (var / "redis" / "appendonlydir" / "appendonly.aof.1.incr.aof").write_text("x")
     (var / "static" / "admin" / "base.css").write_text("x")
     (var / "host" / "keys" / "wgs1").write_text("x")
