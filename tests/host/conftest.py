@@ -88,6 +88,8 @@ class World:
         self.greet()
 
     def launch(self) -> None:
+        # As bin/run does: the worker itself may not.
+        self.host.run(PYTHON, "-c", "from servers.hostnet.dns import unbound; unbound.make_directories()")
         self.worker = self.host.start(*self.command, env=self.environment(), log=self.log, cwd=self.cwd)
 
     def greet(self) -> dict[str, object]:
@@ -178,7 +180,6 @@ def world_of(command: tuple[str | Path, ...], cwd: Path) -> Iterator[World]:
         lab = stack.enter_context(Lab())
         privileges.make_users()
         world = World(lab, lab.add_host(), redis, Control(redis, HOST_ID), directory, command=command, cwd=cwd)
-        world.host.run(PYTHON, "-c", "from servers.hostnet.dns import unbound; unbound.make_directories()")
         world.start_worker()
         assert world.worker is not None
         yield world

@@ -35,6 +35,7 @@ from tests.host.named import (
     tunnel,
 )
 from tests.lab import HANGING, NEVER, PYTHON, until
+from vpnproject.runner import privileges
 
 pytestmark = pytest.mark.host
 
@@ -324,8 +325,9 @@ def test_cleanup_leaves_no_unbound_of_ours_and_touches_no_other(scene: Scene, tm
     with dns_server(world.host, "127.0.0.9", WORLDWIDE, tmp_path):
         world.kill_worker()
         assert len(scene.serving()) == 2
-        cleanup = (PYTHON, "-m", "servers.hostnet", "--cleanup")
+        cleanup = privileges.wrapped("host", [str(PYTHON), "-m", "servers.hostnet", "--cleanup"])
         world.host.run("env", "HOSTNET_BACKEND=userspace", *cleanup)
+        world.host.run(PYTHON, "-c", "from servers.hostnet.dns import unbound; unbound.remove_directories()")
         assert scene.serving() == []
         assert lookup(world.host, "127.0.0.9", "www.example.org") == known("192.0.2.80")
     assert world.host.run("ls", "/etc/unbound", "/var/lib/unbound").stdout.count("vpn") == 0
