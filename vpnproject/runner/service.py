@@ -60,14 +60,14 @@ DevicePolicy=closed
 DeviceAllow=/dev/net/tun rw
 ProtectSystem=strict
 ProtectHome={"read-only" if at_home else "yes"}
-PrivateTmp=yes
 ProtectClock=yes
 ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectControlGroups=yes
 StateDirectory=vpn-front
 StateDirectoryMode=0755
-ReadWritePaths={wanted.var} /run -/etc/unbound -/var/lib/unbound
+# No /tmp of its own: it would go with a bin/run that died, and what that had started goes on.
+ReadWritePaths={wanted.var} /run /tmp -/etc/unbound -/var/lib/unbound
 
 [Install]
 WantedBy=multi-user.target
