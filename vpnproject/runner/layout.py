@@ -184,4 +184,6 @@ def _give(descriptor: int, place: Place, where: str) -> None:
     if (found.st_uid, found.st_gid) != owner:
         os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & place.mode)  # nobody gains anything for a moment
         os.fchown(descriptor, *owner)
-    os.fchmod(descriptor, place.mode)
+        os.fchmod(descriptor, place.mode)
+    elif stat.S_IMODE(found.st_mode) != place.mode:
+        os.fchmod(descriptor, place.mode)
