@@ -87,7 +87,7 @@ def install(wanted: checks.Wanted, progress: Progress, units: Path = UNITS) -> N
     checkout.compile_code(wanted.project)
     progress.good(f"Wrote {path}")
     progress.good(f"System users: {', '.join(privileges.USERS)}")
-    if _tell(progress, "daemon-reload") and _tell(progress, "enable", NAME):
+    if all([_tell(progress, "daemon-reload"), _tell(progress, "enable", NAME)]):
         progress.plain(f"  Start it: systemctl start {NAME}. What it says: journalctl -u {NAME}.")
         progress.plain("  After an upgrade: bin/run --install-service again, then systemctl restart.")
 

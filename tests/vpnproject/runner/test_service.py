@@ -76,6 +76,7 @@ def test_what_was_done_and_what_is_left_is_said(wanted: Wanted, units: Path, mon
     service.install(wanted, Progress(said), units)
     assert f"Wrote {units / service.NAME}" in said.getvalue()
     assert "systemctl daemon-reload is left to do" in said.getvalue()
+    assert f"systemctl enable {service.NAME} is left to do" in said.getvalue()
     service.uninstall(Progress(said), units)
     assert list(units.iterdir()) == []
     assert wanted.var.is_dir()
