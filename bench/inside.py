@@ -18,10 +18,11 @@ from cryptography.fernet import Fernet
 from bench import postgresql
 
 # A /run/wireguard of its own, because WireGuard's sockets are files, which network namespaces would share; and of the
-# front's directory nothing stays.
+# front's directory, and of what the programs' users pass, nothing stays.
 PREPARE = """
-mount -t sysfs sysfs /sys && mkdir -p /run/wireguard /var/lib/vpn-front &&
-mount -t tmpfs tmpfs /run/wireguard && mount -t tmpfs -o mode=755 tmpfs /var/lib/vpn-front && ip link set lo up
+mount -t sysfs sysfs /sys && mkdir -p /run/wireguard /run/vpn /var/lib/vpn-front &&
+mount -t tmpfs tmpfs /run/wireguard && mount -t tmpfs -o mode=755 tmpfs /var/lib/vpn-front &&
+mount -t tmpfs -o mode=755 tmpfs /run/vpn && ip link set lo up
 """
 LOG_LINES = 15
 ON_POSTGRESQL = {"connect_postgresql"}  # all others use SQLite

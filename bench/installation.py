@@ -17,7 +17,7 @@ from bench.load import Target, client_tls, exchange
 from bench.people import EMPTY
 from core.redis_store import redis_client
 from tests.lab import until
-from vpnproject.runner import certificate, files, front, programs
+from vpnproject.runner import certificate, files, front, layout, mounts, programs
 
 WEB_PORT, GATEWAY_PORT = 8443, 9790
 STARTED_WITHIN = 60.0
@@ -33,30 +33,38 @@ class Installation:
 
     def __init__(self, directory: Path) -> None:
         files.make_directories(directory)
+        self._directory, instance = directory, secrets.token_hex(16)
+        house = mounts.house(instance, Path(__file__).resolve().parent.parent, directory)
+        mounts.build(house)  # the mounts here are nobody else's
         self.site = programs.Site(
-            project=Path(__file__).resolve().parent.parent,
-            var=directory,
-            instance=secrets.token_hex(16),
+            project=house.code,
+            var=house.var,
+            host_side=house.host_side,
+            instance=instance,
             gateway_port=GATEWAY_PORT,
             host_id="bench",
             backend="auto",
             stamp="bench",
         )
 
-        self._certificate, self._key = directory / "certificate.pem", directory / "certificate_key.pem"
-        wanted = front.Front(self.site.front, self._certificate, self._key, WEB_PORT, GATEWAY_PORT, ipv6=False)
-        self.site.nginx_configuration.write_text(front.configuration(wanted, programs.open_files()))
+        pair = directory / "certificate.pem", directory / "certificate_key.pem"
+        certificate.ensure_certificate(*pair, "127.0.0.1", datetime.now(UTC))
+        front.prepare(self.site.front)
+        front.take_pair(self.site.front, *pair)
+        wanted = front.Front(self.site.front, WEB_PORT, GATEWAY_PORT, ipv6=False)
+        front.configure(self.site.front, front.configuration(wanted, programs.open_files()))
         self._has_front = False
 
     def start_redis(self) -> None:
         """Redis as bin/run configures it; the caller's own ``redis_client()`` is this one."""
         text = programs.redis_configuration(self.site.var, programs.machine_memory())
-        files.write_private(self.site.var / "redis.conf", text.encode())
+        files.write_private(self.site.var / "redis.conf", text.encode(), layout.FILES["redis.conf"])
         self.start(programs.redis_program(self.site.var))
         until(_answers, STARTED_WITHIN)
 
     def make_database(self) -> None:
         call_command("migrate", verbosity=0)
+        files.make_directories(self._directory)  # what we have made there is root's
 
     def start_web(self, **settings: str) -> Target:
         """web over TLS, with the empty view; ``settings`` are environment variables."""
@@ -77,8 +85,6 @@ class Installation:
 
     def _start_front(self) -> None:
         self._has_front = True
-        certificate.ensure_certificate(self._certificate, self._key, "127.0.0.1", datetime.now(UTC))
-        front.prepare(self.site.front)
         self.start(self.program("front"))
 
     def _answering(self, target: Target) -> Target:

@@ -36,9 +36,9 @@ def _note(seconds: float) -> None:
 
 
 def _file(var: Path, process: str) -> Path:
-    return var / f"lock_wait.{process}"
+    return var / "database" / f"lock_wait.{process}"  # where web may write
 
 
 def longest(var: Path) -> float:
     """Seconds, of all processes of the installation in ``var``."""
-    return max(float(each.read_text()) for each in var.glob(_file(var, "*").name))
+    return max(float(each.read_text()) for each in var.glob(str(_file(Path(), "*"))))

@@ -6,7 +6,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from vpnproject.runner.privileges import CONTROL
+
 PROGRAMS = Path("/usr/lib/postgresql")
+SOCKETS = Path("/run/vpn/postgresql")  # where web reaches them; there it is the sandbox's own
 # What is measured is not the disk: a crash would lose what nobody needs.
 OPTIONS = "-c listen_addresses='' -c unix_socket_directories='{0}' -c fsync=off -c full_page_writes=off"
 
@@ -25,15 +28,22 @@ def start(directory: Path) -> str:
     directory.chmod(0o711)  # it refuses to run as root, and must reach what is its own
     home = directory / "postgresql"
     home.mkdir()
-    shutil.chown(home, "postgres")
-    # Its one role is root, who alone connects (by the socket's peer).
+    SOCKETS.mkdir()
+    for path, mode in ((home, 0o700), (SOCKETS, 0o711)):
+        shutil.chown(path, "postgres")
+        path.chmod(mode)
+    # Its roles are those who connect, by the socket's peer: root, and web.
     authentication = ("--username", "root", "--auth-local", "peer", "--auth-host", "reject")
     data = ("--pgdata", str(home / "data"))
     _run(home, programs / "initdb", *data, *authentication, "--encoding", "UTF8", "--no-sync")
-    options = ("--log", str(home / "log"), "--wait", "--options", OPTIONS.format(home))
+    options = ("--log", str(home / "log"), "--wait", "--options", OPTIONS.format(SOCKETS))
     _run(home, programs / "pg_ctl", *data, *options, "start")
-    subprocess.run([programs / "createdb", "--host", home, "bench"], check=True, stdin=subprocess.DEVNULL)
-    return f"postgres:///{home}/bench"
+    for command in (
+        ("createdb", "--host", SOCKETS, "bench"),
+        ("createuser", "--host", SOCKETS, "--superuser", CONTROL),
+    ):
+        subprocess.run([programs / command[0], *command[1:]], check=True, stdin=subprocess.DEVNULL)
+    return f"postgres:///{SOCKETS}/bench"
 
 
 def _run(home: Path, *command: str | Path) -> None:

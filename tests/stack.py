@@ -24,7 +24,16 @@ from vpnproject.runner.programs import BEAT
 BIN = PYTHON.parent
 GATEWAY_PORT = 9790
 WEB_PROCESSES = 2 if PATIENCE == 1 else 1  # on an emulated machine each takes half a minute to start
-PREPARE = "import sys; from pathlib import Path; from runner import front; front.prepare(Path(sys.argv[1]))"
+# In a machine: it has a directory for the front of its own. Its directory, certificate and key; the configuration.
+PREPARE = """
+import sys
+from pathlib import Path
+from runner import front
+home, certificate, key = map(Path, sys.argv[1:])
+front.prepare(home)
+front.take_pair(home, certificate, key)
+front.configure(home, sys.stdin.read())
+"""
 # Of host workers and clients. tests/kernel runs tests on the kernel's.
 BACKEND = os.environ.get("WG_BACKEND", "userspace")
 
@@ -115,11 +124,6 @@ class Stack:
 
     def start_front(self) -> None:
         self.make_certificate()
-        # In there: the machine has a directory for it of its own.
-        self.machine.run("env", f"PYTHONPATH={PROJECT / 'vpnproject'}", PYTHON, "-c", PREPARE, self.site.front)
-        pair = self.directory / "cert.pem", self.directory / "key.pem"
-        wanted = front.Front(self.site.front, *pair, 443, GATEWAY_PORT, self._ipv6)
-        self.site.nginx_configuration.write_text(front.configuration(wanted, programs.open_files()))
         self.front = self._start("front", *programs.front_command(self.site))
 
     def start_web(self) -> None:
@@ -163,11 +167,18 @@ class Stack:
         )
 
     def make_certificate(self) -> None:
+        """A new one, given to the front."""
         subject = ["-subj", f"/CN={self.machine.address}", "-days", "2"]
         files = ["-keyout", str(self.directory / "key.pem"), "-out", str(self.directory / "cert.pem")]
         kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         subprocess.run(
             ["openssl", "req", "-x509", *kind, *files, *subject], check=True, capture_output=True, timeout=HANGING
+        )
+        wanted = front.Front(self.site.front, 443, GATEWAY_PORT, self._ipv6)
+        self.machine.run(
+            *("env", f"PYTHONPATH={PROJECT / 'vpnproject'}:{PROJECT}", PYTHON, "-c", PREPARE, self.site.front),
+            *(self.directory / "cert.pem", self.directory / "key.pem"),
+            text=front.configuration(wanted, programs.open_files()),
         )
 
 

@@ -95,7 +95,7 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": env.database(VAR / "db.sqlite3")}
+DATABASES = {"default": env.database(VAR / "database" / "db.sqlite3")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 PASSWORD_HASHERS = [

@@ -12,7 +12,8 @@ os.environ["FIELD_KEYS"] = Fernet.generate_key().decode()
 
 from .settings import *  # noqa: F403
 
-STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # noqa: F405
+for directory in (STATIC_ROOT, VAR / "database"):  # noqa: F405
+    directory.mkdir(parents=True, exist_ok=True)
 API_URLS = ["https://192.0.2.10", "https://vpn.example.com:8443"]
 DATABASES["default"]["CONN_MAX_AGE"] = 0  # noqa: F405
 if DATABASES["default"]["ENGINE"] == "core.sqlite":  # noqa: F405

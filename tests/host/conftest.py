@@ -21,6 +21,7 @@ from servers.hostnet.agent.decoding import SHOW_PLAN
 from servers.hostnet.state import HostState, Interface, Peer, Route, ShowPlan, to_json
 from tests.host.control import Control
 from tests.lab import HANGING, PROJECT, PYTHON, KeyPair, Lab, Machine, RedisServer, Tunnel, ended_afterwards, until
+from vpnproject.runner import privileges
 
 HOST_ID = "h1"
 WEB_PORT = 9790
@@ -64,7 +65,8 @@ class World:
     version: int = 0
     boot: str = ""
     worker: subprocess.Popen[bytes] | None = None
-    command: tuple[str | Path, ...] = (PYTHON, "-m", "servers.hostnet")
+    # With no more rights than the product gives it.
+    command: tuple[str | Path, ...] = privileges.wrapped("host", [str(PYTHON), "-m", "servers.hostnet"])
     cwd: Path = PROJECT
 
     def environment(self) -> dict[str, str]:
@@ -86,6 +88,8 @@ class World:
         self.greet()
 
     def launch(self) -> None:
+        # As bin/run does: the worker itself may not.
+        self.host.run(PYTHON, "-c", "from servers.hostnet.dns import unbound; unbound.make_directories()")
         self.worker = self.host.start(*self.command, env=self.environment(), log=self.log, cwd=self.cwd)
 
     def greet(self) -> dict[str, object]:
@@ -187,6 +191,7 @@ def world_of(command: tuple[str | Path, ...], cwd: Path) -> Iterator[World]:
         stack.callback(lambda: print((directory / "worker.log").read_text()[-20_000:]))
         redis = stack.enter_context(RedisServer(users=[HOST_USER]))
         lab = stack.enter_context(Lab())
+        privileges.make_users()
         world = World(lab, lab.add_host(), redis, Control(redis, HOST_ID), directory, command=command, cwd=cwd)
         world.start_worker()
         assert world.worker is not None

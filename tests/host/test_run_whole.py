@@ -11,15 +11,17 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
 
+from tests.host import privileged
 from tests.lab import HANGING, NEVER, ONE_TRY, PROJECT, PYTHON, Lab, Machine, Pinger, until
 from tests.stack import WgPeer
-from vpnproject.runner import files, processes
+from vpnproject.runner import files, processes, service
+from vpnproject.runner.privileges import TABLE
 from vpnproject.runner.processes import Process
 
 pytestmark = pytest.mark.host
@@ -38,28 +40,51 @@ KNOWN_BY = {
 }
 
 
+CAPABILITIES = ",".join(["-all", *(f"+{name.lower()}" for name in service.CAPABILITIES)])
+# What the unit leaves writable; what else it names are file systems of their own in a lab.
+READ_ONLY = """
+for each in /run /tmp; do mount --rbind "$each" "$each" || exit; done
+mount -o remount,bind,ro / && exec "$@"
+"""
+AS_A_SERVICE = (
+    *("unshare", "--mount", "--propagation", "private", "sh", "-c", READ_ONLY, "sh"),
+    *("setpriv", "--bounding-set", CAPABILITIES, "--inh-caps", "-all", "--no-new-privs"),
+)
+
+
 class Installation:
     """One ``var`` on one machine, and the runs on it."""
 
     def __init__(self, machine: Machine, directory: Path) -> None:
         self.machine = machine
+        # Checkout and var are in a directory that root alone may enter, as below /root.
+        self.checkout = directory / "checkout"
+        self.checkout.mkdir()
+        machine.run("mount", "--bind", PROJECT, self.checkout)
         self.before = set(machine.processes())
         self.var = directory / "var"
         self.log = directory / "terminal"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *arguments: str) -> None:
-        """Start it, as bin/run does after installing."""
+    def start(self, *arguments: str, before: Sequence[str] = ()) -> None:
+        """Start it, as bin/run does after installing; ``before`` are words before its command."""
         self.log.write_bytes(b"")
         self.process = self.machine.start(
-            PYTHON,
-            "-m",
-            "runner",
-            "--var",
-            self.var,
-            *arguments,
-            env={"PYTHONPATH": str(PROJECT / "vpnproject"), "DJANGO_SETTINGS_MODULE": "nobody.reads_this"},
+            *(
+                *before,
+                str(self.checkout / ".venv" / "bin" / "python"),
+                "-m",
+                "runner",
+                "--var",
+                str(self.var),
+                *arguments,
+            ),
+            env={
+                "PYTHONPATH": f"{self.checkout / 'vpnproject'}:{self.checkout}",
+                "DJANGO_SETTINGS_MODULE": "nobody.reads_this",
+            },
             log=self.log,
+            cwd=self.checkout,
         )
 
     def started(self) -> None:
@@ -173,6 +198,8 @@ def test_from_nothing_to_a_connected_client_and_back_to_nothing(installation: In
         gateway = installation_gateway(machine)
         assert client.machine.pings(gateway)
         only_tunnels_reach_gateway_web(client.machine, machine.address, gateway)
+        every_process_is_as_the_table_says(installation)
+        every_program_opens_what_the_table_says(installation)
         a_second_one_refuses(installation)
 
         # Every program that dies is started again.
@@ -249,6 +276,41 @@ def only_tunnels_reach_gateway_web(client: Machine, outside: str, gateway: str) 
     assert client.ask_tcp(outside, 9790, request, timeout=NEVER) is None
 
 
+def every_process_is_as_the_table_says(installation: Installation) -> None:
+    """Also those that are not known by the mark, such as tunnels: whatever runs on this machine."""
+    assert installation.process is not None
+    names = {program.pid: name for name in PROGRAMS if (program := installation.program(name))}
+    assert set(names.values()) == PROGRAMS
+    starters = {installation.process.pid, installation.supervisor()}
+    found: set[str] = set()
+    for pid in set(installation.machine.processes()) - installation.before:
+        assert privileged.dumps_no_core(pid)
+        if pid in starters:
+            continue
+        name = program_of(pid, names)
+        assert privileged.may(pid) == privileged.as_the_table_says(name), name
+        found.add(name)
+    assert found == PROGRAMS
+
+
+def program_of(pid: int, names: dict[int, str]) -> str:
+    """The program whose process it is, or descends from. A tunnel is nobody's child any more, and the host worker's."""
+    while pid not in names:
+        found = privileged.status(pid)
+        if found["Name"] == "wireguard-go":
+            return "host"
+        pid = int(found["PPid"])
+        assert pid, found
+    return names[pid]
+
+
+def every_program_opens_what_the_table_says(installation: Installation) -> None:
+    where = installation.machine, installation.supervisor()
+    for name, row in TABLE.items():
+        opened = privileged.opened(*where, name, installation.var, installation.instance())
+        assert opened == row.opens, name
+
+
 def a_second_one_refuses(installation: Installation) -> None:
     second = installation.machine.run(
         *("env", f"PYTHONPATH={PROJECT / 'vpnproject'}", PYTHON, "-m", "runner", "--var", installation.var),
@@ -284,8 +346,10 @@ def answers(installation: Installation) -> bool:
 
 
 def test_when_supervisor_dies_all_is_started_anew(installation: Installation) -> None:
-    installation.start()
+    """With no more rights than the service of systemd has, in a system that it cannot write to, and told no secret."""
+    installation.start("--service", before=AS_A_SERVICE)
     installation.started()
+    assert not re.search("one-time password|/ku/|/k/", installation.said())
     supervisor = installation.supervisor()
     first = installation.ours()
     os.kill(supervisor, signal.SIGKILL)

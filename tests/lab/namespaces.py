@@ -25,9 +25,10 @@ CLONE_NEWNET = 0x40000000
 # minutes instead of half of one, which is less than a busy machine may take to look at it.
 HOLDER = """
 mount -t sysfs sysfs /sys && mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard &&
-mkdir -p /etc/unbound /var/lib/unbound /var/lib/vpn-front &&
-mount -t tmpfs -o mode=755 tmpfs /var/lib/vpn-front && mount -t tmpfs -o mode=755 tmpfs /etc/unbound &&
-mount -t tmpfs -o mode=755 tmpfs /var/lib/unbound && ip link set lo up &&
+mkdir -p /etc/unbound /var/lib/unbound /var/lib/vpn-front /run/vpn &&
+for each in /var/lib/vpn-front /run/vpn /etc/unbound /var/lib/unbound; do
+    mount -t tmpfs -o mode=755 tmpfs "$each" || exit
+done && chown unbound /var/lib/unbound && ip link set lo up &&
 sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 &&
 sysctl -qew net.netfilter.nf_conntrack_udp_timeout=600 net.netfilter.nf_conntrack_udp_timeout_stream=600 &&
 echo ready && cat

@@ -48,6 +48,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=Path(os.environ.get("VPN_VAR", PROJECT / "var")),
         help="directory of the database, secrets, sockets and logs (default: var, or VPN_VAR)",
     )
+    parser.add_argument("--install-service", action="store_true", help="have systemd run this at boot, and end")
+    parser.add_argument("--uninstall-service", action="store_true", help="stop that service and remove it; var stays")
+    # For the service alone: says no secret.
+    parser.add_argument("--service", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
@@ -132,7 +136,7 @@ def run(wanted: checks.Wanted, progress: Progress) -> int:
 
 def main(arguments: list[str]) -> int:
     given = parse(arguments)
-    wanted = checks.Wanted(PROJECT, given.var.resolve(), given.port, given.public_address)
+    wanted = checks.Wanted(PROJECT, given.var.resolve(), given.port, given.public_address, given.service)
     progress = Progress()
     try:
         if given.check:
@@ -143,6 +147,11 @@ def main(arguments: list[str]) -> int:
             progress.fail(finding.words)
             return 1
         os.umask(0o077)  # here and in all that is started from here
+        if given.install_service or given.uninstall_service:
+            from . import service
+
+            service.install(wanted, progress) if given.install_service else service.uninstall(progress)
+            return 0
         with alone(wanted.var):
             stop_on_signals()
             return run(wanted, progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
@@ -70,11 +71,13 @@ def make_certificate(key: ec.EllipticCurvePrivateKey, address: str, now: datetim
 
 
 class Pair:
-    """A certificate and its key, as files that are replaced now and then, by whoever renews them."""
+    """A certificate and its key, as files that are replaced now and then, by whoever renews them. ``hand_over`` gives
+    each new pair to those who use it."""
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    def __init__(self, certificate: Path, key: Path, hand_over: Callable[[], None] = lambda: None) -> None:
         self.certificate = certificate
         self.key = key
+        self._hand_over = hand_over
         self._seen: object = None
 
     def renewed(self) -> bool:
@@ -86,6 +89,7 @@ class Pair:
             ]
             if now == self._seen or not self._match():
                 return False
+            self._hand_over()
         except (OSError, ValueError):
             return False
         self._seen = now

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from . import firewalls, front, network, processes
+from . import firewalls, network, privileges, processes
 from .console import Progress, RunError
 from .files import check_path, open_to_others, read_json, read_settings
+from .layout import DATABASE
 
 Grade = Literal["ok", "note", "wrong"]
 PACKAGES = Path(__file__).with_name("debian-run.txt")
@@ -41,6 +42,8 @@ class Wanted:
     var: Path
     port: int | None = None
     public_address: str | None = None
+    # Whether what is said goes to a log that others read.
+    service: bool = False
 
 
 def report(wanted: Wanted, progress: Progress) -> int:
@@ -71,7 +74,7 @@ def look(wanted: Wanted) -> Iterator[Finding]:
     yield python_version(sys.version_info[:2])
     yield root(os.geteuid())
     yield packages(PACKAGES.read_text().split())
-    yield front_user()
+    yield users()
     yield virtual_environment(wanted.project / ".venv")
     yield from wireguard(kernel_has_wireguard(), Path("/dev/net/tun"))
     yield from firewall()
@@ -123,10 +126,11 @@ def missing_packages(names: list[str]) -> list[str]:
     return [name for name in names if name not in installed]
 
 
-def front_user() -> Finding:
-    if not front.has_user():
-        return Finding("note", f"The user {front.USER}, whom the front runs as, is not there yet: bin/run makes it.")
-    return Finding("ok", f"The front runs as {front.USER}")
+def users() -> Finding:
+    missing = privileges.missing_users()
+    if missing:
+        return Finding("note", f"System users that bin/run will make: {', '.join(missing)}")
+    return Finding("ok", f"The system users {', '.join(privileges.USERS)} are there")
 
 
 def virtual_environment(path: Path) -> Finding:
@@ -224,11 +228,10 @@ def var_files(var: Path) -> Iterator[Finding]:
     loose = open_to_others(var)
     if loose:
         names = ", ".join(str(path) for path in loose)
-        yield Finding("note", f"Others on this machine can use {names}; bin/run will close them (0600, 0700).")
-    if (var / "db.sqlite3").exists() and not (var / "field_keys").exists() and not _keys_elsewhere(var):
-        yield Finding(
-            "wrong", f"{var / 'field_keys'} is missing, and {var / 'db.sqlite3'} cannot be decrypted without it."
-        )
+        yield Finding("note", f"Others on this machine can use {names}; bin/run will close them.")
+    database = next((path for path in (var / DATABASE, var / DATABASE.name) if path.exists()), None)
+    if database and not (var / "field_keys").exists() and not _keys_elsewhere(var):
+        yield Finding("wrong", f"{var / 'field_keys'} is missing, and {database} cannot be decrypted without it.")
     elif not loose:
         yield Finding("ok", f"Files in {var} are private")
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from . import privileges
 from .console import RunError
 from .programs import Site, base_environment, django_environment
 
@@ -25,7 +26,7 @@ class Setup:
         self._log = site.var / "log" / LOG
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [str(site.python), "manage.py", "bootstrap", *arguments],
+                privileges.wrapped("setup", [str(site.python), "manage.py", "bootstrap", *arguments]),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -81,7 +82,7 @@ def cleanup_host(site: Site, environment: dict[str, str]) -> str:
     """Let the host side take down every tunnel and rule of ours. Returns what went wrong, in words."""
     try:
         done = subprocess.run(
-            [str(site.python), "-m", "servers.hostnet", "--cleanup"],
+            privileges.wrapped("host", [str(site.python), "-m", "servers.hostnet", "--cleanup"]),
             cwd=site.project,
             env=environment,
             stdin=subprocess.DEVNULL,

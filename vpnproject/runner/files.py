@@ -1,4 +1,4 @@
-"""The files under ``var/``: secrets, settings and what this machine chose. All are 0600, in a directory of 0700."""
+"""The files under ``var/``: secrets, settings and what this machine chose. Whose each is: ``layout``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from . import layout
 from .console import RunError
+from .privileges import gid, uid
 
-# The longest path of a unix socket is 107 bytes (Linux, sockaddr_un); "supervisor.sock" is our longest name.
-LONGEST_VAR = 107 - len("/supervisor.sock")
+# The longest path of a unix socket is 107 bytes (Linux, sockaddr_un); this is our longest name.
+LONGEST_VAR = 107 - len("/redis/redis.sock")
 # Supervisor's configuration gives a meaning to other characters (%, ;, #, quotes).
 _PLAIN_PATH = re.compile(r"[\w/.,:+@=-]+", re.ASCII)
 _SETTING = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)")
@@ -29,13 +31,17 @@ def check_path(path: Path) -> None:
         raise RunError(f"The path {path} is too long for sockets in it: at most {LONGEST_VAR} bytes.")
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Replace ``path`` in one step: a reader, or a crash, finds the old content or the new, and only root reads it."""
+def write_private(path: Path, data: bytes, place: layout.Place | None = None) -> None:
+    """Replace ``path`` in one step: a reader, or a crash, finds the old content or the new, and only its owner, root or
+    as ``place`` says, ever reads it. The directory is one in which only root writes."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+            if place is not None:
+                os.fchown(descriptor, uid(place.user), gid(place.group))
+                os.fchmod(descriptor, place.mode)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -54,27 +60,37 @@ def _sync_directory(path: Path) -> None:
 
 
 def make_directories(var: Path) -> list[str]:
-    """Make ``var`` and what is in it; returns the paths that others could read and that were closed to them."""
-    var.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in ("log", "redis", "host", "beat"):
-        (var / name).mkdir(exist_ok=True, mode=0o700)
+    """Make ``var`` and what is in it, and give all of it to whom it belongs; returns the paths that others could use
+    and that were closed to them."""
     loose = open_to_others(var)
+    layout.settle(var)
     for path in loose:
-        path.chmod(0o700 if path.is_dir() else 0o600)
+        if path.name not in {*layout.FILES, *layout.DIRECTORIES} and path != var:
+            path.chmod(0o700 if path.is_dir() else 0o600)
     return [str(path) for path in loose]
 
 
 def open_to_others(var: Path) -> list[Path]:
-    """``var`` and the files directly in it, and its directories, that group or others may use in any way."""
+    """``var`` and the files directly in it, and its directories, that group or others may use in a way that is not
+    meant."""
     if not var.is_dir():
         return []
-    paths = [var, *var.iterdir()]
-    return [path for path in paths if not path.is_symlink() and _private_kind(path) and path.stat().st_mode & 0o077]
+    paths = [path for path in (var, *var.iterdir()) if not path.is_symlink() and _private_kind(path)]
+    return [path for path in paths if path.stat().st_mode & 0o077 & ~layout.allowed_mode(var, path)]
 
 
 def _private_kind(path: Path) -> bool:
     mode = path.stat().st_mode
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
+def make_instance(var: Path) -> str:
+    """The random name of the installation in ``var``, made at the first call."""
+    path = var / "instance"
+    if not path.exists():
+        var.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(path, secrets.token_hex(16).encode() + b"\n")
+    return path.read_text().strip()
 
 
 def make_secrets(var: Path) -> None:
@@ -83,16 +99,15 @@ def make_secrets(var: Path) -> None:
         "secret_key": lambda: secrets.token_urlsafe(48),
         # A Fernet key: 32 random bytes in URL-safe base64.
         "field_keys": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-        "instance": lambda: secrets.token_hex(16),
     }
     for name, make in makers.items():
         path = var / name
         if not path.exists():
-            if name == "field_keys" and (var / "db.sqlite3").exists():
+            if name == "field_keys" and (var / layout.DATABASE).exists():
                 raise RunError(
                     f"{path} is missing, but the database that it decrypts is there: restore it from a backup."
                 )
-            write_private(path, make().encode() + b"\n")
+            write_private(path, make().encode() + b"\n", layout.FILES.get(name))
 
 
 def read_settings(path: Path) -> dict[str, str]:
@@ -118,7 +133,7 @@ def set_settings(path: Path, values: Mapping[str, str]) -> bool:
     text = "\n".join(lines) + "\n"
     if path.exists() and path.read_text() == text:
         return False
-    write_private(path, text.encode())
+    write_private(path, text.encode(), layout.FILES.get(path.name))
     return True
 
 

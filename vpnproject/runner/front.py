@@ -1,8 +1,9 @@
 """The front: nginx, the one program that strangers reach. It takes in a request whole, within a size and a time, before
 web or gateway web hear of it, so that nobody holds their few threads with what never comes.
 
-Its workers have given up root, so they cannot enter ``var``. What they need is in a directory of this installation's
-own, which their group may enter: unix sockets, and bodies and answers too long for memory.
+It never is root, so it cannot enter ``var``. What it needs is in a directory of this installation's own: ``conf``,
+which root writes and it reads (the TLS key is there for it alone); ``own``, for its sockets and what is too long for
+memory; and ``web``, where web and gateway web make the sockets on which it finds them.
 
     client -> stream (counts connections) -> http (TLS, whole requests, PROXY line from stream) -> web or gateway web
 """
@@ -11,17 +12,16 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import pwd
 import shutil
-import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .console import RunError
+from .files import write_private
+from .layout import Place
+from .privileges import CONTROL, FRONT, ROOT, gid, make_users, uid
 
-USER = "vpn-front"
 HOMES = Path("/var/lib/vpn-front")
 MODULES = Path("/usr/lib/nginx/modules")
 # Connections of one source: an IPv4 address, an IPv6 /64, a tunnel's address. Many people may share the first.
@@ -40,8 +40,6 @@ class Front:
     """What the configuration depends on. ``trusted`` are proxies of the administrator's, each with many clients."""
 
     directory: Path
-    certificate: Path
-    key: Path
     port: int
     gateway_port: int
     ipv6: bool
@@ -54,42 +52,46 @@ def directory(instance: str) -> Path:
 
 
 def web_socket(home: Path) -> Path:
-    return home / "web.sock"
+    return home / "web" / "web.sock"
 
 
 def gateway_socket(home: Path) -> Path:
-    return home / "gateway.sock"
+    return home / "web" / "gateway.sock"
 
 
 def own_sockets(home: Path) -> tuple[Path, Path]:
     """Those between the two halves of nginx: for TLS, and for what comes through tunnels."""
-    return home / "tls.sock", home / "plain.sock"
+    return home / "own" / "tls.sock", home / "own" / "plain.sock"
+
+
+def configuration_file(home: Path) -> Path:
+    return home / "conf" / "nginx.conf"
 
 
 def prepare(home: Path) -> None:
-    """Make the user and the directory, where they do not exist. What is made in there belongs to the user's group."""
-    group = pwd.getpwnam(USER).pw_gid if has_user() else _make_user()
-    HOMES.mkdir(mode=0o755, exist_ok=True)
-    HOMES.chmod(0o755)
-    home.mkdir(mode=0o700, exist_ok=True)
-    os.chown(home, 0, group)
-    home.chmod(0o2750)
+    """Make its directories, where they do not exist. The sockets in ``web`` belong to the front's group."""
+    make_users()
+    for directory, user, group, mode in (
+        (HOMES, ROOT, ROOT, 0o755),
+        (home, ROOT, ROOT, 0o711),
+        (home / "conf", ROOT, FRONT, 0o750),
+        (home / "own", FRONT, FRONT, 0o700),
+        (home / "web", CONTROL, FRONT, 0o2750),
+    ):
+        # Only root writes into the one above, so what is there is a directory of ours.
+        directory.mkdir(mode=0o700, exist_ok=True)
+        os.chown(directory, uid(user), gid(group))
+        directory.chmod(mode)
 
 
-def _make_user() -> int:
-    options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
-    made = subprocess.run(
-        ["useradd", *options, "--shell", "/usr/sbin/nologin", USER], capture_output=True, text=True, check=False
-    )
-    # Another installation may have made it a moment ago: whether it is there is what counts.
-    try:
-        return pwd.getpwnam(USER).pw_gid
-    except KeyError:
-        raise RunError(f"The user {USER}, whom the front runs as, cannot be made: {made.stderr.strip()}") from None
+def configure(home: Path, text: str) -> None:
+    write_private(configuration_file(home), text.encode(), Place(ROOT, FRONT, 0o640))
 
 
-def has_user() -> bool:
-    return USER in {user.pw_name for user in pwd.getpwall()}
+def take_pair(home: Path, certificate: Path, key: Path) -> None:
+    """Give the front copies: what an administrator puts into ``var`` may be links to files that only root reads."""
+    for source, name in ((key, "key.pem"), (certificate, "certificate.pem")):
+        write_private(home / "conf" / name, source.read_bytes(), Place(FRONT, FRONT, 0o400))
 
 
 def remove(home: Path) -> None:
@@ -101,14 +103,14 @@ def remove(home: Path) -> None:
 def configuration(front: Front, files: int) -> str:
     """nginx's file. ``files`` is how many descriptors a worker may have."""
     home = front.directory
+    own = home / "own"
     web, gateway = web_socket(home), gateway_socket(home)
     tls, plain = own_sockets(home)
     return f"""# Written by bin/run at every start.
 load_module {MODULES}/ngx_stream_module.so;
 load_module {MODULES}/ngx_http_headers_more_filter_module.so;
 daemon off;
-user {USER};
-pid {home}/nginx.pid;
+pid {own}/nginx.pid;
 working_directory {home};
 worker_processes {max(2, min(4, os.cpu_count() or 1))};
 worker_rlimit_nofile {files};
@@ -169,11 +171,11 @@ http {{
     reset_timedout_connection on;
     client_body_buffer_size 16k;
     client_max_body_size 64k;
-    client_body_temp_path {home}/bodies;
-    proxy_temp_path {home}/answers;
-    fastcgi_temp_path {home}/unused;
-    uwsgi_temp_path {home}/unused;
-    scgi_temp_path {home}/unused;
+    client_body_temp_path {own}/bodies;
+    proxy_temp_path {own}/answers;
+    fastcgi_temp_path {own}/unused;
+    uwsgi_temp_path {own}/unused;
+    scgi_temp_path {own}/unused;
 
     proxy_http_version 1.1;
     proxy_set_header Connection close;
@@ -198,8 +200,8 @@ http {{
     limit_conn_zone $upload zone=uploads:64k;
     limit_conn_zone $uploader zone=uploaders:1m;
 
-    ssl_certificate {front.certificate};
-    ssl_certificate_key {front.key};
+    ssl_certificate {home}/conf/certificate.pem;
+    ssl_certificate_key {home}/conf/key.pem;
     ssl_protocols TLSv1.2 TLSv1.3;
     ssl_session_cache shared:sessions:2m;
     ssl_session_tickets off;

@@ -104,25 +104,45 @@ install_packages() {
     finished "Debian packages installed" "$began"
 }
 
+# The Python to make the virtual environment with. Not all programs run as root, and a person's own Python may be where
+# other users may not go (~/.pyenv): the system's comes first.
+base_python() {
+    local each
+    for each in /usr/bin/python3 python3; do
+        if command -v "$each" >/dev/null && "$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+            echo "$each"
+            return
+        fi
+    done
+    echo python3
+}
+
 need_python() {
     command -v "$1" >/dev/null || fail "Python 3.11 or newer is missing: apt-get install python3 python3-venv"
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "Python 3.11 or newer is needed (Debian 12, Ubuntu 24.04); this is $("$1" --version)."
 }
 
-# fingerprint FILE...: what the virtual environment depends on, in one line.
-fingerprint() { { python3 --version; cat "$@"; } | sha256sum | cut -d ' ' -f 1; }
+# fingerprint PYTHON FILE...: what the virtual environment depends on, in one line.
+fingerprint() { { realpath "$(command -v "$1")"; "$1" --version; cat "${@:2}"; } | sha256sum | cut -d ' ' -f 1; }
+
+# made_with PYTHON: whether .venv is of this very Python.
+made_with() { [[ $(realpath "$venv/bin/python") == $(realpath "$(command -v "$1")") ]]; }
 
 # make_venv NAME FILE...: .venv with the requirements in the first FILE. All FILEs are part of the fingerprint, by which
 # nothing is done when nothing changed. Further steps may follow in a function install_NAME.
 make_venv() {
-    local began=$EPOCHREALTIME name=$1 wanted
+    local began=$EPOCHREALTIME name=$1 wanted base
     shift
-    wanted=$(fingerprint "$@")
+    base=$(base_python)
+    wanted=$(fingerprint "$base" "$@")
     [[ -x $venv/bin/python && $(cat "$venv/.$name" 2>/dev/null) == "$wanted" ]] && return
     say '..' "installing Python packages from PyPI (a minute or two the first time)"
-    need_python python3
-    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || python3 -m venv "$venv"
+    need_python "$base"
+    umask 022 # the programs' users read it
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 || ! made_with "$base"; then
+        "$base" -m venv --clear "$venv"
+    fi
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$1" </dev/null ||
         fail "pip could not install $1; its words are above."
     if declare -F "install_$name" >/dev/null; then "install_$name"; fi

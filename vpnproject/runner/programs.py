@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from servers.hostnet.state.redis_urls import own_redis
+from servers.hostnet.state.redis_urls import own_redis, own_socket
 
-from . import front
+from . import front, privileges
 from .console import RunError
 from .processes import MARK
 
@@ -31,7 +31,8 @@ REDIS_LEAST = 256 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Everything that the programs' command lines and environments depend on."""
+    """Everything that the programs' command lines and environments depend on. The paths are those by which the
+    programs' users reach them: see ``mounts``."""
 
     project: Path
     var: Path
@@ -43,10 +44,9 @@ class Site:
     stamp: str
     # redis-py's form; our own Redis unless another one is named.
     redis_url: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.redis_url:
-            object.__setattr__(self, "redis_url", own_redis(self.var))
+    # What the host worker has in the place of ``var``, and what is hidden from it.
+    host_side: Path | None = None
+    hidden: tuple[Path, ...] = ()
 
     @property
     def front(self) -> Path:
@@ -55,7 +55,7 @@ class Site:
 
     @property
     def nginx_configuration(self) -> Path:
-        return self.var / "nginx.conf"
+        return front.configuration_file(self.front)
 
     @property
     def python(self) -> Path:
@@ -73,7 +73,7 @@ class Program:
 def base_environment(instance: str) -> dict[str, str]:
     """What every process gets, whatever the shell had: settings come from var/settings.env, where a second start finds
     them again, and a variable of the shell that means something to Django, Celery or Redis must not leak in."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "HOME": "/root", MARK: instance}
+    return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "HOME": "/nonexistent", MARK: instance}
 
 
 def django_environment(var: Path) -> dict[str, str]:
@@ -82,10 +82,11 @@ def django_environment(var: Path) -> dict[str, str]:
 
 def host_environment(site: Site) -> dict[str, str]:
     """The host worker's whole configuration. Nothing of Django, of the database or of the secrets is in it."""
+    var = site.host_side or site.var
     return {
         "HOST_ID": site.host_id,
-        "HOST_REDIS_URL": site.redis_url,
-        "HOST_VAR": str(site.var / "host"),
+        "HOST_REDIS_URL": site.redis_url or own_redis(var),
+        "HOST_VAR": str(var / "host"),
         "HOSTNET_BACKEND": site.backend,
         "VPN_GATEWAY_PORT": str(site.gateway_port),
     }
@@ -93,7 +94,8 @@ def host_environment(site: Site) -> dict[str, str]:
 
 def redis_program(var: Path) -> Program:
     configuration = var / "redis.conf"
-    return Program("redis", ("redis-server", str(configuration)), {"CONFIGURATION": _digest(configuration)})
+    command = privileges.wrapped("redis", ["redis-server", str(configuration)])
+    return Program("redis", command, {"CONFIGURATION": _digest(configuration)})
 
 
 def _digest(path: Path) -> str:
@@ -105,21 +107,29 @@ def server_programs(site: Site) -> list[Program]:
     celery = (str(site.python), "-m", "celery", "--app", "vpnproject")
     worker = (*celery, "worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING")
     django = {**django_environment(site.var), "STAMP": site.stamp}
+    host = privileges.wrapped("host", [str(site.python), "-m", "servers.hostnet"])
+
+    def on_control_side(name: str, *command: str) -> Program:
+        return Program(name, privileges.wrapped(name, command), django)
+
     # Keys are half a second of pure computing each; the machine's other cores stay free for connects.
     key_makers = max(1, min(4, (os.cpu_count() or 1) // 2))
     return [
         Program("front", front_command(site), {"CONFIGURATION": _digest(site.nginx_configuration)}),
-        Program("web", _web(site), django),
-        Program("gateway", _gateway(site), django),
-        Program("control", (*worker, *_queue("control", "threads", 2)), django),
-        Program("keys", ("nice", "-n", "19", *worker, *_queue("keys", "prefork", key_makers)), django),
-        Program("beat", (*celery, "beat", "--scheduler", BEAT, "--pidfile=", "--loglevel", "WARNING"), django),
-        Program(
-            "host",
-            (str(site.python), "-m", "servers.hostnet"),
-            {**host_environment(site), "STAMP": site.stamp},
-        ),
+        on_control_side("web", *_web(site)),
+        on_control_side("gateway", *_gateway(site)),
+        on_control_side("control", *worker, *_queue("control", "threads", 2)),
+        on_control_side("keys", "nice", "-n", "19", *worker, *_queue("keys", "prefork", key_makers)),
+        on_control_side("beat", *celery, "beat", "--scheduler", BEAT, "--pidfile=", "--loglevel", "WARNING"),
+        Program("host", (*_without(site), *host), {**host_environment(site), "STAMP": site.stamp}),
     ]
+
+
+def _without(site: Site) -> tuple[str, ...]:
+    """What comes after it sees nothing of ``var`` nor of the front's directory."""
+    script = site.project / "vpnproject" / "runner" / "hidden.sh"
+    apart = ("unshare", "--mount", "--propagation", "slave")
+    return *apart, str(script), *map(str, (*site.hidden, site.front)), "--"
 
 
 def _queue(name: str, pool: str, concurrency: int) -> tuple[str, ...]:
@@ -134,15 +144,16 @@ def _afresh(site: Site, *sockets: Path) -> tuple[str, ...]:
 def front_command(site: Site) -> tuple[str, ...]:
     # Being in its directory is how its processes are known: nginx writes over the environment that has our mark.
     become = ("env", "--chdir", str(site.front), "nginx", "-e", "stderr", "-c", str(site.nginx_configuration))
-    return *_afresh(site, *front.own_sockets(site.front)), *become
+    return privileges.wrapped("front", [*_afresh(site, *front.own_sockets(site.front)), *become])
 
 
 def granian(site: Site, socket: Path, processes: int, threads: int) -> tuple[str, ...]:
     """All but the application."""
     return (
         *_afresh(site, socket),
-        str(site.project / ".venv" / "bin" / "granian"),
-        # Only root and the front reach the socket: it takes the group of the directory.
+        # As a module: the script names the interpreter by a path that its user may not pass.
+        *(str(site.python), "-m", "granian"),
+        # Only its user and the front reach the socket: it takes the group of the directory.
         *("--interface", "wsgi", "--http", "1", "--no-ws", "--uds", str(socket), "--uds-permissions", "0660"),
         *("--workers", str(processes), "--blocking-threads", str(threads), "--log-level", "warning"),
         # What a process has no thread for is left to the others: each connection is one request, and whole.
@@ -170,7 +181,6 @@ nodaemon=true
 silent=true
 umask=077
 minfds={open_files()}
-directory={project}
 logfile={var}/log/supervisord.log
 logfile_maxbytes=5MB
 logfile_backups=2
@@ -184,13 +194,13 @@ chmod=0700
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 """,
-        _section(redis, var, priority=1),
+        _section(redis, var, project, priority=1),
     ]
     if servers:
         names = ",".join(program.name for program in servers)
         # The higher number stops first: Redis outlives those that use it.
         parts.append(f"[group:{GROUP}]\nprograms={names}\npriority=10\n")
-        parts += [_section(program, var, priority=10) for program in servers]
+        parts += [_section(program, var, project, priority=10) for program in servers]
     return "\n".join(parts)
 
 
@@ -200,7 +210,7 @@ def open_files() -> int:
     return 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
 
 
-def _section(program: Program, var: Path, priority: int) -> str:
+def _section(program: Program, var: Path, project: Path, priority: int) -> str:
     # A program that cannot run fails while it imports, which may take seconds: only then it counts as started.
     values = sorted(program.environment.items())
     if any(character in value for _key, value in values for character in '"\\\n'):
@@ -209,6 +219,7 @@ def _section(program: Program, var: Path, priority: int) -> str:
     environment = ",".join(f'{key}="{value.replace("%", "%%")}"' for key, value in values)
     return f"""[program:{program.name}]
 command={" ".join(program.command)}
+directory={project}
 environment={environment}
 priority={priority}
 autorestart=true
@@ -224,7 +235,7 @@ stdout_logfile_backups=3
 
 
 def redis_configuration(var: Path, memory_bytes: int) -> str:
-    """Redis on a unix socket that root alone can use, and on no port.
+    """Redis on a unix socket that only its group can use, and on no port.
 
     Nothing in it is beyond repair (deadlines are refilled from the database), but nonces and the count of wrong
     attempts are worth more when they survive a restart: a replay, or a new round of guesses, must not profit from
@@ -233,8 +244,8 @@ def redis_configuration(var: Path, memory_bytes: int) -> str:
     """
     return f"""# Written by bin/run at every start.
 port 0
-unixsocket {var}/redis.sock
-unixsocketperm 700
+unixsocket {own_socket(var)}
+unixsocketperm 660
 dir {var}/redis
 daemonize no
 set-proc-title no

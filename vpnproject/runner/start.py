@@ -8,7 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import checks, files, front, network, probes, processes, programs, sysctls
+from servers.hostnet.dns import unbound
+from servers.hostnet.state.redis_urls import own_socket
+
+from . import checkout, checks, files, front, layout, mounts, network, privileges, probes, processes, programs, sysctls
 from .announce import announce
 from .certificate import Pair, ensure_certificate, fingerprint
 from .console import Progress, RunError
@@ -46,26 +49,32 @@ class Start:
         self._var = wanted.var
         self._choices_file = self._var / "choices.json"
         self._sysctl_file = self._var / "sysctls_before.json"
-        self._pair = Pair(self._var / "certificate.pem", self._var / "certificate_key.pem")
+        self._pair = Pair(self._var / "certificate.pem", self._var / "certificate_key.pem", self._hand_over_pair)
         self._owns_processes = False
         # True while all that runs was running before, and nothing of it has been changed.
         self.untouched = False
         # Whether an earlier start may have left tunnels up.
         self.found_tunnels = False
         self.instance = ""
+        self.house: mounts.House | None = None
         self.site: programs.Site | None = None
         self.supervisor: Supervisor | None = None
         self.watch: Watch | None = None
 
     def begin(self) -> None:
         """Bring everything up and say where it is. ``RunError`` where a person must help."""
-        self._prepare_files()
+        checkout.check_reachable(self._wanted.project)
+        privileges.forbid_core_dumps()
+        self.instance = files.make_instance(self._var)
+        house = self.house = mounts.house(self.instance, self._wanted.project, self._var)
         self.supervisor = self._supervisor()
-        adopted = self.untouched = self.supervisor.find()
+        adopted = self.untouched = self._find(house)
         if not adopted:
             self._end_left_behind()
+        self._prepare_files()
+        mounts.enter(house)
         chosen = self._choose(adopted)
-        site = self.site = self._configure(chosen)
+        site = self.site = self._configure(chosen, house)
         self.found_tunnels = sysctls.remember(self._sysctl_file)
         self._owns_processes = True
         if adopted:
@@ -73,7 +82,7 @@ class Start:
         else:
             self._start_supervisor()
         with self._progress.step("Redis answers"):
-            until(lambda: probes.redis_answers(self._var / "redis.sock"), ANSWER_WITHIN, self._see("Redis", "redis"))
+            until(lambda: probes.redis_answers(own_socket(self._var)), ANSWER_WITHIN, self._see("Redis", "redis"))
         setup = Setup(site, self.instance, self._setup_arguments(chosen, site, adopted))
         try:
             self._set_up(setup, chosen, site)
@@ -90,15 +99,30 @@ class Start:
             self._start_servers(replace(site, host_id=rows["host_id"]), chosen.port, setup)
         finally:
             # Whatever happens from here on, the one-time password is shown: it is stored nowhere.
-            announce(self._progress.plain, chosen.url, self._var, rows)
+            # Not in a journal, though: there a new password is set by hand.
+            shown = {"never_signed_in": True} if self._wanted.service else rows
+            announce(self._progress.plain, chosen.url, self._var, shown)
 
     # -- before anything runs ------------------------------------------------------------------------------------
 
+    def _find(self, house: mounts.House) -> bool:
+        """Take over what an earlier run left. A supervisor of another checkout, or of a release whose programs all were
+        root's, cannot run ours."""
+        supervisor = self.supervisor
+        if supervisor is None or not supervisor.find():
+            return False
+        if supervisor.process is not None and mounts.lives_in(house, supervisor.process.pid):
+            return True
+        supervisor.process = None
+        return False
+
     def _prepare_files(self) -> None:
+        """No program of an older release runs any more, or what is there is as it should be already."""
         for path in files.make_directories(self._var):
             self._progress.warn(f"{path} could be used by others on this machine; it is private now.")
         files.make_secrets(self._var)
-        self.instance = (self._var / "instance").read_text().strip()
+        if unbound.PROGRAM.exists():
+            unbound.make_directories()
 
     def _end_left_behind(self) -> None:
         """End what a supervisor that was killed left: it would hold our ports. Tunnels go on."""
@@ -149,17 +173,22 @@ class Start:
             new["public_address"] = chosen.address.text
         files.write_json(self._choices_file, new)
 
-    def _configure(self, chosen: Chosen) -> programs.Site:
+    def _configure(self, chosen: Chosen, house: mounts.House) -> programs.Site:
         now = datetime.datetime.now(datetime.UTC)
         if done := ensure_certificate(self._pair.certificate, self._pair.key, chosen.address.text, now):
             self._progress.good(f"Certificate {done}")
+        front.prepare(front.directory(self.instance))
+        self._hand_over_pair()
         self._pair.renewed()  # what is there now is what the front will read first
-        redis = programs.redis_configuration(self._var, programs.machine_memory())
-        files.write_private(self._var / "redis.conf", redis.encode())
+        redis = programs.redis_configuration(house.var, programs.machine_memory())
+        files.write_private(self._var / "redis.conf", redis.encode(), layout.FILES["redis.conf"])
+        checkout.compile_code(self._wanted.project)
         settings = files.read_settings(self._var / "settings.env")
         site = programs.Site(
-            project=self._wanted.project,
-            var=self._var,
+            project=house.code,
+            var=house.var,
+            host_side=house.host_side,
+            hidden=tuple(house.hidden()),
             instance=self.instance,
             gateway_port=checks.gateway_port(self._var),
             host_id="",
@@ -171,12 +200,15 @@ class Start:
         self._configure_front(site, chosen.port, settings.get("TRUSTED_PROXIES", ""))
         return site
 
+    def _hand_over_pair(self) -> None:
+        """Give certificate and key to those who use them, whoever put them there."""
+        for path in (self._pair.certificate, self._pair.key):
+            layout.give_file(self._var, path.name)
+        front.take_pair(front.directory(self.instance), self._pair.certificate, self._pair.key)
+
     def _configure_front(self, site: programs.Site, port: int, proxies: str) -> None:
-        front.prepare(site.front)
         wanted = front.Front(
             directory=site.front,
-            certificate=self._pair.certificate,
-            key=self._pair.key,
             port=port,
             gateway_port=site.gateway_port,
             ipv6=network.has_ipv6(),
@@ -185,7 +217,7 @@ class Start:
         text = front.configuration(wanted, programs.open_files())
         # The front is started anew for another certificate too: should it run, from an earlier start, it has the old.
         text += f"# {fingerprint(self._pair.certificate)}\n"
-        files.write_private(site.nginx_configuration, text.encode())
+        front.configure(site.front, text)
 
     # -- bringing up ---------------------------------------------------------------------------------------------
 
@@ -229,9 +261,9 @@ class Start:
             self._progress.warn(f"{error} See {self._var / 'log' / 'keys.log'}.")
 
     def _write_configuration(self, servers: list[programs.Program]) -> None:
-        text = programs.supervisor_configuration(
-            self._var, self._wanted.project, programs.redis_program(self._var), servers
-        )
+        assert self.house is not None  # noqa: S101 (begin made it)
+        redis = programs.redis_program(self.house.var)
+        text = programs.supervisor_configuration(self._var, self.house.code, redis, servers)
         files.write_private(self._var / "supervisord.conf", text.encode())
 
     def _see(self, name: str, log: str) -> str:
@@ -241,7 +273,10 @@ class Start:
 
     def end(self) -> None:
         """Stop all programs, take down tunnels and rules, and put forwarding back."""
-        if not self._owns_processes or self.supervisor is None or self.site is None:
+        if not self._owns_processes or self.supervisor is None or self.site is None or self.house is None:
+            # What runs on lives in a house at the same place: it would lose it.
+            if self.house is not None and not self.untouched:
+                mounts.leave(self.house)
             return
         with self._progress.step("Programs stopped"):
             self.supervisor.stop()
@@ -256,3 +291,5 @@ class Start:
                 self._progress.note(words)
         processes.end(self._programs(), self.instance, grace=5)
         front.remove(self.site.front)
+        unbound.remove_directories()
+        mounts.leave(self.house)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ TIMEOUT = 5.0  # seconds for one request; it takes milliseconds
 # Unbound answers no client while it takes lines: this many at a time, which are about 5 ms.
 BULK = 300
 _END = "\x04\n"
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class DnsError(Exception):
@@ -23,6 +25,16 @@ def reachable(path: Path) -> bool:
             return True
     except OSError:
         return False
+
+
+def listener(path: Path) -> int:
+    """The pid of the process that listens there, as the kernel knows it; 0 when there is none."""
+    try:
+        with _connected(path) as connection:
+            packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return 0
+    return int(_CREDENTIALS.unpack(packed)[0])
 
 
 def add(path: Path, records: Sequence[str]) -> None:

@@ -142,9 +142,15 @@ def _wait_until_ready(unbound: Unbound) -> None:
         time.sleep(0.01)
 
 
-def _write(interface: str, configuration: str) -> None:
+def make_directories() -> None:
+    """For a worker that is root without all of root's rights: the directory above the sockets is the user unbound's."""
     for directory in (CONFIGURATIONS, SOCKETS):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _write(interface: str, configuration: str) -> None:
+    make_directories()
+    for directory in (CONFIGURATIONS, SOCKETS):
         # The user unbound owns the directory above the sockets, and could have put anything there in our place.
         found = directory.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
@@ -186,33 +192,36 @@ def cleanup() -> list[str]:
             remove(name)
         except (DnsError, OSError) as error:
             errors.append(str(error))
-    for directory in (CONFIGURATIONS, SOCKETS):
-        with contextlib.suppress(OSError):  # not there, or not empty
-            directory.rmdir()
+    remove_directories()
     return errors
 
 
+def remove_directories() -> None:
+    for directory in (CONFIGURATIONS, SOCKETS):
+        with contextlib.suppress(OSError):  # not there, or not empty, or we may not
+            directory.rmdir()
+
+
 def _running() -> Iterator[tuple[int, str, bool]]:
-    """Every unbound with a configuration of ours: its pid, the interface, and whether it is in our network.
+    """Every unbound that listens on a control socket of ours: its pid, the interface, and whether it is in our network.
 
-    They are found by their command line and not by a pid file, which may be old: nobody else's is ever ended. What
-    shares neither network nor files with us, as a container does, is somebody else's.
+    They are found by who listens and not by a pid file, which may be old: nobody else's is ever ended. Nor are they
+    looked up in ``/proc/PID/ns``: an unbound has become a user of its own, and only who may look into every process of
+    the machine may look there.
     """
-    ours = Path("/proc/self")
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        with contextlib.suppress(OSError):  # it has just ended
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            if len(arguments) < 4 or arguments[0] != bytes(PROGRAM) or arguments[2] != b"-c":
-                continue
-            path, here = Path(os.fsdecode(arguments[3])), _share(entry, ours, "net")
-            if path.parent == CONFIGURATIONS and (here or _share(entry, ours, "mnt")):
-                yield int(entry.name), path.stem, here
+    here = _sockets_here()
+    for path in SOCKETS.glob("*.ctl"):
+        pid = control.listener(path)
+        with contextlib.suppress(OSError):  # nobody listens, or it has just ended
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if arguments[:4] == [bytes(PROGRAM), b"-d", b"-c", os.fsencode(configuration_path(path.stem))]:
+                yield pid, path.stem, os.fspath(path) in here
 
 
-def _share(one: Path, two: Path, namespace: str) -> bool:
-    return os.stat(one / "ns" / namespace).st_ino == os.stat(two / "ns" / namespace).st_ino
+def _sockets_here() -> set[str]:
+    """The paths of the unix sockets that were made in this network namespace."""
+    lines = Path("/proc/self/net/unix").read_text(errors="replace").splitlines()[1:]
+    return {fields[7] for line in lines if len(fields := line.split(maxsplit=7)) == 8}
 
 
 def _end(pid: int) -> None:

@@ -6,9 +6,14 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 
+def own_socket(var: Path) -> Path:
+    """The socket of the Redis that the product runs itself, whose files are in ``var``."""
+    return var / "redis" / "redis.sock"
+
+
 def own_redis(var: Path) -> str:
-    """redis-py's URL of the Redis that the product runs itself, whose files are in ``var``."""
-    return f"unix://{var / 'redis.sock'}?db=0"
+    """redis-py's URL of it."""
+    return f"unix://{own_socket(var)}?db=0"
 
 
 def broker_url(url: str) -> str:

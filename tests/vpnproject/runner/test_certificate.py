@@ -11,7 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from vpnproject.runner.certificate import ensure_certificate, fingerprint, make_certificate
+from vpnproject.runner import front, privileges
+from vpnproject.runner.certificate import Pair, ensure_certificate, fingerprint, make_certificate
 
 NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
 
@@ -95,3 +96,51 @@ def test_somebody_elses_certificate_is_left_alone(pair: tuple[Path, Path]) -> No
     pair[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, none))
     assert ensure_certificate(*pair, "198.51.100.7", NOW) == ""
     assert names(pair[0]) == ["vpn.example.com"]
+
+
+def test_each_new_pair_is_handed_over_once_and_never_half_of_one(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    taken: list[bytes] = []
+    watched = Pair(*pair, lambda: taken.append(pair[0].read_bytes()))
+    assert not watched.renewed()
+    ensure_certificate(*pair, "198.51.100.7", NOW)
+    assert watched.renewed()
+    assert not watched.renewed()
+    other = (tmp_path / "other.pem", tmp_path / "other_key.pem")
+    ensure_certificate(*other, "198.51.100.7", NOW)
+    pair[1].write_bytes(other[1].read_bytes())
+    assert not watched.renewed()
+    pair[0].write_bytes(other[0].read_bytes())
+    assert watched.renewed()
+    assert taken == [taken[0], other[0].read_bytes()]
+
+
+def test_a_pair_that_could_not_be_handed_over_is_tried_again(pair: tuple[Path, Path]) -> None:
+    failing = [True]
+
+    def hand_over() -> None:
+        if failing:
+            raise PermissionError(13, "Permission denied")
+
+    watched = Pair(*pair, hand_over)
+    ensure_certificate(*pair, "198.51.100.7", NOW)
+    assert not watched.renewed()
+    failing.clear()
+    assert watched.renewed()
+
+
+def test_the_front_gets_copies_that_it_alone_reads_also_of_an_administrators_links(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front, "HOMES", tmp_path / "fronts")
+    home = front.directory("x")
+    front.prepare(home)
+    ensure_certificate(*pair, "198.51.100.7", NOW)
+    links = tmp_path / "link.pem", tmp_path / "link_key.pem"
+    for link, path in zip(links, pair, strict=True):
+        link.symlink_to(path)
+    front.take_pair(home, *links)
+    copy = home / "conf" / "key.pem"
+    assert copy.read_bytes() == pair[1].read_bytes()
+    assert not copy.is_symlink()
+    assert (copy.stat().st_uid, copy.stat().st_mode & 0o777) == (privileges.uid("vpn-front"), 0o400)
+    assert pair[1].stat().st_uid == 0

@@ -82,7 +82,8 @@ def test_loose_files_in_var_are_named(tmp_path: Path) -> None:
 
 def test_a_database_without_its_keys_is_wrong(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    (tmp_path / "db.sqlite3").touch(mode=0o600)
+    (tmp_path / "database").mkdir(mode=0o700)
+    (tmp_path / "database" / "db.sqlite3").touch(mode=0o600)
     assert "wrong" in grades(checks.var_files(tmp_path))
     (tmp_path / "settings.env").write_text("FIELD_KEYS_FILE=/etc/vpn/keys\n")
     (tmp_path / "settings.env").chmod(0o600)

@@ -11,6 +11,7 @@ from cryptography.fernet import Fernet
 
 from vpnproject.runner import files
 from vpnproject.runner.console import RunError
+from vpnproject.runner.privileges import make_users
 
 
 def mode(path: Path) -> int:
@@ -40,17 +41,27 @@ def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path, mon
 
 
 def test_secrets_are_made_once(tmp_path: Path) -> None:
+    make_users()
     files.make_secrets(tmp_path)
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert set(made) == {"secret_key", "field_keys", "instance"}
+    assert set(made) == {"secret_key", "field_keys"}
     assert all(mode(path) == 0o600 for path in tmp_path.iterdir())
     Fernet(made["field_keys"].strip())
     files.make_secrets(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == made
 
 
+def test_an_installation_keeps_its_name(tmp_path: Path) -> None:
+    name = files.make_instance(tmp_path / "var")
+    assert len(name) == 32
+    assert files.make_instance(tmp_path / "var") == name
+    assert mode(tmp_path / "var") == 0o700
+
+
 def test_a_lost_field_key_beside_a_database_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "db.sqlite3").touch()
+    make_users()
+    (tmp_path / "database").mkdir()
+    (tmp_path / "database" / "db.sqlite3").touch()
     with pytest.raises(RunError, match="restore it from a backup"):
         files.make_secrets(tmp_path)
     assert not (tmp_path / "field_keys").exists()
@@ -59,12 +70,13 @@ def test_a_lost_field_key_beside_a_database_is_not_replaced(tmp_path: Path) -> N
 def test_directories_are_closed_to_others_and_it_is_said(tmp_path: Path) -> None:
     var = tmp_path / "var"
     assert files.make_directories(var) == []
-    (var / "secret_key").write_text("x")
-    (var / "secret_key").chmod(0o644)
+    for name in ("secret_key", "choices.json"):
+        (var / name).write_text("x")
+        (var / name).chmod(0o644)
     var.chmod(0o755)
-    assert set(files.make_directories(var)) == {str(var), str(var / "secret_key")}
-    assert mode(var) == 0o700
-    assert mode(var / "secret_key") == 0o600
+    assert set(files.make_directories(var)) == {str(var), str(var / "secret_key"), str(var / "choices.json")}
+    assert mode(var) == 0o710
+    assert mode(var / "secret_key") == mode(var / "choices.json") == 0o600
     assert files.open_to_others(var) == []
 
 

@@ -117,8 +117,27 @@ def test_the_environment_is_left_alone_while_requirements_do_not_change(policy: 
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").write_text('#!/bin/sh\necho "python $*"\n')
     (tmp_path / "bin" / "python").chmod(0o755)
-    run = f"venv={tmp_path}; make_venv run {requirements}"
+    run = f"venv={tmp_path}; base_python() {{ echo {tmp_path}/bin/python; }}; make_venv run {requirements}"
     assert "pip install" in bash(run, policy).stdout
     assert bash(run, policy).stdout == ""
     requirements.write_text("django\ncelery\n")
     assert "pip install" in bash(run, policy).stdout
+
+
+def test_an_environment_of_another_python_is_made_anew(policy: Path, tmp_path: Path) -> None:
+    """As of one below /root, which the programs' users cannot run."""
+    for name in ("own", "other"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*"\n')
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "requirements.txt").touch()
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "python").symlink_to(tmp_path / "own")
+    run = f"venv={tmp_path}/venv; base_python() {{ echo $chosen; }}; make_venv run {tmp_path}/requirements.txt"
+    assert "-m venv" not in bash(f"chosen={tmp_path}/own; {run}", policy).stdout
+    assert f"other -m venv --clear {tmp_path}/venv" in bash(f"chosen={tmp_path}/other; {run}", policy).stdout
+
+
+def test_debians_python_comes_before_a_persons_own(policy: Path, tmp_path: Path) -> None:
+    (tmp_path / "python3").write_text("#!/bin/sh\n")
+    (tmp_path / "python3").chmod(0o755)
+    assert bash(f"PATH={tmp_path}:$PATH; base_python", policy).stdout == "/usr/bin/python3\n"

@@ -14,7 +14,7 @@ import pytest
 from supervisor.options import ServerOptions
 
 from tests.lab import HANGING
-from vpnproject.runner import programs
+from vpnproject.runner import front, privileges, programs
 from vpnproject.runner.console import RunError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -22,11 +22,13 @@ INTERNET_FACING = ("web", "gateway")
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> programs.Site:
-    (tmp_path / "log").mkdir()
-    (tmp_path / "redis").mkdir()
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> programs.Site:
+    for name in ("log", "redis", "fronts"):
+        (tmp_path / name).mkdir()
     (tmp_path / "redis.conf").write_text(programs.redis_configuration(tmp_path, 2**30))
-    (tmp_path / "nginx.conf").write_text("daemon off;\n")
+    monkeypatch.setattr(front, "HOMES", tmp_path / "fronts")
+    front.prepare(front.directory("0" * 32))
+    front.configure(front.directory("0" * 32), "daemon off;\n")
     return programs.Site(
         project=PROJECT,
         var=tmp_path,
@@ -71,7 +73,7 @@ def test_the_host_worker_gets_neither_django_nor_a_way_to_the_database(site: pro
     host = by_name(read_by_supervisor(site, programs.server_programs(site)))["host"]
     assert host.environment == {
         "HOST_ID": "abc123",
-        "HOST_REDIS_URL": f"unix://{site.var}/redis.sock?db=0",
+        "HOST_REDIS_URL": f"unix://{site.var}/redis/redis.sock?db=0",
         "HOST_VAR": f"{site.var}/host",
         "HOSTNET_BACKEND": "auto",
         "VPN_GATEWAY_PORT": "9790",
@@ -103,7 +105,7 @@ def test_nothing_of_the_shell_reaches_the_programs(monkeypatch: pytest.MonkeyPat
 def test_web_and_gateway_web_listen_on_sockets_that_only_the_front_may_enter(site: programs.Site) -> None:
     found = by_name(read_by_supervisor(site, programs.server_programs(site)))
     for name in INTERNET_FACING:
-        assert f"--uds {site.front}/{name}.sock --uds-permissions 0660" in found[name].command
+        assert f"--uds {site.front}/web/{name}.sock --uds-permissions 0660" in found[name].command
         assert "--port" not in found[name].command
 
 
@@ -111,22 +113,43 @@ def test_granian_takes_the_options_of_web_and_gateway_web(site: programs.Site) -
     """Granian checks its options before anything else; with an application that is not there it must get that far."""
     for program in programs.server_programs(site):
         if program.name in INTERNET_FACING:
-            granian = next(word for word in program.command if word.endswith("/granian"))
-            known = subprocess.run([granian, "--help"], capture_output=True, text=True, check=True).stdout
-            options = [word for word in program.command if word.startswith("--") and word != "--"]
+            command = [sys.executable, "-m", "granian", "--help"]
+            known = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            own = program.command[program.command.index("granian") :]
+            options = [word for word in own if word.startswith("--")]
             assert [word for word in options if word not in known] == []
 
 
 def test_names_of_celery_workers_survive_supervisors_percent_signs(site: programs.Site) -> None:
     found = by_name(read_by_supervisor(site, programs.server_programs(site)))
     assert found["keys"].command.endswith("--hostname keys@%h")
-    assert found["keys"].command.startswith("nice -n 19 ")
+    assert " nice -n 19 " in found["keys"].command
+
+
+def test_every_program_is_run_as_its_row_of_the_table_says(site: programs.Site) -> None:
+    found = by_name(read_by_supervisor(site, programs.server_programs(site)))
+    assert set(found) | {"setup"} == set(privileges.TABLE)
+    for name, process in found.items():
+        assert " ".join(privileges.wrapped(name, [])) in process.command, name
+
+
+def test_programs_are_started_where_their_users_find_the_code(site: programs.Site) -> None:
+    found = by_name(read_by_supervisor(site, programs.server_programs(site)))
+    assert {process.directory for process in found.values()} == {str(PROJECT)}
+
+
+def test_var_is_hidden_from_the_host_worker(site: programs.Site) -> None:
+    apart = replace(site, host_side=Path("/run/vpn/x/host"), hidden=(Path("/run/vpn/x/var"), Path("/srv/var")))
+    host = by_name(read_by_supervisor(apart, programs.server_programs(apart)))["host"]
+    assert f"hidden.sh /run/vpn/x/var /srv/var {site.front} -- setpriv" in host.command
+    assert host.environment["HOST_VAR"] == "/run/vpn/x/host/host"
+    assert host.environment["HOST_REDIS_URL"] == "unix:///run/vpn/x/host/redis/redis.sock?db=0"
 
 
 def test_a_changed_front_is_started_anew(site: programs.Site) -> None:
     before = programs.server_programs(site)[0]
     assert (before.name, programs.server_programs(site)[0]) == ("front", before)
-    site.nginx_configuration.write_text("daemon off;\nuser nobody;\n")
+    front.configure(site.front, "daemon off;\npid here;\n")
     assert programs.server_programs(site)[0] != before
 
 
@@ -141,13 +164,13 @@ def test_redis_takes_its_configuration_and_keeps_data_over_a_kill(site: programs
     from tests.lab import until
     from vpnproject.runner.probes import redis_answers
 
-    socket = tmp_path / "redis.sock"
+    socket = tmp_path / "redis" / "redis.sock"
     for command, answer in ((("set", "nonce", "used"), "OK"), (("get", "nonce"), "used")):
         with (tmp_path / "out").open("wb") as out:
             process = subprocess.Popen(["redis-server", str(tmp_path / "redis.conf")], stdout=out)
         try:
             until(lambda: redis_answers(socket))
-            assert socket.stat().st_mode & 0o777 == 0o700
+            assert socket.stat().st_mode & 0o777 == 0o660
             done = subprocess.run(
                 ["redis-cli", "-s", str(socket), *command], capture_output=True, text=True, timeout=HANGING, check=True
             )
