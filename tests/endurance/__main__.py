@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import secrets
+import site
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import django
 
+from core import clock
+from tests.endurance import stepped_clock
 from tests.endurance.plan import OPTIONAL
 from vpnproject.runner import files
 
@@ -34,14 +37,27 @@ def prepare(directory: Path) -> None:
     var.mkdir(mode=0o700)
     options = ["-t", "tmpfs", "-o", f"size={VAR_SIZE},mode=0700"]
     subprocess.run(["mount", *options, "tmpfs", str(var)], check=True)
+    clock_file = directory / "clock"
+    stepped_clock.set_ahead(clock_file, 0)
+    _have_every_python_read(clock_file, directory)
     files.make_directories(var)
     files.make_secrets(var)
     for name in ("SECRET_KEY", "FIELD_KEYS", "DATABASE_URL", "REDIS_URL"):
         os.environ.pop(name, None)
     os.environ |= {"VPN_VAR": str(var), "DJANGO_SETTINGS_MODULE": "vpnproject.settings"}
     django.setup()
+    clock.source = stepped_clock.stepped(clock_file)
     # What this process itself could not do at once is noted with the step.
     logging.getLogger().setLevel(logging.CRITICAL)
+
+
+def _have_every_python_read(clock_file: Path, directory: Path) -> None:
+    """Put our line into a file that each Python of the virtual environment reads when it starts; only here, since this
+    mount namespace is ours. (The test's own client is installed by such a file.)"""
+    read = next(Path(site.getsitepackages()[0]).glob("*wgpeer*.pth"))
+    longer = directory / read.name
+    longer.write_text(read.read_text().rstrip("\n") + "\n" + stepped_clock.line_for(clock_file))
+    subprocess.run(["mount", "--bind", str(longer), str(read)], check=True)
 
 
 def main(arguments: list[str]) -> int:

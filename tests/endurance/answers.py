@@ -137,7 +137,8 @@ def packets_lost(lost: Mapping[str, Sequence[float]], history: History) -> Itera
     for name, moments in lost.items():
         rows = sorted((row for row in history.rows if row.user == name and row.opened), key=lambda row: row.created)
         gaps = [_gap(row, rows[number + 1 :]) for number, row in enumerate(rows) if row.ended is not None]
-        unexplained = [each for each in moments if not any(begin <= each <= end for begin, end in gaps)]
+        sure = history.clock_steps
+        unexplained = [each for each in moments if not any(begin - sure <= each <= end + sure for begin, end in gaps)]
         if unexplained:
             yield f"{name} lost {len(unexplained)} packets that nothing explains, the first at {unexplained[0]:.1f}"
 

@@ -15,11 +15,14 @@ import redis
 from core.redis_store import redis_client
 from tests.host.test_run_whole import Installation
 
+from . import stepped_clock
 from .plan import Step
 from .record import Record
 
 LOCK_WITHIN = 5.0  # seconds to wait for the database's lock
 RUNNER_STARTS = 5
+# Seconds by which the clock may be wrong: within what clients' times may differ by.
+AHEAD = (-120.0, -40.0, 0.0, 40.0, 120.0)
 
 
 class Faults:
@@ -31,6 +34,7 @@ class Faults:
         self._steps: queue.Queue[Step | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="faults", daemon=True)
         self._stopped: dict[str, int] = {}  # descriptors of processes, by target
+        self._ahead = 0.0
         self._lock: sqlite3.Connection | None = None
         self._ways: dict[str, Callable[[Step], str]] = {
             "kill": self._kill,
@@ -39,6 +43,7 @@ class Faults:
             "empty redis": self._empty_redis,
             "lock database": self._lock_database,
             "unlock database": self._unlock_database,
+            "step clock": self._step_clock,
             "fill disk": self._fill_disk,
             "free disk": self._free_disk,
         }
@@ -159,6 +164,15 @@ class Faults:
             self._lock.close()
             self._lock = None
         return "unlocked"
+
+    # The machine
+
+    def _step_clock(self, step: Step) -> str:
+        others = [ahead for ahead in AHEAD if ahead != self._ahead]
+        before, self._ahead = self._ahead, others[int(step.pick * len(others))]
+        self._record.clock_steps += abs(self._ahead - before)
+        stepped_clock.set_ahead(self._installation.var.parent / "clock", self._ahead)
+        return f"set by {self._ahead - before:+} s, {self._ahead:+} s from the right time"
 
     def _fill_disk(self, step: Step) -> str:
         filled = 0

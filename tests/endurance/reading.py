@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 from typing import Any
 
 from django.db.models import Exists, OuterRef
 from redis import RedisError
 
+from core import clock
 from core.redis_store import RedisUnavailable, redis_client
 from servers import access
 from servers.models import ServerHost
@@ -70,7 +70,7 @@ def deadlines() -> dict[str, float]:
 
 def at_any_moment(machine: Machine) -> Reading:
     """What can be read whatever is down."""
-    now, found = time.time(), rows()
+    now, found = clock.now(), rows()
     return Reading(now, found, peers(machine), spent=spent())
 
 
@@ -80,4 +80,4 @@ def whole(machine: Machine, held: frozenset[str]) -> Reading | None:
         known = deadlines()
     except (RedisError, RedisUnavailable):
         return None
-    return Reading(time.time(), rows(), peers(machine), known, spent(), held)
+    return Reading(clock.now(), rows(), peers(machine), known, spent(), held)

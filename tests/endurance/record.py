@@ -28,13 +28,14 @@ class Said:
 
 @dataclass
 class Record:
-    """Written by many threads. ``concerned``: by name, since when (Unix seconds) an administrator has been at them."""
+    """Written by many threads. ``concerned``: by client, what was done to it; ``clock_steps``: by how many seconds the
+    clock was set, all steps together."""
 
     path: Path
-    began: float = field(default_factory=time.time)
     said: list[Said] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     concerned: dict[str, list[str]] = field(default_factory=dict)
+    clock_steps: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _monotonic: float = field(default_factory=time.monotonic)
     _file: TextIO | None = None

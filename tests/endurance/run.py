@@ -130,7 +130,9 @@ class Run:
             for key in client.used[-OLD_KEYS:]:
                 client.offer(key)
         rows = reading.rows()
-        for words in all_wrong(History(rows, self._record.said, self._record.concerned), lost):
+        for words in all_wrong(
+            History(rows, self._record.said, self._record.concerned, self._record.clock_steps), lost
+        ):
             self._record.problem(words)
         sent = {name: pinger.sent for name, pinger in world.pingers.items()}
         counts = ", ".join(f"{name} {len(lost[name])} of {sent[name]}" for name in sorted(lost))
