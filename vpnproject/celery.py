@@ -8,11 +8,13 @@ from celery import Celery
 from kombu.entity import Queue
 
 from core import task_names
+from servers.hostnet.state import lost_acks
 
 from .beat import every
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vpnproject.settings")
 
+lost_acks.survive()
 app = Celery("vpnproject")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
