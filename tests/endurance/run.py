@@ -11,10 +11,11 @@ from pathlib import Path
 
 from django.db import DatabaseError, connections
 
+from core import clock
 from tests.lab import HANGING, until
 from wgpeers.models import Connection
 
-from . import invariants, reading
+from . import invariants, reading, working
 from .admin import Admin
 from .answers import History, all_wrong
 from .faults import Faults
@@ -98,9 +99,10 @@ class Run:
         """All processes are up, all clients that want to be are connected, and what is left is what should be."""
         self._wait_for("every program runs and answers", lambda: [] if world.is_up() else ["not yet"])
         self._say("every program runs")
-        since = time.time()
+        since, steady, newcomer = time.time(), clock.steady(), world.hire("newcomer", with_key=False)
         self._wait_for("steady clients are connected", lambda: self._without_a_ping(world, since))
         self._wait_for("all that is left is as it should be", lambda: self._unsettled(world))
+        self._wait_for("every part works", lambda: [*working.idle(steady, newcomer), *working.left_out(world)])
         self._say("all is quiet")
 
     def _wait_for(self, what: str, left: Callable[[], list[str]]) -> None:

@@ -103,10 +103,12 @@ class World:
         ServerHost.objects.create(server=yard, host=host)
         return yard
 
-    def hire(self, name: str) -> VpnUser:
+    def hire(self, name: str, *, with_key: bool = True) -> VpnUser:
         """A user whose key is there already: made for each of them, it would take the time of the whole start."""
-        user = VpnUser(organization=self.organization, name=name, public_key=VECTORS["user_public_key"])
-        user.private_key, user.certificate = Secret.of(VECTORS["user_private_key_pkcs8"]), CERTIFICATE
+        user = VpnUser(organization=self.organization, name=name)
+        if with_key:
+            user.public_key, user.certificate = VECTORS["user_public_key"], CERTIFICATE
+            user.private_key = Secret.of(VECTORS["user_private_key_pkcs8"])
         user.save()
         if name in YARD:
             user.groups.add(self.crew)
