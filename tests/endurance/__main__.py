@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import secrets
+import shutil
 import site
 import subprocess
 import sys
@@ -68,7 +69,11 @@ def main(arguments: list[str]) -> int:
     prepare(directory)
     from tests.endurance.run import Run  # its models need the settings of this very installation
 
-    return Run(directory, seed, given.minutes * 60, given.optional).carry_out()
+    failed = Run(directory, seed, given.minutes * 60, given.optional).carry_out()
+    if not failed:
+        subprocess.run(["umount", "--lazy", str(directory / "var")], check=True)
+        shutil.rmtree(directory)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

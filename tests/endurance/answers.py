@@ -150,6 +150,18 @@ def _gap(row: Row, later: Sequence[Row]) -> tuple[float, float]:
     return row.ended - ROUNDING, opened + 20.0 if opened is not None else float("inf")
 
 
+def longest_without_an_answer(said: Sequence[Said], what: str) -> float:
+    """Seconds for which no request of the kind was answered by the server itself, though some were sent. Nobody judges
+    it: how long a program takes to start is the machine's doing."""
+    longest, last = 0.0, None
+    for each in sorted((each for each in said if each.what == what), key=lambda each: each.answered):
+        last = each.sent if last is None else last
+        longest = max(longest, each.answered - last)
+        if each.status and each.word != "unavailable":
+            last = each.answered
+    return longest
+
+
 def all_wrong(history: History, lost: Mapping[str, Sequence[float]]) -> list[str]:
     checks = (
         wrong_answers,

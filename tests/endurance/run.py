@@ -17,7 +17,7 @@ from wgpeers.models import Connection
 
 from . import invariants, reading, working
 from .admin import Admin
-from .answers import History, all_wrong
+from .answers import History, all_wrong, longest_without_an_answer
 from .faults import Faults
 from .plan import REAL, STEADY, Step, make_plan
 from .record import Record
@@ -36,24 +36,20 @@ class Run:
         self._record = Record(directory / "steps.jsonl")
         self._over = threading.Event()
 
-    def carry_out(self) -> int:
-        """The exit code. On failure the directory is kept, with what the product left in its own."""
+    def carry_out(self) -> bool:
+        """Whether anything was wrong. What the product left is then in the directory, beside the steps."""
         try:
             with World(self._directory, self._record) as world:
                 self._say("up")
-                try:
-                    self._play(world)
-                    self._come_to_rest(world)
-                    self._judge(world)
-                    self._end(world)
-                finally:
-                    self._keep(world)
+                self._play(world)
+                self._come_to_rest(world)
+                self._judge(world)
+                self._end(world)
         except Exception as error:
             self._record.problem(f"{type(error).__name__}: {error}")
+        self._keep()
         self._summarize()
-        if not self._record.problems:
-            shutil.rmtree(self._directory, ignore_errors=True)  # but for var, which is gone with this process
-        return 1 if self._record.problems else 0
+        return bool(self._record.problems)
 
     def _say(self, words: str) -> None:
         print(f"{self._record.passed():6.1f} s  {words}", flush=True)
@@ -147,17 +143,19 @@ class Run:
         world.end()
         self._say("stopped, and nothing is left")
 
-    def _keep(self, world: World) -> None:
+    def _keep(self) -> None:
         """var is gone with this process; its database and logs are worth reading."""
-        kept = self._directory / "kept"
-        kept.mkdir(exist_ok=True)
-        for path in world.installation.var.glob("db.sqlite3*"):
+        kept, var = self._directory / "kept", self._directory / "var"
+        shutil.copytree(var / "log", kept / "log")
+        for path in var.glob("db.sqlite3*"):
             shutil.copy2(path, kept)
-        shutil.copytree(world.installation.var / "log", kept / "log", dirs_exist_ok=True)
 
     def _summarize(self) -> None:
         answers = Counter((said.what, said.word) for said in self._record.said)
         self._say("answers: " + ", ".join(f"{count} {what} {word}" for (what, word), count in answers.most_common()))
+        for what in ("connect", "ping"):
+            seconds = longest_without_an_answer(self._record.said, what)
+            self._say(f"the longest time in which no {what} was answered: {seconds:.0f} s")
         for words in self._record.problems[:SHOWN]:
             print(f"  !!   {words}")
         if self._record.problems:
