@@ -28,6 +28,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seed", type=int, help="play this plan (default: another one each time)")
     parser.add_argument("--with", dest="optional", action="append", default=[], choices=OPTIONAL, metavar="FAULT")
+    parser.add_argument("--keep", action="store_true", help="keep the directory, though nothing was wrong")
     return parser.parse_args(arguments)
 
 
@@ -70,7 +71,7 @@ def main(arguments: list[str]) -> int:
     from tests.endurance.run import Run  # its models need the settings of this very installation
 
     failed = Run(directory, seed, given.minutes * 60, given.optional).carry_out()
-    if not failed:
+    if not failed and not given.keep:
         subprocess.run(["umount", "--lazy", str(directory / "var")], check=True)
         shutil.rmtree(directory)
     return 1 if failed else 0

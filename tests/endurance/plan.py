@@ -12,6 +12,8 @@ STEADY = (*STEADY_TUNNELS, "steady-1", "steady-2", "steady-3")
 # Those of the yard are on a server that is stopped at times, and that lets in one group.
 OFFICE = ("office-1", "office-2", "office-3")
 YARD = ("yard-1", "yard-2", "yard-3")
+# Who falls silent for good: so each run has somebody whose key must be revoked by its end.
+SILENT = ("office-3", "yard-3")
 # Deleted at some time, one after the other.
 LEAVERS = ("leaver-1", "leaver-2")
 MOVING = (*OFFICE, *YARD, *LEAVERS)
@@ -27,11 +29,12 @@ PROCESSES = (
 # supervisor takes everything but the tunnels with it, and bin/run gives up when it dies too often.
 SELDOM = (("supervisor", "main"), ("runner", "main"))
 # Faults that are in no plan unless asked for.
-OPTIONAL = ("clock", "disk")
+OPTIONAL = ("disk",)
 
 BEGIN = 5.0  # seconds until the first step
 FAULT_AFTER, FAULT_BEFORE = 3.0, 9.0  # seconds between two faults
-LONGEST_FAULT = 6.0
+SILENT_BEFORE = 25.0  # seconds before the end; later, and the end would have to wait for it
+LONGEST_FAULT = 12.0  # longer than anybody in there waits for Redis
 # A process is left alone for as long after a fault of it, or its program would be taken for one that does not start.
 SPARED = 20.0
 
@@ -65,15 +68,17 @@ def _times(chance: random.Random, seconds: float, least: float, most: float) -> 
 
 
 def _people(chance: random.Random, seconds: float) -> list[Step]:
-    """Those who come and go. Who falls silent at the very end would only make the end longer."""
+    """Those who come and go."""
     actions = ("connect", "silence", "new key", "other device", "old key")
+    last_silence = seconds - SILENT_BEFORE
     steps = [Step(round(chance.uniform(0, BEGIN), 2), "client", "connect", name) for name in MOVING]
     for name in MOVING:
         for at in _times(chance, seconds, 4, 16):
-            action = chance.choices(actions, (4, 2, 2, 2, 1))[0]
-            late = action == "silence" and at > seconds - 20
-            steps.append(Step(at, "client", "connect" if late else action, name, round(chance.random(), 3)))
-    return steps
+            action, pick = chance.choices(actions, (4, 2, 2, 2, 1))[0], round(chance.random(), 3)
+            if at <= last_silence or name not in SILENT:
+                late = action == "silence" and at > last_silence
+                steps.append(Step(at, "client", "connect" if late else action, name, pick))
+    return steps + [Step(round(last_silence + 0.01, 2), "client", "silence", name) for name in SILENT]
 
 
 def _changes(chance: random.Random, seconds: float) -> list[Step]:
@@ -102,8 +107,8 @@ def _changes(chance: random.Random, seconds: float) -> list[Step]:
 def _faults(chance: random.Random, seconds: float, optional: Sequence[str]) -> list[Step]:
     free: dict[object, float] = {}
     steps: list[Step] = []
-    kinds = ["kill", "stop", "empty redis", "lock database", *optional]
-    weights = [6, 5, 1, 2, *(1 for _ in optional)]
+    kinds = ["kill", "stop", "empty redis", "lock database", "step clock", *optional]
+    weights = [6, 5, 1, 2, 1, *(1 for _ in optional)]
     for at in _times(chance, seconds - LONGEST_FAULT - 1, FAULT_AFTER, FAULT_BEFORE):
         kind = chance.choices(kinds, weights)[0]
         process = chance.choice(SELDOM if chance.random() < 0.06 else PROCESSES)
@@ -123,10 +128,8 @@ def _fault(kind: str, process: str, at: float, end: float, pick: float) -> list[
         "stop": "continue",
         "lock database": "unlock database",
         "disk": "free disk",
-        "clock": "",
-        "empty redis": "",
-    }[kind]
-    action = {"disk": "fill disk", "clock": "step clock"}.get(kind, kind)
+    }.get(kind)
+    action = {"disk": "fill disk"}.get(kind, kind)
     target = process if kind == "stop" else ""
     first = Step(at, "fault", action, target, pick)
     return [first, Step(end, "fault", undo, target, pick)] if undo else [first]

@@ -25,7 +25,7 @@ from .world import World
 
 LOOK_EVERY = 1.0
 OLD_KEYS = 8  # of each client, offered again in the end
-SHOWN = 40
+SHOWN = 10  # problems of each kind
 
 
 class Run:
@@ -156,7 +156,11 @@ class Run:
         for what in ("connect", "ping"):
             seconds = longest_without_an_answer(self._record.said, what)
             self._say(f"the longest time in which no {what} was answered: {seconds:.0f} s")
-        for words in self._record.problems[:SHOWN]:
-            print(f"  !!   {words}")
+        shown = Counter[str]()
+        for words in self._record.problems:
+            kind = words.partition(":")[0]
+            shown[kind] += 1
+            if shown[kind] <= SHOWN:
+                print(f"  !!   {words}")
         if self._record.problems:
             print(f"  {len(self._record.problems)} problems; steps, logs and the database: {self._directory}")
