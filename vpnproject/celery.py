@@ -11,11 +11,13 @@ from kombu.entity import Queue
 
 from core import signs, task_names
 from core.redis_store import redis_client
+from servers.hostnet.state import lost_acks
 
 from .beat import every
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vpnproject.settings")
 
+lost_acks.survive()
 app = Celery("vpnproject")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(

@@ -74,8 +74,8 @@ class Echo:
 
 
 class Pinger:
-    """Pings ``address`` (IPv4) from ``where`` all the time it is entered. Afterwards ``sent`` says how often, and
-    ``lost`` how many of these never got an answer, however late.
+    """Pings ``address`` (IPv4) from ``where`` all the time it is entered. Afterwards ``sent`` says how often, ``lost``
+    how many of these never got an answer, however late, and ``lost_at`` when (Unix seconds) each of them was sent.
 
     Packets on one way do not overtake each other. So at the end it pings on until one more is answered: what has no
     answer by then gets none.
@@ -83,11 +83,13 @@ class Pinger:
 
     def __init__(self, where: Namespace, address: str, every: float = 0.02) -> None:
         self.sent = self.lost = 0
+        self.lost_at: list[float] = []
         self._where = where
         self._address = address
         self._every = every
         self._identifier = secrets.randbits(16)
         self._sequence = 0
+        self._sent_at: list[float] = []
         self._answered: set[int] = set()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -106,7 +108,9 @@ class Pinger:
         if kind is None:
             until(self._answers_after(self.sent))
         self._socket.close()
-        self.lost = sum(number not in self._answered for number in range(1, self.sent + 1))
+        sent = enumerate(self._sent_at[: self.sent], start=1)
+        self.lost_at = [moment for number, moment in sent if number not in self._answered]
+        self.lost = len(self.lost_at)
 
     def _run(self) -> None:
         while not self._ending.is_set():
@@ -124,6 +128,7 @@ class Pinger:
     def _ping(self) -> None:
         """Send one, and note what is answered until the next one is due."""
         self._sequence += 1
+        self._sent_at.append(time.time())
         due = time.monotonic() + self._every
         with contextlib.suppress(OSError):  # nothing more came in time; or what the network says of an address
             self._socket.send(_echo_request(self._identifier, self._sequence))

@@ -35,7 +35,7 @@ from servers.hostnet.probes.prober import Prober
 from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
-from servers.hostnet.state import OUR_INTERFACE
+from servers.hostnet.state import OUR_INTERFACE, lost_acks
 from servers.hostnet.state.redis_urls import broker_url
 from servers.hostnet.subsystem import Subsystem
 from servers.hostnet.wireguard.base import WireGuardError
@@ -92,6 +92,7 @@ class SteadyConnection(Connection):
 
 def make_app(settings: Settings) -> Celery:
     """A Celery app that touches nothing in Redis but keys starting with ``host.<id>``."""
+    lost_acks.survive()
     name = settings.queue
     queue = Queue(name, Exchange(""), routing_key=name)  # type: ignore[no-untyped-call]
     # The default exchange needs no binding, so none is written to Redis, where it would be a key without our prefix.

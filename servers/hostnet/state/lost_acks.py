@@ -1,0 +1,38 @@
+"""Messages whose acknowledgement is lost, on both sides."""
+
+from __future__ import annotations
+
+from kombu.transport import redis, virtual
+
+
+class QoS(redis.QoS):
+    """Counts a message as done although Redis could not be told.
+
+    kombu takes as many messages as a worker is to have at once, and none while it believes that it has them all. A
+    message that Redis died on would count for ever: with one message at once the worker would never look into its queue
+    again, and so not even notice that its connection is gone. What Redis still knows of the message when it is back is
+    queued again after the visibility timeout, and every task may come twice.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        try:
+            super().ack(delivery_tag)
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        try:
+            super().reject(delivery_tag, requeue)
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+
+
+class Channel(redis.Channel):
+    QoS = QoS
+
+
+def survive() -> None:
+    """From now on, in this whole process."""
+    redis.Transport.Channel = Channel

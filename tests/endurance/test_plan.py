@@ -1,0 +1,91 @@
+"""The plan of a run follows from its seed alone, and leaves nothing undone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+
+from .plan import LEAVERS, MOVING, OPTIONAL, PROCESSES, SELDOM, SILENT, STEADY, Step, make_plan
+
+UNDOES = {
+    "enable": "disable",
+    "put into group": "take from group",
+    "start server": "stop server",
+    "remove route": "add route",
+    "continue": "stop",
+    "unlock database": "lock database",
+    "free disk": "fill disk",
+}
+SEEDS = range(20)
+
+
+def test_one_seed_is_one_plan_and_another_seed_another() -> None:
+    assert make_plan(7, 120) == make_plan(7, 120)
+    assert make_plan(7, 120) != make_plan(8, 120)
+
+
+@pytest.mark.parametrize("seconds", [60, 120, 300])
+def test_steps_are_in_order_and_within_the_time(seconds: int) -> None:
+    for seed in SEEDS:
+        times = [step.at for step in make_plan(seed, seconds, OPTIONAL)]
+        assert times == sorted(times)
+        assert times[0] >= 0
+        assert times[-1] <= seconds
+
+
+def test_whatever_is_done_for_a_time_is_undone_once_and_before_it_is_done_again() -> None:
+    for seed in SEEDS:
+        under_way: dict[str, set[str]] = defaultdict(set)
+        for step in make_plan(seed, 300, OPTIONAL):
+            if step.action in UNDOES.values():
+                assert step.target not in under_way[step.action], (seed, step)
+                under_way[step.action].add(step.target)
+            elif step.action in UNDOES:
+                assert step.target in under_way[UNDOES[step.action]], (seed, step)
+                under_way[UNDOES[step.action]].remove(step.target)
+        assert not any(under_way.values()), seed
+
+
+def test_nothing_concerns_the_steady_ones() -> None:
+    for seed in SEEDS:
+        assert not {step.target for step in make_plan(seed, 300)} & set(STEADY)
+
+
+def test_some_fall_silent_for_good_long_before_the_end() -> None:
+    for seed in SEEDS:
+        for name in SILENT:
+            last = [step for step in make_plan(seed, 120) if (step.actor, step.target) == ("client", name)][-1]
+            assert (last.action, last.at) == ("silence", 95.01)
+
+
+def test_a_step_of_one_kind_changes_none_of_another() -> None:
+    def of(actor: str, steps: list[Step]) -> list[Step]:
+        return [step for step in steps if step.actor == actor]
+
+    with_more, without = make_plan(3, 120, OPTIONAL), make_plan(3, 120)
+    assert of("fault", with_more) != of("fault", without)
+    assert of("client", with_more) == of("client", without)
+    assert of("admin", with_more) == of("admin", without)
+
+
+def test_over_many_seeds_everything_happens_to_everybody() -> None:
+    seen = {(step.action, step.target) for seed in SEEDS for step in make_plan(seed, 300, OPTIONAL)}
+    for name, which in (*PROCESSES, *SELDOM):
+        assert {("kill", f"{name} {which}"), ("stop", f"{name} {which}")} <= seen
+    assert {("empty redis", ""), ("lock database", ""), ("fill disk", ""), ("step clock", "")} <= seen
+    assert {("delete", name) for name in LEAVERS} <= seen
+    for name in MOVING:
+        assert {(action, name) for action in ("connect", "silence", "new key", "other device", "old key")} <= seen
+
+
+def test_supervisor_dies_less_often_than_bin_run_puts_up_with() -> None:
+    for seed in range(60):
+        kills = [step.at for step in make_plan(seed, 1800) if (step.action, step.target) == ("kill", "supervisor main")]
+        # Not more than three within ten minutes.
+        assert all(later - first >= 600 for first, later in zip(kills, kills[3:], strict=False)), seed
+
+
+def test_optional_faults_are_in_no_plan_that_did_not_ask_for_them() -> None:
+    actions = {step.action for seed in SEEDS for step in make_plan(seed, 300)}
+    assert not actions & {"fill disk"}
