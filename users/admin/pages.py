@@ -7,13 +7,14 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Count, OuterRef, QuerySet, Subquery
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from import_export.admin import ImportExportModelAdmin
 from unfold.contrib.import_export.forms import ExportForm, ImportForm
 
 from core import clock
+from core.admin import bulk
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Page, Panel, ago, column, span
-from users import services
+from users import jobs
 from users.factors import guesses
 from users.factors.registry import FACTORS, load
 from users.models import Device, Group, Organization, VpnUser
@@ -128,14 +129,25 @@ class VpnUserPage(FactorsMixin, ImportExportModelAdmin, Page[VpnUser]):  # type:
         ]
 
     @admin.action(description="Enable", permissions=["change"])
-    def enable_users(self, request: HttpRequest, queryset: QuerySet[VpnUser]) -> None:
-        for user in services.set_enabled(queryset, True):
-            self.done(request, user, f"Enabled {user}.")
+    def enable_users(self, request: HttpRequest, queryset: QuerySet[VpnUser]) -> HttpResponse | None:
+        return self._set_enabled(request, queryset, "enable_users", enabled=True)
 
     @admin.action(description="Disable, and disconnect at once", permissions=["change"])
-    def disable_users(self, request: HttpRequest, queryset: QuerySet[VpnUser]) -> None:
-        for user in services.set_enabled(queryset, False):
-            self.done(request, user, f"Disabled {user}.")
+    def disable_users(self, request: HttpRequest, queryset: QuerySet[VpnUser]) -> HttpResponse | None:
+        return self._set_enabled(request, queryset, "disable_users", enabled=False)
+
+    def _set_enabled(
+        self, request: HttpRequest, queryset: QuerySet[VpnUser], action: str, *, enabled: bool
+    ) -> HttpResponse | None:
+        what, verb = bulk.counted(queryset.count(), self.opts), "Enable" if enabled else "Disable"
+        if not bulk.confirmed(request):
+            facts = (
+                [] if enabled else ["Whoever of them is connected is cut off, and cannot connect until enabled again."]
+            )
+            return bulk.ask(self, request, queryset, action, f"{verb} {what}?", bulk.first_names(queryset), facts)
+        arguments = {"enabled": enabled}
+        bulk.carry_out(request, jobs.SET_ENABLED, f"{verb} {what}", queryset, f"{verb}d {what}.", arguments)
+        return None
 
     def get_import_formats(self) -> Any:
         return csv_only()

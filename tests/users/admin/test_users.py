@@ -230,7 +230,11 @@ def test_changes_of_rights_are_enforced_after_commit(admin: Client, user: VpnUse
 
 def test_users_are_disabled_and_enabled_from_the_list(admin: Client, user: VpnUser) -> None:
     for action, enabled in (("disable_users", False), ("enable_users", True)):
-        admin.post(USERS, {"action": action, "_selected_action": [user.pk]})
+        selected = {"action": action, "_selected_action": [user.pk]}
+        assert "able 1 user?" in admin.post(USERS, selected).content.decode()
+        user.refresh_from_db()
+        assert user.enabled is not enabled
+        assert "abled 1 user." in messages(admin, USERS, selected | {"post": "yes"})
         user.refresh_from_db()
         assert user.enabled is enabled
 
