@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from django.contrib.admin.models import CHANGE, LogEntry
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any
+
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.db import IntegrityError, transaction
 
 from core import deletion, jobs
 from core.models import Job
 
 from . import services
+from .lists.planning import Person
 from .models import Organization, VpnUser
 
-SET_ENABLED = "users.set_enabled"
+SET_ENABLED, IMPORT = "users.set_enabled", "users.import"
 
 
 @jobs.kind(SET_ENABLED)
@@ -23,6 +30,40 @@ def set_enabled(job: Job, most: int) -> jobs.Step:
     LogEntry.objects.log_actions(job.arguments["administrator"], changed, CHANGE, said)
     end = place + len(some)
     return jobs.Step(None if end >= len(keys) else end, len(some))
+
+
+def import_list(people: Sequence[Person], title: str, notes: Sequence[str], counts: dict[str, int], by: Any) -> Job:
+    """A draft: nothing is imported before somebody has said yes."""
+    arguments = {"people": [astuple(person) for person in people], "counts": counts, "notes": list(notes)}
+    return jobs.create(IMPORT, title, {**arguments, "administrator": by.pk}, len(people), by, draft=True)
+
+
+def people_of(job: Job, most: int | None = None) -> list[Person]:
+    """Those of an import that are still to come."""
+    start = job.place or 0
+    rows = job.arguments["people"][start : None if most is None else start + most]
+    return [
+        Person(line, organization, name, email, None if groups is None else tuple(groups), enabled)
+        for line, organization, name, email, groups, enabled in rows
+    ]
+
+
+@jobs.kind(IMPORT)
+def import_step(job: Job, most: int) -> jobs.Step:
+    """Create or change the next people. Who cannot be (their organization is gone by now) is noted and left out."""
+    some, notes = people_of(job, most), list[str]()
+    for person in some:
+        try:
+            with transaction.atomic():
+                user, created = services.put(person)
+        except (ValidationError, IntegrityError, ObjectDoesNotExist) as error:
+            said = " ".join(error.messages) if isinstance(error, ValidationError) else "something changed meanwhile"
+            notes.append(f"line {person.line}, {person.name}: left out, {said}")
+            continue
+        flag = ADDITION if created else CHANGE
+        LogEntry.objects.log_actions(job.arguments["administrator"], [user], flag, "Imported.", single_object=True)
+    end = (job.place or 0) + len(some)
+    return jobs.Step(None if end >= len(job.arguments["people"]) else end, len(some), notes)
 
 
 # Nobody who is about to be deleted is let in meanwhile.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import flatten_fieldsets
@@ -17,6 +17,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
+from unfold.decorators import action as unfold_action
 from unfold.decorators import display as unfold_display
 from unfold.views import ChangeList as UnfoldChangeList
 
@@ -69,6 +70,15 @@ def column(title: str, *, ordering: str | None = None, badge: bool = False, bool
             boolean=boolean or None,
         )
         return method
+
+    return mark
+
+
+def above_list(title: str, url_path: str, permission: str, icon: str) -> Callable[[F], F]:
+    """A page of its own, by a button above the list, for who has ``has_<permission>_permission``."""
+
+    def mark(method: F) -> F:
+        return cast(F, unfold_action(method, description=title, url_path=url_path, permissions=[permission], icon=icon))
 
     return mark
 
