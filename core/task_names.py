@@ -18,3 +18,7 @@ ENFORCE: Final = "wgpeers.enforce"
 TAKE_REPORTS: Final = "wgpeers.take_reports"
 SWEEP: Final = "wgpeers.sweep"
 PRUNE: Final = "wgpeers.prune"
+
+# Work at one job (primary key) for a while; and queue those that nobody works at.
+RUN_JOB: Final = "core.run_job"
+RESUME_JOBS: Final = "core.resume_jobs"

@@ -27,7 +27,9 @@ def live(company: Company, user: VpnUser, now: float = NOW, **fields: Any) -> Co
     values: dict[str, Any] = {
         "user": user,
         "user_name": f"{user.name} (Acme)",
+        "server_name": server.name,
         "host": company.host,
+        "host_name": company.host.name,
         "state": State.OPEN,
         "device_id": f"device-of-{user.name}",
         "wg_public_key": key,

@@ -92,6 +92,7 @@ LATE = {
     "vpnproject/runner/__main__.py": "--check must run where what a start needs is not installed yet",
     "users/apps.py": "signals need the models, which are there when the apps are ready",
     "servers/apps.py": "rules and signals need the models, which are there when the apps are ready",
+    "wgpeers/apps.py": "signals and jobs need the models, which are there when the apps are ready",
 }
 
 

@@ -6,4 +6,4 @@ class UsersConfig(AppConfig):
     verbose_name = "People"
 
     def ready(self) -> None:
-        from . import signals  # noqa: F401 - models must be there first
+        from . import jobs, signals  # noqa: F401 - models must be there first

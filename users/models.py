@@ -7,22 +7,16 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
 from django.db import models, transaction
 from django.db.models import Q
-from django.db.models.functions import Lower
 
 from core import task_names
 from core.changes import after_commit
 from core.crypto import Secret, SecretField, random_text
 from core.locking import SharedRow
+from core.names import Named, NameField
 
 from .rights import RightsQuerySet
-
-# Names become part of file names, certificates and (later) DNS names.
-name_validator = RegexValidator(
-    r"\A[\w][\w .@+-]*\Z", "Use letters, digits, spaces and . _ - + @; begin with a letter or a digit."
-)
 
 # Of a factor's name, in every table that has one.
 KIND_LENGTH = 32
@@ -49,11 +43,11 @@ class FactorOverrides(RightsQuerySet["FactorOverride"]):
     rights = frozenset({"user", "user_id", "kind", "state", "until"})
 
 
-class Organization(SharedRow):
+class Organization(Named, SharedRow):
     """A company or a team. It has a certificate authority of its own; its users' certificates come from it."""
 
     public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
-    name = models.CharField(max_length=64, unique=True, validators=[name_validator])
+    name = NameField(unique=True)
     enabled = models.BooleanField(default=True, help_text="Off: nobody of this organization can connect.")
     ca_private_key = SecretField()
     ca_certificate = models.TextField(blank=True, editable=False)
@@ -65,6 +59,7 @@ class Organization(SharedRow):
 
     class Meta:
         ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["name_key"], name="one_organization_of_a_name")]
 
     def __str__(self) -> str:
         return self.name
@@ -79,25 +74,26 @@ class Organization(SharedRow):
                 after_commit(task_names.ENFORCE)
 
 
-class Group(models.Model):
+class Group(Named):
     """A label on users. A server that names groups lets in only users who are in one of them."""
 
-    name = models.CharField(max_length=64, unique=True, validators=[name_validator])
+    name = NameField(unique=True)
 
     class Meta:
         ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["name_key"], name="one_group_of_a_name")]
 
     def __str__(self) -> str:
         return self.name
 
 
-class VpnUser(SharedRow):
+class VpnUser(Named, SharedRow):
     """A person (or a machine) that connects. Three secrets prove it: sync_secret (HMAC), the RSA key and, through
     the server's box key, every request's own box key pair."""
 
     public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="users")
-    name = models.CharField(max_length=64, validators=[name_validator])
+    name = NameField()
     email = models.EmailField(blank=True)
     enabled = models.BooleanField(default=True, help_text="Off: disconnected at once, and cannot connect.")
     groups = models.ManyToManyField(Group, blank=True, related_name="users")
@@ -110,6 +106,7 @@ class VpnUser(SharedRow):
     created = models.DateTimeField(auto_now_add=True)
 
     machine_fields = frozenset({"private_key", "public_key", "certificate"})
+    named_within = ("organization",)
 
     objects = VpnUsers.as_manager()
 
@@ -117,12 +114,7 @@ class VpnUser(SharedRow):
         ordering = ["organization", "name"]
         verbose_name = "user"
         constraints = [
-            models.UniqueConstraint(
-                "organization",
-                Lower("name"),
-                name="user_name_unique_in_organization",
-                violation_error_message="This organization has a user of this name already.",
-            )
+            models.UniqueConstraint(fields=["organization", "name_key"], name="user_name_unique_in_organization"),
         ]
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ from django.db import models, transaction
 
 from core import task_names
 from core.changes import after_commit
+from core.names import with_key
 
 M = TypeVar("M", bound=models.Model)
 
@@ -19,6 +20,7 @@ class RightsQuerySet(models.QuerySet[M]):
     rights: ClassVar[frozenset[str]]
 
     def update(self, **changes: Any) -> int:
+        changes = with_key(changes)
         if not self.rights & changes.keys():
             return super().update(**changes)
         with transaction.atomic():

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 
 from django.db import transaction
 
-from .models import VpnUser
+from core.names import key_of
+
+from .lists.planning import Person
+from .models import Group, Organization, VpnUser
 
 
 def set_enabled(users: Iterable[VpnUser], enabled: bool) -> list[VpnUser]:
@@ -17,3 +20,27 @@ def set_enabled(users: Iterable[VpnUser], enabled: bool) -> list[VpnUser]:
             for user in users
             if VpnUser.objects.filter(pk=user.pk).exclude(enabled=enabled).update(enabled=enabled)
         ]
+
+
+def put(person: Person) -> tuple[VpnUser, bool]:
+    """Create the user whom a list names, or change who is there by that name; whether they are new. What the list does
+    not say stays. Raise ``ValidationError`` where that cannot be, and ``ObjectDoesNotExist`` without the
+    organization."""
+    organization = Organization.objects.get(pk=person.organization)
+    user = VpnUser.objects.filter(organization=organization, name_key=key_of(person.name)).first()
+    created = user is None
+    user = user or VpnUser(organization=organization, name=person.name)
+    said = {"email": person.email, "enabled": person.enabled}
+    changed = [name for name, value in said.items() if value not in (None, getattr(user, name))]
+    for name in changed:
+        setattr(user, name, said[name])
+    if created:
+        user.full_clean()
+        user.save(force_insert=True)
+    elif changed:
+        user.clean_fields()
+        # Only what a list can say: the key may be made at this very moment.
+        user.save(update_fields=changed)
+    if person.groups is not None and set(person.groups) != set(user.groups.values_list("pk", flat=True)):
+        user.groups.set(Group.objects.filter(pk__in=person.groups))
+    return user, created

@@ -72,7 +72,13 @@ UNFOLD: dict[str, Any] = {
                     _item("Connections", "lan", "wgpeers", "connection"),
                 ],
             },
-            {"title": "Log", "items": [_item("Decisions", "fact_check", "wgpeers", "decision")]},
+            {
+                "title": "Log",
+                "items": [
+                    _item("Decisions", "fact_check", "wgpeers", "decision"),
+                    _item("Jobs", "pending_actions", "core", "job"),
+                ],
+            },
             {
                 "title": "This site",
                 "items": [

@@ -52,6 +52,7 @@ app.conf.update(
         # What was changed on a host by hand is to be right again within 60 s, the time that it takes included.
         "converge all": {"task": task_names.CONVERGE_ALL, "schedule": every(45), "options": {"expires": 45}},
         "missing keys": {"task": task_names.MAKE_MISSING, "schedule": every(60), "options": {"expires": 60}},
+        "resume jobs": {"task": task_names.RESUME_JOBS, "schedule": every(10), "options": {"expires": 10}},
         "prune": {"task": task_names.PRUNE, "schedule": every(3600), "options": {"expires": 3600}},
     },
 )

@@ -4,3 +4,6 @@ from django.apps import AppConfig
 class WgpeersConfig(AppConfig):
     name = "wgpeers"
     verbose_name = "Connections"
+
+    def ready(self) -> None:
+        from . import jobs, signals  # noqa: F401 - models must be there first

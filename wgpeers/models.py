@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from django.db import models
 from django.db.models import Q
 
 from core.crypto import SecretField
 from servers.models import Host, Server
 from users.models import VpnUser, new_id
+
+M = TypeVar("M", bound=models.Model)
 
 
 class State(models.TextChoices):
@@ -28,14 +32,25 @@ class EndReason(models.TextChoices):
     UNCONFIRMED = "unconfirmed", "no host confirmed it"
 
 
+def kept(model: type[M], related_name: str) -> models.ForeignKey[M | None, M | None]:
+    """What a row of history is about. That may be deleted, in a moment, however long its history is: the row keeps its
+    name as text, and a key that leads nowhere (no primary key is ever given twice). Who reads a row that has ended
+    selects this along, and gets None for what is gone."""
+    return models.ForeignKey(
+        model, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name=related_name
+    )
+
+
 class Connection(models.Model):
     """One client with one WireGuard key, from being allowed to its end. Rows are kept as history."""
 
     public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
-    user = models.ForeignKey(VpnUser, on_delete=models.SET_NULL, null=True, related_name="connections")
+    user = kept(VpnUser, "connections")
     user_name = models.CharField(max_length=140)
-    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="connections")
-    host = models.ForeignKey(Host, on_delete=models.SET_NULL, null=True, related_name="connections")
+    server = kept(Server, "connections")
+    server_name = models.CharField(max_length=64)
+    host = kept(Host, "connections")
+    host_name = models.CharField(max_length=64)
     state = models.CharField(max_length=8, choices=State, default=State.PENDING)
 
     device_id = models.CharField(max_length=64)
@@ -81,6 +96,11 @@ class Connection(models.Model):
     def __str__(self) -> str:
         return f"{self.user_name} at {self.address}"
 
+    @property
+    def server_key(self) -> int:
+        """The server's primary key, which stays when the server has gone."""
+        return self.server_id or 0
+
 
 class SpentKey(models.Model):
     """A WireGuard key that was allowed once. Kept for ever: no key is accepted twice."""
@@ -102,9 +122,9 @@ class Decision(models.Model):
     time = models.DateTimeField(db_index=True)
     last = models.DateTimeField(null=True, blank=True, help_text="When it was decided so again, and no other way.")
     count = models.PositiveIntegerField(default=1)
-    user = models.ForeignKey(VpnUser, on_delete=models.SET_NULL, null=True, related_name="decisions")
+    user = kept(VpnUser, "decisions")
     user_name = models.CharField(max_length=140)
-    server = models.ForeignKey(Server, on_delete=models.SET_NULL, null=True, related_name="decisions")
+    server = kept(Server, "decisions")
     server_name = models.CharField(max_length=64)
     address = models.GenericIPAddressField(null=True, blank=True)
     device_name = models.CharField(max_length=128, blank=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.admin.utils import flatten_fieldsets
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
@@ -17,9 +17,12 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
+from unfold.decorators import action as unfold_action
 from unfold.decorators import display as unfold_display
 from unfold.views import ChangeList as UnfoldChangeList
 
+from core import deletion
+from core.admin import bulk
 from core.admin.lookups import FilteredByAllowList
 from core.locking import take_turns
 
@@ -67,6 +70,15 @@ def column(title: str, *, ordering: str | None = None, badge: bool = False, bool
             boolean=boolean or None,
         )
         return method
+
+    return mark
+
+
+def above_list(title: str, url_path: str, permission: str, icon: str) -> Callable[[F], F]:
+    """A page of its own, by a button above the list, for who has ``has_<permission>_permission``."""
+
+    def mark(method: F) -> F:
+        return cast(F, unfold_action(method, description=title, url_path=url_path, permissions=[permission], icon=icon))
 
     return mark
 
@@ -253,11 +265,54 @@ class Page(FilteredByAllowList, _Admin[M]):
 
         Rows that nobody can delete by themselves, such as connections, go with the object that they belong to.
         """
-        _nested, counts, needed, protected = super().get_deleted_objects(objs, request)
-        never = {
-            str(page.opts.verbose_name) for page in self.admin_site._registry.values() if isinstance(page, ReadOnlyPage)
-        }
-        return [str(obj) for obj in objs], counts, needed - never, protected
+        keys = objs if isinstance(objs, models.QuerySet) else [obj.pk for obj in objs]
+        objects = self.model._default_manager.filter(pk__in=keys)
+        found: dict[type[models.Model], int] = {self.model: objects.count(), **deletion.counts(objects)}
+        needed = set()
+        for model in found:
+            page = self.admin_site._registry.get(model)
+            if page is not None and not isinstance(page, ReadOnlyPage) and not page.has_delete_permission(request):
+                needed.add(str(model._meta.verbose_name))
+        numbers = {str(model._meta.verbose_name_plural): number for model, number in found.items()}
+        return bulk.first_names(objects), numbers, needed, []
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Each deletion is written into the history when it is carried out; see ``core.deletion``."""
+
+    def delete_model(self, request: HttpRequest, obj: M) -> None:
+        job = deletion.delete(self.model._default_manager.filter(pk=obj.pk), f"Delete {obj}", request.user)
+        request.deletion = job  # type: ignore[attr-defined]
+
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: int) -> HttpResponse:
+        job = getattr(request, "deletion", None)
+        if job is None:
+            return super().response_delete(request, obj_display, obj_id)
+        bulk.say(request, job, "")
+        return redirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        actions = super().get_actions(request)
+        if "delete_selected" in actions:
+            actions["delete_selected"] = self.get_action("delete_selected")  # ours, not the site's
+        return actions
+
+    @admin.action(description="Delete", permissions=["delete"])
+    def delete_selected(self, request: HttpRequest, queryset: models.QuerySet[M]) -> HttpResponse | None:
+        names, found, needed, protected = self.get_deleted_objects(queryset, request)
+        what = bulk.counted(queryset.count(), self.opts)
+        if protected:
+            messages.error(request, " ".join(str(each) for each in protected))
+            return None
+        if needed:
+            raise PermissionDenied
+        facts = [f"{number:,} {name}" for name, number in found.items()]
+        if not bulk.confirmed(request):
+            return bulk.ask(
+                self, request, queryset, "delete_selected", f"Delete {what}?", names, ["It deletes", *facts]
+            )
+        job = deletion.delete(queryset, f"Delete {what}", request.user)
+        bulk.say(request, job, f"Deleted {what}.")
+        return None
 
 
 class ReadOnlyPage(Page[M]):

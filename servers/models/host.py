@@ -8,16 +8,17 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from core.locking import SharedRow
-from users.models import name_validator, new_id
+from core.names import Named, NameField
+from users.models import new_id
 
 from .. import changes, validators
 
 
-class Host(SharedRow):
+class Host(Named, SharedRow):
     """A machine that clients' tunnels end on. Its worker reports in over Redis; see ``hostnet``."""
 
     public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
-    name = models.CharField(max_length=64, unique=True, validators=[name_validator])
+    name = NameField(unique=True)
     public_address = models.CharField(
         max_length=253,
         blank=True,
@@ -56,11 +57,13 @@ class Host(SharedRow):
 
     class Meta:
         ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["name_key"], name="one_host_of_a_name")]
 
     def __str__(self) -> str:
         return self.name
 
     def clean(self) -> None:
+        super().clean()
         if not self.public_address and not self.public_address6:
             raise ValidationError({"public_address": "Give an IPv4 address, a name or an IPv6 address."})
 

@@ -9,19 +9,20 @@ from django.db import models, transaction
 
 from core.crypto import SecretField
 from core.locking import SharedRow
+from core.names import Named, NameField
 from servers.hostnet.state.names import PREFIX
-from users.models import Group, Organization, name_validator, new_id
+from users.models import Group, Organization, new_id
 
 from .. import boxkeys, changes, networks, validators
 from ..rules.registry import Ruled
 from .host import Host
 
 
-class Server(Ruled, SharedRow):
+class Server(Named, Ruled, SharedRow):
     """A VPN: its people, its tunnel networks, and the hosts that carry it."""
 
     public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
-    name = models.CharField(max_length=64, unique=True, validators=[name_validator])
+    name = NameField(unique=True)
     organizations = models.ManyToManyField(Organization, blank=True, related_name="servers")
     groups = models.ManyToManyField(
         Group, blank=True, related_name="servers", help_text="Only users in one of these; none: all of them."
@@ -132,6 +133,7 @@ class Server(Ruled, SharedRow):
     class Meta:
         ordering = ["name"]
         constraints = [
+            models.UniqueConstraint(fields=["name_key"], name="one_server_of_a_name"),
             models.UniqueConstraint(fields=["network"], name="server_network_unique"),
             models.UniqueConstraint(fields=["wg_network"], name="server_wg_network_unique"),
         ]

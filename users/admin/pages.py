@@ -7,19 +7,18 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Count, OuterRef, QuerySet, Subquery
-from django.http import HttpRequest
-from import_export.admin import ImportExportModelAdmin
-from unfold.contrib.import_export.forms import ExportForm, ImportForm
+from django.http import HttpRequest, HttpResponse
 
 from core import clock
+from core.admin import bulk
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Page, Panel, ago, column, span
-from users import services
+from users import jobs
 from users.factors import guesses
 from users.factors.registry import FACTORS, load
 from users.models import Device, Group, Organization, VpnUser
 
-from .csv_import import UserResource, csv_only
 from .factors import FactorsMixin
+from .lists import ListsMixin
 
 # A person has a handful of devices; the page shows no more than this.
 DEVICES_SHOWN = 20
@@ -67,13 +66,9 @@ class GroupPage(Page[Group]):
         return int(getattr(obj, "people", 0))
 
 
-class VpnUserPage(FactorsMixin, ImportExportModelAdmin, Page[VpnUser]):  # type: ignore[misc]
+class VpnUserPage(FactorsMixin, ListsMixin, Page[VpnUser]):
     """Who the user is and what proves it. Layers above add where they may go and whether they are there."""
 
-    resource_classes = [UserResource]
-    import_form_class = ImportForm
-    show_change_form_export = False
-    export_form_class = ExportForm
     list_display: tuple[str, ...] = ("name", "organization", "email", "in_groups", "account", "factors", "last_seen")
     list_filter = ("organization", "enabled", "groups")
     list_select_related = ("organization", "wrong_attempts")
@@ -128,25 +123,22 @@ class VpnUserPage(FactorsMixin, ImportExportModelAdmin, Page[VpnUser]):  # type:
         ]
 
     @admin.action(description="Enable", permissions=["change"])
-    def enable_users(self, request: HttpRequest, queryset: QuerySet[VpnUser]) -> None:
-        for user in services.set_enabled(queryset, True):
-            self.done(request, user, f"Enabled {user}.")
+    def enable_users(self, request: HttpRequest, queryset: QuerySet[VpnUser]) -> HttpResponse | None:
+        return self._set_enabled(request, queryset, "enable_users", enabled=True)
 
     @admin.action(description="Disable, and disconnect at once", permissions=["change"])
-    def disable_users(self, request: HttpRequest, queryset: QuerySet[VpnUser]) -> None:
-        for user in services.set_enabled(queryset, False):
-            self.done(request, user, f"Disabled {user}.")
+    def disable_users(self, request: HttpRequest, queryset: QuerySet[VpnUser]) -> HttpResponse | None:
+        return self._set_enabled(request, queryset, "disable_users", enabled=False)
 
-    def get_import_formats(self) -> Any:
-        return csv_only()
-
-    def get_export_formats(self) -> Any:
-        return csv_only()
-
-    def has_import_permission(self, request: HttpRequest) -> bool:
-        # An import creates and changes.
-        return self.has_add_permission(request) and self.has_change_permission(request)
-
-    def has_export_permission(self, request: HttpRequest) -> bool:
-        # A file of everybody, to take away: more than looking at pages of them.
-        return self.has_change_permission(request)
+    def _set_enabled(
+        self, request: HttpRequest, queryset: QuerySet[VpnUser], action: str, *, enabled: bool
+    ) -> HttpResponse | None:
+        what, verb = bulk.counted(queryset.count(), self.opts), "Enable" if enabled else "Disable"
+        if not bulk.confirmed(request):
+            facts = (
+                [] if enabled else ["Whoever of them is connected is cut off, and cannot connect until enabled again."]
+            )
+            return bulk.ask(self, request, queryset, action, f"{verb} {what}?", bulk.first_names(queryset), facts)
+        arguments = {"enabled": enabled}
+        bulk.carry_out(request, jobs.SET_ENABLED, f"{verb} {what}", queryset, f"{verb}d {what}.", arguments)
+        return None

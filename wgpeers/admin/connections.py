@@ -8,14 +8,16 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin import SimpleListFilter
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from core import clock
+from core.admin import bulk
 from core.admin.page import GOOD, NEUTRAL, WAITING, Button, ReadOnlyPage, ago, column, posted, span
 from core.redis_store import RedisUnavailable
+from wgpeers import jobs
 from wgpeers.lifecycle import connect, liveness
 from wgpeers.models import Connection, State
 
@@ -31,7 +33,8 @@ def read_deadlines(connections: Sequence[Connection]) -> None:
         deadlines = {}
     for connection in connections:
         deadline = deadlines.get(connection.public_id)
-        last = None if deadline is None else deadline - connection.server.ping_timeout
+        server = connection.server
+        last = None if deadline is None or server is None else deadline - server.ping_timeout
         # Counting starts with the connect itself; a ping moves it on.
         if last is not None and last <= connection.created.timestamp():
             last = None
@@ -87,16 +90,17 @@ class ConnectionPage(ReadOnlyPage[Connection]):
     further_lookups = frozenset({"user__id__exact"})  # links from users' pages
     list_filter = (ShownFilter, "server", "host", "platform", "end_reason")
     search_fields = ("user_name", "device_name", "address", "address6", "client_address", "wg_public_key")
-    list_select_related = ("server", "host", "user")
     list_display_links = ("who",)
     # Newest first, by the one index that all of the history has.
     ordering = ("-id",)
     actions = ("disconnect_them",)
-    live_columns = ("who", "server", "host", "device", "tunnel", "client_address", "since", "last_ping", "cut")
-    ended_columns = ("who", "server", "host", "device", "tunnel", "client_address", "until", "lasted", "why", "latency")
+    _where = ("who", "on_server", "on_host", "device", "tunnel", "client_address")
+    live_columns = (*_where, "since", "last_ping", "cut")
+    ended_columns = (*_where, "until", "lasted", "why", "latency")
     fieldsets = (
         ("Who", {"fields": (("user", "user_name"), ("device_name", "device_id"), ("platform", "client_version"))}),
-        ("Where", {"fields": (("server", "host"), ("address", "address6"), "client_address", "wg_public_key")}),
+        ("Where", {"fields": (("server", "server_name"), ("host", "host_name"), ("address", "address6"))}),
+        ("Client", {"fields": (("client_address", "wg_public_key"),)}),
         (
             "When",
             {
@@ -110,6 +114,10 @@ class ConnectionPage(ReadOnlyPage[Connection]):
             },
         ),
     )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Connection]:
+        # Also for a single one: what it was about may be gone; see ``wgpeers.models.kept``.
+        return super().get_queryset(request).select_related("server", "host", "user")
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         if request.GET.get("show", LIVE) == ENDED:
@@ -130,6 +138,14 @@ class ConnectionPage(ReadOnlyPage[Connection]):
     @column("User", ordering="user_name")
     def who(self, obj: Connection) -> str:
         return obj.user_name
+
+    @column("Server", ordering="server_name")
+    def on_server(self, obj: Connection) -> str:
+        return obj.server_name
+
+    @column("Host", ordering="host_name")
+    def on_host(self, obj: Connection) -> str:
+        return obj.host_name or "-"
 
     @column("Device", ordering="device_name")
     def device(self, obj: Connection) -> str:
@@ -185,9 +201,15 @@ class ConnectionPage(ReadOnlyPage[Connection]):
             messages.info(request, f"{connection} had ended already.")
 
     @admin.action(description="Disconnect", permissions=["disconnect"])
-    def disconnect_them(self, request: HttpRequest, queryset: QuerySet[Connection]) -> None:
-        for connection in queryset.exclude(state=State.ENDED):
-            self.disconnect(request, connection)
+    def disconnect_them(self, request: HttpRequest, queryset: QuerySet[Connection]) -> HttpResponse | None:
+        live = queryset.exclude(state=State.ENDED)
+        what = bulk.counted(live.count(), self.opts)
+        if not bulk.confirmed(request):
+            facts = ["Each is cut off and needs a new key to come back, which its client gets by itself if it may."]
+            names = bulk.first_names(live)
+            return bulk.ask(self, request, queryset, "disconnect_them", f"Disconnect {what}?", names, facts)
+        bulk.carry_out(request, jobs.DISCONNECT, f"Disconnect {what}", live, f"Disconnected {what}.", {})
+        return None
 
 
 def _disconnect_button(connection: Connection) -> list[Button]:

@@ -106,6 +106,10 @@ class DecisionPage(ReadOnlyPage[Decision]):
         "way",
     )
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Decision]:
+        # What it was about may be gone; see ``wgpeers.models.kept``.
+        return super().get_queryset(request).select_related("server", "user")
+
     @column("Time (UTC)", ordering="time")
     def when(self, obj: Decision) -> str:
         return f"{obj.time:%Y-%m-%d %H:%M:%S}"

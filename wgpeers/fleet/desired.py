@@ -56,7 +56,7 @@ def _connections(host: Host) -> dict[int, list[Connection]]:
     """Connections by server, those still waiting for their confirmation included."""
     found: dict[int, list[Connection]] = {}
     for connection in Connection.objects.filter(host=host).exclude(state=State.ENDED).order_by("pk"):
-        found.setdefault(connection.server_id, []).append(connection)
+        found.setdefault(connection.server_key, []).append(connection)
     return found
 
 

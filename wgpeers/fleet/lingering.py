@@ -38,12 +38,12 @@ def lingering_on(host: Host, servers: Collection[Server], now: float) -> dict[in
     longest = max(server.ping_interval for server in servers) + LATE
     rows = Connection.objects.filter(host=host, state=State.ENDED, ended__gt=moment(now - longest))
     for row in rows.filter(server__in=by_pk, end_reason__in=REASONS).order_by("pk"):
-        whole = seconds_of(row, by_pk[row.server_id])
+        whole = seconds_of(row, by_pk[row.server_key])
         # Not more than all of it, should the clock have been set back since.
         left = min(whole, row.ended.timestamp() + whole - now) if row.ended else 0
         if left > 0:
             peer = Peer(row.public_id, row.version, row.wg_public_key, own_addresses(row))
-            found.setdefault(row.server_id, []).append(peer.lingering(round(left, 3)))
+            found.setdefault(row.server_key, []).append(peer.lingering(round(left, 3)))
     return found
 
 

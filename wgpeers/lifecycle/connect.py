@@ -112,9 +112,9 @@ def _given_before(account: Account, attempt: Attempt, digest: bytes) -> dict[str
     )
     if mine is not None and same and mine.state == State.PENDING:
         raise Refusal("in_progress", "this connection is being made")
-    if mine is None or mine.host is None or not same or mine.state != State.OPEN or liveness.has_pinged(mine.public_id):
+    if mine is None or not same or mine.state != State.OPEN or liveness.has_pinged(mine.public_id):
         raise Refusal("key_spent", "this WireGuard key was used before")
-    attachment = ServerHost.objects.filter(server=account.server, host=mine.host).first()
+    attachment = ServerHost.objects.filter(server=account.server, host=mine.host_id).first()
     if attachment is None:
         raise Refusal("key_spent", "this WireGuard key was used before")
     return _configuration(mine, account, attachment)
@@ -157,7 +157,9 @@ def _draft(account: Account, attempt: Attempt, host: Host, now: float) -> Connec
         user_id=account.user.pk,
         user_name=decisions.full_name(account.user),
         server=account.server,
+        server_name=account.server.name,
         host=host,
+        host_name=host.name,
         device_id=attempt.device_id,
         device_name=attempt.device_name,
         platform=attempt.platform,
@@ -234,10 +236,11 @@ def _move(connection: Connection, host: Host, replaced: list[Connection]) -> boo
     with transaction.atomic():
         # The connection's row before the hosts', as whoever ends it does: the other way round the two could wait for
         # each other.
-        if not Connection.objects.filter(pk=connection.pk, state=State.PENDING).update(host=host):
+        if not Connection.objects.filter(pk=connection.pk, state=State.PENDING).update(host=host, host_name=host.name):
             return False
         versions = bump_versions([host.pk, *([before.pk] if before else [])])
-        connection.host, connection.version = host, versions.get(host.pk, 0)
+        connection.host, connection.host_name = host, host.name
+        connection.version = versions.get(host.pk, 0)
         queries.set_version(connection)
     if before is not None:
         gone = (connection.public_id, *(old.public_id for old in replaced if old.host_id == before.pk))

@@ -82,7 +82,7 @@ def record_end(connection: Connection, layer: str, now: float) -> None:
         user_id=connection.user_id,
         user_name=connection.user_name,
         server_id=connection.server_id,
-        server_name=connection.server.name,
+        server_name=connection.server_name,
         address=connection.client_address,
         device_name=connection.device_name,
         layer=layer,

@@ -47,7 +47,7 @@ def mark_ended(connection: Connection, reason: EndReason, now: float, due: float
     if reason == EndReason.UNCONFIRMED:
         # Never allowed, so never spent: the client may offer the same key to the next host.
         SpentKey.objects.filter(connection=connection).delete()
-    addresses.release(connection.server_id, connection.host_part)
+    addresses.release(connection.server_key, connection.host_part)
     decisions.record_end(connection, LAYER.get(reason, "policy"), now)
     return True
 
@@ -65,7 +65,7 @@ def end(connections: Iterable[Connection], reason: EndReason, now: float, due: f
             with transaction.atomic():
                 if not mark_ended(connection, reason, now, due):
                     continue
-                moved = site_failover.elect_for_user(connection.server_id, connection.user_id, now)
+                moved = site_failover.elect_for_user(connection.server_key, connection.user_id, now)
                 bump_versions([*([connection.host_id] if connection.host_id else []), *moved])
         except OperationalError as error:
             # A full disk, say: it is the same for all of them, and for the log.
@@ -99,7 +99,9 @@ def notify_hosts(ended: Sequence[Connection], except_on: int | None = None) -> N
     for connection in ended:
         if connection.host_id and connection.host_id != except_on:
             by_time = by_host.setdefault(connection.host_id, {})
-            by_time.setdefault(seconds_of(connection, connection.server), []).append(connection.public_id)
+            # Of a server that was deleted no interface is left to be told through.
+            seconds = seconds_of(connection, connection.server) if connection.server else 0
+            by_time.setdefault(seconds, []).append(connection.public_id)
     for host in Host.objects.filter(pk__in=by_host):
         for seconds, names in by_host[host.pk].items():
             # The version as it is now is at least that of these changes; a later one is only more careful.

@@ -107,13 +107,7 @@ def enforce(now: float) -> int:
 
 def _not_running() -> Combinable | Q:
     attached = ServerHost.objects.filter(server=OuterRef("server"), host=OuterRef("host"))
-    return (
-        Q(server__started=False)
-        | Q(server__wireguard=False)
-        | Q(host=None)
-        | Q(host__enabled=False)
-        | ~Exists(attached)
-    )
+    return Q(server__started=False) | Q(server__wireguard=False) | Q(host__enabled=False) | ~Exists(attached)
 
 
 def _moved() -> list[Connection]:

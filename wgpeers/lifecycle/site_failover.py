@@ -89,7 +89,7 @@ def serving(server: int | None, users: Collection[int]) -> dict[tuple[int, int],
         live = live.filter(server=server)
     rows = live.filter(Q(server__multi_device=False) | Exists(static)).order_by("-created")
     # The oldest stays, should there be two (of a server that had several devices allowed until now).
-    return {(row.server_id, row.user_id): row for row in rows if row.user_id is not None}
+    return {(row.server_key, row.user_id): row for row in rows if row.user_id is not None}
 
 
 def _gateway(row: ClientNetwork, connection: Connection | None) -> Gateway:
@@ -190,4 +190,4 @@ def probed(host: Host, connection: str, network: str, ok: bool, now: float) -> N
     # By itself, before the network's rows are locked in their order. Said again, it changes nothing, nor since when.
     changed = rows.exclude(probe_address=None).exclude(probe_ok=ok).update(probe_ok=ok, probe_changed=moment(now))
     if changed:
-        elect_network(mine.server_id, network, now)
+        elect_network(mine.server_key, network, now)

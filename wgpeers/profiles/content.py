@@ -42,7 +42,7 @@ _OPENVPN_LINES = (
 
 def ascii_name(name: str) -> str:
     """``name`` with everything replaced that a file name or a header cannot carry; neither hidden nor an option."""
-    return _NOT_IN_FILE_NAMES.sub("-", name).lstrip(".-") or "vpn"
+    return _NOT_IN_FILE_NAMES.sub("-", name).strip(".-") or "vpn"
 
 
 def file_name(user: VpnUser, server: Server) -> str:

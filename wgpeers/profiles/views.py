@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec
+from urllib.parse import quote
 
 import redis
 import segno
@@ -154,5 +155,9 @@ def import_address(request: HttpRequest, short_id: str) -> str:
 
 def _download(data: bytes, name: str, mime: str) -> HttpResponse:
     response = HttpResponse(data, content_type=mime)
-    response["Content-Disposition"] = f'attachment; filename="{content.ascii_name(name)}"'
+    # The ending stays, whatever becomes of the rest: by it clients know what they get.
+    stem, dot, ending = name.rpartition(".")
+    said = f'attachment; filename="{content.ascii_name(stem)}{dot}{ending}"'
+    # As it is, for who can read it (RFC 6266).
+    response["Content-Disposition"] = said if name.isascii() else f"{said}; filename*=UTF-8''{quote(name, safe='')}"
     return response

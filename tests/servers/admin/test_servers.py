@@ -48,6 +48,7 @@ def connect(server: Server, **fields: Any) -> Connection:
         "user": user,
         "user_name": "alice (Org)",
         "server": server,
+        "server_name": server.name,
         "host": Host.objects.get(),
         "state": State.OPEN,
     }
@@ -145,7 +146,9 @@ def test_detaching_a_host_tells_it(admin: Client, server: Server) -> None:
 
 
 @pytest.mark.parametrize("way", ["page", "list"])
-def test_deleting_a_server_ends_its_connections_and_tells_its_hosts(admin: Client, server: Server, way: str) -> None:
+def test_deleting_a_server_ends_its_connections_keeps_them_as_history_and_tells_its_hosts(
+    admin: Client, server: Server, way: str
+) -> None:
     connection = connect(server)
     SpentKey.objects.create(digest=b"1" * 32, connection=connection, created=connection.created)
     before = version()
@@ -157,7 +160,10 @@ def test_deleting_a_server_ends_its_connections_and_tells_its_hosts(admin: Clien
     else:
         admin.post(SERVERS, {"action": "delete_selected", "_selected_action": [server.pk], "post": "yes"})
     assert not Server.objects.exists()
-    assert not Connection.objects.exists()
+    row = Connection.objects.select_related("server").get()
+    assert (row.state, row.end_reason, row.server_name, row.server) == (State.ENDED, "server_stopped", "office", None)
+    for page in ("/admin/wgpeers/connection/?show=ended", f"/admin/wgpeers/connection/{row.pk}/change/"):
+        assert "office" in admin.get(page).content.decode()
     assert SpentKey.objects.count() == 1
     assert version() > before
     assert "wgpeers.converge" in queued()

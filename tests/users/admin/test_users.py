@@ -11,7 +11,6 @@ import pyotp
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.hashers import check_password
-from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from core.redis_store import redis_client
@@ -230,92 +229,10 @@ def test_changes_of_rights_are_enforced_after_commit(admin: Client, user: VpnUse
 
 def test_users_are_disabled_and_enabled_from_the_list(admin: Client, user: VpnUser) -> None:
     for action, enabled in (("disable_users", False), ("enable_users", True)):
-        admin.post(USERS, {"action": action, "_selected_action": [user.pk]})
+        selected = {"action": action, "_selected_action": [user.pk]}
+        assert "able 1 user?" in admin.post(USERS, selected).content.decode()
+        user.refresh_from_db()
+        assert user.enabled is not enabled
+        assert "abled 1 user." in messages(admin, USERS, selected | {"post": "yes"})
         user.refresh_from_db()
         assert user.enabled is enabled
-
-
-def import_csv(admin: Client, text: str) -> Any:
-    """Upload, look at the preview, confirm; the last answer, or the first where there is nothing to confirm."""
-    file = SimpleUploadedFile("users.csv", text.encode(), "text/csv")
-    preview = admin.post(f"{USERS}import/", {"import_file": file, "format": "0", "resource": ""})
-    form = preview.context.get("confirm_form")
-    if form is None:
-        return preview
-    return admin.post(f"{USERS}process_import/", form.initial, follow=True)
-
-
-def test_a_thousand_users_are_imported_and_their_keys_made_later(admin: Client) -> None:
-    Organization.objects.create(name="Org")
-    Group.objects.create(name="staff")
-    rows = [f"Org,user{number},user{number}@example.com,staff,yes" for number in range(1000)]
-    import_csv(admin, "\n".join(["organization,name,email,groups,enabled", *rows]))
-    assert VpnUser.objects.count() == 1000
-    assert VpnUser.objects.filter(groups__name="staff").count() == 1000
-    assert redis_client().llen("keys") >= 1000
-    assert not VpnUser.objects.exclude(certificate="").exists()
-
-
-def test_an_import_changes_those_who_exist_and_leaves_their_secrets(admin: Client, user: VpnUser) -> None:
-    VpnUser.objects.filter(pk=user.pk).update(certificate="made")
-    import_csv(admin, "organization,name,email,enabled\nOrg,alice,new@example.com,no\n")
-    after = VpnUser.objects.get()
-    assert (after.email, after.enabled, after.certificate) == ("new@example.com", False, "made")
-    assert after.sync_secret.reveal() == user.sync_secret.reveal()
-    assert "wgpeers.enforce" in queued()
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("organization,name\nNobody,bob\n", "There is no organization &#x27;Nobody&#x27;"),
-        ("organization,name,groups\nOrg,bob,ghosts\n", "There is no group ghosts"),
-        ("organization,name,enabled\nOrg,bob,perhaps\n", "enabled is &#x27;perhaps&#x27;"),
-        ("organization,name,email\nOrg,bob,not-an-email\n", "valid email"),
-        ("organization,name\nOrg,ALICE\n", "has a user of this name already"),
-        ("organization,name\nOrg,../x\n", "Use letters"),
-        ("organization,name,pin_hash\nOrg,bob,x\n", "&#x27;pin_hash&#x27; is not known"),
-        ("name\nbob\n", "organization is missing"),
-    ],
-)
-def test_a_wrong_file_is_refused_whole_and_in_words(admin: Client, user: VpnUser, text: str, words: str) -> None:
-    response = import_csv(admin, text)
-    assert words in response.content.decode()
-    assert list(VpnUser.objects.values_list("name", flat=True)) == ["alice"]
-
-
-COLUMNS = ("organization", "name", "email", "groups", "enabled")
-
-
-def export_csv(admin: Client, *columns: str) -> str:
-    data = {"format": "0", "resource": ""} | {f"userresource_{name}": "on" for name in columns}
-    return str(admin.post(f"{USERS}export/", data).content.decode())
-
-
-def test_an_export_has_no_secret_and_no_formula(admin: Client, user: VpnUser) -> None:
-    VpnUser.objects.filter(pk=user.pk).update(email="=1+1@example.com")
-    user.enrolments.create(kind="pin", hash="argon2$hash")
-    secret_columns = [field.name for field in VpnUser._meta.get_fields() if field.name not in COLUMNS]
-    text = export_csv(admin, "name", "email", "enabled", *secret_columns, "enrolments", "sync_secret")
-    header, row = text.split("\r\n")[:2]
-    assert set(header.split(",")) <= set(COLUMNS)
-    assert "alice,'=1+1@example.com," in row
-    for secret in (user.sync_token.reveal(), user.sync_secret.reveal(), "argon2"):
-        assert secret not in text
-
-
-def test_what_was_exported_is_imported_as_it_was(admin: Client, user: VpnUser) -> None:
-    VpnUser.objects.filter(pk=user.pk).update(email="=1+1@example.com")
-    import_csv(admin, export_csv(admin, *COLUMNS).replace("yes", "no"))
-    after = VpnUser.objects.get()
-    assert (after.email, after.enabled) == ("=1+1@example.com", False)
-
-
-@pytest.mark.parametrize(("right", "status"), [("view", 403), ("change", 200)])
-def test_who_may_only_look_exports_nothing(user: VpnUser, right: str, status: int) -> None:
-    client = Client()
-    staff(client, f"users.{right}_vpnuser", "users.view_vpnuser")
-    assert client.get(f"{USERS}export/").status_code == status
-    data = {"format": "0", "resource": "", "userresource_name": "on"}
-    assert client.post(f"{USERS}export/", data).status_code == status
-    assert ("export/" in client.get(USERS).content.decode()) is (status == 200)

@@ -9,6 +9,7 @@ from django.contrib.admin import site
 from django.test import Client
 
 from core import clock
+from core.models import Job
 from servers.models import ClientNetwork, Host, PortForward, Server, ServerHost
 from tests.admin_site import staff
 from tests.conftest import Clock
@@ -32,6 +33,7 @@ VIEW = [
     "servers.view_clientnetwork",
     "wgpeers.view_connection",
     "wgpeers.view_decision",
+    "core.view_job",
 ]
 BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("users.vpnuser", "act_on_factor", {"factor": "pin", "action": "set", "pin": "w0mbat"}),
@@ -45,6 +47,7 @@ BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("servers.server", "start", {}),
     ("servers.server", "stop", {}),
     ("wgpeers.connection", "disconnect", {}),
+    ("core.job", "stop", {}),
 ]
 ACTIONS = [
     ("users.vpnuser", "disable_users"),
@@ -82,6 +85,7 @@ def world(db: None, fixed_clock: Clock) -> None:
         pk=1, time=now, user_name="alice (Org)", server_name="office", layer="connect", code="allowed"
     )
     links.create(user, clock.now())
+    Job.objects.create(pk=1, kind="users.set_enabled", title="Disable 1 user", created=now)
 
 
 def snapshot() -> list[Any]:
@@ -98,6 +102,7 @@ def snapshot() -> list[Any]:
         list(Connection.objects.values_list("state", flat=True)),
         list(user.links.values_list("revoked", flat=True)),
         list(user.addresses.values_list("host_part", flat=True)),
+        list(Job.objects.values_list("state", flat=True)),
         (Host.objects.count(), PortForward.objects.count(), ClientNetwork.objects.count()),
     ]
 

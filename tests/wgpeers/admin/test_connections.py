@@ -41,6 +41,8 @@ def connection(server: Server, name: str, host_part: int, state: State = State.O
         "address": f"10.9.0.{host_part}",
         "device_id": name,
         "device_name": f"{name}-laptop",
+        "server_name": server.name,
+        "host_name": "gate-1",
     }
     rest = {"wg_public_key": "k" * 44, "client_address": "203.0.113.9", "created": clock.moment(clock.now())}
     return Connection.objects.create(**common | place | rest | fields)
@@ -84,7 +86,9 @@ def test_one_is_disconnected_by_its_button_and_several_by_the_action(admin: Clie
     assert "ended already" in messages(admin, f"{CONNECTIONS}{rows[0].pk}/do/disconnect/")
     assert names(admin, CONNECTIONS) == ["bob (Org)", "carol (Org)"]
     data = {"action": "disconnect_them", "_selected_action": [row.pk for row in rows[1:]]}
-    admin.post(CONNECTIONS, data)
+    assert "Disconnect 2 connections?" in admin.post(CONNECTIONS, data).content.decode()
+    assert names(admin, CONNECTIONS) == ["bob (Org)", "carol (Org)"]
+    assert messages(admin, CONNECTIONS, data | {"post": "yes"}) == "Disconnected 2 connections."
     assert names(admin, CONNECTIONS) == []
     assert set(Connection.objects.values_list("end_reason", flat=True)) == {"admin"}
 

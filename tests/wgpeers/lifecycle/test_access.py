@@ -62,6 +62,7 @@ class Access(TestCase):
         for connection in connections:
             user, server = connection.user, connection.server
             assert user is not None
+            assert server is not None
             verdict = authorize(user, policy_of(server), an_attempt(), NOW)
             assert isinstance(verdict, Allowed) or (isinstance(verdict, Denied) and verdict.code in ACCESS)
             has_profile = access.usable_by(user).filter(pk=server.pk).exists()

@@ -226,7 +226,16 @@ def test_odd_names_make_safe_file_names(company: Company, user: VpnUser) -> None
             assert re.fullmatch(r"[A-Za-z0-9.@_-]+\.ovpn", file)
             assert not file.startswith((".", "-"))
         disposition = get(paths(link)["zip"])["Content-Disposition"]
-        assert re.fullmatch(r'attachment; filename="[A-Za-z0-9.@_-]+"', disposition)
+        plain, _, as_it_is = disposition.partition("; filename*=UTF-8''")
+        assert re.fullmatch(r'attachment; filename="[A-Za-z0-9@_-][A-Za-z0-9.@_-]*\.zip"', plain)
+        assert re.fullmatch(r"[A-Za-z0-9.%_~-]*", as_it_is)
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_an_archive_of_whoever_has_no_ascii_letter_keeps_its_ending_and_their_name(user: VpnUser, kind: str) -> None:
+    VpnUser.objects.update(name="李雷")
+    disposition = get(paths(links.create(VpnUser.objects.get(), NOW))[kind])["Content-Disposition"]
+    assert disposition == f"attachment; filename=\"vpn.{kind}\"; filename*=UTF-8''%E6%9D%8E%E9%9B%B7.{kind}"
 
 
 def test_two_servers_whose_file_names_would_be_one(company: Company, user: VpnUser) -> None:

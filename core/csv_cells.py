@@ -7,10 +7,6 @@ semicolon, a tab or an end of line. An apostrophe in front makes it text.
 
 from __future__ import annotations
 
-from typing import Any
-
-from import_export.formats import base_formats
-
 # In all the forms that Unicode has of them (NFKC).
 _SIGNS = frozenset(
     "=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212\u207a\u207b\u207c\u208a\u208b\u208c\u2a75\u2a76\ufb29"
@@ -55,11 +51,3 @@ def restore(cell: str) -> str:
         if character in _CUTS and cell.startswith("'", place) and _runs(cell, place + 1, frozenset()):
             place += 1
     return "".join(found)
-
-
-class DefusedCsv(base_formats.CSV):  # type: ignore[misc]
-    """CSV out and in. What is read is restored by the resource, row by row."""
-
-    def export_data(self, dataset: Any, **kwargs: Any) -> Any:
-        rows = [[defuse(str(cell)) for cell in row] for row in dataset]
-        return super().export_data(type(dataset)(*rows, headers=dataset.headers), **kwargs)

@@ -1,0 +1,16 @@
+"""Long work in short transactions.
+
+A *kind* of job is a function ``step(job, most) -> Step`` that does a part of the work, at most ``most`` items of it,
+and says where the next part begins. Each step is a transaction of its own, together with the job's row: after a crash
+the next step begins where the last one that counted ended. Whoever writes to the database beside it waits for one step
+at most; how many items a step takes is measured, so that it is short on any machine and at any size.
+"""
+
+from .registry import Step as Step
+from .registry import kind as kind
+from .running import Work as Work
+from .running import at_once as at_once
+from .running import begin as begin
+from .running import create as create
+from .running import resume as resume
+from .running import stop as stop

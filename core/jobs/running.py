@@ -1,0 +1,159 @@
+"""Making jobs, and carrying them out step by step."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import transaction
+
+from core import clock, task_names
+from core.changes import after_commit
+from core.locking import lock
+from core.models import Job, JobState
+
+from .registry import step_of
+
+log = logging.getLogger(__name__)
+
+# What a step should take: a connect that waits for it is late by this much.
+AIM = 0.03
+FIRST, MOST = 4, 2000
+# A worker lets go of a job after this many seconds, so that the sweeps that wait behind it get their turn.
+TURN = 2.0
+MOST_FAILURES = 5
+NOTES_KEPT = 200
+# A job that nobody has worked at for so long is queued again: its message was lost, or its worker died.
+FORGOTTEN = timedelta(seconds=10)
+
+
+def create(
+    kind: str, title: str, arguments: dict[str, Any], total: int, administrator: Any = None, *, draft: bool = False
+) -> Job:
+    """A new job, begun after commit; a ``draft`` waits until it is ``begin``-ned."""
+    if step_of(kind) is None:
+        raise ValueError(f"there is no kind of job named {kind}")
+    job = Job.objects.create(
+        kind=kind,
+        title=title[:200],
+        arguments=arguments,
+        total=total,
+        administrator=administrator,
+        administrator_name=administrator.get_username() if administrator else "",
+        state=JobState.DRAFT if draft else JobState.QUEUED,
+        created=clock.moment(clock.now()),
+    )
+    if not draft:
+        after_commit(task_names.RUN_JOB, job.pk)
+    return job
+
+
+def at_once(kind: str, arguments: dict[str, Any]) -> list[str]:
+    """Carry out work that is little, in the caller's transaction and without a row. Returns the notes."""
+    step_function = step_of(kind)
+    if step_function is None:
+        raise ValueError(f"there is no kind of job named {kind}")
+    job, notes = Job(kind=kind, arguments=arguments), list[str]()
+    with transaction.atomic():
+        while True:
+            step = step_function(job, MOST)
+            notes += step.notes
+            job.place = step.place
+            if step.place is None:
+                return notes
+
+
+def begin(job: Job) -> bool:
+    """Have a draft carried out. False when it is none any more."""
+    with transaction.atomic():
+        begun = bool(Job.objects.filter(pk=job.pk, state=JobState.DRAFT).update(state=JobState.QUEUED))
+        if begun:
+            after_commit(task_names.RUN_JOB, job.pk)
+    return begun
+
+
+def stop(job: Job) -> bool:
+    """Let no further step of it be taken; what was done stays done. False when it had ended already."""
+    now = clock.moment(clock.now())
+    to_do = Job.objects.filter(pk=job.pk, state__in=(JobState.QUEUED, JobState.DRAFT))
+    return bool(to_do.update(state=JobState.STOPPED, ended=now))
+
+
+def resume() -> None:
+    """Queue again whatever is under way and was not worked at for a while."""
+    before = clock.moment(clock.now()) - FORGOTTEN
+    for pk, last in Job.objects.filter(state=JobState.QUEUED).values_list("pk", "stepped"):
+        if last is None or last < before or last > before + 2 * FORGOTTEN:  # the clock was set back
+            after_commit(task_names.RUN_JOB, pk)
+
+
+@dataclass(slots=True)
+class Work:
+    """Works at one job. ``steady`` is a clock that nobody sets; ``pause`` lets others write between two steps."""
+
+    job_id: int
+    steady: Callable[[], float] = time.monotonic
+    pause: Callable[[float], None] = time.sleep
+    most: int = FIRST
+
+    def turn(self, seconds: float = TURN) -> bool:
+        """Take steps for so long. Whether there is more to do."""
+        until = self.steady() + seconds
+        while self.steady() < until:
+            began = self.steady()
+            if not self._step():
+                return False
+            took = self.steady() - began
+            self.most = max(1, min(MOST, self.most * 2, int(self.most * AIM / max(took, 0.001))))
+            # Half of the time belongs to others, who wait for the database.
+            self.pause(min(took, 1.0))
+        return True
+
+    def _step(self) -> bool:
+        try:
+            with transaction.atomic():
+                return self._step_of_locked()
+        except Exception:
+            log.exception("a step of job %s failed", self.job_id)
+            return self._failed()
+
+    def _step_of_locked(self) -> bool:
+        # Of two workers at one job (its message came twice) the second sees what the first has done.
+        with suppress(ObjectDoesNotExist):
+            lock(Job(pk=self.job_id))
+        job = Job.objects.filter(pk=self.job_id, state=JobState.QUEUED).first()
+        if job is None:
+            return False
+        step_function = step_of(job.kind)
+        if step_function is None:
+            raise LookupError(f"there is no kind of job named {job.kind}")
+        step = step_function(job, self.most)
+        now = clock.moment(clock.now())
+        job.place, job.done, job.failures, job.stepped = step.place, job.done + step.done, 0, now
+        job.notes = [*job.notes, *step.notes][:NOTES_KEPT]
+        if step.place is None:
+            job.state, job.ended = JobState.DONE, now
+        job.save(update_fields=["place", "done", "failures", "stepped", "notes", "state", "ended"])
+        return step.place is not None
+
+    def _failed(self) -> bool:
+        """Whatever it was may pass, or concern one item alone: so smaller steps, and a few of them."""
+        self.most = 1
+        with transaction.atomic():
+            job = Job.objects.filter(pk=self.job_id, state=JobState.QUEUED).first()
+            if job is None:
+                return False
+            job.failures += 1
+            job.stepped = clock.moment(clock.now())
+            if job.failures >= MOST_FAILURES:
+                job.state, job.ended = JobState.FAILED, job.stepped
+                job.notes = [*job.notes[: NOTES_KEPT - 1], "It failed; the control worker's log says why."]
+            job.save(update_fields=["failures", "stepped", "state", "ended", "notes"])
+        self.pause(AIM)
+        return bool(job.state == JobState.QUEUED)

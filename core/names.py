@@ -1,0 +1,104 @@
+"""Names as people write and read them: of people, organizations, groups, servers and hosts.
+
+One name can be written by several sequences of characters (``ü`` as one, or as ``u`` with two dots), and people do not
+tell names apart by capitals or by how many blanks are in them. So a name is stored in one form (Unicode NFC, single
+blanks), and compared by a *key*, in which case is folded as well.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+if TYPE_CHECKING:
+    _CharField = models.CharField[str, str]
+else:
+    _CharField = models.CharField
+
+LENGTH = 64
+# Longer than any key of a name can get: folding makes three letters of one at most.
+KEY_LENGTH = 3 * LENGTH
+# Letters, marks that belong to letters, digits.
+_WORD = "LMN"
+_OTHERS = " ._-+@'\u2019\u00b7\u30fb"
+_FIRST = "LN"
+
+
+def composed(text: str) -> str:
+    """The form in which a name is stored."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def key_of(text: str) -> str:
+    """Equal for names that people read as the same."""
+    return unicodedata.normalize("NFC", composed(text).casefold())
+
+
+def name_validator(text: str) -> None:
+    known = all(unicodedata.category(letter)[0] in _WORD or letter in _OTHERS for letter in text)
+    if not known or unicodedata.category(text[:1] or " ")[0] not in _FIRST:
+        raise ValidationError("Use letters, digits, spaces and . _ - + @ '; begin with a letter or a digit.")
+
+
+class NameField(_CharField):
+    """A name, brought into its one form whenever it is checked, stored or looked for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("max_length", LENGTH)
+        kwargs.setdefault("validators", [name_validator])
+        super().__init__(*args, **kwargs)
+
+    def to_python(self, value: Any) -> Any:
+        value = super().to_python(value)
+        return composed(value) if isinstance(value, str) else value
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = super().get_prep_value(value)
+        return composed(value) if isinstance(value, str) else value
+
+
+class NameKeyField(_CharField):
+    """The key of the row's ``name``, always as that is: for constraints, and for finding by a name."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs |= {"max_length": KEY_LENGTH, "editable": False, "default": ""}
+        super().__init__(*args, **kwargs)
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> str:
+        key = key_of(getattr(model_instance, "name"))  # noqa: B009 (no model in particular)
+        setattr(model_instance, self.attname, key)
+        return key
+
+
+def with_key(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """For ``update()``, which knows no fields' ``pre_save``: a changed name with its key."""
+    return {**changes, "name_key": key_of(changes["name"])} if isinstance(changes.get("name"), str) else {**changes}
+
+
+class Named(models.Model):
+    """A row with a ``name`` that no other one has as people read it, among those with the same ``named_within``."""
+
+    named_within: ClassVar[tuple[str, ...]] = ()
+
+    name_key = NameKeyField()
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        fields = kwargs.get("update_fields")
+        if fields is not None and "name" in fields:
+            kwargs["update_fields"] = [*fields, "name_key"]
+        super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        super().clean()
+        name = getattr(self, "name", "")
+        within = {field: getattr(self, f"{field}_id", None) for field in self.named_within}
+        same = type(self)._default_manager.filter(name_key=key_of(name), **within).exclude(pk=self.pk)
+        if name and (other := same.first()):
+            raise ValidationError({"name": f"There is a {self._meta.verbose_name} {other} already."})

@@ -1,0 +1,71 @@
+"""Long work on people, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any
+
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.db import IntegrityError, transaction
+
+from core import deletion, jobs
+from core.models import Job
+
+from . import services
+from .lists.planning import Person
+from .models import Organization, VpnUser
+
+SET_ENABLED, IMPORT = "users.set_enabled", "users.import"
+
+
+@jobs.kind(SET_ENABLED)
+def set_enabled(job: Job, most: int) -> jobs.Step:
+    """Enable or disable (``enabled``) the users of ``keys``."""
+    keys, place, enabled = job.arguments["keys"], job.place or 0, bool(job.arguments["enabled"])
+    some = keys[place : place + most]
+    changed = services.set_enabled(VpnUser.objects.filter(pk__in=some).order_by("pk"), enabled)
+    said = "Enabled." if enabled else "Disabled."
+    LogEntry.objects.log_actions(job.arguments["administrator"], changed, CHANGE, said)
+    end = place + len(some)
+    return jobs.Step(None if end >= len(keys) else end, len(some))
+
+
+def import_list(people: Sequence[Person], title: str, notes: Sequence[str], counts: dict[str, int], by: Any) -> Job:
+    """A draft: nothing is imported before somebody has said yes."""
+    arguments = {"people": [astuple(person) for person in people], "counts": counts, "notes": list(notes)}
+    return jobs.create(IMPORT, title, {**arguments, "administrator": by.pk}, len(people), by, draft=True)
+
+
+def people_of(job: Job, most: int | None = None) -> list[Person]:
+    """Those of an import that are still to come."""
+    start = job.place or 0
+    rows = job.arguments["people"][start : None if most is None else start + most]
+    return [
+        Person(line, organization, name, email, None if groups is None else tuple(groups), enabled)
+        for line, organization, name, email, groups, enabled in rows
+    ]
+
+
+@jobs.kind(IMPORT)
+def import_step(job: Job, most: int) -> jobs.Step:
+    """Create or change the next people. Who cannot be (their organization is gone by now) is noted and left out."""
+    some, notes = people_of(job, most), list[str]()
+    for person in some:
+        try:
+            with transaction.atomic():
+                user, created = services.put(person)
+        except (ValidationError, IntegrityError, ObjectDoesNotExist) as error:
+            said = " ".join(error.messages) if isinstance(error, ValidationError) else "something changed meanwhile"
+            notes.append(f"line {person.line}, {person.name}: left out, {said}")
+            continue
+        flag = ADDITION if created else CHANGE
+        LogEntry.objects.log_actions(job.arguments["administrator"], [user], flag, "Imported.", single_object=True)
+    end = (job.place or 0) + len(some)
+    return jobs.Step(None if end >= len(job.arguments["people"]) else end, len(some), notes)
+
+
+# Nobody who is about to be deleted is let in meanwhile.
+deletion.retires("users.vpnuser", lambda keys: VpnUser.objects.filter(pk__in=keys).update(enabled=False))
+deletion.retires("users.organization", lambda keys: Organization.objects.filter(pk__in=keys).update(enabled=False))

@@ -1,0 +1,35 @@
+"""Long work on connections, step by step."""
+
+from __future__ import annotations
+
+from django.contrib.admin.models import CHANGE, LogEntry
+
+from core import clock, deletion, jobs
+from core.models import Job
+from servers.models import Server
+
+from .lifecycle.ending import end
+from .models import Connection, EndReason, State
+
+DISCONNECT = "wgpeers.disconnect"
+
+
+@jobs.kind(DISCONNECT)
+def disconnect(job: Job, most: int) -> jobs.Step:
+    """Disconnect the connections of ``keys`` that are still live."""
+    keys, place = job.arguments["keys"], job.place or 0
+    some = keys[place : place + most]
+    live = list(Connection.objects.select_related("server").filter(pk__in=some).exclude(state=State.ENDED))
+    end(live, EndReason.ADMIN, clock.now())
+    LogEntry.objects.log_actions(job.arguments["administrator"], live, CHANGE, "Disconnected.")
+    finish = place + len(some)
+    return jobs.Step(None if finish >= len(keys) else finish, len(some))
+
+
+def _end_on_server(server: Server, most: int) -> int:
+    """Whoever is connected to a server that is being deleted."""
+    live = Connection.objects.select_related("server").filter(server=server).exclude(state=State.ENDED).order_by("pk")
+    return end(live[:most], EndReason.STOPPED, clock.now())
+
+
+deletion.ends_first("servers.server", _end_on_server)
