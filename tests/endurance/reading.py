@@ -27,6 +27,7 @@ def rows() -> list[Row]:
 
 
 def _row(each: Connection) -> Row:
+    assert each.server is not None, "these runs delete no server"
     return Row(
         name=each.public_id,
         user=each.user_name.partition(" ")[0],
