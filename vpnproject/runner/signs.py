@@ -66,13 +66,12 @@ class Signs:
     def answers(self, name: str) -> bool | None:
         """Whether web, gateway web or the front answers; None where nobody listens."""
         if name == "front":
-            answers = [
-                _answers(("127.0.0.1", self._site.gateway_port), b"malformed\r\n\r\n") for _ in range(FRONT_TIMES)
-            ]
-            return False if False in answers else answers[0]
-        where = {"web": front.web_socket, "gateway": front.gateway_socket}[name](self._site.front)
+            where = "127.0.0.1", self._site.gateway_port
+            answers = (_answers(where, b"malformed\r\n\r\n") for _ in range(FRONT_TIMES))
+            return next((answer for answer in answers if not answer), True)
+        home = {"web": front.web_socket, "gateway": front.gateway_socket}[name](self._site.front)
         # A path that asks neither the database nor Redis.
-        return _answers(str(where), b"GET /key/ HTTP/1.0\r\nHost: here\r\n\r\n")
+        return _answers(str(home), b"GET /key/ HTTP/1.0\r\nHost: here\r\n\r\n")
 
     def database(self) -> bool:
         """Whether the database answers whoever asks it anew."""

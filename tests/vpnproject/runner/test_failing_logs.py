@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import FAILURES, PROJECT, PYTHON, Disk, Namespace, ended_afterwards, until
+from tests.lab import FAILURES, HANGING, PROJECT, PYTHON, Disk, Namespace, ended_afterwards, until
 from vpnproject.runner import processes
 from vpnproject.runner.supervise import ENTRY, Supervisor
 
@@ -81,7 +81,8 @@ def test_supervisor_and_its_programs_outlive_logs_that_fail(machine: Namespace, 
 
     command: list[str | Path] = [PYTHON, "-P", ENTRY, "-c", var / "supervisord.conf"]
     process = machine.start(*command, env={processes.MARK: instance}, log=var / "out")
-    with ended_afterwards(process):
+    # A program that is asked to end just when it is started does not hear it, and is killed ten seconds later.
+    with ended_afterwards(process, HANGING):
         supervisor = Supervisor(var, PROJECT, {}, instance)
         until(supervisor.find)
         log(2)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ import redis
 from core import signs as noted
 from tests.lab import HANGING, NEVER, RedisServer, until
 from vpnproject.runner import processes, programs
-from vpnproject.runner.signs import Activity, Signs, _answers
+from vpnproject.runner.signs import FRONT_TIMES, Activity, Signs, _answers
 from vpnproject.runner.supervise import State
 from vpnproject.runner.vigil import FORGIVEN_AFTER, LONGEST_LOOK, LONGEST_PATIENCE, PATIENCE, Vigil
 
@@ -258,3 +258,28 @@ def test_whoever_listens_and_says_nothing_hangs(
         if does != "hang":
             threading.Thread(target=serve, daemon=True).start()
         assert _answers(path, b"x") is expected
+
+
+def test_of_the_fronts_processes_one_that_hangs_is_enough(site: programs.Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    signs = Signs(site, "none")
+    assert signs.answers("front") is None  # nobody listens
+    monkeypatch.setattr("vpnproject.runner.signs.WITHIN", HANGING)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        here = replace(site, gateway_port=listener.getsockname()[1])
+
+        def serve(times: int) -> None:
+            for _ in range(times):
+                with listener.accept()[0] as connection:
+                    connection.sendall(b"HTTP/1.1 400")
+
+        def ask(answered: int) -> bool | None:
+            thread = threading.Thread(target=serve, args=[answered])
+            thread.start()
+            try:
+                return Signs(here, "none").answers("front")
+            finally:
+                thread.join(HANGING)
+
+        assert ask(FRONT_TIMES) is True
+        monkeypatch.setattr("vpnproject.runner.signs.WITHIN", 10 * NEVER)
+        assert ask(FRONT_TIMES - 1) is False
