@@ -8,12 +8,13 @@ import queue
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import redis
 
 from core.redis_store import redis_client
-from tests.host.test_run_whole import Installation
+from tests.host.test_run_whole import KNOWN_BY, Installation
+from vpnproject.runner.processes import Process
 
 from . import stepped_clock
 from .plan import Step
@@ -23,6 +24,16 @@ LOCK_WITHIN = 5.0  # seconds to wait for the database's lock
 RUNNER_STARTS = 5
 # Seconds by which the clock may be wrong: within what clients' times may differ by.
 AHEAD = (-120.0, -40.0, 0.0, 40.0, 120.0)
+
+
+def main_process(ours: Sequence[Process], name: str) -> int | None:
+    """The id of a program's main process, supervisor's own child. Its file of its own id may be empty: disks are filled
+    here."""
+    supervisor = next((each.pid for each in ours if "supervisor.supervisord" in each.command), None)
+    if name == "supervisor" or supervisor is None:
+        return supervisor
+    found = (p.pid for p in ours if p.parent == supervisor and any(KNOWN_BY[name] in word for word in p.command))
+    return next(found, None)
 
 
 class Faults:
@@ -75,12 +86,10 @@ class Faults:
         if name == "runner":
             return self._installation.process.pid if self._installation.process else None
         ours = self._installation.ours()
-        if name == "supervisor":
-            return next((each.pid for each in ours if "supervisor.supervisord" in each.command), None)
-        main = self._installation.program(name)
-        if main is None or which == "main":
-            return main.pid if main else None
-        workers = sorted(each.pid for each in ours if each.parent == main.pid)
+        main = main_process(ours, name)
+        if which == "main":
+            return main
+        workers = sorted(each.pid for each in ours if each.parent == main)
         return workers[int(step.pick * len(workers))] if workers else None
 
     def _kill(self, step: Step) -> str:

@@ -21,6 +21,7 @@ from wgpeers.profiles import links
 from .admin import CREW, OFFICE_SERVER, YARD_SERVER
 from .asking import TLS, Way
 from .clients import Client, OwnTunnel
+from .faults import main_process
 from .plan import MOVING, REAL, STEADY, STEADY_TUNNELS, YARD
 from .record import Record
 
@@ -141,8 +142,8 @@ class World:
 
     def is_up(self) -> bool:
         """Whether every program runs, and web and gateway web answer."""
-        running = self.installation.process
-        if running is None or running.poll() is not None or not all(map(self.installation.program, PROGRAMS)):
+        running, ours = self.installation.process, self.installation.ours()
+        if running is None or running.poll() is not None or not all(main_process(ours, name) for name in PROGRAMS):
             return False
         return bool(self.installation.machine.call(_both_answer))
 
