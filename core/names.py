@@ -96,9 +96,16 @@ class Named(models.Model):
         super().save(*args, **kwargs)
 
     def clean(self) -> None:
-        super().clean()
+        """All that is wrong at once: the name, and whatever else there is."""
+        wrong: dict[str, list[ValidationError]] = {}
         name = getattr(self, "name", "")
         within = {field: getattr(self, f"{field}_id", None) for field in self.named_within}
         same = type(self)._default_manager.filter(name_key=key_of(name), **within).exclude(pk=self.pk)
         if name and (other := same.first()):
-            raise ValidationError({"name": f"There is a {self._meta.verbose_name} {other} already."})
+            wrong["name"] = [ValidationError(f"There is a {self._meta.verbose_name} {other} already.")]
+        try:
+            super().clean()
+        except ValidationError as error:
+            error.update_error_dict(wrong)
+        if wrong:
+            raise ValidationError(wrong)
