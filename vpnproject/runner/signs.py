@@ -14,7 +14,7 @@ from redis.retry import Retry
 from core.signs import KEY, note
 from servers.hostnet.state.redis_urls import own_redis
 
-from . import front
+from . import front, privileges
 from .programs import Site, base_environment, django_environment
 
 WITHIN = 5.0  # seconds for one answer
@@ -75,7 +75,7 @@ class Signs:
 
     def database(self) -> bool:
         """Whether the database answers whoever asks it anew."""
-        command = [str(self._site.python), "-c", ASK_DATABASE]
+        command = privileges.wrapped("setup", [str(self._site.python), "-c", ASK_DATABASE])
         with suppress(subprocess.TimeoutExpired):
             done = subprocess.run(
                 command,
