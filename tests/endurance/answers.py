@@ -127,8 +127,11 @@ def steady_ones_concerned(history: History) -> Iterator[str]:
 
 
 def _silence_before(row: Row, said: Sequence[Said]) -> bool:
-    good = [each.sent for each in said if each.key == row.key and each.word in {"true", "allowed"}]
-    return row.ended is not None and row.ended - max(good, default=0.0) >= row.timeout - LOST_PINGS
+    """By its client's clock alone, which nobody sets: from the last good answer to the next connect."""
+    mine = [each for each in said if each.client == row.user]
+    last = max((each.sent for each in mine if each.key == row.key and each.word in {"true", "allowed"}), default=0.0)
+    begun = [each.sent for each in mine if each.what == "connect" and each.sent > last]
+    return bool(begun) and min(begun) - last >= row.timeout - LOST_PINGS
 
 
 def packets_lost(lost: Mapping[str, Sequence[float]], history: History) -> Iterator[str]:

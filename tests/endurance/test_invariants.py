@@ -154,7 +154,7 @@ def test_nothing_is_said_of_right_answers() -> None:
         (said("connect", "allowed", address="10.9.0.7"), row(), "allowed_without_a_row"),
         (said("ping", "true", NOW - 20), over("silent"), "revoked_though_it_pinged"),
         (said("ping", "true"), over("admin", user="steady-1"), "steady_ones_concerned"),
-        (said("ping", "true", NOW - 11), over("replaced", user="steady-1"), "steady_ones_concerned"),
+        (said("ping", "true", NOW - 11, client="steady-1"), over("replaced", user="steady-1"), "steady_ones_concerned"),
     ],
 )
 def test_each_wrong_answer_is_said(told: Said, rows: Row, check: str) -> None:
@@ -163,7 +163,16 @@ def test_each_wrong_answer_is_said(told: Said, rows: Row, check: str) -> None:
 
 def test_a_steady_client_that_was_left_without_an_answer_may_begin_anew() -> None:
     silent = (over("replaced", user="steady-1"), row(name="c2", user="steady-1", key=OTHER_KEY))
-    assert wrong(said("ping", "true", NOW - 50, client="steady-1"), rows=silent) == ""
+    good = said("ping", "true", NOW - 50, client="steady-1")
+
+    def again(sent: float) -> Said:
+        return said("connect", "allowed", sent, client="steady-1", key=OTHER_KEY, address="10.9.0.2")
+
+    assert wrong(good, again(NOW - 10), rows=silent) == ""
+    # Whatever the server's clock says.
+    early = (dataclasses.replace(silent[0], ended=NOW - 50, due=NOW - 50), silent[1])
+    assert wrong(good, again(NOW - 10), rows=early) == ""
+    assert "steady_ones_concerned" in wrong(good, again(NOW - 48), rows=silent)
 
 
 def test_lost_packets_need_a_connection_that_ended() -> None:
