@@ -30,15 +30,16 @@ class Signs:
     def __init__(self, site: Site, instance: str) -> None:
         self._site = site
         self._environment = {**base_environment(instance), **django_environment(site.var)}
+        url = site.redis_url or own_redis(site.var)
         self._redis = redis.Redis.from_url(
-            site.redis_url,
+            url,
             decode_responses=True,
             encoding_errors="replace",
             socket_timeout=WITHIN,
             socket_connect_timeout=WITHIN,
             retry=Retry(NoBackoff(), 0),
         )
-        self.own_redis = site.redis_url == own_redis(site.var)
+        self.own_redis = url == own_redis(site.var)
 
     def redis(self) -> bool | None:
         """Whether Redis answers anything; None where it is not there at all, which supervisor sees by itself."""
