@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.contrib.admin.utils import flatten_fieldsets
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
@@ -19,35 +19,14 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 from unfold.decorators import action as unfold_action
 from unfold.decorators import display as unfold_display
-from unfold.views import ChangeList as UnfoldChangeList
 
-from core import deletion
-from core.admin import bulk
+from core.admin.base import ChangeList, InlineBase
+from core.admin.deleting import DeletesInSteps
 from core.admin.lookups import FilteredByAllowList
 from core.locking import take_turns
 
 M = TypeVar("M", bound=models.Model)
 F = TypeVar("F", bound=Callable[..., Any])
-
-if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin, TabularInline
-    from django.contrib.admin.views.main import ChangeList
-
-    class _Admin(ModelAdmin[M]): ...
-
-    class _Inline(TabularInline[Any, Any]): ...
-
-else:
-    from unfold.admin import ModelAdmin, TabularInline
-
-    ChangeList = UnfoldChangeList
-
-    class _Admin(ModelAdmin, Generic[M]):
-        """unfold's, with the type parameter that django-stubs gives Django's own."""
-
-    class _Inline(TabularInline):
-        """Likewise."""
-
 
 # Colours of a badge, by what it means.
 GOOD, BAD, WAITING, NEUTRAL = "success", "danger", "warning", "default"
@@ -129,7 +108,7 @@ class PageChangeList(ChangeList):
             prepare(list(self.result_list))
 
 
-class Page(FilteredByAllowList, _Admin[M]):
+class Page(FilteredByAllowList, DeletesInSteps[M]):
     """Base of all admin pages.
 
     ``posted`` methods take (request, object) and return a response or None, which leads back to where the button
@@ -258,65 +237,11 @@ class Page(FilteredByAllowList, _Admin[M]):
         if changed := [name for name in form.changed_data if name in own]:
             obj.save(update_fields=changed)
 
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
-        """What goes with an object: names of the objects and counts of the rest (there may be thousands of rows).
-
-        Rows that nobody can delete by themselves, such as connections, go with the object that they belong to.
-        """
-        keys = objs if isinstance(objs, models.QuerySet) else [obj.pk for obj in objs]
-        objects = self.model._default_manager.filter(pk__in=keys)
-        found: dict[type[models.Model], int] = {self.model: objects.count(), **deletion.counts(objects)}
-        needed = set()
-        for model in found:
-            page = self.admin_site._registry.get(model)
-            if page is not None and not isinstance(page, ReadOnlyPage) and not page.has_delete_permission(request):
-                needed.add(str(model._meta.verbose_name))
-        numbers = {str(model._meta.verbose_name_plural): number for model, number in found.items()}
-        return bulk.first_names(objects), numbers, needed, []
-
-    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        """Each deletion is written into the history when it is carried out; see ``core.deletion``."""
-
-    def delete_model(self, request: HttpRequest, obj: M) -> None:
-        job = deletion.delete(self.model._default_manager.filter(pk=obj.pk), f"Delete {obj}", request.user)
-        request.deletion = job  # type: ignore[attr-defined]
-
-    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: int) -> HttpResponse:
-        job = getattr(request, "deletion", None)
-        if job is None:
-            return super().response_delete(request, obj_display, obj_id)
-        bulk.say(request, job, "")
-        return redirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
-
-    def get_actions(self, request: HttpRequest) -> Any:
-        actions = super().get_actions(request)
-        if "delete_selected" in actions:
-            actions["delete_selected"] = self.get_action("delete_selected")  # ours, not the site's
-        return actions
-
-    @admin.action(description="Delete", permissions=["delete"])
-    def delete_selected(self, request: HttpRequest, queryset: models.QuerySet[M]) -> HttpResponse | None:
-        names, found, needed, protected = self.get_deleted_objects(queryset, request)
-        what = bulk.counted(queryset.count(), self.opts)
-        if protected:
-            messages.error(request, " ".join(str(each) for each in protected))
-            return None
-        if needed:
-            raise PermissionDenied
-        facts = [f"{number:,} {name}" for name, number in found.items()]
-        if not bulk.confirmed(request):
-            return bulk.ask(
-                self, request, queryset, "delete_selected", f"Delete {what}?", names, ["It deletes", *facts]
-            )
-        job = deletion.delete(queryset, f"Delete {what}", request.user)
-        bulk.say(request, job, f"Deleted {what}.")
-        return None
-
 
 class ReadOnlyPage(Page[M]):
     """A list of what happened: read, never written by hand."""
+
+    is_read_only = True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -331,7 +256,7 @@ class ReadOnlyPage(Page[M]):
         return [str(name) for name in flatten_fieldsets(self.get_fieldsets(request, obj))]
 
 
-class Inline(_Inline):
+class Inline(InlineBase):
     """Rows of another model on an object's page."""
 
     extra = 0

@@ -1,0 +1,82 @@
+"""Deleting from the admin: what goes along is counted before, and much of it goes in the background."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import models
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+
+from core import deletion
+from core.admin import bulk
+from core.admin.base import AdminBase
+
+M = TypeVar("M", bound=models.Model)
+
+
+class DeletesInSteps(AdminBase[M]):
+    """See ``core.deletion``. What a page with ``is_read_only`` shows goes with what it is about."""
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        """What goes with an object: names of the objects and counts of the rest (there may be thousands of rows).
+
+        Rows that nobody can delete by themselves, such as connections, go with the object that they belong to.
+        """
+        keys = objs if isinstance(objs, models.QuerySet) else [obj.pk for obj in objs]
+        objects = self.model._default_manager.filter(pk__in=keys)
+        found: dict[type[models.Model], int] = {self.model: objects.count(), **deletion.counts(objects)}
+        needed = set()
+        for model in found:
+            page = self.admin_site._registry.get(model)
+            if (
+                page is not None
+                and not getattr(page, "is_read_only", False)
+                and not page.has_delete_permission(request)
+            ):
+                needed.add(str(model._meta.verbose_name))
+        numbers = {str(model._meta.verbose_name_plural): number for model, number in found.items()}
+        return bulk.first_names(objects), numbers, needed, []
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Each deletion is written into the history when it is carried out; see ``core.deletion``."""
+
+    def delete_model(self, request: HttpRequest, obj: M) -> None:
+        job = deletion.delete(self.model._default_manager.filter(pk=obj.pk), f"Delete {obj}", request.user)
+        request.deletion = job  # type: ignore[attr-defined]
+
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: int) -> HttpResponse:
+        job = getattr(request, "deletion", None)
+        if job is None:
+            return super().response_delete(request, obj_display, obj_id)
+        bulk.say(request, job, "")
+        return redirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        actions = super().get_actions(request)
+        if "delete_selected" in actions:
+            actions["delete_selected"] = self.get_action("delete_selected")  # ours, not the site's
+        return actions
+
+    @admin.action(description="Delete", permissions=["delete"])
+    def delete_selected(self, request: HttpRequest, queryset: models.QuerySet[M]) -> HttpResponse | None:
+        names, found, needed, protected = self.get_deleted_objects(queryset, request)
+        what = bulk.counted(queryset.count(), self.opts)
+        if protected:
+            messages.error(request, " ".join(str(each) for each in protected))
+            return None
+        if needed:
+            raise PermissionDenied
+        facts = [f"{number:,} {name}" for name, number in found.items()]
+        if not bulk.confirmed(request):
+            return bulk.ask(
+                self, request, queryset, "delete_selected", f"Delete {what}?", names, ["It deletes", *facts]
+            )
+        job = deletion.delete(queryset, f"Delete {what}", request.user)
+        bulk.say(request, job, f"Deleted {what}.")
+        return None
