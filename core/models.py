@@ -40,8 +40,8 @@ class Job(models.Model):
     notes = models.JSONField(default=list)
     failures = models.PositiveSmallIntegerField(default=0, help_text="Steps that failed in a row.")
     administrator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
-    administrator_name = models.CharField(max_length=150, blank=True)
-    created = models.DateTimeField()
+    administrator_name = models.CharField("asked for by", max_length=150, blank=True)
+    created = models.DateTimeField("asked for")
     stepped = models.DateTimeField(null=True, help_text="When a step was last carried out.")
     ended = models.DateTimeField(null=True)
 
