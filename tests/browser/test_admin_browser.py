@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.admin import site
 from django.contrib.auth.models import User
+from django.urls import reverse
 from playwright.sync_api import Page, expect, sync_playwright
 
 from servers.models import Server
@@ -218,10 +219,12 @@ def test_every_page_is_whole_under_its_policy(page: Page, live_server: Any) -> N
     company = found()
     user, _ = company.hire("alice")
     lists = [f"/admin/{each.opts.app_label}/{each.opts.model_name}/" for each in site._registry.values()]
+    written = [path for path in lists if "wgpeers" not in path and "core" not in path]
     pages = [
         *lists,
-        *(f"{path}add/" for path in lists if "wgpeers" not in path),
-        *(f"/admin/users/vpnuser/{part}/" for part in ("import", "export", f"{user.pk}/history", f"{user.pk}/delete")),
+        *(f"{path}add/" for path in written),
+        reverse("admin:users_vpnuser_import_list"),
+        *(f"/admin/users/vpnuser/{user.pk}/{part}/" for part in ("history", "delete")),
         f"/admin/users/vpnuser/{user.pk}/change/",
         f"/admin/servers/server/{company.server.pk}/change/",
         f"/admin/servers/host/{company.host.pk}/change/",

@@ -119,7 +119,7 @@ def test_quarrel_is_said_and_costs_less_and_less(world: World) -> None:
             reports.append(world.control.report("repaired"))
             assert len(reports) < 20
         waited = [later["time"] - earlier["time"] for earlier, later in itertools.pairwise(reports)]
-        assert waited[-1] > 1  # the pauses have grown
+        assert waited[-1] > 0.7  # it waits for 0.8 s by then, however quick it is
     until(lambda: table(world.host) == whole)
 
 

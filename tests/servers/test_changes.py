@@ -10,9 +10,12 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 from django.db.models import ProtectedError
 from django.test import Client
+from django.urls import reverse
 
 from core.changes import after_commit
+from core.models import Job
 from core.task_names import CONVERGE, DISMISS, ENFORCE
+from core.tasks import run_job
 from servers.models import Host, PortForward, Route, Server, ServerHost
 from tests.admin_site import errors, send, staff
 from tests.conftest import Clock
@@ -179,13 +182,15 @@ def by_form(client: Client, user: VpnUser) -> None:
 
 
 def by_list(client: Client, user: VpnUser) -> None:
-    client.post("/admin/users/vpnuser/", {"action": "disable_users", "_selected_action": [user.pk]})
+    form = {"action": "disable_users", "_selected_action": [user.pk], "post": "yes"}
+    client.post("/admin/users/vpnuser/", form)
 
 
 def import_csv(client: Client, text: str) -> None:
-    page, file = "/admin/users/vpnuser", SimpleUploadedFile("users.csv", text.encode(), "text/csv")
-    preview = client.post(f"{page}/import/", {"import_file": file, "format": "0", "resource": ""})
-    client.post(f"{page}/process_import/", preview.context["confirm_form"].initial)
+    file = SimpleUploadedFile("users.csv", text.encode(), "text/csv")
+    shown = client.post(reverse("admin:users_vpnuser_import_list"), {"file": file})
+    client.post(shown.headers["Location"])
+    run_job(Job.objects.get().pk)
 
 
 def by_csv(client: Client, user: VpnUser) -> None:

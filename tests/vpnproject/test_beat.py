@@ -32,7 +32,7 @@ def test_setting_the_clock_makes_nothing_late_and_nothing_early(
     fixed_clock.step(step)
     assert due(scheduler) == set()
     fixed_clock.advance(10)
-    assert due(scheduler) == {"take reports", "sweep"}
+    assert due(scheduler) == {"take reports", "sweep", "resume jobs"}
 
 
 def test_the_heap_is_in_the_order_of_the_steady_clock(scheduler: SteadyScheduler, fixed_clock: Clock) -> None:

@@ -72,7 +72,7 @@ def test_a_server_with_a_host_and_a_route_is_created_in_one_form(admin: Client) 
         ({"platforms": "linux, beos"}, "platforms", "not a platform"),
         ({"ping_timeout": 15}, "ping_timeout", "One lost ping"),
         ({"multi_device": True, "keep_connected_device": True}, "keep_connected_device", "Turn this off"),
-        ({"name": "office"}, "name", "already exists"),
+        ({"name": "office"}, "name", "There is a server office already"),
         ({"name": "../etc"}, "name", "Use letters"),
     ],
 )
@@ -262,5 +262,5 @@ def test_a_users_name_is_unique_in_the_organization_whatever_its_case(admin: Cli
     VpnUser.objects.create(organization=one, name="alice")
     add = "/admin/users/vpnuser/add/"
     found = errors(send(admin, add, organization=one.pk, name="Alice"))
-    assert found == {"__all__": ["This organization has a user of this name already."]}
+    assert found == {"name": ["There is a user alice already."]}
     assert errors(send(admin, add, organization=two.pk, name="Alice")) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -145,9 +146,15 @@ def test_a_host_that_can_be_reached(db: None, fields: dict[str, str]) -> None:
     Host(name="gate-9", **fields).full_clean()
 
 
-@pytest.mark.parametrize("name", ["", " lead", "a/b", "a\nb", "a\n", "a\x00", "-a", "../x", "x" * 65, "a\u202eb"])
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a\x00", "-a", "../x", "x" * 65, "a\u202eb", "a<b", ";a"])
 def test_names_that_could_do_harm_in_files_or_certificates(db: None, name: str) -> None:
     assert "name" in refused(Organization(name=name))
+
+
+@pytest.mark.parametrize("name", [" lead", "a\nb", "a\n", "a\r\n\tb"])
+def test_a_name_is_one_line_however_it_is_given(db: None, name: str) -> None:
+    Organization.objects.create(name=name)
+    assert re.fullmatch(r"\w+( \w)?", Organization.objects.get().name)
 
 
 @given(st.integers(8, 28), st.data())

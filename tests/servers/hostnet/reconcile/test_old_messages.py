@@ -22,7 +22,7 @@ def check(wanted_class: type[Desired], examples: int) -> None:
         Machine,
         settings=settings(
             max_examples=examples,
-            stateful_step_count=40,
+            stateful_step_count=80,
             deadline=None,
             database=None,
             derandomize=wanted_class is not Desired,
@@ -129,4 +129,4 @@ BROKEN = [
 @pytest.mark.parametrize("wanted_class", BROKEN)
 def test_that_test_sees_each_rule_broken(wanted_class: type[Desired]) -> None:
     with pytest.raises(AssertionError):
-        check(wanted_class, 3000)
+        check(wanted_class, 10_000)
