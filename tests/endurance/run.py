@@ -147,7 +147,7 @@ class Run:
         """var is gone with this process; its database and logs are worth reading."""
         kept, var = self._directory / "kept", self._directory / "var"
         shutil.copytree(var / "log", kept / "log")
-        for path in var.glob("db.sqlite3*"):
+        for path in (var / "database").glob("db.sqlite3*"):
             shutil.copy2(path, kept)
 
     def _summarize(self) -> None:
