@@ -213,7 +213,10 @@ def test_what_is_no_request_is_answered_in_few_words_and_without_a_name(site: Si
     assert b" 400 " in plain.split(b"\r\n")[0]
     assert b"This port speaks HTTPS" in plain
     malformed = asked(site.secure(), b"what\r\n\r\n")
-    for answer in (plain, malformed, asked(site.secure(), request), asked(site.connection(GATEWAY_PORT), request)):
+    # Names that the front has for itself.
+    own = [asked(site.secure(), b"GET /.%s HTTP/1.0\r\n\r\n" % name) for name in (b"malformed", b"needs_tls")]
+    own += [asked(site.secure(), request), asked(site.connection(GATEWAY_PORT), request)]
+    for answer in (plain, malformed, *own):
         assert answer
         assert b"\nserver:" not in answer.lower(), answer
         assert b"nginx" not in answer.lower(), answer

@@ -253,7 +253,7 @@ _UNAVAILABLE = """        error_page 502 503 504 =503 /.unavailable;
             return 503 '{"error":"unavailable","detail":"try again"}';
         }
 """
-_OWN_WORDS = f"""        error_page 400 405 408 411 414 494 501 505 /.malformed;
+_OWN_WORDS = f"""        error_page 400 404 405 408 411 414 494 501 505 /.malformed;
         error_page 413 /.too_large;
         location = /.malformed {{
             internal;
