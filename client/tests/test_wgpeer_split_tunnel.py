@@ -6,7 +6,7 @@ import ipaddress
 import socket
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wgpeer.responses import Route
 from wgpeer.tunnel.split_tunnel import THROW, UNICAST, UNREACHABLE, MainTable, TableRoute, split_routes
@@ -131,6 +131,7 @@ inner_networks = st.tuples(st.integers(0, 2**16 - 1), st.integers(16, 32)).map(
     st.lists(inner_networks, max_size=3),
     st.integers(0, 2**16 - 1),
 )
+@example([("10.0.0.0/16", False), ("10.0.0.0/17", False)], ["10.0.0.0/17"], [], 0)
 def test_the_guard_lets_out_just_what_the_routes_leave_outside(
     pairs: list[tuple[str, bool]], lans: list[str], routed: list[str], host: int
 ) -> None:

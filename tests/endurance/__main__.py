@@ -66,6 +66,7 @@ def main(arguments: list[str]) -> int:
     given = parse(arguments)
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
     directory = Path(tempfile.mkdtemp(prefix="vpn-endurance-"))
+    directory.chmod(0o711)  # every user of the installation reads its clock
     print(f"seed {seed}, {given.minutes:g} minutes; steps and answers: {directory}/steps.jsonl", flush=True)
     prepare(directory)
     from tests.endurance.run import Run  # its models need the settings of this very installation

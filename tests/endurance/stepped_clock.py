@@ -43,6 +43,7 @@ def set_ahead(file: Path, seconds: float) -> None:
     """All see it at once: the file is written over, not replaced."""
     with file.open("r+b" if file.exists() else "w+b") as opened:
         opened.write(_FORMAT.pack(seconds))
+    file.chmod(0o644)  # for the users of all programs
 
 
 def line_for(file: Path) -> str:

@@ -18,7 +18,7 @@ from servers.hostnet.wireguard import keys, uapi, userspace
 from servers.hostnet.wireguard.base import Backend, WireGuardError
 from servers.hostnet.wireguard.userspace import Userspace
 from tests.host.wgfixtures import interface, ip, make_peers, new_name, new_namespace
-from tests.lab import HANGING, NEVER
+from tests.lab import HANGING, NEVER, until
 
 pytestmark = pytest.mark.host
 
@@ -114,6 +114,8 @@ def test_a_process_that_hangs_is_an_error_in_time(backend: Backend, name: str, m
     monkeypatch.setattr(uapi, "SILENCE", NEVER)
     process = _process_of(name)
     os.kill(process, signal.SIGSTOP)
+    # Its threads stop one after the other, and one may still give an answer.
+    until(lambda: all(_state(task) == "T" for task in Path(f"/proc/{process}/task").iterdir()))
     try:
         for call in (backend.get, backend.set, backend.delete):
             with pytest.raises(WireGuardError, match=f"{name}: .*no answer in time"):
@@ -160,6 +162,10 @@ def _pidfd(process: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _process_of(name: str) -> int:

@@ -83,8 +83,11 @@ class SplitTunnel:
         kept outside. Ranges of numbers, first and last, in order."""
         version = 4 if family == socket.AF_INET else 6
         first, _ = self.tables(family, main)
-        through = {ipaddress.ip_network(entry.network) for entry in first if entry.kind != THROW}
-        thrown = {ipaddress.ip_network(entry.network) for entry in first if entry.kind == THROW}
+        # Of two entries for one network the kernel takes the one with the lower metric.
+        by_metric = sorted(first, key=lambda entry: -entry.metric)
+        taken = {ipaddress.ip_network(entry.network): entry.kind for entry in by_metric}
+        through = {net for net, kind in taken.items() if kind != THROW}
+        thrown = taken.keys() - through
         lans = {
             net
             for net in main.metrics
