@@ -60,7 +60,7 @@ class Installation:
         # Checkout and var are in a directory that root alone may enter, as below /root.
         self.checkout = directory / "checkout"
         self.checkout.mkdir()
-        machine.run("mount", "--bind", PROJECT, self.checkout)
+        machine.run("mount", "--rbind", PROJECT, self.checkout)  # with what is mounted in it
         self.before = set(machine.processes())
         self.var = directory / "var"
         self.log = directory / "terminal"
