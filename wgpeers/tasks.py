@@ -9,7 +9,7 @@ import redis
 from django.conf import settings
 from django.db.models import Q
 
-from core import clock, task_names
+from core import clock, jobs, task_names
 from core.redis_store import RedisUnavailable
 from core.task_queue import enqueue, task
 from servers import heartbeats
@@ -96,6 +96,7 @@ def enforce() -> None:
 def prune() -> None:
     """Delete rows that have served their time. Spent keys and connections stay."""
     devices.prune()
+    jobs.prune(clock.now())
     guesses.prune(clock.now())
     now = clock.moment(clock.now())
     Decision.objects.filter(time__lt=now - timedelta(days=settings.DECISION_DAYS)).delete()

@@ -12,5 +12,6 @@ from .running import Work as Work
 from .running import at_once as at_once
 from .running import begin as begin
 from .running import create as create
+from .running import prune as prune
 from .running import resume as resume
 from .running import stop as stop

@@ -31,6 +31,7 @@ MOST_FAILURES = 5
 NOTES_KEPT = 200
 # A job that nobody has worked at for so long is queued again: its message was lost, or its worker died.
 FORGOTTEN = timedelta(seconds=10)
+DRAFT_FOR, KEPT_FOR = timedelta(days=1), timedelta(days=90)
 
 
 def create(
@@ -91,6 +92,13 @@ def resume() -> None:
     for pk, last in Job.objects.filter(state=JobState.QUEUED).values_list("pk", "stepped"):
         if last is None or last < before or last > before + 2 * FORGOTTEN:  # the clock was set back
             after_commit(task_names.RUN_JOB, pk)
+
+
+def prune(now: float) -> None:
+    """Forget drafts that nobody has said yes to, with the lists of people in them, and what ended long ago."""
+    moment = clock.moment(now)
+    Job.objects.filter(state=JobState.DRAFT, created__lt=moment - DRAFT_FOR).delete()
+    Job.objects.filter(ended__lt=moment - KEPT_FOR).delete()
 
 
 @dataclass(slots=True)

@@ -155,6 +155,22 @@ def test_what_nobody_works_at_is_queued_again() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_drafts_and_what_ended_long_ago_are_forgotten() -> None:
+    now, day = clock.now(), 86400
+    for state, created, ended in (
+        (JobState.DRAFT, 2, None),
+        (JobState.DRAFT, 0.5, None),
+        (JobState.QUEUED, 200, None),
+        (JobState.DONE, 200, 100),
+        (JobState.DONE, 200, 80),
+    ):
+        times = {"created": clock.moment(now - created * day), "ended": ended and clock.moment(now - ended * day)}
+        Job.objects.create(kind=KIND, title=f"{state} {created} {ended}", state=state, **times)
+    jobs.prune(now)
+    assert sorted(map(str, Job.objects.all())) == ["done 200 80", "draft 0.5 None", "queued 200 None"]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_two_workers_at_one_job_do_nothing_twice() -> None:
     job = new(*names(200))
     errors: list[BaseException] = []
