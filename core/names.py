@@ -98,10 +98,7 @@ class Named(models.Model):
     def clean(self) -> None:
         """All that is wrong at once: the name, and whatever else there is."""
         wrong: dict[str, list[ValidationError]] = {}
-        name = getattr(self, "name", "")
-        within = {field: getattr(self, f"{field}_id", None) for field in self.named_within}
-        same = type(self)._default_manager.filter(name_key=key_of(name), **within).exclude(pk=self.pk)
-        if name and (other := same.first()):
+        if other := self._of_same_name():
             wrong["name"] = [ValidationError(f"There is a {self._meta.verbose_name} {other} already.")]
         try:
             super().clean()
@@ -109,3 +106,12 @@ class Named(models.Model):
             error.update_error_dict(wrong)
         if wrong:
             raise ValidationError(wrong)
+
+    def _of_same_name(self) -> models.Model | None:
+        name = getattr(self, "name", "")
+        try:
+            name_validator(composed(name))
+        except ValidationError:
+            return None  # what is no name is refused for that, and a database may not even take it
+        within = {field: getattr(self, f"{field}_id", None) for field in self.named_within}
+        return type(self)._default_manager.filter(name_key=key_of(name), **within).exclude(pk=self.pk).first()
