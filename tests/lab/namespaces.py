@@ -23,11 +23,13 @@ CLONE_NEWNET = 0x40000000
 # Holds a namespace until its input ends, which it also does when we are killed; then it ends all else in there.
 # No link waits for duplicates of its addresses: for that long, IPv6 would not work. A UDP connection is tracked for ten
 # minutes instead of half of one, which is less than a busy machine may take to look at it.
+# A directory that is removed in one mount namespace takes along what is mounted on it in all others: so the machine's
+# own have something in them, and whoever tidies up there leaves them.
 HOLDER = """
 mount -t sysfs sysfs /sys && mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard &&
 mkdir -p /etc/unbound /var/lib/unbound /var/lib/vpn-front /run/vpn &&
 for each in /var/lib/vpn-front /run/vpn /etc/unbound /var/lib/unbound; do
-    mount -t tmpfs -o mode=755 tmpfs "$each" || exit
+    : > "$each/.not-empty" && mount -t tmpfs -o mode=755 tmpfs "$each" || exit
 done && chown unbound /var/lib/unbound && ip link set lo up &&
 sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 &&
 sysctl -qew net.netfilter.nf_conntrack_udp_timeout=600 net.netfilter.nf_conntrack_udp_timeout_stream=600 &&
