@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.apps import apps
-from django.contrib.admin.models import DELETION, LogEntry
+from django.contrib.admin.models import DELETION
 from django.db import models
 from django.db.models import CASCADE, QuerySet
 
@@ -70,12 +70,12 @@ def delete(objects: Objects, title: str, administrator: Any) -> Job | None:
     keys = list(objects.order_by("pk").values_list("pk", flat=True))
     total = len(keys) + sum(counts(objects).values())
     label = objects.model._meta.label_lower
-    arguments = {"model": label, "keys": keys, "administrator": administrator.pk if administrator else None}
+    arguments = {"model": label, "keys": keys}
     if total > FEW:
         if retire := _retire.get(label):
             retire(keys)
         return jobs.create(KIND, title, arguments, total, administrator)
-    jobs.at_once(KIND, arguments)
+    jobs.at_once(KIND, arguments, administrator)
     return None
 
 
@@ -90,7 +90,7 @@ def step(job: Job, most: int) -> jobs.Step:
             left -= gone
             continue
         if row is not None:
-            _log(job, row)
+            jobs.record(job, [row], DELETION)
             row.delete()
         place, left = place + 1, left - 1
     return jobs.Step(None if place == len(keys) else place, most - left)
@@ -107,8 +107,3 @@ def _thin_out(row: models.Model, most: int) -> int:
             related._default_manager.filter(pk__in=keys).delete()
             return len(keys)
     return 0
-
-
-def _log(job: Job, row: models.Model) -> None:
-    if (administrator := job.arguments["administrator"]) is not None:
-        LogEntry.objects.log_actions(administrator, [row], DELETION, single_object=True)

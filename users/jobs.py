@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
-from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.contrib.admin.models import ADDITION, CHANGE
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import IntegrityError, transaction
 
@@ -27,7 +27,7 @@ def set_enabled(job: Job, most: int) -> jobs.Step:
     some = keys[place : place + most]
     changed = services.set_enabled(VpnUser.objects.filter(pk__in=some).order_by("pk"), enabled)
     said = "Enabled." if enabled else "Disabled."
-    LogEntry.objects.log_actions(job.arguments["administrator"], changed, CHANGE, said)
+    jobs.record(job, changed, CHANGE, said)
     end = place + len(some)
     return jobs.Step(None if end >= len(keys) else end, len(some))
 
@@ -35,7 +35,7 @@ def set_enabled(job: Job, most: int) -> jobs.Step:
 def import_list(people: Sequence[Person], title: str, notes: Sequence[str], counts: dict[str, int], by: Any) -> Job:
     """A draft: nothing is imported before somebody has said yes."""
     arguments = {"people": [astuple(person) for person in people], "counts": counts, "notes": list(notes)}
-    return jobs.create(IMPORT, title, {**arguments, "administrator": by.pk}, len(people), by, draft=True)
+    return jobs.create(IMPORT, title, arguments, len(people), by, draft=True)
 
 
 def people_of(job: Job, most: int | None = None) -> list[Person]:
@@ -60,8 +60,7 @@ def import_step(job: Job, most: int) -> jobs.Step:
             said = " ".join(error.messages) if isinstance(error, ValidationError) else "something changed meanwhile"
             notes.append(f"line {person.line}, {person.name}: left out, {said}")
             continue
-        flag = ADDITION if created else CHANGE
-        LogEntry.objects.log_actions(job.arguments["administrator"], [user], flag, "Imported.", single_object=True)
+        jobs.record(job, [user], ADDITION if created else CHANGE, "Imported.")
     end = (job.place or 0) + len(some)
     return jobs.Step(None if end >= len(job.arguments["people"]) else end, len(some), notes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.models import CHANGE
 
 from core import clock, deletion, jobs
 from core.models import Job
@@ -21,7 +21,7 @@ def disconnect(job: Job, most: int) -> jobs.Step:
     some = keys[place : place + most]
     live = list(Connection.objects.select_related("server").filter(pk__in=some).exclude(state=State.ENDED))
     end(live, EndReason.ADMIN, clock.now())
-    LogEntry.objects.log_actions(job.arguments["administrator"], live, CHANGE, "Disconnected.")
+    jobs.record(job, live, CHANGE, "Disconnected.")
     finish = place + len(some)
     return jobs.Step(None if finish >= len(keys) else finish, len(some))
 

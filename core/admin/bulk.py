@@ -71,11 +71,11 @@ def carry_out(
     """Have a job of this kind deal with ``rows`` (as ``keys``, in the order of their making), or do so at once where
     they are few. ``done`` is what is said then, unless there is something else to say."""
     keys = list(rows.order_by("pk").values_list("pk", flat=True))
-    everything = {**arguments, "keys": keys, "administrator": request.user.pk}
+    everything = {**arguments, "keys": keys}
     if len(keys) > FEW:
         say(request, jobs.create(kind, title, everything, len(keys), request.user), done)
         return
-    notes = jobs.at_once(kind, everything)
+    notes = jobs.at_once(kind, everything, request.user)
     for note in notes:
         messages.info(request, note)
     if not notes:

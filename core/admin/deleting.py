@@ -48,13 +48,13 @@ class DeletesInSteps(AdminBase[M]):
 
     def delete_model(self, request: HttpRequest, obj: M) -> None:
         job = deletion.delete(self.model._default_manager.filter(pk=obj.pk), f"Delete {obj}", request.user)
-        request.deletion = job  # type: ignore[attr-defined]
+        if job is not None:
+            bulk.say(request, job, "")
 
     def response_delete(self, request: HttpRequest, obj_display: str, obj_id: int) -> HttpResponse:
-        job = getattr(request, "deletion", None)
-        if job is None:
+        if not self.model._default_manager.filter(pk=obj_id).exists():
             return super().response_delete(request, obj_display, obj_id)
-        bulk.say(request, job, "")
+        # It goes in the background, as was said.
         return redirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
 
     def get_actions(self, request: HttpRequest) -> Any:

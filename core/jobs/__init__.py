@@ -13,5 +13,6 @@ from .running import at_once as at_once
 from .running import begin as begin
 from .running import create as create
 from .running import prune as prune
+from .running import record as record
 from .running import resume as resume
 from .running import stop as stop

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
 from django.test import Client
 
 from core import clock, deletion
@@ -84,6 +85,15 @@ def test_many_are_disabled_after_a_question_in_the_background_with_one_message(a
     assert (job.state, job.done) == (JobState.DONE, 40)
     assert LogEntry.objects.filter(change_message="Disabled.").count() == 40
     assert "wgpeers.enforce" in queued()
+
+
+def test_a_job_goes_on_when_the_administrator_who_asked_for_it_was_deleted(admin: Client, company: Company) -> None:
+    messages(admin, USERS, selected("disable_users", users(company, 40), post="yes"))
+    User.objects.all().delete()
+    finish()
+    assert not VpnUser.objects.filter(enabled=True).exists()
+    job = Job.objects.get()
+    assert (job.state, job.administrator_name) == (JobState.DONE, "superuser")
 
 
 def test_many_are_disconnected_in_the_background(admin: Client, company: Company) -> None:
