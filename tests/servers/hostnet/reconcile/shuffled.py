@@ -254,10 +254,11 @@ class ControlAndHost(RuleBasedStateMachine):
         """After hello and one full state of now, the host is exactly what the database says."""
         self.report_silent()
         self.hello()
+        to_linger = self._to_linger()  # by who is gone now: the state itself may end some more of them
         self._deliver(self._state(self.version, self.known_boot))
         assert self._held() == {c: peer for c, (_, peer) in self.open.items()}
         assert {i.server for i in self.host.interfaces()} == self.attached
-        assert self._lingering() == self._to_linger()
+        assert self._lingering() == to_linger
         self.who_ended_lingers_once_and_not_for_longer_than_its_time()
         self.nothing_ended_is_there_and_nothing_open_is_lost()
 
