@@ -58,12 +58,13 @@ class Desired:
             stale = connection not in listed and held.peer.version <= state.version
             if stale or held.server not in self._interfaces:
                 self._end(connection, "asked")
-        for interface in state.interfaces:
-            for peer in interface.peers:
-                if peer.lingers:
-                    self._let_linger(interface.server, peer, now)
-                elif not self.ended(peer.connection):
-                    self._hold(interface.server, peer, now)
+        # The newest first: whoever has lost its address or key to one of them takes nobody else's place before that.
+        every = [(peer.version, interface.server, peer) for interface in state.interfaces for peer in interface.peers]
+        for _, server, peer in sorted(every, key=lambda each: each[0], reverse=True):
+            if peer.lingers:
+                self._let_linger(server, peer, now)
+            elif not self.ended(peer.connection):
+                self._hold(server, peer, now)
         return True
 
     def preview(self, state: HostState, now: float) -> tuple[Interface, ...] | None:

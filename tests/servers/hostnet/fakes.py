@@ -183,7 +183,7 @@ class FakeFirewall:
             return
         if self.broken:
             raise FirewallError("nft: refused")
-        self.asked.append((interface.name, [peer.connection for peer in gone], [peer.connection for peer in new]))
+        self.asked.append((interface.name, sorted(peer.connection for peer in gone), sorted(peer.connection for peer in new)))
 
 
 class FakeSubsystem:
@@ -208,7 +208,7 @@ class FakeSubsystem:
         return self.wrong
 
     def apply(self, state: HostState) -> None:
-        self.told.append(("apply", [], [peer.connection for i in state.interfaces for peer in i.peers]))
+        self.told.append(("apply", [], sorted(peer.connection for i in state.interfaces for peer in i.peers)))
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
-        self.told.append((interface.name, [peer.connection for peer in gone], [peer.connection for peer in new]))
+        self.told.append((interface.name, sorted(peer.connection for peer in gone), sorted(peer.connection for peer in new)))

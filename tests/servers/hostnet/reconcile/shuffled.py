@@ -263,16 +263,16 @@ class ControlAndHost(RuleBasedStateMachine):
         self.nothing_ended_is_there_and_nothing_open_is_lost()
 
     def _to_linger(self) -> set[str]:
-        """Whoever is in its time, save those who are gone and those whose address or key belongs to another one."""
+        """Whoever is in its time, save those who are gone and those whose address or key a newer one has."""
         rows = [(server, peer) for server in self.attached for peer in self._ended_of(server)]
-        rows = [(server, peer) for server, peer in rows if peer.connection not in self.off]
-        every = [*rows, *self.open.values()]
-
-        def is_taken(server: str, peer: Peer) -> bool:
-            same = [other for s, other in every if s == server and other.version > peer.version]
-            return any(o.public_key == peer.public_key or o.allowed_ips == peer.allowed_ips for o in same)
-
-        return {peer.connection for server, peer in rows if not is_taken(server, peer)}
+        there, lingering = list(self.open.values()), set()
+        for server, peer in sorted(rows, key=lambda row: row[1].version, reverse=True):
+            newer = [other for s, other in there if s == server and other.version > peer.version]
+            taken = any(o.public_key == peer.public_key or o.allowed_ips == peer.allowed_ips for o in newer)
+            if peer.connection not in self.off and not taken:
+                there.append((server, peer))
+                lingering.add(peer.connection)
+        return lingering
 
     def teardown(self) -> None:
         self.mark_applied()

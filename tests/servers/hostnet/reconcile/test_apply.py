@@ -177,7 +177,8 @@ def test_connections_of_released_addresses_are_forgotten(host: Host) -> None:
     host.applier.changes([add("n", 21, replaces=("b",), address=3)])
     assert host.flushed == [{"10.9.0.2/32"}]
     # A stranger's address is released as well.
-    host.wireguard.set("wgs1", peers=[dataclasses.replace(host.wireguard.requests[0][1][0], public_key="x")])
+    of_a = next(peer for peer in host.wireguard.requests[0][1] if peer.public_key == "a-key")
+    host.wireguard.set("wgs1", peers=[dataclasses.replace(of_a, public_key="x")])
     host.applier.full(full(dataclasses.replace(RED, peers=()), version=21))
     assert host.flushed[1:] == [{"10.9.0.2/32", "10.9.0.3/32"}]
 
