@@ -86,6 +86,14 @@ def test_a_link_by_name_is_verified_unless_told_otherwise(certificate: tuple[Pat
         assert set(load(f"https://localhost:{port}/k/Short1", insecure=True)) == {"a.ovpn"}
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_handshake_that_fails_is_not_blamed_on_the_certificate(host: str) -> None:
+    with http_server(served(HttpResponse(200, b"{}"), [])) as port:  # it does not speak TLS
+        with pytest.raises(ImportFailed, match="TLS with the server does not come about") as caught:
+            load(f"https://{host}:{port}/k/Short1")
+        assert "--insecure" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import ipaddress
+import ssl
 import tarfile
 import time
 import warnings
@@ -115,6 +116,8 @@ def fetch(link: str, *, insecure: bool = False) -> dict[str, str]:
         with response:
             body = read_bounded(response, MAX_ARCHIVE, deadline, "the server")
     except urllib3.exceptions.SSLError as error:
+        if not isinstance(error.args[0], ssl.SSLCertVerificationError):
+            raise ImportFailed("TLS with the server does not come about; try again, or check the address") from error
         raise ImportFailed(
             "the server's certificate is not trusted by this machine. If the server uses a certificate of its own and "
             "you trust the network in between, add --insecure; otherwise do not go on"

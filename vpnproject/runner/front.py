@@ -32,7 +32,7 @@ PLACES = 16384
 # Requests with long bodies, of one source and of all: what they bring is kept on the disk meanwhile.
 UPLOADS_PER_SOURCE, UPLOADS = 4, 64
 # Seconds for a TLS handshake, for all headers, between two pieces of a body; and for an answer to be made.
-COMING, ANSWERING = 5, 300
+COMING, ANSWERING = 10, 300
 
 
 @dataclass(frozen=True, slots=True)
