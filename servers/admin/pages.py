@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -23,6 +24,7 @@ from users.models import Group
 from .client_services import client_services_panels
 from .factors import FactorsInline
 from .forms import HostsInline, RoutesInline, ServersInline, SplitDomainsInline
+from .odd import PageThatAsksBack, ServerForm
 
 # What stands for the heartbeats while nobody can read them.
 UNKNOWN: dict[str, Any] = {}
@@ -43,7 +45,8 @@ class GroupPage(GroupWithPeople):
         return names, counts, needed, [*protected, *kept]
 
 
-class ServerPage(Page[Server]):
+class ServerPage(PageThatAsksBack[Server]):
+    form = ServerForm
     list_display: tuple[str, ...] = ("name", "status", "networks", "udp_port", "on_hosts", "lets_in", "start_or_stop")
     list_filter = ("started", "wireguard", "organizations", "hosts")
     search_fields = ("name", "network", "wg_network", "organizations__name")
@@ -139,6 +142,9 @@ class ServerPage(Page[Server]):
             services.start(server)
         except services.WireGuardOff:
             messages.error(request, f"{server} was not started: turn WireGuard on first.")
+            return
+        except ValidationError as error:
+            messages.error(request, f"{server} was not started. {' '.join(error.messages)}")
             return
         self.done(request, server, f"Started {server}.")
         if not server.hosts.filter(enabled=True).exists():
