@@ -240,6 +240,7 @@ class HostPage(Page[Host]):
             "applied": applied_text(obj, now),
             "beat": getattr(obj, "beat", None),
             "conditions": [(CONDITION_TYPES[each["severity"]], each) for each in conditions],
+            "networks": obj.own_networks(),
             "foreign": any(each["code"] == Code.FOREIGN_FIREWALL for each in conditions),
             "drift_ago": ago(now - obj.drift_at.timestamp()) if obj.drift_at else "",
         }

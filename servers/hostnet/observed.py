@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from servers.hostnet.state.host_networks import HostNetwork
 from servers.hostnet.wireguard.base import Device
 
 USUAL_MTU = 1500  # bytes; of a way out that nobody knows
@@ -36,10 +37,11 @@ class Observed:
     """What the host has: WireGuard devices and links by name. A broken interface may be in one of them only.
 
     ``host_routes`` are all routes that are not of our making. ``outer_mtu`` is the smallest MTU of the links by which
-    the host's default routes leave.
+    the host's default routes leave. ``own`` are its networks besides our tunnels.
     """
 
     devices: Mapping[str, Device]
     links: Mapping[str, ObservedLink]
     host_routes: tuple[HostRoute, ...] = ()
     outer_mtu: int = USUAL_MTU
+    own: tuple[HostNetwork, ...] = ()

@@ -18,7 +18,6 @@ def check(attachment: ServerHost) -> Iterator[Mistake]:
     host: Host | None = getattr(attachment, "host", None)
     if server is None or host is None:
         return  # missing, which the field says by itself
-    yield from host_networks.of_attachment(server, host)
     if not host.pk:
         return  # new: nothing else is there yet
     if clash := port_in_use(server, host.pk):
@@ -34,5 +33,8 @@ def check(attachment: ServerHost) -> Iterator[Mistake]:
 def to_host(attachment: ServerHost) -> Iterator[Mistake]:
     server: Server | None = getattr(attachment, "server", None)
     host: Host | None = getattr(attachment, "host", None)
-    if server is not None and host is not None:
+    if server is None or host is None:
+        return
+    # Of one that is there already the server's own rule, or the host's, says it.
+    if not ServerHost.objects.filter(pk=attachment.pk, server=server.pk, host=host.pk).exists():
         yield from host_networks.of_attachment(server, host)

@@ -46,12 +46,10 @@ def surrounds(network: str, link: str) -> bool:
 
 
 def met_by(network: Network, there: Iterable[HostNetwork]) -> HostNetwork | None:
-    """What of the host's own ``network`` overlaps: the first in the order of ``there``."""
-    for each in there:
-        other = ipaddress.ip_network(each.network)
-        if other.version == network.version and other.overlaps(network):
-            return each
-    return None
+    """What of the host's own ``network`` overlaps: a whole network rather than a single address."""
+    pairs = ((each, ipaddress.ip_network(each.network)) for each in there)
+    met = [each for each, other in pairs if other.version == network.version and other.overlaps(network)]
+    return min(met, key=lambda each: each.kind is not Kind.ATTACHED, default=None)
 
 
 def host_networks_to_json(found: Iterable[HostNetwork]) -> list[list[str]]:

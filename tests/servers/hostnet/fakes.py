@@ -9,6 +9,7 @@ from servers.hostnet.firewall.table import FirewallError, ruleset
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import USUAL_MTU, HostRoute, Observed, ObservedLink
 from servers.hostnet.state import HostCondition, HostState, Interface, Peer
+from servers.hostnet.state.host_networks import HostNetwork
 from servers.hostnet.subsystem import Stage
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Device, ObservedPeer, PeerChange, WireGuardError
@@ -95,13 +96,14 @@ class FakeWireGuard:
 
 
 class FakeLinks:
-    """``host_routes`` and ``outer_mtu`` are the world around. As in the kernel, a network has one route, and only a
-    link that is up has any."""
+    """``host_routes``, ``outer_mtu`` and ``own`` are the world around. As in the kernel, a network has one route, and
+    only a link that is up has any."""
 
     def __init__(self) -> None:
         self.links: dict[str, ObservedLink] = {}
         self.host_routes: tuple[HostRoute, ...] = ()
         self.outer_mtu = USUAL_MTU
+        self.own: tuple[HostNetwork, ...] = ()
         self.forwarding = False
         self.changes = 0
 
@@ -109,7 +111,7 @@ class FakeLinks:
         return dict(self.links)
 
     def observe(self, devices: Mapping[str, Device]) -> Observed:
-        return Observed(devices, dict(self.links), self.host_routes, self.outer_mtu)
+        return Observed(devices, dict(self.links), self.host_routes, self.outer_mtu, self.own)
 
     def bring_up(self, name: str, mtu: int) -> None:
         self.links[name] = dataclasses.replace(self.links[name], up=True, mtu=mtu)
