@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from servers.hostnet.marks import GROUP
 from servers.hostnet.state.host_networks import HostNetwork
 from servers.hostnet.wireguard.base import Device
 
@@ -24,12 +25,13 @@ class HostRoute:
 @dataclass(frozen=True, slots=True)
 class ObservedLink:
     """A link as the kernel has it. ``addresses`` in prefix notation, without IPv6 link-local ones; ``routes`` are the
-    networks that we routed to it."""
+    networks that we routed to it; ``group`` is that of the link, 0: none."""
 
     up: bool
     mtu: int
     addresses: frozenset[str]
     routes: frozenset[str] = frozenset()
+    group: int = GROUP
 
 
 @dataclass(frozen=True, slots=True)

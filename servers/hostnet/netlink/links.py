@@ -15,6 +15,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from servers.hostnet.marks import GROUP
 from servers.hostnet.observed import USUAL_MTU, HostRoute, Observed, ObservedLink
 from servers.hostnet.state import OUR_INTERFACE
 from servers.hostnet.state.host_networks import HostNetwork, Kind, surrounds
@@ -64,6 +65,7 @@ class Links:
                 _mtu(links[index]),
                 frozenset(addresses[index]),
                 frozenset(ours[index]),
+                int(links[index].get_attr("IFLA_GROUP") or 0),
             )
             for index in mine
         }
@@ -74,7 +76,7 @@ class Links:
 
     def bring_up(self, name: str, mtu: int) -> None:
         with _netlink() as netlink:
-            netlink.link("set", index=_index(netlink, name), mtu=mtu, state="up")
+            netlink.link("set", index=_index(netlink, name), mtu=mtu, group=GROUP, state="up")
 
     def add_address(self, name: str, address: str) -> None:
         self._address("replace", name, address)

@@ -40,11 +40,11 @@ def _found(step: Step, observed: Observed) -> str:
         case CreateInterface(name):
             return f"{name}: the interface was gone"
         case SetDevice(name):
-            return f"{name}: another key or port"
+            return f"{name}: another key, port or mark"
         case AddAddress(name, address):
             return f"{name}: address {address} was gone"
         case SetLink(name):
-            return f"{name}: link down or another MTU"
+            return f"{name}: link down, or another MTU or group"
         case RemoveAddress(name, address):
             return f"{name}: address {address} was added"
         case AddRoute(name, network):

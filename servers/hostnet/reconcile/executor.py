@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from servers.hostnet.marks import MARK
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import Observed, ObservedLink
 from servers.hostnet.state import OUR_INTERFACE, Code, HostCondition, Interface
@@ -156,7 +157,8 @@ class Executor:
             case CreateInterface(name):
                 self._backend.create(name)
             case SetDevice(name, server, port):
-                self._backend.set(name, private_key=self._private_keys[server] if server else None, port=port)
+                private_key = self._private_keys[server] if server else None
+                self._backend.set(name, private_key=private_key, port=port, mark=MARK)
             case AddAddress(name, address):
                 self._links.add_address(name, address)
             case RemoveAddress(name, address):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 
+from servers.hostnet.marks import GROUP, MARK
 from servers.hostnet.observed import Observed, ObservedLink
 from servers.hostnet.state import Interface
 from servers.hostnet.wireguard.base import Device, PeerChange
@@ -31,7 +32,8 @@ class CreateInterface:
 
 @dataclass(frozen=True, slots=True)
 class SetDevice:
-    """Set the private key of ``server`` (empty: leave it) and the port (0: any, to free the present one)."""
+    """Set the private key of ``server`` (empty: leave it), the port (0: any, to free the present one) and the mark of
+    its packets."""
 
     interface: str
     server: str
@@ -46,7 +48,7 @@ class AddAddress:
 
 @dataclass(frozen=True, slots=True)
 class SetLink:
-    """Bring the link up with this MTU."""
+    """Bring the link up with this MTU, in our group."""
 
     interface: str
     mtu: int
@@ -180,13 +182,13 @@ def _interface_steps(interface: Interface, public_key: str, observed: Observed) 
         yield CreateInterface(name)
     device = device or Device(name, "", 0, {})
     link = link or ObservedLink(False, 0, frozenset())
-    if device.public_key != public_key or device.port != interface.port:
+    if (device.public_key, device.port, device.mark) != (public_key, interface.port, MARK):
         yield SetDevice(name, interface.server, interface.port)
     for address in interface.addresses:
         if address not in link.addresses:
             yield AddAddress(name, address)
     mtu = mtu_of(interface, observed)
-    if not link.up or link.mtu != mtu:
+    if (link.up, link.mtu, link.group) != (True, mtu, GROUP):
         yield SetLink(name, mtu)
     changes = peer_changes(interface, device)
     if changes:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from servers.hostnet.firewall.table import FirewallError, ruleset
+from servers.hostnet.marks import GROUP
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import USUAL_MTU, HostRoute, Observed, ObservedLink
 from servers.hostnet.state import HostCondition, HostState, Interface, Peer
@@ -34,8 +35,8 @@ class FakeWireGuard:
 
     def create(self, interface: str) -> None:
         self._check(interface)
-        self.devices.setdefault(interface, Device(interface, "", 0, {}))
-        self._links.links.setdefault(interface, ObservedLink(False, 1500, frozenset()))
+        self.devices.setdefault(interface, Device(interface, "", 0, {}, mark=0))
+        self._links.links.setdefault(interface, ObservedLink(False, 1500, frozenset(), group=0))
 
     def delete(self, interface: str) -> None:
         self._check(interface)
@@ -54,6 +55,7 @@ class FakeWireGuard:
         *,
         private_key: bytes | None = None,
         port: int | None = None,
+        mark: int | None = None,
         peers: Iterable[PeerChange] = (),
     ) -> None:
         self._check(interface)
@@ -66,6 +68,8 @@ class FakeWireGuard:
             if port and any(other.port == port for name, other in self.devices.items() if name != interface):
                 raise WireGuardError(f"{interface}: the port is in use")
             device = dataclasses.replace(device, port=port)
+        if mark is not None:
+            device = dataclasses.replace(device, mark=mark)
         self.devices[interface] = device
         changes = [*peers]
         if changes:
@@ -114,7 +118,7 @@ class FakeLinks:
         return Observed(devices, dict(self.links), self.host_routes, self.outer_mtu, self.own)
 
     def bring_up(self, name: str, mtu: int) -> None:
-        self.links[name] = dataclasses.replace(self.links[name], up=True, mtu=mtu)
+        self.links[name] = dataclasses.replace(self.links[name], up=True, mtu=mtu, group=GROUP)
 
     def add_address(self, name: str, address: str) -> None:
         link = self.links[name]
