@@ -9,12 +9,12 @@ from django.core.exceptions import ValidationError
 
 from servers import networks
 from servers.models import ClientNetwork, Server
-from servers.rules.registry import Mistake, guard
+from servers.rules.registry import Mistake, save_rule
 
 from .models import Connection, State
 
 
-@guard(ClientNetwork, "network", "server")
+@save_rule(ClientNetwork, "network", "server")
 def no_client_comes_from_it(row: ClientNetwork) -> Iterator[Mistake]:
     """What the host answers to such a client (its next connect, over HTTPS) would go into a tunnel, be it another's or
     its own. WireGuard's own packets would not: see ``hostnet.outer``."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from servers.models import Host, Server, ServerHost
 
 from . import client_network, forward, host_networks
-from .registry import Mistake, guard, rule
+from .registry import Mistake, rule, save_rule
 from .server import port_in_use
 
 
@@ -29,7 +29,7 @@ def check(attachment: ServerHost) -> Iterator[Mistake]:
         yield Mistake("host", met)
 
 
-@guard(ServerHost, "server", "host")
+@save_rule(ServerHost, "server", "host")
 def to_host(attachment: ServerHost) -> Iterator[Mistake]:
     server: Server | None = getattr(attachment, "server", None)
     host: Host | None = getattr(attachment, "host", None)

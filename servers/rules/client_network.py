@@ -15,7 +15,7 @@ from servers.networks import Network
 from users.models import VpnUser
 
 from . import host_networks, odd_networks
-from .registry import Finding, Mistake, guard, rule
+from .registry import Finding, Mistake, rule, save_rule
 
 
 @rule(ClientNetwork)
@@ -36,7 +36,7 @@ def check(row: ClientNetwork) -> Iterator[Finding]:
     yield from _probe(row, network, server)
 
 
-@guard(ClientNetwork, "network", "server")
+@save_rule(ClientNetwork, "network", "server")
 def not_the_hosts(row: ClientNetwork) -> Iterator[Mistake]:
     server: Server | None = getattr(row, "server", None)
     if server is not None and row.network:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from servers.models import Host
 
 from . import host_networks
-from .registry import Mistake, guard, rule
+from .registry import Mistake, rule, save_rule
 
 
 @rule(Host)
@@ -16,6 +16,6 @@ def check(host: Host) -> Iterator[Mistake]:
         yield Mistake("public_address", "Give an IPv4 address, a name or an IPv6 address.")
 
 
-@guard(Host, "public_address", "public_address6")
+@save_rule(Host, "public_address", "public_address6")
 def not_in_a_tunnel(host: Host) -> Iterator[Mistake]:
     yield from host_networks.of_host(host)

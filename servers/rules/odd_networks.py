@@ -38,9 +38,9 @@ def of_tunnel(field: str, network: Network) -> Iterator[Oddity]:
         message = f"{network} is very large: nothing else that clients reach can be in it."
         yield Oddity(field, message, "large_network", subject)
     if home := next((each for each in AT_HOME if overlaps(network, each)), None):
+        what = "is a network" if str(network) == home else f"overlaps {home}, a network"
         message = (
-            f"{network} overlaps {home}, which many networks at home or in hotels have: who sits in one cannot use "
-            "this tunnel, or loses the printer there."
+            f"{network} {what} of many homes and hotels: who is in one cannot use this tunnel, or no printer there."
         )
         yield Oddity(field, message, "usual_home_network", subject)
 

@@ -58,7 +58,7 @@ M = TypeVar("M", bound=models.Model)
 Rule = Callable[[M], Iterable[Finding]]
 _rules: dict[str, Rule[Any]] = {}
 # Of each model, what is asked also by a plain ``save`` that changes one of these fields.
-_guards: dict[str, list[tuple[Rule[Any], tuple[str, ...]]]] = {}
+_save_rules: dict[str, list[tuple[Rule[Any], tuple[str, ...]]]] = {}
 
 
 def rule(model: type[M]) -> Callable[[Rule[M]], Rule[M]]:
@@ -73,12 +73,12 @@ def rule(model: type[M]) -> Callable[[Rule[M]], Rule[M]]:
     return register
 
 
-def guard(model: type[M], *fields: str) -> Callable[[Rule[M]], Rule[M]]:
+def save_rule(model: type[M], *fields: str) -> Callable[[Rule[M]], Rule[M]]:
     """A rule that protects somebody else's network: beside being asked with the model's rule, it is asked by every
     ``save`` of a row that is new or has another value in one of ``fields``."""
 
     def register(function: Rule[M]) -> Rule[M]:
-        _guards.setdefault(model._meta.label, []).append((function, fields))
+        _save_rules.setdefault(model._meta.label, []).append((function, fields))
         return function
 
     return register
@@ -90,8 +90,8 @@ def findings(row: models.Model) -> list[Finding]:
     found = _rules.get(row._meta.label)
     if found is None:
         raise ImproperlyConfigured(f"{row._meta.label} has no rule.")
-    every = [*found(row), *(each for asked, _ in _guards.get(row._meta.label, ()) for each in asked(row))]
-    return list(dict.fromkeys(every))  # a guard may say what the rule has said
+    every = [*found(row), *(each for asked, _ in _save_rules.get(row._meta.label, ()) for each in asked(row))]
+    return list(dict.fromkeys(every))  # a save rule may say what the rule has said
 
 
 def judge(row: models.Model, meant: Collection[str] = ()) -> list[Oddity]:
@@ -117,9 +117,9 @@ def together(found: Iterable[Finding]) -> ValidationError:
     return ValidationError(errors)
 
 
-def guarded(row: models.Model) -> Iterator[Finding]:
+def of_save(row: models.Model) -> Iterator[Finding]:
     """What a plain ``save`` must not do, whoever calls it."""
-    for asked, fields in _guards.get(row._meta.label, ()):
+    for asked, fields in _save_rules.get(row._meta.label, ()):
         columns = [column.attname for column in row._meta.concrete_fields if column.name in fields]
         before = type(row)._base_manager.filter(pk=row.pk).values_list(*columns).first() if row.pk else None
         if before != tuple(getattr(row, column) for column in columns):
@@ -128,8 +128,8 @@ def guarded(row: models.Model) -> Iterator[Finding]:
 
 class Ruled(models.Model):
     """A row that has a rule. Every door (forms, imports, commands, services) passes ``full_clean``; code that saves
-    without it is held to the one spelling and to the guards by ``save`` and to nothing else, so only tests and workers
-    may."""
+    without it is held by ``save`` to the one spelling and to the save rules, and to nothing else, so only tests and
+    workers may."""
 
     class Meta:
         abstract = True
@@ -146,8 +146,8 @@ class Ruled(models.Model):
         judge(self)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Raise ``ValidationError`` where a guard says no."""
-        refuse(guarded(self))
+        """Raise ``ValidationError`` where a save rule says no."""
+        refuse(of_save(self))
         super().save(*args, **kwargs)
 
 

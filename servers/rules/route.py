@@ -55,9 +55,8 @@ def _to_other_tunnels(route: Route, network: Network) -> Iterator[Oddity]:
     for other in Server.objects.exclude(pk=route.server.pk):
         for tunnel in tunnel_networks([other]):
             if networks.within(network, tunnel):
-                message = (
-                    f"{network} is in {tunnel}, the tunnel network of server {other}: no LAN can be reached there."
-                )
+                where = "is" if network == tunnel else f"is in {tunnel},"
+                message = f"{network} {where} the tunnel network of server {other}: no LAN can be reached there."
                 yield Oddity("network", message, TUNNEL_OF_ANOTHER, str(network))
 
 

@@ -13,7 +13,7 @@ from servers.networks import Network
 from servers.validators import listed
 
 from . import client_network, forward, host_networks, odd_networks
-from .registry import Finding, Mistake, Oddity, guard, rule
+from .registry import Finding, Mistake, Oddity, rule, save_rule
 from .route import TUNNEL_OF_ANOTHER
 
 
@@ -28,7 +28,7 @@ def check(server: Server) -> Iterator[Finding]:
     yield from _port(server)
 
 
-@guard(Server, "network", "wg_network", "ipv6", "network6", "started")
+@save_rule(Server, "network", "wg_network", "ipv6", "network6", "started")
 def while_it_runs(server: Server) -> Iterator[Mistake]:
     """Whoever saves it: one that is stopped has no tunnel yet, and a form says it all the same."""
     if server.started:
