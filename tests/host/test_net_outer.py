@@ -72,10 +72,33 @@ def test_a_client_is_reached_whose_address_is_in_a_network_behind_another(scene:
     assert "dev wgs1" in way  # what is not WireGuard's goes into the tunnel
     scene.alice_comes_from(address)
     assert until(scene.reached)
-    # And of its own accord, without an address that it was just asked at.
-    host, key = scene.world.host, scene.tunnel.keys.public
-    host.run("wg", "set", "wgs1", "peer", key, "endpoint", scene.world.shown("wgs1", "endpoints")[key])
-    assert until(lambda: host.pings("10.9.0.11"))
+
+
+SILENT = "table inet silent { chain output { type filter hook output priority 0; udp dport 51820 drop; }; }"
+COUNTED = "table inet counted { chain input { type filter hook input priority 0; udp sport 51820 counter; }; }"
+
+
+@pytest.mark.parametrize("address", [PUBLIC, PUBLIC6])
+def test_what_the_host_sends_of_its_own_accord_reaches_such_a_client(scene: Scene, address: str) -> None:
+    """wireguard-go answers by the link that it was asked on, whatever the routes say. So nobody asks it here: Alice is
+    silent, and the host is told anew where she is."""
+    host, alice, key = scene.world.host, scene.alice, scene.tunnel.keys.public
+    scene.alice_comes_from(address)
+    assert until(scene.reached)
+    endpoint = scene.world.shown("wgs1", "endpoints")[key]
+    alice.run("nft", "-f", "-", text=SILENT)
+    host.run("wg", "set", "wgs1", "peer", key, "endpoint", endpoint)
+    alice.run("nft", "-f", "-", text=COUNTED)
+
+    def arrives() -> bool:
+        host.run("ping", "-n", "-c1", "-W1", "10.9.0.11", check=False)
+        return "counter packets 0 " not in alice.run("nft", "list", "table", "inet", "counted").stdout
+
+    try:
+        assert until(arrives)
+    finally:
+        alice.run("nft", "delete", "table", "inet", "silent")
+        alice.run("nft", "delete", "table", "inet", "counted")
 
 
 def rules(host: Machine) -> list[str]:
