@@ -7,6 +7,7 @@ and in the Virtual WG Network alike. Host part 1 is the gateway; 0 and the last 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -24,16 +25,19 @@ SHORTEST_PREFIX, LONGEST_PREFIX = 8, 28
 
 # By its text, so that it is never out of date.
 _known = lru_cache(maxsize=1024)(ipaddress.ip_network)
+_APART = re.compile(r"\s*/\s*|\s+")
 
 
 def parse(text: str) -> Network:
-    """Raise ``ValidationError``, in words for the admin, unless ``text`` is a network without host bits."""
+    """The network that ``text`` is, its length as a number or as a mask, behind a slash or a space. Raise
+    ``ValidationError``, in words for the admin, where it is none or has host bits."""
+    written = _APART.sub("/", text.strip())
     try:
-        return _known(text.strip())
+        return _known(written)
     except ValueError:
         pass
     try:
-        loose = ipaddress.ip_network(text.strip(), strict=False)
+        loose = ipaddress.ip_network(written, strict=False)
     except ValueError:
         raise ValidationError(f"{text!r} is not a network. Write it like 10.9.0.0/24 or fd09::/64.") from None
     raise ValidationError(f"{text} has host bits set. Did you mean {loose}?")
@@ -66,15 +70,13 @@ def virtual_network(text: str) -> IPv4:
     return network
 
 
-def virtual_network6(text: str, needed: IPv4) -> IPv6:
-    """An IPv6 network in which every host part of ``needed`` has its place."""
+def virtual_network6(text: str) -> IPv6:
+    """An IPv6 network that tunnel addresses can come from."""
     network = parse6(text)
     if network.prefixlen > 64:
         raise ValidationError(f"{network} is too small: a /64 is the least.")
     if network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified:
         raise ValidationError(f"{network} cannot be used for clients.")
-    if 128 - network.prefixlen < 32 - needed.prefixlen:
-        raise ValidationError(f"{network} has no room for all clients of {needed}.")
     return network
 
 
@@ -120,7 +122,8 @@ def overlaps(network: Network, other: Network | str) -> bool:
 
 
 def spelled(text: str) -> str:
-    """A network in its one spelling (10.8.0.0/255.255.255.0 is another); what is none stays as it is."""
+    """A network in its one spelling (10.8.0.0/255.255.255.0 and 10.8.0.0 255.255.255.0 are others); what is none stays
+    as it is."""
     try:
         return str(parse(text))
     except ValidationError:

@@ -21,7 +21,8 @@ def ask_first_factors(server: Server) -> None:
 
 
 def start(server: Server) -> None:
-    """Raise ``WireGuardOff`` where nobody could connect to it anyway."""
+    """Raise ``WireGuardOff`` where nobody could connect to it anyway, ``ValidationError`` where its tunnel would take
+    the place of a network that a host of its has itself."""
     if not server.wireguard:
         raise WireGuardOff
     server.started = True

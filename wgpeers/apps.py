@@ -6,4 +6,4 @@ class WgpeersConfig(AppConfig):
     verbose_name = "Connections"
 
     def ready(self) -> None:
-        from . import jobs, signals  # noqa: F401 - models must be there first
+        from . import jobs, rules, signals  # noqa: F401 - models must be there first

@@ -19,10 +19,10 @@ from core import clock
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Inline, Page, Panel, column, span
 from servers.access import servers_of
 from servers.models import ClientNetwork, PortForward, Server
-from servers.networks import spelled
 from users.models import VpnUser
 
 from .forms import ForwardsFormSet, at_least, number
+from .odd import AsksBack, PageThatAsksBack
 
 if TYPE_CHECKING:
 
@@ -98,7 +98,7 @@ class PortForwardPage(Page[PortForward]):
         return client_ports(obj)
 
 
-class ClientNetworkForm(_NetworkForm):
+class ClientNetworkForm(AsksBack, _NetworkForm):
     class Meta:
         model = ClientNetwork
         fields = ("server", "user", "network", "priority", "probe_address", "probe_port", "comment")
@@ -111,12 +111,9 @@ class ClientNetworkForm(_NetworkForm):
     def clean_priority(self) -> int:
         return self.cleaned_data["priority"] or 1
 
-    def clean_network(self) -> str:
-        return spelled(str(self.cleaned_data["network"]))
-
 
 @admin.register(ClientNetwork)
-class ClientNetworkPage(Page[ClientNetwork]):
+class ClientNetworkPage(PageThatAsksBack[ClientNetwork]):
     form = ClientNetworkForm
     list_display = ("network", "behind", "priority", "serves", "probe", "server", "comment")
     further_lookups = frozenset({"user__id__exact"})
@@ -218,7 +215,7 @@ class ClientNetworksInline(OfUserInline):
         return render_to_string("unfold/helpers/label.html", {"type": tone, "text": message})
 
 
-class ClientServicesMixin(Page[VpnUser]):
+class ClientServicesMixin(PageThatAsksBack[VpnUser]):
     """Ports and networks on a user's page; on the page of a new one there is no server to choose yet."""
 
     inlines = (ForwardsInline, ClientNetworksInline)

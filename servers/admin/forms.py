@@ -13,8 +13,9 @@ from unfold.forms import PaginationInlineFormSet
 
 from core.admin.page import Inline
 from servers.models import Route, Server, ServerHost, SplitDomain
-from servers.networks import spelled
 from servers.rules import forward, route
+
+from .odd import AsksBack
 
 if TYPE_CHECKING:
     from django.forms import BaseInlineFormSet
@@ -68,7 +69,7 @@ def number() -> Any:
     return widgets.UnfoldAdminIntegerFieldWidget(attrs={"style": "min-width: 4rem"})
 
 
-class RouteForm(_RouteForm):
+class RouteForm(AsksBack, _RouteForm):
     class Meta:
         model = Route
         fields = ("network", "nat", "net_gateway", "nat_interface", "netmap", "metric", "comment")
@@ -80,9 +81,6 @@ class RouteForm(_RouteForm):
         super().__init__(*args, **kwargs)
         if "metric" in self.fields:  # not for who may only look
             self.fields["metric"].required = False
-
-    def clean_network(self) -> str:
-        return spelled(str(self.cleaned_data["network"]))
 
     def clean_metric(self) -> int:
         return self.cleaned_data["metric"] or 0

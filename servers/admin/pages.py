@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -23,6 +24,7 @@ from users.models import Group
 from .client_services import client_services_panels
 from .factors import FactorsInline
 from .forms import HostsInline, RoutesInline, ServersInline, SplitDomainsInline
+from .odd import PageThatAsksBack, ServerForm
 
 # What stands for the heartbeats while nobody can read them.
 UNKNOWN: dict[str, Any] = {}
@@ -43,7 +45,8 @@ class GroupPage(GroupWithPeople):
         return names, counts, needed, [*protected, *kept]
 
 
-class ServerPage(Page[Server]):
+class ServerPage(PageThatAsksBack[Server]):
+    form = ServerForm
     list_display: tuple[str, ...] = ("name", "status", "networks", "udp_port", "on_hosts", "lets_in", "start_or_stop")
     list_filter = ("started", "wireguard", "organizations", "hosts")
     search_fields = ("name", "network", "wg_network", "organizations__name")
@@ -140,6 +143,9 @@ class ServerPage(Page[Server]):
         except services.WireGuardOff:
             messages.error(request, f"{server} was not started: turn WireGuard on first.")
             return
+        except ValidationError as error:
+            messages.error(request, f"{server} was not started. {' '.join(error.messages)}")
+            return
         self.done(request, server, f"Started {server}.")
         if not server.hosts.filter(enabled=True).exists():
             messages.warning(request, f"{server} has no enabled host yet, so nobody can connect. Attach one below.")
@@ -234,6 +240,7 @@ class HostPage(Page[Host]):
             "applied": applied_text(obj, now),
             "beat": getattr(obj, "beat", None),
             "conditions": [(CONDITION_TYPES[each["severity"]], each) for each in conditions],
+            "networks": obj.own_networks(),
             "foreign": any(each["code"] == Code.FOREIGN_FIREWALL for each in conditions),
             "drift_ago": ago(now - obj.drift_at.timestamp()) if obj.drift_at else "",
         }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from servers.hostnet.marks import GROUP
+from servers.hostnet.state.host_networks import HostNetwork
 from servers.hostnet.wireguard.base import Device
 
 USUAL_MTU = 1500  # bytes; of a way out that nobody knows
@@ -23,12 +25,13 @@ class HostRoute:
 @dataclass(frozen=True, slots=True)
 class ObservedLink:
     """A link as the kernel has it. ``addresses`` in prefix notation, without IPv6 link-local ones; ``routes`` are the
-    networks that we routed to it."""
+    networks that we routed to it; ``group`` is that of the link, 0: none."""
 
     up: bool
     mtu: int
     addresses: frozenset[str]
     routes: frozenset[str] = frozenset()
+    group: int = GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,11 @@ class Observed:
     """What the host has: WireGuard devices and links by name. A broken interface may be in one of them only.
 
     ``host_routes`` are all routes that are not of our making. ``outer_mtu`` is the smallest MTU of the links by which
-    the host's default routes leave.
+    the host's default routes leave. ``own`` are its networks besides our tunnels.
     """
 
     devices: Mapping[str, Device]
     links: Mapping[str, ObservedLink]
     host_routes: tuple[HostRoute, ...] = ()
     outer_mtu: int = USUAL_MTU
+    own: tuple[HostNetwork, ...] = ()

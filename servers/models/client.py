@@ -11,6 +11,8 @@ from core.locking import SharedRow
 from users.models import VpnUser
 
 from .. import networks
+from ..fields import NetworkField
+from ..rules.registry import Confirmable
 from .route import OfServer
 from .server import Server
 
@@ -46,7 +48,7 @@ class PortForward(OfServer):
         return f"{self.get_protocol_display()} {self.port}" + (f"-{self.last_port}" if self.last_port else "")
 
 
-class ClientNetwork(SharedRow, OfServer):
+class ClientNetwork(SharedRow, OfServer, Confirmable):
     """A network behind a user's client that the server routes to it.
 
     Several users may serve the same network; ``active`` says who does now. ``probe_ok`` is what the host last said
@@ -55,7 +57,7 @@ class ClientNetwork(SharedRow, OfServer):
 
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="client_networks")
     user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="client_networks")
-    network = models.CharField(max_length=43, help_text="Behind this user's client, for example 192.168.77.0/24.")
+    network = NetworkField(help_text="Behind this user's client, for example 192.168.77.0/24.")
     priority = models.PositiveSmallIntegerField(
         default=1,
         validators=[MinValueValidator(1), MaxValueValidator(100)],

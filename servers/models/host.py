@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from core.locking import SharedRow
@@ -12,9 +11,11 @@ from core.names import Named, NameField
 from users.models import new_id
 
 from .. import changes, validators
+from ..hostnet.state.host_networks import HostNetwork, host_networks_from_json
+from ..rules.registry import Ruled
 
 
-class Host(Named, SharedRow):
+class Host(Named, Ruled, SharedRow):
     """A machine that clients' tunnels end on. Its worker reports in over Redis; see ``hostnet``."""
 
     public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
@@ -50,9 +51,11 @@ class Host(Named, SharedRow):
     drift_at = models.DateTimeField(null=True, blank=True, editable=False)
     # What is wrong there, as last reported: objects with code, severity and text (``hostnet.state.conditions``).
     conditions = models.JSONField(default=list, blank=True, editable=False)
+    # What it has itself, as last reported (``hostnet.state.host_networks``): no tunnel may take its place.
+    networks = models.JSONField(default=list, blank=True, editable=False)
 
     machine_fields = frozenset(
-        {"version", "boot", "backend", "applied_at", "applied_version", "drift", "drift_at", "conditions"}
+        {"version", "boot", "backend", "applied_at", "applied_version", "drift", "drift_at", "conditions", "networks"}
     )
 
     class Meta:
@@ -62,15 +65,13 @@ class Host(Named, SharedRow):
     def __str__(self) -> str:
         return self.name
 
-    def clean(self) -> None:
-        super().clean()
-        if not self.public_address and not self.public_address6:
-            raise ValidationError({"public_address": "Give an IPv4 address, a name or an IPv6 address."})
-
     def save(self, *args: Any, **kwargs: Any) -> None:
         with transaction.atomic():
             super().save(*args, **kwargs)
             changes.record([self.pk])
+
+    def own_networks(self) -> list[HostNetwork]:
+        return host_networks_from_json(self.networks)
 
     @property
     def queue(self) -> str:

@@ -8,7 +8,8 @@ from django.core.validators import MaxValueValidator
 from django.db import models, transaction
 
 from .. import changes, networks, validators
-from ..rules.registry import Ruled
+from ..fields import NetworkField
+from ..rules.registry import Confirmable, Ruled
 from .server import Server, ServerHost
 
 
@@ -31,13 +32,11 @@ class OfServer(Ruled):
             changes.record(ServerHost.objects.filter(server__in=servers).values_list("host_id", flat=True))
 
 
-class Route(OfServer):
+class Route(OfServer, Confirmable):
     """A network that a server's clients reach through its hosts, or that they must not send through them."""
 
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="routes")
-    network = models.CharField(
-        max_length=43, help_text="For example 192.168.1.0/24; 0.0.0.0/0 or ::/0 sends everything."
-    )
+    network = NetworkField(help_text="For example 192.168.1.0/24; 0.0.0.0/0 or ::/0 sends everything.")
     nat = models.BooleanField(
         "NAT",
         default=True,
@@ -51,8 +50,7 @@ class Route(OfServer):
         validators=[validators.interface_name],
         help_text="An interface of the host, for example eth1; empty: whichever the packets leave by.",
     )
-    netmap = models.CharField(
-        max_length=43,
+    netmap = NetworkField(
         blank=True,
         help_text="The real network, equally long, where clients know it by the one above (1:1, both directions).",
     )

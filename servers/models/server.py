@@ -14,11 +14,12 @@ from servers.hostnet.state.names import PREFIX
 from users.models import Group, Organization, new_id
 
 from .. import boxkeys, changes, networks, validators
-from ..rules.registry import Ruled
+from ..fields import NetworkField
+from ..rules.registry import Confirmable, Ruled
 from .host import Host
 
 
-class Server(Named, Ruled, SharedRow):
+class Server(Named, Confirmable, SharedRow):
     """A VPN: its people, its tunnel networks, and the hosts that carry it."""
 
     public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
@@ -31,14 +32,13 @@ class Server(Named, Ruled, SharedRow):
     wireguard = models.BooleanField("WireGuard", default=True, help_text="Clients can connect only where it is on.")
     started = models.BooleanField(default=False, help_text="Stopped: no tunnels, and clients are told to go elsewhere.")
 
-    network = models.CharField("virtual network", max_length=18, help_text="For example 10.8.0.0/24.")
-    wg_network = models.CharField(
-        "virtual WG network", max_length=18, help_text="Tunnel addresses; as long a prefix as the virtual network."
+    network = NetworkField("virtual network", help_text="For example 10.8.0.0/24.")
+    wg_network = NetworkField(
+        "virtual WG network", help_text="Tunnel addresses; as long a prefix as the virtual network."
     )
     ipv6 = models.BooleanField("IPv6", default=False)
-    network6 = models.CharField(
+    network6 = NetworkField(
         "IPv6 network",
-        max_length=43,
         blank=True,
         help_text="For example fd09::/64; empty: a private one, derived from the virtual WG network.",
     )

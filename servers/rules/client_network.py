@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
@@ -13,32 +14,42 @@ from servers.models import ClientNetwork, Server
 from servers.networks import Network
 from users.models import VpnUser
 
-from .registry import rule
+from . import host_networks, odd_networks
+from .registry import Finding, Mistake, rule, save_rule
 
 
 @rule(ClientNetwork)
-def check(row: ClientNetwork) -> None:
-    """Raise ``ValidationError`` with a message at the field that must change."""
+def check(row: ClientNetwork) -> Iterator[Finding]:
     server: Server | None = getattr(row, "server", None)
     if server is None or not row.network:
         return  # missing, which the field says by itself
     try:
         network = networks.parse(row.network)
     except ValidationError as error:
-        raise ValidationError({"network": error.messages}) from None
-    _check_user(row, server)
+        yield Mistake("network", error.messages[0])
+        return
+    yield from _user(row, server)
     if problem := _cannot_be_routed(network, server) or _taken(row, network, server):
-        raise ValidationError({"network": problem})
-    _check_probe(row, network, server)
+        yield Mistake("network", problem)
+    else:
+        yield from odd_networks.of_client("network", network)
+    yield from _probe(row, network, server)
 
 
-def _check_user(row: ClientNetwork, server: Server) -> None:
+@save_rule(ClientNetwork, "network", "server")
+def not_the_hosts(row: ClientNetwork) -> Iterator[Mistake]:
+    server: Server | None = getattr(row, "server", None)
+    if server is not None and row.network:
+        yield from host_networks.of_client(row.network, server)
+
+
+def _user(row: ClientNetwork, server: Server) -> Iterator[Mistake]:
     user: VpnUser | None = getattr(row, "user", None)
     if user is None or not user.pk or not server.pk or servers_of(user).filter(pk=server.pk).exists():
         return
     # Whoever lost the server keeps the rows, for when they get it back: they are no reason to refuse another change.
     if not ClientNetwork.objects.filter(pk=row.pk, user=user, server=server).exists():
-        raise ValidationError({"server": f"{user} may not use server {server}."})
+        yield Mistake("server", f"{user} may not use server {server}.")
 
 
 def _cannot_be_routed(network: Network, server: Server) -> str | None:
@@ -125,38 +136,42 @@ def clash_on_host(server: Server, host: int) -> str | None:
     return None
 
 
-def _check_probe(row: ClientNetwork, network: Network, server: Server) -> None:
+def _probe(row: ClientNetwork, network: Network, server: Server) -> Iterator[Mistake]:
     if not row.probe_address:
         if row.probe_port:
-            raise ValidationError({"probe_address": "Give the address of which this port is asked."})
+            yield Mistake("probe_address", "Give the address of which this port is asked.")
         return
-    address = ipaddress.ip_address(row.probe_address)
+    try:
+        address = ipaddress.ip_address(row.probe_address)
+    except ValueError:
+        return  # which the field says by itself
+    if message := _cannot_be_probed(address, network) or (server.pk and _probe_of_another(row, str(address), server)):
+        yield Mistake("probe_address", message)
+
+
+def _cannot_be_probed(address: ipaddress.IPv4Address | ipaddress.IPv6Address, network: Network) -> str | None:
     if address.version != network.version:
-        raise ValidationError({"probe_address": f"{address} is of the other family than {network}."})
+        return f"{address} is of the other family than {network}."
     if address not in network:
-        raise ValidationError({"probe_address": f"{address} is not in {network}."})
+        return f"{address} is not in {network}."
     if network.prefixlen == network.max_prefixlen:
-        message = f"{network} is this one address: one that stays with this gateway would be the whole network."
-        raise ValidationError({"probe_address": message})
+        return f"{network} is this one address: one that stays with this gateway would be the whole network."
     if _first_or_last(address, network):
-        raise ValidationError({"probe_address": f"{address} is the network's first or last address; nothing has it."})
-    if server.pk:
-        _check_probe_is_its_own(row, str(address), server)
+        return f"{address} is the network's first or last address; nothing has it."
+    return None
 
 
-def _check_probe_is_its_own(row: ClientNetwork, address: str, server: Server) -> None:
+def _probe_of_another(row: ClientNetwork, address: str, server: Server) -> str | None:
     """Two gateways cannot be asked by the same address: a packet to it goes to one of them."""
     others = (
         ClientNetwork.objects.filter(server=server, probe_address=address).exclude(pk=row.pk).exclude(user=row.user_id)
     )
     if other := others.first():
-        raise ValidationError(
-            {
-                "probe_address": f"{address} is the probe address of {other.user}. Each gateway needs its own, because "
-                "it stays routed to its gateway whoever serves the network: only so can one that failed be seen to be "
-                "well again."
-            }
+        return (
+            f"{address} is the probe address of {other.user}. Each gateway needs its own, because it stays routed to "
+            "its gateway whoever serves the network: only so can one that failed be seen to be well again."
         )
+    return None
 
 
 def _first_or_last(address: ipaddress.IPv4Address | ipaddress.IPv6Address, network: Network) -> bool:

@@ -12,53 +12,53 @@ from django.db.models import Q, QuerySet
 from servers.access import servers_of
 from servers.models import PortForward, Server
 
-from .registry import rule
+from .registry import Mistake, rule
 
 # As many ports as one range may have.
 MOST = 1000
 
 
 @rule(PortForward)
-def check(forward: PortForward) -> None:
-    """Raise ``ValidationError`` with a message at the field that must change."""
+def check(forward: PortForward) -> Iterator[Mistake]:
     if not forward.port or not forward.server_id or not forward.user_id:
         return  # missing, which the field says by itself
-    _range(forward)
-    _user(forward)
-    _ours(forward)
+    yield from _user(forward)
+    wrong = [*_range(forward)] or [*_ours(forward)]
+    yield from wrong
     decided = getattr(forward, "decided_with", ())
-    if other := _rivals(forward).exclude(pk__in=decided).first():
-        raise ValidationError({"port": _taken(other)})
+    if not wrong and (other := _rivals(forward).exclude(pk__in=decided).first()):
+        yield Mistake("port", _taken(other))
 
 
 def last_of(forward: PortForward) -> int:
     return forward.last_port or forward.port
 
 
-def _range(forward: PortForward) -> None:
+def _range(forward: PortForward) -> Iterator[Mistake]:
     last = last_of(forward)
     if last < forward.port:
-        raise ValidationError({"last_port": f"The last port comes after the first: from {forward.port} to 65535."})
-    if last - forward.port >= MOST:
-        raise ValidationError({"last_port": f"At most {MOST} ports in one range: up to {forward.port + MOST - 1}."})
-    if forward.to_port and forward.to_port + last - forward.port > 65535:
+        yield Mistake("last_port", f"The last port comes after the first: from {forward.port} to 65535.")
+    elif last - forward.port >= MOST:
+        yield Mistake("last_port", f"At most {MOST} ports in one range: up to {forward.port + MOST - 1}.")
+    elif forward.to_port and forward.to_port + last - forward.port > 65535:
         ports = last - forward.port + 1
-        raise ValidationError({"to_port": f"{ports} ports from {forward.to_port} on would go beyond 65535."})
+        yield Mistake("to_port", f"{ports} ports from {forward.to_port} on would go beyond 65535.")
 
 
-def _user(forward: PortForward) -> None:
+def _user(forward: PortForward) -> Iterator[Mistake]:
     if not forward.user.pk or servers_of(forward.user).filter(pk=forward.server_id).exists():
         return
     # Whoever lost the server keeps the rows, for when they get it back: they are no reason to refuse another change.
     if not PortForward.objects.filter(pk=forward.pk, user=forward.user_id, server=forward.server_id).exists():
-        raise ValidationError({"server": f"{forward.user} may not use server {forward.server}."})
+        yield Mistake("server", f"{forward.user} may not use server {forward.server}.")
 
 
-def _ours(forward: PortForward) -> None:
+def _ours(forward: PortForward) -> Iterator[Mistake]:
     """Ports of the hosts that clients need to reach us."""
     for protocol, port, message in _reserved(forward.server):
         if protocol in protocols(forward) and forward.port <= port <= last_of(forward):
-            raise ValidationError({"port": f"{protocol.upper()} port {port} is {message}."})
+            yield Mistake("port", f"{protocol.upper()} port {port} is {message}.")
+            return
 
 
 def _reserved(server: Server) -> Iterator[tuple[str, int, str]]:

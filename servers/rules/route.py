@@ -11,102 +11,113 @@ from servers.models import Route, Server
 from servers.networks import Network
 from servers.routing import tunnel_networks
 
-from .registry import rule
+from . import registry
+from .registry import Finding, Mistake, Oddity, rule
+
+TUNNEL_OF_ANOTHER = "tunnel_of_another_server"
 
 
 @rule(Route)
-def check(route: Route) -> None:
-    """Raise ``ValidationError`` with a message at the field that must change."""
-    network = _network(route)
-    if network is None:
+def check(route: Route) -> Iterator[Finding]:
+    found = [*_unreadable(route)]
+    yield from found
+    if found or not route.network:
         return  # missing, which the field says by itself
-    if network.version == 6 and not route.server.ipv6:
-        raise ValidationError({"network": "This server has no IPv6; turn it on first."})
-    if not _routable(network):
-        raise ValidationError({"network": f"{network} cannot be routed."})
-    for own in tunnel_networks([route.server]):
-        if networks.within(network, own):
-            message = "The server's own tunnel network is always routed"
-            raise ValidationError(
-                {
-                    "network": f"{message} and cannot be left out."
-                    if route.net_gateway
-                    else f"{message}; it needs no route."
-                }
-            )
-    if route.net_gateway:
-        _left_out(route, network)
-    else:
-        _through(route, network)
+    network = networks.parse(route.network)
+    found = [*_cannot_be_routed(route, network)]
+    found += _left_out(route, network) if route.net_gateway else _through(route, network)
+    yield from found
+    if any(each.field == "network" for each in found):
+        return
+    if not route.net_gateway:
+        yield from _to_other_tunnels(route, network)
     if route.server.pk:
         decided = getattr(route, "decided_with", ())
         others = route.server.routes.exclude(pk=route.pk).exclude(pk__in=decided)
-        beside(route, others)
-        _behind_clients(route, network)
+        yield from beside(route, others)
+        yield from _behind_clients(route, network)
 
 
-def _behind_clients(route: Route, network: Network) -> None:
+def _cannot_be_routed(route: Route, network: Network) -> Iterator[Mistake]:
+    if network.version == 6 and not route.server.ipv6:
+        yield Mistake("network", "This server has no IPv6; turn it on first.")
+    elif not _routable(network):
+        yield Mistake("network", f"{network} cannot be routed.")
+    elif any(networks.within(network, own) for own in tunnel_networks([route.server])):
+        message = "The server's own tunnel network is always routed"
+        left_out = " and cannot be left out." if route.net_gateway else "; it needs no route."
+        yield Mistake("network", f"{message}{left_out}")
+
+
+def _to_other_tunnels(route: Route, network: Network) -> Iterator[Oddity]:
+    """Whoever routes into another server's tunnel reaches its clients, where it is on the same host; its network
+    cannot be a LAN as well."""
+    for other in Server.objects.exclude(pk=route.server.pk):
+        for tunnel in tunnel_networks([other]):
+            if networks.within(network, tunnel):
+                where = "is" if network == tunnel else f"is in {tunnel},"
+                message = f"{network} {where} the tunnel network of server {other}: no LAN can be reached there."
+                yield Oddity("network", message, TUNNEL_OF_ANOTHER, str(network))
+
+
+def _behind_clients(route: Route, network: Network) -> Iterator[Mistake]:
     for row in route.server.client_networks.select_related("user"):
         behind = networks.parse(row.network)
         if behind == network:
-            message = f"{network} is behind {row.user}: it cannot be behind this server's hosts as well."
-            raise ValidationError({"network": message})
-        if route.netmap and networks.overlaps(behind, network):
-            raise ValidationError({"network": f"{network} overlaps {behind} behind {row.user}; it cannot be mapped."})
-        if route.net_gateway and networks.within(behind, network):
-            raise ValidationError({"network": f"Nothing would remain of {behind} behind {row.user}."})
+            yield Mistake(
+                "network", f"{network} is behind {row.user}: it cannot be behind this server's hosts as well."
+            )
+        elif route.netmap and networks.overlaps(behind, network):
+            yield Mistake("network", f"{network} overlaps {behind} behind {row.user}; it cannot be mapped.")
+        elif route.net_gateway and networks.within(behind, network):
+            yield Mistake("network", f"Nothing would remain of {behind} behind {row.user}.")
 
 
-def _network(route: Route) -> Network | None:
-    """The route's network; it and the netmap are both readable then."""
-    if not route.network:
-        return None
-    found = {}
+def _unreadable(route: Route) -> Iterator[Finding]:
     for field in ("network", "netmap"):
         if text := getattr(route, field):
             try:
-                found[field] = networks.parse(text)
+                networks.parse(text)
             except ValidationError as error:
-                raise ValidationError({field: error.messages}) from None
-    return found["network"]
+                yield Mistake(field, error.messages[0])
 
 
 def _routable(network: Network) -> bool:
     return not (network.prefixlen and (network.is_loopback or network.is_multicast or network.is_link_local))
 
 
-def _left_out(route: Route, network: Network) -> None:
+def _left_out(route: Route, network: Network) -> Iterator[Mistake]:
     if not network.prefixlen:
-        raise ValidationError({"network": "Without everything, nothing would go through the tunnel."})
+        yield Mistake("network", "Without everything, nothing would go through the tunnel.")
     for field in ("nat_interface", "netmap"):
         if getattr(route, field):
-            raise ValidationError(
-                {field: "What does not go through the tunnel never reaches a host: leave this empty."}
-            )
+            yield Mistake(field, "What does not go through the tunnel never reaches a host: leave this empty.")
 
 
-def _through(route: Route, network: Network) -> None:
+def _through(route: Route, network: Network) -> Iterator[Mistake]:
     if route.nat_interface and not route.nat:
-        raise ValidationError({"nat_interface": "NAT is off: turn it on, or leave this empty."})
-    if route.netmap:
-        _netmap(route, network, networks.parse(route.netmap))
-
-
-def _netmap(route: Route, network: Network, real: Network) -> None:
-    if real.version != network.version:
-        raise ValidationError({"netmap": f"{real} and {network} are not of one family: both IPv4, or both IPv6."})
-    if real.prefixlen != network.prefixlen:
-        message = f"It must be a /{network.prefixlen} like {network}: each address has its own counterpart."
-        raise ValidationError({"netmap": message})
-    if not network.prefixlen:
-        raise ValidationError({"netmap": "Everything cannot be mapped; give a network."})
-    if real == network:
-        raise ValidationError({"netmap": f"Clients know {real} by itself already: leave this empty."})
-    if not _routable(real):
-        raise ValidationError({"netmap": f"{real} cannot be routed."})
+        yield Mistake("nat_interface", "NAT is off: turn it on, or leave this empty.")
+    if not route.netmap:
+        return
+    real = networks.parse(route.netmap)
+    if message := _cannot_stand_behind(network, real):
+        yield Mistake("netmap", message)
+        return
     for field, mine in (("network", network), ("netmap", real)):
         if clash := _tunnel_in_the_way(route.server, mine):
-            raise ValidationError({field: f"{mine} overlaps {clash}; it cannot be mapped."})
+            yield Mistake(field, f"{mine} overlaps {clash}; it cannot be mapped.")
+
+
+def _cannot_stand_behind(network: Network, real: Network) -> str | None:
+    if real.version != network.version:
+        return f"{real} and {network} are not of one family: both IPv4, or both IPv6."
+    if real.prefixlen != network.prefixlen:
+        return f"It must be a /{network.prefixlen} like {network}: each address has its own counterpart."
+    if not network.prefixlen:
+        return "Everything cannot be mapped; give a network."
+    if real == network:
+        return f"Clients know {real} by itself already: leave this empty."
+    return None if _routable(real) else f"{real} cannot be routed."
 
 
 def _tunnel_in_the_way(server: Server, network: Network) -> str | None:
@@ -118,48 +129,45 @@ def _tunnel_in_the_way(server: Server, network: Network) -> str | None:
     return None
 
 
-def beside(route: Route, others: Iterable[Route]) -> None:
+def beside(route: Route, others: Iterable[Route]) -> Iterator[Mistake]:
     """Whether ``route``, right by itself, goes together with other routes of its server, which are right too."""
     mine = networks.parse(route.network)
     for other in others:
         network = networks.parse(other.network)
         if other.net_gateway != route.net_gateway:
-            _covered(route, mine, other, network)
+            yield from _covered(route, mine, other, network)
         elif not route.net_gateway:
-            _mapped_apart(route, mine, other, network)
+            yield from _mapped_apart(route, mine, other, network)
 
 
-def _covered(route: Route, mine: Network, other: Route, network: Network) -> None:
+def _covered(route: Route, mine: Network, other: Route, network: Network) -> Iterator[Mistake]:
     if route.net_gateway and networks.within(network, mine):
-        raise ValidationError({"network": f"Nothing would remain of the route to {network}."})
+        yield Mistake("network", f"Nothing would remain of the route to {network}.")
     if other.net_gateway and networks.within(mine, network):
         message = f"{mine} lies within {network}, which does not go through the tunnel: nothing would remain of it."
-        raise ValidationError({"network": message})
+        yield Mistake("network", message)
 
 
-def _mapped_apart(route: Route, mine: Network, other: Route, network: Network) -> None:
+def _mapped_apart(route: Route, mine: Network, other: Route, network: Network) -> Iterator[Mistake]:
     """Two aliases must be apart; so must two networks that stand behind them, or packets from there would have two
     names. Another route may hold an alias, as 0.0.0.0/0 does, but not lie in it."""
     if mine.version != network.version:
         return
     if route.netmap and other.netmap:
         if networks.overlaps(mine, network):
-            raise ValidationError({"network": f"{mine} overlaps {network}, which stands for {other.netmap}."})
+            yield Mistake("network", f"{mine} overlaps {network}, which stands for {other.netmap}.")
         if networks.overlaps(networks.parse(route.netmap), other.netmap):
             message = f"{route.netmap} overlaps {other.netmap}, which clients know as {network} already."
-            raise ValidationError({"netmap": message})
+            yield Mistake("netmap", message)
     elif route.netmap and networks.within(network, mine):
-        raise ValidationError(
-            {"network": f"{network}, a route of its own, lies within {mine}, which stands for {route.netmap}."}
-        )
+        message = f"{network}, a route of its own, lies within {mine}, which stands for {route.netmap}."
+        yield Mistake("network", message)
     elif other.netmap and networks.within(mine, network):
-        raise ValidationError({"network": f"{mine} lies within {network}, which stands for {other.netmap}."})
+        yield Mistake("network", f"{mine} lies within {network}, which stands for {other.netmap}.")
 
 
 def together(rows: Sequence[Route]) -> Iterator[tuple[Route, ValidationError]]:
     """The rows of one form that do not go together, each with the reason."""
     for number, row in enumerate(rows):
-        try:
-            beside(row, rows[:number])
-        except ValidationError as error:
-            yield row, error
+        if found := list(beside(row, rows[:number])):
+            yield row, registry.together(found)

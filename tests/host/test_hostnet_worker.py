@@ -143,7 +143,7 @@ def test_what_others_changed_is_repaired_and_reported(world: World, alice: Machi
     assert "wgs77: an interface nobody asked for" in drift
     assert "wgs1: peers gone: 1, added: 1" in drift
     assert "wgs2: address 10.99.0.1/24 was added" in drift
-    assert "wgs2: link down or another MTU" in drift
+    assert "wgs2: link down, or another MTU or group" in drift
     shown = world.shown("wgs1", "allowed-ips")
     assert stranger not in shown
     assert world.peers["quick0"][1].public_key in shown

@@ -155,7 +155,7 @@ DAMAGES = {
     "a route, IPv6": Damage(f"ip -6 route del {SITE6}", f"wgs1: the route to {SITE6} was gone"),
     "an address": Damage("ip addr del 10.9.0.1/24 dev wgs1", "wgs1: address 10.9.0.1/24 was gone"),
     "an address, IPv6": Damage("ip addr del fd01::1/64 dev wgs1", "wgs1: address fd01::1/64 was gone"),
-    "the link's state": Damage("ip link set wgs1 down", "wgs1: link down or another MTU", sessions=True),
+    "the link's state": Damage("ip link set wgs1 down", "wgs1: link down, or another MTU or group", sessions=True),
     "a peer": Damage("wg set wgs1 peer GATE remove", "wgs1: peers gone: 1"),
     "a network of a peer": Damage("wg set wgs1 peer GATE allowed-ips 10.9.0.20/32", "wgs1: peers altered: 1"),
 }

@@ -8,6 +8,7 @@ import pytest
 
 from servers.hostnet.netlink.links import LinkError, Links
 from servers.hostnet.observed import HostRoute, Observed
+from servers.hostnet.state.host_networks import HostNetwork, Kind
 from tests.lab import Lab, Machine
 
 pytestmark = pytest.mark.host
@@ -102,6 +103,29 @@ def test_routes_of_the_host_itself_are_told_with_what_they_lead_to(host: Machine
         HostRoute("10.123.0.0/16", "", False),
         HostRoute("10.9.0.0/24", "wgs1", True),
     } <= told
+
+
+def test_networks_of_the_host_itself_are_told_and_tunnels_of_ours_are_not(host: Machine) -> None:
+    host.ip("route", "replace", "default", "nexthop", "via", "198.51.100.254", "nexthop", "via", "10.50.0.2")
+    host.ip("route", "add", "10.61.0.0/16", "dev", "lan50")
+    host.ip("route", "add", "10.60.0.0/16", "via", "10.50.0.2")
+    host.ip("addr", "add", "192.0.2.77", "peer", "192.0.2.78", "dev", "wan")
+    assert set(observe(host).own) == {
+        HostNetwork(Kind.ADDRESS, "198.51.100.1/32", "wan"),
+        HostNetwork(Kind.ADDRESS, "192.0.2.77/32", "wan"),
+        HostNetwork(Kind.ADDRESS, "2001:db8:1::1/128", "wan"),
+        HostNetwork(Kind.ADDRESS, "10.50.0.1/32", "lan50"),
+        HostNetwork(Kind.ADDRESS, "2001:db8:50::1/128", "lan50"),
+        HostNetwork(Kind.ATTACHED, "198.51.100.0/24", "wan"),
+        HostNetwork(Kind.ATTACHED, "192.0.2.78/32", "wan"),
+        HostNetwork(Kind.ATTACHED, "2001:db8:1::/64", "wan"),
+        HostNetwork(Kind.ATTACHED, "10.50.0.0/24", "lan50"),
+        HostNetwork(Kind.ATTACHED, "10.61.0.0/16", "lan50"),
+        HostNetwork(Kind.ATTACHED, "2001:db8:50::/64", "lan50"),
+        HostNetwork(Kind.ROUTER, "198.51.100.254/32", "wan"),
+        HostNetwork(Kind.ROUTER, "10.50.0.2/32", "lan50"),
+        HostNetwork(Kind.ROUTER, "2001:db8:1::fe/128", "wan"),
+    }
 
 
 WAYS_OUT: dict[str, tuple[list[str], int]] = {

@@ -53,20 +53,21 @@ def test_creating_again_changes_nothing(backend: Backend, name: str) -> None:
     assert list(backend.get(name).peers) == [peer.public_key]
 
 
-def test_private_key_and_port_are_set(backend: Backend, name: str) -> None:
+def test_private_key_port_and_mark_are_set(backend: Backend, name: str) -> None:
     private = keys.make_private()
-    backend.set(name, private_key=private, port=PORT)
+    assert backend.get(name).mark == 0
+    backend.set(name, private_key=private, port=PORT, mark=0x77670000)
     device = backend.get(name)
-    assert (device.public_key, device.port) == (keys.public_of(private), PORT)
+    assert (device.public_key, device.port, device.mark) == (keys.public_of(private), PORT, 0x77670000)
 
 
 def test_setting_one_thing_leaves_the_others(backend: Backend, name: str) -> None:
     private, peers = keys.make_private(), make_peers(2)
-    backend.set(name, private_key=private, port=PORT, peers=peers)
+    backend.set(name, private_key=private, port=PORT, mark=7, peers=peers)
     backend.set(name, port=PORT + 1)
     backend.set(name)
     device = backend.get(name)
-    assert (device.public_key, device.port) == (keys.public_of(private), PORT + 1)
+    assert (device.public_key, device.port, device.mark) == (keys.public_of(private), PORT + 1, 7)
     assert set(device.peers) == {peer.public_key for peer in peers}
 
 

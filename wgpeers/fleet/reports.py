@@ -17,6 +17,7 @@ from core.redis_store import RedisUnavailable, redis_client
 from core.task_queue import enqueue
 from servers import heartbeats
 from servers.hostnet.state.conditions import conditions_from_json, conditions_to_json
+from servers.hostnet.state.host_networks import host_networks_from_json, host_networks_to_json
 from servers.models import Host, ServerHost
 from wgpeers.lifecycle import site_failover
 from wgpeers.lifecycle.ending import end
@@ -90,6 +91,10 @@ def _applied(host: Host, report: dict[str, Any], now: float) -> None:
         "applied_version": int(report["version"]),
         "conditions": conditions_to_json(conditions_from_json(report.get("conditions", []))),
     }
+    if report.get("networks") is not None:
+        networks = host_networks_to_json(host_networks_from_json(report["networks"]))
+        if networks != host.networks:
+            host.networks = fields["networks"] = networks
     if drift:
         fields |= {"drift": drift, "drift_at": moment(now)}
     # Own columns only: the admin may be saving the rest of this row.

@@ -18,6 +18,7 @@ from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.executor import HOST_ERRORS
 from servers.hostnet.reconcile.reported import BatchReport, FullReport
 from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan, conditions_to_json
+from servers.hostnet.state.host_networks import host_networks_to_json
 
 from . import decoding
 from .channel import Channel
@@ -102,6 +103,7 @@ def report_applied(channel: Channel, kind: str, report: FullReport, took: float)
         drift=report.drift,
         conditions=conditions_to_json(report.conditions),
         took=round(took, 3),
+        networks=None if report.networks is None else host_networks_to_json(report.networks),
     )
 
 

@@ -31,6 +31,7 @@ from servers.hostnet.foreign.manager import Foreign
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.events import Events
 from servers.hostnet.netlink.links import LinkError, Links
+from servers.hostnet.outer.detour import Detour
 from servers.hostnet.probes.prober import Prober
 from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.reconcile.apply import Applier
@@ -152,6 +153,7 @@ def run(settings: Settings) -> None:
     # One line each. The guards' order is that in which they are applied, the followers' as well.
     subsystems: list[Subsystem] = [
         firewall,
+        Detour(),
         dns.Resolvers(),
         prober,
         Foreign(),
@@ -183,6 +185,7 @@ def cleanup(backend_setting: str) -> list[str]:
         links = Links()
         for name in links.read():
             links.delete(name)
+        Detour.remove()
     except (WireGuardError, LinkError) as error:
         errors.append(str(error))
     try:

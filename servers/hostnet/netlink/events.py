@@ -25,14 +25,14 @@ SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_NETFILTER = 270, 1, 12
 NFNLGRP_NFTABLES, NFNL_SUBSYS_NFTABLES, NFPROTO_INET, NFT_MSG_NEWGEN = 7, 10, 1, 15
 NFTA_TABLE = 1  # in messages of tables, chains, rules, sets, their elements and all else: the table's name
 # linux/rtnetlink.h
-GROUPS = (1, 5, 7, 9, 11)  # RTNLGRP_LINK, and addresses and routes of either family
-RTM_NEWLINK, RTM_DELLINK, RTM_DELADDR, RTM_DELROUTE = 16, 17, 21, 25
-IFLA_IFNAME = 3
+GROUPS = (1, 5, 7, 8, 9, 11, 19)  # RTNLGRP_LINK, and addresses, routes and rules of either family
+RTM_NEWLINK, RTM_DELLINK, RTM_DELADDR, RTM_DELROUTE, RTM_DELRULE = 16, 17, 21, 25, 33
+IFLA_IFNAME, FRA_PROTOCOL = 3, 21
 
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, sender
 LINK = struct.Struct("=BxHiII")  # family, kind, index, flags, which of them changed
 ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
-NFT_HEADER, ROUTE_HEADER = 4, 12  # bytes
+NFT_HEADER, ROUTE_HEADER, RULE_HEADER = 4, 12, 12  # bytes
 ROUTE_PROTOCOL = 5  # its place in a route's header
 
 SO_RCVBUFFORCE = 33
@@ -132,7 +132,7 @@ def _of_table(table: str, kind: int, payload: bytes) -> bool:
 
 
 def _of_links(kind: int, payload: bytes) -> bool:
-    """Whether a link of ours is gone or down, or has lost an address, or a route of ours is gone."""
+    """Whether a link of ours is gone or down, or has lost an address, or a route or routing rule of ours is gone."""
     if kind in {RTM_NEWLINK, RTM_DELLINK}:
         flags = LINK.unpack_from(payload)[3]
         named = next((value for each, value in attributes(payload[LINK.size :]) if each == IFLA_IFNAME), b"")
@@ -140,6 +140,10 @@ def _of_links(kind: int, payload: bytes) -> bool:
     if kind == RTM_DELADDR:
         with contextlib.suppress(OSError):  # the link itself has gone, which is told of as well
             return _is_ours(socket.if_indextoname(ADDRESS.unpack_from(payload)[4]))
+    if kind == RTM_DELRULE:
+        return any(
+            each == FRA_PROTOCOL and value == bytes([PROTOCOL]) for each, value in attributes(payload[RULE_HEADER:])
+        )
     return kind == RTM_DELROUTE and len(payload) >= ROUTE_HEADER and payload[ROUTE_PROTOCOL] == PROTOCOL
 
 

@@ -6,7 +6,7 @@ import errno
 import ipaddress
 import socket
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,10 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from servers.hostnet.marks import GROUP
 from servers.hostnet.observed import USUAL_MTU, HostRoute, Observed, ObservedLink
 from servers.hostnet.state import OUR_INTERFACE
+from servers.hostnet.state.host_networks import HostNetwork, Kind, surrounds
 from servers.hostnet.wireguard.base import Device
 
 SYSCTL = Path("/proc/sys/net")
@@ -48,7 +50,7 @@ class Links:
             links = {int(link["index"]): link for link in netlink.get_links()}
             names = {index: _name(link) for index, link in links.items()}
             mine = {index for index, name in names.items() if OUR_INTERFACE.fullmatch(name)}
-            addresses = _addresses(netlink, mine)
+            addresses = _addresses(netlink)
             routes = _routes(netlink)
         ours: defaultdict[int, set[str]] = defaultdict(set)
         others = []
@@ -63,17 +65,18 @@ class Links:
                 _mtu(links[index]),
                 frozenset(addresses[index]),
                 frozenset(ours[index]),
+                int(links[index].get_attr("IFLA_GROUP") or 0),
             )
             for index in mine
         }
         host_routes = tuple(HostRoute(r.network, names.get(way, ""), r.attached) for r in others for way in r.ways)
         ways_out = {way for r in others if r.passes and r.network in EVERYWHERE.values() for way in r.ways} - mine
         outer_mtu = min((_mtu(links[way]) for way in ways_out if way in links), default=USUAL_MTU)
-        return Observed(devices, observed, host_routes, outer_mtu)
+        return Observed(devices, observed, host_routes, outer_mtu, tuple(sorted(_own(names, addresses, others))))
 
     def bring_up(self, name: str, mtu: int) -> None:
         with _netlink() as netlink:
-            netlink.link("set", index=_index(netlink, name), mtu=mtu, state="up")
+            netlink.link("set", index=_index(netlink, name), mtu=mtu, group=GROUP, state="up")
 
     def add_address(self, name: str, address: str) -> None:
         self._address("replace", name, address)
@@ -135,13 +138,15 @@ class Links:
 @dataclass(frozen=True, slots=True)
 class _Route:
     """A route of the main table. ``ways`` are indices of links, several where it is spread; 0: none. Without
-    ``passes`` it lets nothing through: a blackhole and the like."""
+    ``passes`` it lets nothing through: a blackhole and the like. ``routers`` are the next hops, as many as there are
+    ways."""
 
     network: str
     protocol: int
     ways: tuple[int, ...]
     attached: bool
     passes: bool
+    routers: tuple[str, ...]
 
 
 def _routes(netlink: IPRoute) -> list[_Route]:
@@ -152,18 +157,47 @@ def _routes(netlink: IPRoute) -> list[_Route]:
                 continue
             network = f"{message.get_attr('RTA_DST')}/{message['dst_len']}" if message["dst_len"] else everywhere
             several = message.get_attr("RTA_MULTIPATH") or []
+            hops = several or [message]
             ways = tuple(int(way["oif"]) for way in several) or (int(message.get_attr("RTA_OIF") or 0),)
-            router = several or message.get_attr("RTA_GATEWAY") or message.get_attr("RTA_VIA")
             passes = message["type"] == RTN_UNICAST
-            attached = passes and message["dst_len"] > 0 and not router
-            found.append(_Route(network, int(message["proto"]), ways, attached, passes))
+            routers = tuple(_router(hop) for hop in hops)
+            attached = passes and message["dst_len"] > 0 and not several and not routers[0]
+            found.append(_Route(network, int(message["proto"]), ways, attached, passes, routers))
     return found
 
 
-def _addresses(netlink: IPRoute, links: Set[int]) -> defaultdict[int, set[str]]:
+def _router(hop: Any) -> str:
+    """The next hop's address; empty where there is none in between."""
+    via = hop.get_attr("RTA_VIA") or {}
+    return str(hop.get_attr("RTA_GATEWAY") or via.get("addr") or via.get("address") or "")
+
+
+def _own(
+    names: Mapping[int, str], addresses: Mapping[int, Set[str]], routes: Iterable[_Route]
+) -> Iterator[HostNetwork]:
+    """What the host has of networks besides our tunnels."""
+    for index, texts in addresses.items():
+        for text in texts:
+            yield from _surrounding(Kind.ADDRESS, text.partition("/")[0], names.get(index, ""))
+    for route in routes:
+        for way, router in zip(route.ways, route.routers, strict=True):
+            if route.attached:
+                yield from _surrounding(Kind.ATTACHED, route.network, names.get(way, ""))
+            elif router and route.network in EVERYWHERE.values():
+                yield from _surrounding(Kind.ROUTER, router, names.get(way, ""))
+
+
+def _surrounding(kind: Kind, text: str, link: str) -> Iterator[HostNetwork]:
+    network = str(ipaddress.ip_network(text))
+    if link and surrounds(network, link):
+        yield HostNetwork(kind, network, link)
+
+
+def _addresses(netlink: IPRoute) -> defaultdict[int, set[str]]:
+    """By link, of all of them."""
     found: defaultdict[int, set[str]] = defaultdict(set)
-    for message in netlink.get_addr() if links else ():
-        if message["index"] in links and message["scope"] != RT_SCOPE_LINK:
+    for message in netlink.get_addr():
+        if message["scope"] != RT_SCOPE_LINK:
             address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
             found[message["index"]].add(str(ipaddress.ip_interface(f"{address}/{message['prefixlen']}")))
     return found

@@ -113,7 +113,7 @@ class Applier:
         desired, failures = self._whole(), Failures()
         try:
             observed = self._executor.observe()
-            drift = [*found, *(self._drift(before, unfinished, observed) if self._settled else [])]
+            drift = [*dict.fromkeys([*found, *(self._drift(before, unfinished, observed) if self._settled else [])])]
         except HOST_ERRORS as error:  # the host could not even be read
             log.error("state %d: %s", desired.version, error)
             self._settled = False
@@ -137,7 +137,7 @@ class Applier:
         gone = self._finish(self._mark_applied(desired.interfaces, failures), released)
         self._subsystems.follow(desired)
         conditions = [*failures.conditions(), *self._subsystems.conditions(), *self.contest.conditions()]
-        return FullReport(desired.version, public_keys, drift, conditions, gone, self._settled)
+        return FullReport(desired.version, public_keys, drift, conditions, gone, self._settled, observed.own)
 
     def _take_off_ended(self) -> None:
         """Who has lingered goes before the firewall forgets it, and would let it through as one that is open."""
@@ -177,7 +177,10 @@ class Applier:
         By what the last apply knew of the world around: another way out, or a network that the host now has itself,
         is not what somebody did to us.
         """
-        as_it_was = dataclasses.replace(observed, host_routes=self._seen.host_routes, outer_mtu=self._seen.outer_mtu)
+        around = self._seen
+        as_it_was = dataclasses.replace(
+            observed, host_routes=around.host_routes, outer_mtu=around.outer_mtu, own=around.own
+        )
         busy = {interface.name for interface in before if interface.server in unfinished}
         undone = plan(before, self._executor.public_keys(), as_it_was).without(busy)
         return [*self._subsystems.drift(), *describe(undone)]

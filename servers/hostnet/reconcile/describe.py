@@ -29,7 +29,8 @@ def describe(plan: Plan) -> list[str]:
 def intend(plan: Plan) -> list[str]:
     """What would be done, and what is refused."""
     refused = (str(HostCondition.of(Code.ROUTE_REFUSED, text)) for text in plan.refused.values())
-    return [*(_to_do(step, plan.observed) for step in plan.steps), *refused]
+    collided = (str(HostCondition.of(Code.NETWORK_COLLIDES, each.text)) for each in plan.collisions.values())
+    return [*(_to_do(step, plan.observed) for step in plan.steps), *refused, *collided]
 
 
 def _found(step: Step, observed: Observed) -> str:
@@ -39,11 +40,11 @@ def _found(step: Step, observed: Observed) -> str:
         case CreateInterface(name):
             return f"{name}: the interface was gone"
         case SetDevice(name):
-            return f"{name}: another key or port"
+            return f"{name}: another key, port or mark"
         case AddAddress(name, address):
             return f"{name}: address {address} was gone"
         case SetLink(name):
-            return f"{name}: link down or another MTU"
+            return f"{name}: link down, or another MTU or group"
         case RemoveAddress(name, address):
             return f"{name}: address {address} was added"
         case AddRoute(name, network):

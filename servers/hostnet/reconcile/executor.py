@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from servers.hostnet.marks import MARK
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import Observed, ObservedLink
 from servers.hostnet.state import OUR_INTERFACE, Code, HostCondition, Interface
@@ -55,17 +56,16 @@ class Failures:
     """Errors of one apply, by interface; steps on an interface that failed are left out. ``guard``: what keeps the
     tunnels shut failed. ``others`` are what stops nothing else: a network that cannot be routed."""
 
-    errors: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, HostCondition] = field(default_factory=dict)
     guard: HostCondition | None = None
     others: list[HostCondition] = field(default_factory=list)
 
-    def note(self, interface: str, text: str) -> None:
-        self.errors.setdefault(interface, text)
+    def note(self, interface: str, text: str, code: Code = Code.INTERFACE_FAILED) -> None:
+        self.errors.setdefault(interface, HostCondition.of(code, text))
 
     def conditions(self) -> list[HostCondition]:
         guard = [self.guard] if self.guard else []
-        interfaces = [HostCondition.of(Code.INTERFACE_FAILED, text) for text in self.errors.values()]
-        return [*guard, *interfaces, *self.others]
+        return [*guard, *self.errors.values(), *self.others]
 
 
 class Executor:
@@ -125,6 +125,11 @@ class Executor:
     def execute(self, plan: Plan, failures: Failures) -> set[str]:
         """Do every step that can be done; return the allowed IPs that were taken off peers."""
         failures.others += [HostCondition.of(Code.ROUTE_REFUSED, text) for text in plan.refused.values()]
+        for name, collision in plan.collisions.items():
+            if collision.unmade:
+                failures.note(name, collision.text, Code.NETWORK_COLLIDES)
+            else:
+                failures.others.append(HostCondition.of(Code.NETWORK_COLLIDES, collision.text))
         released: set[str] = set()
         for step in plan.steps:
             if step.interface in failures.errors:
@@ -152,7 +157,8 @@ class Executor:
             case CreateInterface(name):
                 self._backend.create(name)
             case SetDevice(name, server, port):
-                self._backend.set(name, private_key=self._private_keys[server] if server else None, port=port)
+                private_key = self._private_keys[server] if server else None
+                self._backend.set(name, private_key=private_key, port=port, mark=MARK)
             case AddAddress(name, address):
                 self._links.add_address(name, address)
             case RemoveAddress(name, address):

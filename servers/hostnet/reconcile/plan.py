@@ -6,12 +6,14 @@ Peers, addresses and routes that are right already appear in no step, so nothing
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from servers.hostnet.marks import GROUP, MARK
 from servers.hostnet.observed import Observed, ObservedLink
 from servers.hostnet.state import Interface
 from servers.hostnet.wireguard.base import Device, PeerChange
 
+from .collisions import Collision, collisions
 from .route_conflicts import Conflicts, conflicts, networks_of
 
 OVERHEAD = 80  # bytes that WireGuard adds to a packet, at most: over IPv6
@@ -30,7 +32,8 @@ class CreateInterface:
 
 @dataclass(frozen=True, slots=True)
 class SetDevice:
-    """Set the private key of ``server`` (empty: leave it) and the port (0: any, to free the present one)."""
+    """Set the private key of ``server`` (empty: leave it), the port (0: any, to free the present one) and the mark of
+    its packets."""
 
     interface: str
     server: str
@@ -45,7 +48,7 @@ class AddAddress:
 
 @dataclass(frozen=True, slots=True)
 class SetLink:
-    """Bring the link up with this MTU."""
+    """Bring the link up with this MTU, in our group."""
 
     interface: str
     mtu: int
@@ -95,12 +98,14 @@ class Plan:
     """What is to be done on one host: made once for each apply, and whoever needs it takes this one.
 
     ``steps`` are in their order, from ``observed`` to what is desired. ``refused`` are, by interface and network, the
-    networks that are not routed, and why in words.
+    networks that are not routed, and why in words. ``collisions`` are, by interface, tunnel networks that the host has
+    itself.
     """
 
     steps: tuple[Step, ...]
     refused: Conflicts
     observed: Observed
+    collisions: Mapping[str, Collision] = field(default_factory=dict)
 
     def without(self, interfaces: Set[str]) -> Plan:
         """The plan without the steps on ``interfaces``."""
@@ -121,10 +126,16 @@ def plan(desired: Iterable[Interface], keys: Mapping[str, str], observed: Observ
     routes = {interface.name: _routes(interface, refused) for interface in interfaces}
     freed = list(_free_routes(routes, observed))
     steps += freed
+    collided = collisions(interfaces, observed)
     for interface in interfaces:
-        steps += _interface_steps(interface, keys.get(interface.server, ""), observed)
+        collision = collided.get(interface.name)
+        if collision is not None and collision.unmade:
+            continue
+        held_back = {AddAddress(interface.name, each) for each in collision.held_back} if collision else set()
+        made = _interface_steps(interface, keys.get(interface.server, ""), observed)
+        steps += [step for step in made if step not in held_back]
         steps += [step for step in _route_steps(interface.name, routes[interface.name], observed) if step not in freed]
-    return Plan(tuple(steps), refused, observed)
+    return Plan(tuple(steps), refused, observed, collided)
 
 
 def mtu_of(interface: Interface, observed: Observed) -> int:
@@ -171,13 +182,13 @@ def _interface_steps(interface: Interface, public_key: str, observed: Observed) 
         yield CreateInterface(name)
     device = device or Device(name, "", 0, {})
     link = link or ObservedLink(False, 0, frozenset())
-    if device.public_key != public_key or device.port != interface.port:
+    if (device.public_key, device.port, device.mark) != (public_key, interface.port, MARK):
         yield SetDevice(name, interface.server, interface.port)
     for address in interface.addresses:
         if address not in link.addresses:
             yield AddAddress(name, address)
     mtu = mtu_of(interface, observed)
-    if not link.up or link.mtu != mtu:
+    if (link.up, link.mtu, link.group) != (True, mtu, GROUP):
         yield SetLink(name, mtu)
     changes = peer_changes(interface, device)
     if changes:

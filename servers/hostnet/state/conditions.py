@@ -27,6 +27,8 @@ class Code(enum.StrEnum):
     INTERFACE_FAILED = "interface_failed"  # a server's tunnel, or peers of it
     ROUTE_FAILED = "route_failed"  # the kernel refused a route to a network behind a client
     ROUTE_REFUSED = "route_refused"  # we refused it, since the host has that network itself
+    NETWORK_COLLIDES = "network_collides"  # a tunnel network is one that the host has itself
+    OUTER_FAILED = "outer_failed"  # routing rules that keep WireGuard's own packets out of tunnels
     DNS_FAILED = "dns_failed"  # a server's resolver does not answer its clients
     FOREIGN_FIREWALL = "foreign_firewall"  # a firewall that is not ours drops our packets, or may
     FOREIGN_UNREADABLE = "foreign_unreadable"  # whether one does could not be found out
@@ -40,6 +42,8 @@ SEVERITY = {
     Code.INTERFACE_FAILED: Severity.ERROR,
     Code.ROUTE_FAILED: Severity.ERROR,
     Code.ROUTE_REFUSED: Severity.WARNING,
+    Code.NETWORK_COLLIDES: Severity.ERROR,
+    Code.OUTER_FAILED: Severity.ERROR,
     Code.DNS_FAILED: Severity.ERROR,
     Code.FOREIGN_FIREWALL: Severity.WARNING,
     Code.FOREIGN_UNREADABLE: Severity.WARNING,

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from servers.hostnet.marks import MARK
+
 
 class WireGuardError(Exception):
     """WireGuard refused a request or cannot be reached. The message names the interface, never a private key."""
@@ -25,12 +27,14 @@ class ObservedPeer:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """An interface as WireGuard has it; ``public_key`` is empty while it has no private key. ``peers`` by key."""
+    """An interface as WireGuard has it; ``public_key`` is empty while it has no private key. ``peers`` by key. ``mark``
+    is that of the packets it sends to them, 0: none."""
 
     name: str
     public_key: str
     port: int
     peers: dict[str, ObservedPeer]
+    mark: int = MARK
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Backend(Protocol):
         *,
         private_key: bytes | None = None,
         port: int | None = None,
+        mark: int | None = None,
         peers: Iterable[PeerChange] = (),
     ) -> None:
         """Change what is given, many peers at once; leave all else alone."""

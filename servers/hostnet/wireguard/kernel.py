@@ -112,6 +112,7 @@ class Kernel:
         *,
         private_key: bytes | None = None,
         port: int | None = None,
+        mark: int | None = None,
         peers: Iterable[PeerChange] = (),
     ) -> None:
         check_interface(interface)
@@ -122,6 +123,8 @@ class Kernel:
             device.append(("WGDEVICE_A_PRIVATE_KEY", private_key))
         if port is not None:
             device.append(("WGDEVICE_A_LISTEN_PORT", port))
+        if mark is not None:
+            device.append(("WGDEVICE_A_FWMARK", mark))
         with _errors(f"{interface}: WireGuard refused"), _wireguard() as netlink:
             if device:
                 _send(netlink, interface, device)
@@ -140,16 +143,18 @@ def available() -> bool:
 
 def device_of(interface: str, messages: Iterable[Any]) -> Device:
     """The device that the messages of one whole dump describe."""
-    public_key, port, peers = "", 0, PeerCollector()
+    public_key, port, mark, peers = "", 0, 0, PeerCollector()
     for message in messages:
         for name, value in message["attrs"]:
             if name == "WGDEVICE_A_PUBLIC_KEY":
                 public_key = key_text(bytes(value))
             elif name == "WGDEVICE_A_LISTEN_PORT":
                 port = value
+            elif name == "WGDEVICE_A_FWMARK":
+                mark = value
             elif name == "WGDEVICE_A_PEERS":
                 peers.add(bytes(value))
-    return Device(interface, public_key, port, peers.peers)
+    return Device(interface, public_key, port, peers.peers, mark)
 
 
 @contextmanager

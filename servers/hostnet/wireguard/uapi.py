@@ -54,13 +54,17 @@ def request(connection: socket.socket, interface: str, text: bytes) -> Device:
         raise WireGuardError(f"{interface}: its process gave an answer that cannot be read") from None
 
 
-def set_request(private_key: bytes | None, port: int | None, peers: Iterable[PeerChange]) -> bytes:
+def set_request(
+    private_key: bytes | None, port: int | None, peers: Iterable[PeerChange], mark: int | None = None
+) -> bytes:
     """The text of a ``set``. Every value is rebuilt from checked bytes, so none can smuggle in a line of its own."""
     lines = ["set=1"]
     if private_key is not None:
         lines.append(f"private_key={private_key.hex()}")
     if port is not None:
         lines.append(f"listen_port={port:d}")
+    if mark is not None:
+        lines.append(f"fwmark={mark:d}")
     for peer in peers:
         lines.append(f"public_key={key_bytes(peer.public_key).hex()}")
         if peer.remove:
@@ -74,7 +78,7 @@ def set_request(private_key: bytes | None, port: int | None, peers: Iterable[Pee
 
 def parse_answer(interface: str, lines: Iterator[str]) -> Device:
     """Read an answer up to the empty line that ends it. Raise ``WireGuardError`` where it reports an error."""
-    public_key, port, error = "", 0, None
+    public_key, port, mark, error = "", 0, 0, None
     found: dict[str, _Fields] = {}
     fields = _Fields()
     for line in lines:
@@ -89,6 +93,8 @@ def parse_answer(interface: str, lines: Iterator[str]) -> Device:
             public_key = public_of(bytes.fromhex(value))
         elif name == "listen_port":
             port = int(value)
+        elif name == "fwmark":
+            mark = int(value)
         elif name == "allowed_ip":
             fields.allowed_ips.append(value)
         else:
@@ -98,7 +104,7 @@ def parse_answer(interface: str, lines: Iterator[str]) -> Device:
     if error:
         message = "for a reason it cannot name" if abs(error) == _UNKNOWN_ERROR else os.strerror(abs(error)).lower()
         raise WireGuardError(f"{interface}: WireGuard refused: {message} (errno {error})")
-    return Device(interface, public_key, port, {key: fields.seen(key) for key, fields in found.items()})
+    return Device(interface, public_key, port, {key: fields.seen(key) for key, fields in found.items()}, mark)
 
 
 class _Fields:

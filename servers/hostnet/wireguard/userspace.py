@@ -75,11 +75,12 @@ class Userspace:
         *,
         private_key: bytes | None = None,
         port: int | None = None,
+        mark: int | None = None,
         peers: Iterable[PeerChange] = (),
     ) -> None:
         check_interface(interface)
         check_settings(interface, private_key, port)
-        text = uapi.set_request(private_key, port, peers)
+        text = uapi.set_request(private_key, port, peers, mark)
         with _connected(interface) as connection:
             uapi.request(connection, interface, text)
 

@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from servers.hostnet.firewall.table import FirewallError, ruleset
+from servers.hostnet.marks import GROUP
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import USUAL_MTU, HostRoute, Observed, ObservedLink
 from servers.hostnet.state import HostCondition, HostState, Interface, Peer
+from servers.hostnet.state.host_networks import HostNetwork
 from servers.hostnet.subsystem import Stage
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Device, ObservedPeer, PeerChange, WireGuardError
@@ -33,8 +35,8 @@ class FakeWireGuard:
 
     def create(self, interface: str) -> None:
         self._check(interface)
-        self.devices.setdefault(interface, Device(interface, "", 0, {}))
-        self._links.links.setdefault(interface, ObservedLink(False, 1500, frozenset()))
+        self.devices.setdefault(interface, Device(interface, "", 0, {}, mark=0))
+        self._links.links.setdefault(interface, ObservedLink(False, 1500, frozenset(), group=0))
 
     def delete(self, interface: str) -> None:
         self._check(interface)
@@ -53,6 +55,7 @@ class FakeWireGuard:
         *,
         private_key: bytes | None = None,
         port: int | None = None,
+        mark: int | None = None,
         peers: Iterable[PeerChange] = (),
     ) -> None:
         self._check(interface)
@@ -65,6 +68,8 @@ class FakeWireGuard:
             if port and any(other.port == port for name, other in self.devices.items() if name != interface):
                 raise WireGuardError(f"{interface}: the port is in use")
             device = dataclasses.replace(device, port=port)
+        if mark is not None:
+            device = dataclasses.replace(device, mark=mark)
         self.devices[interface] = device
         changes = [*peers]
         if changes:
@@ -95,13 +100,14 @@ class FakeWireGuard:
 
 
 class FakeLinks:
-    """``host_routes`` and ``outer_mtu`` are the world around. As in the kernel, a network has one route, and only a
-    link that is up has any."""
+    """``host_routes``, ``outer_mtu`` and ``own`` are the world around. As in the kernel, a network has one route, and
+    only a link that is up has any."""
 
     def __init__(self) -> None:
         self.links: dict[str, ObservedLink] = {}
         self.host_routes: tuple[HostRoute, ...] = ()
         self.outer_mtu = USUAL_MTU
+        self.own: tuple[HostNetwork, ...] = ()
         self.forwarding = False
         self.changes = 0
 
@@ -109,10 +115,10 @@ class FakeLinks:
         return dict(self.links)
 
     def observe(self, devices: Mapping[str, Device]) -> Observed:
-        return Observed(devices, dict(self.links), self.host_routes, self.outer_mtu)
+        return Observed(devices, dict(self.links), self.host_routes, self.outer_mtu, self.own)
 
     def bring_up(self, name: str, mtu: int) -> None:
-        self.links[name] = dataclasses.replace(self.links[name], up=True, mtu=mtu)
+        self.links[name] = dataclasses.replace(self.links[name], up=True, mtu=mtu, group=GROUP)
 
     def add_address(self, name: str, address: str) -> None:
         link = self.links[name]

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
-from servers.models import ClientNetwork, PortForward, Route, Server, ServerHost, SplitDomain
+from servers.models import ClientNetwork, Host, PortForward, Route, Server, ServerFactor, ServerHost, SplitDomain
 from servers.rules import registry
 from tests.factories import found
 
-RULED = (Server, ServerHost, Route, SplitDomain, PortForward, ClientNetwork)
+RULED = (Host, Server, ServerHost, ServerFactor, Route, SplitDomain, PortForward, ClientNetwork)
 
 
 @pytest.mark.parametrize("model", RULED)
@@ -24,7 +24,7 @@ def test_each_model_has_its_rule(model: type[registry.Ruled]) -> None:
     assert issubclass(model, registry.Ruled)
     assert model._meta.label in registry._rules
     with pytest.raises(ImproperlyConfigured, match="two rules"):
-        registry.rule(model)(lambda row: None)
+        registry.rule(model)(lambda row: ())
 
 
 @pytest.mark.parametrize("model", RULED)

@@ -270,3 +270,31 @@ def test_reports_are_taken_by_their_task(company: Company) -> None:
     tasks.take_reports()
     company.host.refresh_from_db()
     assert company.host.boot == "boot-2"
+
+
+def test_a_hosts_own_networks_are_kept_and_written_only_when_they_change(
+    company: Company, django_assert_num_queries: Any
+) -> None:
+    said = {"kind": "applied", "boot": "b", "time": NOW, "version": 7, "keys": {}}
+    lan = ["attached", "192.168.50.0/24", "eth0"]
+    host = company.host
+    reports.take_report(host, said | {"networks": [lan]}, NOW)
+    assert Host.objects.get(pk=host.pk).networks == [lan]
+    Host.objects.update(networks=[["router", "192.0.2.9/32", "eth1"]])  # to see a write if there is one
+    reports.take_report(host, said | {"networks": [lan]}, NOW)
+    assert Host.objects.get(pk=host.pk).networks == [["router", "192.0.2.9/32", "eth1"]]
+    reports.take_report(host, said | {"networks": []}, NOW)
+    assert Host.objects.get(pk=host.pk).networks == []
+    reports.take_report(host, said, NOW)  # an older host says nothing of them
+
+
+@pytest.mark.parametrize(
+    "networks",
+    ["x", [1], [["attached", "192.168.0.1/24", "eth0"]], [["lan", "10.0.0.0/8", "eth0"]], [["attached", "10.0.0.0/8"]],
+     [["attached", "10.0.0.0/8", "<script>"]], {}],
+)  # fmt: skip
+def test_networks_that_cannot_be_read_change_nothing(company: Company, networks: Any) -> None:
+    report(company.host, {"kind": "applied", "boot": "b", "time": NOW, "version": 7, "keys": {}, "networks": networks})
+    assert reports.take_reports(NOW) == 1
+    company.host.refresh_from_db()
+    assert (company.host.networks, company.host.applied_version) == ([], 0)

@@ -183,7 +183,7 @@ def test_mtu_follows_the_way_out_and_that_is_nobodys_drift(host: Host) -> None:
     host.links.bring_up("wgs1", 1300)
     report = host.applier.full(full(RED, version=12))
     assert report is not None
-    assert report.drift == ["wgs1: link down or another MTU"]
+    assert report.drift == ["wgs1: link down, or another MTU or group"]
 
 
 def test_followers_hear_everything_after_a_full_state_and_then_what_changes(host: Host) -> None:

@@ -1,0 +1,1 @@
+"""The way of WireGuard's own packets, which must not go into a tunnel."""

@@ -1,0 +1,88 @@
+"""What the hosts have themselves, and no tunnel may take the place of: their LANs, their uplinks, their routers, their
+own addresses. A host reports them (``hostnet.state.host_networks``); of one that has not yet, only its public addresses
+are known, and the host itself refuses the tunnel."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from django.core.exceptions import ValidationError
+
+from servers import networks
+from servers.hostnet.state.host_networks import Kind, met_by
+from servers.models import Host, Server
+from servers.networks import Network
+
+from .registry import Mistake
+
+
+def of_server(server: Server) -> Iterator[Mistake]:
+    """Its tunnel networks, on the hosts that it is attached to."""
+    if not server.pk:
+        return
+    for attachment in server.attachments.select_related("host"):
+        for field, network in _tunnels(server):
+            if clash := _clash(network, attachment.host):
+                message = f"{network} overlaps {clash}. Choose another network, or take the server off that host"
+                yield Mistake(field, f"{message} (on the host's page).")
+
+
+def of_attachment(server: Server, host: Host) -> Iterator[Mistake]:
+    """A server that comes to a host, either of which may be new."""
+    for _, network in _tunnels(server):
+        if clash := _clash(network, host):
+            yield Mistake("host", f"{network} of server {server} overlaps {clash}.")
+
+
+def of_host(host: Host) -> Iterator[Mistake]:
+    """The public addresses of a host, as they are to be."""
+    if not host.pk:
+        return
+    for attachment in host.attachments.select_related("server"):
+        for _, network in _tunnels(attachment.server):
+            for field in ("public_address", "public_address6"):
+                if _holds(network, getattr(host, field)):
+                    message = f"{getattr(host, field)} is in {network}, a tunnel network of server {attachment.server}"
+                    yield Mistake(field, f"{message} on this host.")
+
+
+def of_client(text: str, server: Server) -> Iterator[Mistake]:
+    """A network behind a client. It may hold a LAN of the host, which keeps its own longer route, but be none, nor a
+    part of one."""
+    try:
+        network = networks.parse(text)
+    except ValidationError:
+        return  # its rule says so
+    if not server.pk:
+        return
+    for attachment in server.attachments.select_related("host"):
+        for each in attachment.host.own_networks():
+            if each.kind is Kind.ATTACHED and networks.within(network, networks.parse(each.network)):
+                yield Mistake("network", f"{network} is in {each} of host {attachment.host}: the host has it itself.")
+                return
+
+
+def _tunnels(server: Server) -> Iterator[tuple[str, Network]]:
+    """What is wrong in the same form is left out."""
+    for field in ("wg_network", "network6") if server.ipv6 else ("wg_network",):
+        try:
+            yield field, networks.parse(getattr(server, field))
+        except ValidationError:
+            continue
+
+
+def _clash(network: Network, host: Host) -> str | None:
+    if met := met_by(network, host.own_networks()):
+        return f"{met} of host {host}"
+    for address in (host.public_address, host.public_address6):
+        if _holds(network, address):
+            return f"{address}, the public address of host {host}"
+    return None
+
+
+def _holds(network: Network, text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text) in network
+    except ValueError:
+        return False  # a name, or none
