@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from core import import_links
+from core import client_wheel, import_links
 
 from .certificate import fingerprint
+from .client_wheel import DIRECTORY
 
 
 def announce(say: Callable[[str], None], url: str, var: Path, rows: Mapping[str, Any]) -> None:
@@ -30,6 +31,9 @@ def announce(say: Callable[[str], None], url: str, var: Path, rows: Mapping[str,
         if not usable:
             say("                Download the .tar there, and import the file.")
         say("                Through the tunnel: this host and its clients. More: Servers, Routes in the admin.")
+    if wheel := client_wheel.offered(var / DIRECTORY):
+        say(f"  Linux client  {url}/client/{wheel.name}, SHA-256:")
+        say(f"                {wheel.sha256}")
     say("")
     if import_links.self_signed(certificate):
         say("  The certificate is self-signed: a browser asks once. Its SHA-256 fingerprint:")

@@ -11,7 +11,21 @@ from typing import Any
 from servers.hostnet.dns import unbound
 from servers.hostnet.state.redis_urls import own_socket
 
-from . import checkout, checks, files, front, layout, mounts, network, privileges, probes, processes, programs, sysctls
+from . import (
+    checkout,
+    checks,
+    client_wheel,
+    files,
+    front,
+    layout,
+    mounts,
+    network,
+    privileges,
+    probes,
+    processes,
+    programs,
+    sysctls,
+)
 from .announce import announce
 from .certificate import Pair, ensure_certificate, fingerprint
 from .console import Progress, RunError
@@ -123,6 +137,15 @@ class Start:
         files.make_secrets(self._var)
         if unbound.PROGRAM.exists():
             unbound.make_directories()
+        self._offer_client()
+
+    def _offer_client(self) -> None:
+        source = self._wanted.project / "client"
+        try:
+            if source.is_dir():
+                client_wheel.put(source, self._var)
+        except OSError as error:
+            self._progress.warn(f"Users cannot download the client from here: {error}.")
 
     def _end_left_behind(self) -> None:
         """End what a supervisor that was killed left: it would hold our ports. Tunnels go on."""

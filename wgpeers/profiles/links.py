@@ -36,6 +36,11 @@ def importable(host: str) -> bool:
     return bool(settings.TRUSTED_PROXIES) or import_links.usable(host, settings.CERTIFICATE)
 
 
+def certificate_known() -> bool:
+    """Whether programs that verify certificates take ours."""
+    return bool(settings.TRUSTED_PROXIES) or import_links.self_signed(settings.CERTIFICATE) is False
+
+
 def _digest(link_id: str) -> str:
     return hashlib.sha256(link_id.encode()).hexdigest()
 

@@ -16,7 +16,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
-from core import clock
+from core import client_wheel, clock
 from core.rate_limits import count_view
 from core.redis_store import RedisUnavailable
 from servers.models import Server
@@ -143,9 +143,21 @@ def page(request: HttpRequest, short_id: str) -> HttpResponse:
         "key_id": link.key_id.reveal(),
         "import_address": address,
         "importable": links.importable(request.META.get("HTTP_HOST", "")),
+        "client": client_wheel.offered(settings.CLIENT_WHEEL),
+        "host": _host(request),
+        "certificate_known": links.certificate_known(),
         "qr": segno.make(address, error="m").svg_data_uri(scale=5, border=2),
     }
     return _secure(render(request, "wgpeers/link.html", context))
+
+
+@link_view("GET")
+def client(request: HttpRequest, name: str) -> HttpResponse:
+    """Our client for Linux, which a user's machine has no other way to get."""
+    wheel = client_wheel.offered(settings.CLIENT_WHEEL)
+    if wheel is None or name != wheel.name:
+        raise Refusal("not_found", "there is no such file here")
+    return HttpResponse(wheel.data, content_type="application/zip")
 
 
 def _secure(response: HttpResponse) -> HttpResponse:
@@ -160,8 +172,12 @@ def _secure(response: HttpResponse) -> HttpResponse:
 
 def import_address(request: HttpRequest, short_id: str) -> str:
     """What a client imports: by the address at which the person is looking at the page."""
+    return f"pritunl://{_host(request)}/ku/{short_id}"
+
+
+def _host(request: HttpRequest) -> str:
     # A longer name is none, and would not fit into a QR code.
-    return f"pritunl://{request.META.get('HTTP_HOST', '')[:255]}/ku/{short_id}"
+    return str(request.META.get("HTTP_HOST", ""))[:255]
 
 
 def _download(data: bytes, name: str, mime: str) -> HttpResponse:
