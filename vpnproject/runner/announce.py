@@ -11,6 +11,8 @@ from core import client_wheel, import_links
 from .certificate import fingerprint
 from .client_wheel import DIRECTORY
 
+DEFAULT_VAR = Path(__file__).resolve().parents[2] / "var"
+
 
 def announce(say: Callable[[str], None], url: str, var: Path, rows: Mapping[str, Any]) -> None:
     """``url`` is where the admin and the API are; ``rows`` is what bootstrap reported."""
@@ -20,7 +22,7 @@ def announce(say: Callable[[str], None], url: str, var: Path, rows: Mapping[str,
     if rows.get("password"):
         say(f"                name {rows['admin']}, one-time password {rows['password']} (shown only now)")
     elif rows.get("never_signed_in"):
-        say(f"                password lost? VPN_VAR={var} .venv/bin/python manage.py changepassword admin")
+        say("                password lost? bin/run --new-password" + (f" --var {var}" if var != DEFAULT_VAR else ""))
     host = url.removeprefix("https://")
     usable = import_links.usable(host, certificate)
     if rows.get("short"):

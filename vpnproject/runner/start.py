@@ -69,6 +69,8 @@ class Start:
         self.untouched = False
         # Whether an earlier start may have left tunnels up.
         self.found_tunnels = False
+        # What keeps this machine from being a VPN host, in its own words; empty where nothing does.
+        self.host_trouble = ""
         self.instance = ""
         self.house: mounts.House | None = None
         self.site: programs.Site | None = None
@@ -276,8 +278,7 @@ class Start:
             until(lambda: probes.gateway_answers(site.gateway_port), ANSWER_WITHIN, self._see("gateway web", "gateway"))
         with self._progress.step("This host has put up its tunnels"):
             host = setup.expect("host", lambda: watch.look([setup.pid]))
-        if error := host.get("error"):
-            self._progress.warn(f"The host reports: {error}. More in {self._var / 'log' / 'host.log'}.")
+        self.host_trouble = str(host.get("error", ""))
         with self._progress.step("The user's key is made"):
             user = setup.expect("user_key", lambda: watch.look([setup.pid]))
         if error := user.get("error"):
