@@ -18,7 +18,7 @@ from typing import Any, Self
 import redis
 
 from tests.lab import HANGING, ONE_TRY, PATIENCE, PROJECT, PYTHON, Lab, Machine, RedisServer, ended_afterwards, until
-from vpnproject.runner import front, programs
+from vpnproject.runner import client_wheel, front, programs
 from vpnproject.runner.programs import BEAT
 
 BIN = PYTHON.parent
@@ -106,6 +106,8 @@ class Stack:
     def __enter__(self) -> Self:
         try:
             self.start_front()
+            (self.directory / client_wheel.DIRECTORY).mkdir()
+            client_wheel.put(PROJECT / "client", self.directory)
             self.start_web()
             self._serve("gateway", front.gateway_socket(self.site.front), 1, 4, "vpnproject.wsgi_gateway:application")
             celery = (BIN / "celery", "--app", "vpnproject")

@@ -119,6 +119,8 @@ X_FRAME_OPTIONS = "DENY"
 # the certificate that web is served with is not self-signed.
 HSTS_SECONDS = env.whole("HSTS_SECONDS", 30 * 86400, low=0, high=2 * 365 * 86400)
 CERTIFICATE = VAR / "certificate.pem"
+# Where bin/run puts the client, for users to download.
+CLIENT_WHEEL = VAR / "client"
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"

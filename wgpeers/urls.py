@@ -18,7 +18,8 @@ api_patterns = [
     re_path(rf"^key/(?P<key_id>{ID})/(?P<server_id>{ID})\.key$", profile_views.one_profile),
     re_path(rf"^ku/(?P<short_id>{ID})$", profile_views.import_profiles),
     re_path(rf"^k/(?P<short_id>{ID})$", profile_views.page),
-    re_path(r"^(?:key|ku|k)/", views.not_found),
+    re_path(r"^client/(?P<name>[A-Za-z0-9._-]{1,100})$", profile_views.client),
+    re_path(r"^(?:key|ku|k|client)/", views.not_found),
 ]
 gateway_patterns = [
     re_path(rf"^key/wg/{THREE_IDS}$", views.PingView.as_view()),

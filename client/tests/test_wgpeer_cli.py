@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,9 @@ from pathlib import Path
 import pytest
 from wgpeer import __version__, cli, daemon, display
 from wgpeer.api_client import DeviceInfo
-from wgpeer_fakes import HANGING, VECTORS, profile_text
+from wgpeer.commands import app, profiles
+from wgpeer.transport import HttpResponse
+from wgpeer_fakes import HANGING, VECTORS, http_server, profile_text
 
 Wgpeer = Callable[..., tuple[int, str, str]]
 
@@ -32,6 +35,10 @@ def wgpeer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         return code if isinstance(code, int) else 0, *capsys.readouterr()
 
     return run
+
+
+def test_the_version_is_a_command_too(wgpeer: Wgpeer) -> None:
+    assert wgpeer("version")[:2] == wgpeer("--version")[:2] == (0, f"{__version__}\n")
 
 
 def test_the_module_runs_too() -> None:
@@ -95,8 +102,35 @@ def test_a_missing_pin_is_asked_for_by_its_option(tmp_path: Path, wgpeer: Wgpeer
 
 def test_a_tunnel_needs_root(monkeypatch: pytest.MonkeyPatch, wgpeer: Wgpeer) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert wgpeer("up")[0] == 6
-    assert "sudo" in wgpeer("down")[2]
+    for command in (["up"], ["down"], ["service", "install"], ["service", "remove"]):
+        code, _, problem = wgpeer(*command)
+        assert (code, "sudo wgpeer " + " ".join(command) in problem) == (6, True), problem
+
+
+def test_a_link_that_works_once_is_not_used_up_by_whoever_cannot_connect(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wgpeer: Wgpeer, certificate: tuple[Path, Path]
+) -> None:
+    fetched: list[str] = []
+
+    def answer(_method: str, path: str, _headers: dict[str, str], _raw: bytes) -> HttpResponse:
+        fetched.append(path)
+        return HttpResponse(200, json.dumps({"acme.ovpn": profile_text()}).encode())
+
+    monkeypatch.setenv("WGPEER_DIR", "")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    with http_server(answer, tls=certificate) as port:
+        link = f"pritunl://127.0.0.1:{port}/ku/Short1"
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        monkeypatch.setattr(app, "default_directory", lambda: tmp_path / "d")
+        monkeypatch.setattr(profiles, "default_directory", lambda: tmp_path / "d")
+        code, _, problem = wgpeer("add", link)
+        assert (code, fetched) == (6, [])
+        assert f"sudo wgpeer add {link}" in problem
+        monkeypatch.undo()
+        monkeypatch.setattr(sys, "argv", ["wgpeer", "--dir", str(tmp_path / "d"), "add", link])
+        with contextlib.suppress(SystemExit):
+            cli.main()
+        assert fetched == ["/ku/Short1"]
 
 
 def test_list_as_json(tmp_path: Path, wgpeer: Wgpeer) -> None:
@@ -108,12 +142,28 @@ def test_list_as_json(tmp_path: Path, wgpeer: Wgpeer) -> None:
 
 
 def test_add_names_the_command_that_connects(tmp_path: Path, wgpeer: Wgpeer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUDO_USER", raising=False)
     for name, server in (("acme", "a" * 24), ("b c", "b" * 24)):
         (tmp_path / f"{name}.ovpn").write_text(profile_text(server_id=server))
     assert f"connect with: wgpeer --dir {tmp_path / 'd'} up\n" in wgpeer("add", str(tmp_path / "acme.ovpn"))[1]
     assert f"connect with: wgpeer --dir {tmp_path / 'd'} up b_c\n" in wgpeer("add", str(tmp_path / "b c.ovpn"))[1]
-    monkeypatch.setattr(cli, "_default_dir", lambda: tmp_path / "d")
+    monkeypatch.setattr(profiles, "default_directory", lambda: tmp_path / "d")
     assert "connect with: wgpeer up b_c\n" in wgpeer("add", str(tmp_path / "b c.ovpn"))[1]
+    # Whoever used sudo for this will be an ordinary user again in the next line.
+    monkeypatch.setenv("SUDO_USER", "alice")
+    assert "connect with: sudo wgpeer up b_c\n" in wgpeer("add", str(tmp_path / "b c.ovpn"))[1]
+
+
+def test_add_names_a_command_that_the_shell_finds(tmp_path: Path) -> None:
+    """A wgpeer in a place of its own, which no link in the search path leads to."""
+    (tmp_path / "acme.ovpn").write_text(profile_text())
+    own = Path(sys.executable).with_name("wgpeer")
+    command = [str(own), "--dir", str(tmp_path / "d"), "add", str(tmp_path / "acme.ovpn")]
+    for path, called in ((f"{own.parent}:/usr/bin", "wgpeer"), ("/usr/bin", str(own))):
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=HANGING, check=True, env={"PATH": path, "TERM": "dumb"}
+        )
+        assert f"connect with: {called} --dir {tmp_path / 'd'} up\n" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -146,13 +196,3 @@ def test_the_device_is_called_by_its_host_name(monkeypatch: pytest.MonkeyPatch) 
     assert DeviceInfo.gather("Alice's laptop").name == "Alice's laptop"
     monkeypatch.setattr(socket, "gethostname", lambda: "localhost.localdomain")
     assert DeviceInfo.gather().name == ""  # the profile has a better one
-
-
-def test_completion_knows_the_profiles(tmp_path: Path, wgpeer: Wgpeer) -> None:
-    (tmp_path / "acme.ovpn").write_text(profile_text())
-    wgpeer("add", str(tmp_path / "acme.ovpn"))
-    command = Path(sys.executable).with_name("wgpeer")
-    asked = {"_WGPEER_COMPLETE": "complete_bash", "COMP_WORDS": "wgpeer up a", "COMP_CWORD": "2"}
-    environment = {**os.environ, **asked, "WGPEER_DIR": str(tmp_path / "d")}
-    done = subprocess.run([command], capture_output=True, text=True, timeout=HANGING, check=False, env=environment)
-    assert done.stdout.split() == ["acme"], done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from wgpeer.clock import Stopped
-from wgpeer.session import SessionEnded
+from wgpeer.connecting import SessionEnded
 from wgpeer.transport import HttpResponse
 from wgpeer_fakes import (
     CONFIGURATION,

@@ -67,7 +67,7 @@ def test_status_survives_odd_files(tmp_path: Path) -> None:
 
 
 def test_the_unit_file_is_sound() -> None:
-    unit = Path(__file__).parents[1] / "wgpeer@.service"
+    unit = Path(daemon.__file__).with_name("wgpeer@.service")
     settings = dict(line.split("=", 1) for line in unit.read_text().splitlines() if "=" in line and line[0] != "#")
     assert settings["ExecStart"].endswith("wgpeer up --foreground %i")
     prevent = {str(code) for code in (daemon.EXIT_USAGE, daemon.EXIT_REFUSED, daemon.EXIT_MISSING)}

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from nacl.public import PrivateKey
 from wgpeer.responses import Route, read_configuration
-from wgpeer.session import TunnelError
 from wgpeer.tunnel import dns
 from wgpeer.tunnel.backend import InterfaceConfig
+from wgpeer.tunnel.contract import TunnelError
 from wgpeer.tunnel.dns import DnsChange, DnsConfig
 from wgpeer.tunnel.linux import LinuxTunnel, Wanted
 from wgpeer.tunnel.names import Names

@@ -22,9 +22,9 @@ from pyroute2 import netns
 from wgpeer.constants import RULE_PRIORITY, TABLE_BASE
 from wgpeer.envelope import b64
 from wgpeer.responses import Configuration, read_configuration
-from wgpeer.session import TunnelError
 from wgpeer.store import read_json, write_file
 from wgpeer.tunnel import link, linux
+from wgpeer.tunnel.contract import TunnelError
 from wgpeer.tunnel.linux import LinuxTunnel
 from wgpeer.tunnel.recovery import BOOT_ID, clean_up
 from wgpeer_fakes import CONFIGURATION, HANGING

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wgpeer.session import SessionEnded, TunnelError
+from wgpeer.connecting import SessionEnded
 from wgpeer.transport import HttpResponse, NoResponse
+from wgpeer.tunnel.contract import TunnelError
 from wgpeer_fakes import (
     Handler,
     OpenedRequest,

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from wgpeer.api_client import ApiClient, DeviceInfo
 from wgpeer.clock import Stopped
+from wgpeer.connecting import SessionEnded
 from wgpeer.factors import FactorToken
 from wgpeer.profile import Profile
-from wgpeer.session import Session, SessionEnded, TunnelError
+from wgpeer.session import Session
 from wgpeer.status import Status
 from wgpeer.transport import HttpResponse
+from wgpeer.tunnel.contract import TunnelError
 from wgpeer_fakes import (
     FakeClock,
     FakeNetwork,

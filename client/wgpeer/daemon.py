@@ -20,13 +20,15 @@ from typing import IO
 from wgpeer import status as s
 from wgpeer.api_client import ApiClient, DeviceInfo
 from wgpeer.clock import Stopped, SystemClock
+from wgpeer.connecting import SessionEnded
 from wgpeer.envelope import Identity
 from wgpeer.factors import FactorToken
 from wgpeer.profile import Profile
-from wgpeer.session import Session, SessionEnded, TunnelError
+from wgpeer.session import Session
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError, is_locked, locked
 from wgpeer.transport import HttpTransport
+from wgpeer.tunnel.contract import TunnelError
 from wgpeer.tunnel.linux import LinuxTunnel
 from wgpeer.tunnel.recovery import SUFFIX, clean_up
 from wgpeer.tunnel.watch import Watch
@@ -134,7 +136,7 @@ def _session(
         save=lambda changed: store.save(name, changed),
         log=log.info,
         prefetch=transport.resolver.prefetch,
-        status=status_file.status,
+        first_status=status_file.status,
     )
     tunnel.on_change = session.tunnel_changed
     return session, tunnel

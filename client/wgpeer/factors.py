@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from wgpeer.store import read_json, write_file
 PIN, PASSCODE, PASSWORD = "pin", "passcode", "password"
 ORDER = (PASSWORD, PIN, PASSCODE)  # as the server wants them joined
 _PASSCODE_MODES = ("otp", "yubikey", "duo_otp", "okta_otp", "onelogin_otp")
+# Unicode's categories of spaces, characters that are not seen, and hyphens.
+_BETWEEN_DIGITS = ("Zs", "Zl", "Zp", "Cc", "Cf", "Pd")
 _PROMPTS = {PIN: "PIN", PASSCODE: "Passcode", PASSWORD: "Password"}
 
 
@@ -52,8 +55,17 @@ def join_password(mode: str | None, given: dict[str, str | None], ask: Callable[
         if not secret and ask is not None:
             yubikey = kind == PASSCODE and (mode or "").startswith("yubikey")
             secret = ask("YubiKey (touch it)" if yubikey else _PROMPTS[kind])
-        joined += (secret or "").strip()
+        joined += _as_sent(kind, secret or "")
     return joined
+
+
+def _as_sent(kind: str, secret: str) -> str:
+    """A secret as the server wants it. A passcode loses what apps show between its digits (spaces of any kind,
+    hyphens), and its digits may be those of any script."""
+    if kind != PASSCODE:
+        return secret.strip()
+    kept = (character for character in secret if unicodedata.category(character) not in _BETWEEN_DIGITS)
+    return "".join(str(unicodedata.decimal(character, character)) for character in kept)
 
 
 @dataclass(slots=True)

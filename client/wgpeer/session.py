@@ -1,84 +1,26 @@
 """A profile that is up: connect, keep the connection alive, reconnect, without end. Clock, transport and tunnel are
 arguments.
 
-One connection attempt has one WireGuard key, which is offered to host after host, round after round, until one allows
-it: so a response that was lost on the way is simply given again, and a one-time code stays good. Each new connection
-has a new key. While reconnecting, the old interface and its routes stay, so nothing leaks around the tunnel.
+Each new connection has a new key. While reconnecting, the old interface and its routes stay, so nothing leaks
+around the tunnel.
 """
 
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
-
-from nacl.public import PrivateKey
+from collections.abc import Callable
+from dataclasses import InitVar, asdict, dataclass, field
 
 from wgpeer import constants as c
 from wgpeer import status as s
-from wgpeer.api_client import ApiClient, ConnectResult, Credentials, Failed, SignInPending, gateway_url
+from wgpeer.api_client import ApiClient, Failed, gateway_url
 from wgpeer.clock import Clock
-from wgpeer.envelope import b64
+from wgpeer.connecting import Connecting, SessionEnded
 from wgpeer.factors import FactorToken
 from wgpeer.keepalive import Connection, Disconnect, Keepalive
-from wgpeer.profile import ApiHost, Profile, ProfileError, merge
-from wgpeer.responses import Allowed, Configuration, Refused, SignInRequired
-from wgpeer.status import Health, Status
-
-
-class SessionEnded(Exception):
-    """The session is over and a person must act. The message says why; ``reg_key`` as in ``Refused``."""
-
-    def __init__(self, reason: str, reg_key: str = "") -> None:
-        super().__init__(reason)
-        self.reg_key = reg_key
-
-
-class TunnelError(Exception):
-    """The tunnel cannot be built. The message says why and what to do."""
-
-
-class Tunnel(Protocol):
-    """The tunnel on this machine. Everything is empty (``mtu``: 0) while it is down; ``dns`` and ``routes`` are for
-    people."""
-
-    @property
-    def interface(self) -> str: ...
-
-    @property
-    def backend(self) -> str: ...
-
-    @property
-    def dns(self) -> str: ...
-
-    @property
-    def routes(self) -> str: ...
-
-    @property
-    def mtu(self) -> int: ...
-
-    @property
-    def health(self) -> Health: ...
-
-    def up(self, configuration: Configuration, key: PrivateKey, *, use_dns: bool, use_default_route: bool) -> str:
-        """Build the tunnel, or change the one that is up. Returns the endpoint as ADDRESS:PORT. Raises
-        ``TunnelError``."""
-
-    def down(self) -> None:
-        """Remove everything that ``up`` made. No error when there is nothing."""
-
-
-@dataclass(slots=True)
-class RoundResult:
-    """The result of offering a key to every host once. ``answered``: a host gave an HTTP response; ``key_spent``: a
-    host says that the key was used before; ``wait`` is the least time in seconds before the next round."""
-
-    connection: Connection | None = None
-    answered: bool = False
-    key_spent: bool = False
-    wait: float = 0.0
+from wgpeer.profile import Profile, ProfileError, merge
+from wgpeer.status import LiveStatus, Status
+from wgpeer.tunnel.contract import Tunnel, TunnelError
 
 
 @dataclass(slots=True)
@@ -99,12 +41,27 @@ class Session:
     log: Callable[[str], None]
     prefetch: Callable[[list[str]], None] = lambda _hosts: None
     random: random.Random = field(default_factory=random.SystemRandom)
-    status: Status = field(default_factory=Status)
-    _not_before: dict[ApiHost, float] = field(default_factory=dict)
-    _silent_hosts: set[ApiHost] = field(default_factory=set)
-    _dead_endpoints: frozenset[str] = frozenset()
+    first_status: InitVar[Status | None] = None
+    _status: LiveStatus = field(init=False)
+    _connecting: Connecting = field(init=False)
     _syncs_failed: int = 0
-    _status_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self, first_status: Status | None) -> None:
+        self._status = LiveStatus(first_status or Status(), self.report)
+        self._connecting = Connecting(
+            api=self.api,
+            clock=self.clock,
+            token=self.token,
+            password=self.password,
+            status=self._status,
+            log=self.log,
+            sync=lambda base: self._take_sync(base, ""),
+            random=self.random,
+        )
+
+    @property
+    def status(self) -> Status:
+        return self._status.now
 
     @property
     def profile(self) -> Profile:
@@ -127,101 +84,13 @@ class Session:
         finally:
             self.tunnel.down()
 
-    # --- connecting ---------------------------------------------------------------------------------------------------
-
     def _connect(self, previous: Connection | None) -> Connection:
-        key, started = PrivateKey.generate(), self.clock.boottime()
-        self._update_status(state=s.RECONNECTING if previous else s.CONNECTING, message="")
-        while True:
-            outcome = self._try_all_hosts(key)
-            if outcome.connection:
-                return outcome.connection
-            if outcome.key_spent:
-                key = PrivateKey.generate()
-            if previous and not outcome.answered and self._old_connection_works(previous):
-                return previous
-            pause = self._round_pause(outcome, started)
-            self._update_status(message=self._pause_words(outcome, pause))
-            self.clock.wait(pause)
+        self._status.change(state=s.RECONNECTING if previous else s.CONNECTING, message="")
+        return self._connecting.connect(lambda: previous if previous and self._still_works(previous) else None)
 
-    def _try_all_hosts(self, key: PrivateKey) -> RoundResult:
-        """Offer the key to each host once. Raises ``SessionEnded`` when one refuses for good."""
-        outcome, waits = RoundResult(), list[float]()
-        for host in self._hosts_in_order():
-            now = self.clock.boottime()
-            if self._not_before.get(host, 0.0) > now:
-                waits.append(self._not_before[host] - now)
-                continue
-            result = self._request_connection(host, key)
-            if isinstance(result, Allowed):
-                self.token.accepted(self.clock.wall())
-                now = self.clock.boottime()
-                return RoundResult(Connection(result.configuration, key, host, now, now), answered=True)
-            self._note_failure(host, result, outcome)
-            waits.append(max(0.0, self._not_before.get(host, 0.0) - self.clock.boottime()))
-        outcome.wait = min(waits, default=0.0)
-        return outcome
-
-    def _request_connection(self, host: ApiHost, key: PrivateKey) -> Allowed | Failed:
-        credentials = Credentials(b64(bytes(key.public_key)), self.password, self.token.current(self.clock.wall()))
-        self._update_status(host=host.url, message="")
-        result = self.api.connect(host, credentials)
-        if isinstance(result, SignInRequired):
-            result = self._sign_in(host, credentials, result)
-        if isinstance(result, Refused):
-            self.token.forget()
-            self._take_sync(host.url, "")  # perhaps it asks for other factors by now: so that the next start knows
-            raise SessionEnded(result.reason, result.reg_key)
-        return result if isinstance(result, (Allowed, Failed)) else Failed(f"{host.url} gave a response out of place")
-
-    def _sign_in(self, host: ApiHost, credentials: Credentials, asked: SignInRequired) -> ConnectResult:
-        """Show the address, then ask until the user has signed in. A host that fails meanwhile is asked again: the
-        sign-in belongs to it. Raises ``SessionEnded`` when nobody signs in in time."""
-        limit = self.clock.boottime() + c.SIGN_IN_TIMEOUT
-        before = self.status.state
-        self._update_status(state=s.SIGNING_IN, sign_in_url=asked.url)
-        self.log("waiting for a sign-in; its address is shown by: wgpeer status")
-        while self.clock.boottime() < limit:
-            result = self.api.wait_for_sign_in(host, credentials, asked.token)
-            patient = isinstance(result, SignInPending) or (
-                isinstance(result, Failed) and not 400 <= result.status < 500
-            )
-            if not patient:
-                self._update_status(state=before, sign_in_url="")
-                return result
-            self.clock.wait(c.SIGN_IN_PAUSE)
-        raise SessionEnded("nobody signed in in time; start again with: wgpeer up")
-
-    def _note_failure(self, host: ApiHost, failed: Failed, outcome: RoundResult) -> None:
-        self.log(f"{host.url}: {failed.reason}")
-        self._update_status(last_error=failed.reason)
-        (self._silent_hosts.add if failed.silent else self._silent_hosts.discard)(host)
-        outcome.answered = outcome.answered or failed.status > 0
-        outcome.key_spent = outcome.key_spent or failed.status == 409
-        if pause := failed.retry_after or c.BACK_OFF.get(failed.status, 0.0):
-            self._not_before[host] = self.clock.boottime() + pause
-            self.log(f"{host.url}: asked again in {pause:.0f} s at the earliest")
-
-    def _hosts_in_order(self) -> list[ApiHost]:
-        """Sync hosts in random order, then the remotes; those that were silent a moment ago last of all."""
-        shuffled = list(self.profile.sync_hosts)
-        self.random.shuffle(shuffled)
-        hosts: Sequence[ApiHost] = list(dict.fromkeys([*shuffled, *self.profile.remotes]))
-        return sorted(hosts, key=lambda host: host in self._silent_hosts or host.name in self._dead_endpoints)
-
-    def _round_pause(self, outcome: RoundResult, started: float) -> float:
-        patient = self.clock.boottime() - started < c.ROUND_PATIENCE
-        pause = c.ROUND_PAUSE if patient else c.ROUND_PAUSE_LATER
-        return max(outcome.wait, pause * (1 + c.ROUND_JITTER * (self.random.random() - 0.5)))
-
-    @staticmethod
-    def _pause_words(outcome: RoundResult, pause: float) -> str:
-        why = ", as the answers ask for" if outcome.wait >= pause else ""
-        return f"no host allowed it; asking again in {pause:.0f} s{why}"
-
-    def _old_connection_works(self, previous: Connection) -> bool:
-        """No host gave any response: perhaps our own network was away, and the old connection is as good as ever. The
-        ping carries the old key, so it revives nothing that the server has ended."""
+    def _still_works(self, previous: Connection) -> bool:
+        """Perhaps our own network was away, and the old connection is as good as ever. The ping carries the old key, so
+        it revives nothing that the server has ended."""
         if not self.tunnel.interface:
             return False
         result = self.api.ping(
@@ -256,14 +125,14 @@ class Session:
         configuration = connection.configuration
         if not self.status.interface:
             # Now, not when they are needed: then the resolver is behind a tunnel that is dead.
-            self.prefetch([host.name for host in self._hosts_in_order()])
+            self.prefetch([host.name for host in self._connecting.hosts_in_order()])
         endpoint = self.tunnel.up(
             configuration,
             connection.key,
             use_dns=not self.profile.flag("disable_dns"),
             use_default_route=not self.profile.flag("disable_gateway"),
         )
-        self._update_status(
+        self._status.change(
             address=", ".join(configuration.addresses),
             gateway=configuration.gateway,
             host=connection.host.url,
@@ -278,7 +147,7 @@ class Session:
 
     def tunnel_changed(self) -> None:
         """The tunnel was repaired, or stands otherwise than before. Called on whatever thread has seen it."""
-        self._update_status(**self._seen_of_tunnel())
+        self._status.change(**self._seen_of_tunnel())
 
     def _seen_of_tunnel(self) -> dict[str, object]:
         return {"interface": self.tunnel.interface, "dns": self.tunnel.dns, **asdict(self.tunnel.health)}
@@ -286,15 +155,15 @@ class Session:
     def _ping_succeeded(self, connection: Connection) -> None:
         now = self.clock.wall()
         if self.status.state != s.CONNECTED:
-            self._dead_endpoints = frozenset()
-            self._update_status(state=s.CONNECTED, since=now, message="", last_error="")
+            self._connecting.dead_endpoints = frozenset()
+            self._status.change(state=s.CONNECTED, since=now, message="", last_error="")
             self.log(f"connected: {self.status.address} on {self.status.interface}, by {connection.host.url}")
-        self._update_status(last_ping=now)
+        self._status.change(last_ping=now)
 
     def _connection_lost(self, connection: Connection, lost: Disconnect) -> None:
         self.log(f"connection lost: {lost.reason}")
-        self._dead_endpoints = frozenset(connection.configuration.endpoints) if lost.silent else frozenset()
-        self._update_status(state=s.RECONNECTING, last_error=lost.reason, reconnects=self.status.reconnects + 1)
+        self._connecting.dead_endpoints = frozenset(connection.configuration.endpoints) if lost.silent else frozenset()
+        self._status.change(state=s.RECONNECTING, last_error=lost.reason, reconnects=self.status.reconnects + 1)
         if self.profile.flag("disable_reconnect"):
             raise SessionEnded(f"{lost.reason}; this profile does not reconnect by itself")
 
@@ -321,13 +190,6 @@ class Session:
         if merged:
             self.api.profile = merged
             self.save(merged)
-            self.prefetch([host.name for host in self._hosts_in_order()])
+            self.prefetch([host.name for host in self._connecting.hosts_in_order()])
             self.log("the profile has changed and was saved")
         return True
-
-    def _update_status(self, **changes: Any) -> None:
-        with self._status_lock:
-            changed = replace(self.status, **changes)
-            if changed != self.status:
-                self.status = changed
-                self.report(changed)

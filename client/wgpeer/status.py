@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,23 @@ class Status:
     sign_in_url: str = ""
     reg_key: str = ""
     last_error: str = ""
+
+
+class LiveStatus:
+    """The status of a running profile, ``now``. Threads may change it; ``report`` is called with each new one."""
+
+    def __init__(self, now: Status, report: Callable[[Status], None]) -> None:
+        self.now = now
+        self._report = report
+        self._lock = threading.Lock()
+
+    def change(self, **changes: Any) -> None:
+        """Set some of its fields."""
+        with self._lock:
+            changed = dataclasses.replace(self.now, **changes)
+            if changed != self.now:
+                self.now = changed
+                self._report(changed)
 
 
 def save(path: Path, status: Status) -> None:

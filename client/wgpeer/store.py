@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from wgpeer.importer import SUFFIX
 from wgpeer.profile import Profile, ProfileError, parse, render
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9._@+-]+")
+# Safe in a file name, for a shell, and in the name of a systemd unit.
+_UNSAFE = re.compile(r"[^A-Za-z0-9._@-]+")
 
 
 class StoreError(Exception):

@@ -50,6 +50,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--install-service", action="store_true", help="have systemd run this at boot, and end")
     parser.add_argument("--uninstall-service", action="store_true", help="stop that service and remove it; var stays")
+    parser.add_argument(
+        "--new-password",
+        metavar="NAME",
+        nargs="?",
+        const="admin",
+        help="give an administrator (default: admin) a new one-time password, and end; the server may run meanwhile",
+    )
     # For the service alone: says no secret.
     parser.add_argument("--service", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -111,7 +118,7 @@ def run(wanted: checks.Wanted, progress: Progress) -> int:
     stopped = False
     try:
         start.begin()
-        progress.plain(f"  Up after {progress.elapsed():.1f} s. Logs: {wanted.var / 'log'}. Ctrl-C stops everything.")
+        say_outcome(start.host_trouble, wanted, progress)
         assert start.watch is not None  # noqa: S101 (begin made it)
         start.watch.forever()
     except Stopped:
@@ -134,6 +141,18 @@ def run(wanted: checks.Wanted, progress: Progress) -> int:
     return 0 if stopped else 1
 
 
+def say_outcome(host_trouble: str, wanted: checks.Wanted, progress: Progress) -> None:
+    """Up, or what keeps clients from connecting and what to do about it."""
+    ending = f"Logs: {wanted.var / 'log'}. Ctrl-C stops everything."
+    if not host_trouble:
+        progress.plain(f"  Up after {progress.elapsed():.1f} s. {ending}")
+        return
+    progress.fail(f"The admin is up, and the VPN is not: this machine's host says: {host_trouble}")
+    progress.note(f"What it says in full: {wanted.var / 'log' / 'host.log'}. What this machine lacks: bin/run --check")
+    progress.note("It is tried again every 45 s; the host's page in the admin shows when it works.")
+    progress.plain(f"  {ending}")
+
+
 def main(arguments: list[str]) -> int:
     given = parse(arguments)
     wanted = checks.Wanted(PROJECT, given.var.resolve(), given.port, given.public_address, given.service)
@@ -151,6 +170,11 @@ def main(arguments: list[str]) -> int:
             from . import service
 
             service.install(wanted, progress) if given.install_service else service.uninstall(progress)
+            return 0
+        if given.new_password is not None:
+            from . import password
+
+            password.renew(wanted, given.new_password, progress)
             return 0
         with alone(wanted.var):
             stop_on_signals()

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from core import import_links
+from core import client_wheel, import_links
 
 from .certificate import fingerprint
+from .client_wheel import DIRECTORY
+
+DEFAULT_VAR = Path(__file__).resolve().parents[2] / "var"
 
 
 def announce(say: Callable[[str], None], url: str, var: Path, rows: Mapping[str, Any]) -> None:
@@ -19,7 +22,7 @@ def announce(say: Callable[[str], None], url: str, var: Path, rows: Mapping[str,
     if rows.get("password"):
         say(f"                name {rows['admin']}, one-time password {rows['password']} (shown only now)")
     elif rows.get("never_signed_in"):
-        say(f"                password lost? VPN_VAR={var} .venv/bin/python manage.py changepassword admin")
+        say("                password lost? bin/run --new-password" + (f" --var {var}" if var != DEFAULT_VAR else ""))
     host = url.removeprefix("https://")
     usable = import_links.usable(host, certificate)
     if rows.get("short"):
@@ -30,6 +33,9 @@ def announce(say: Callable[[str], None], url: str, var: Path, rows: Mapping[str,
         if not usable:
             say("                Download the .tar there, and import the file.")
         say("                Through the tunnel: this host and its clients. More: Servers, Routes in the admin.")
+    if wheel := client_wheel.offered(var / DIRECTORY):
+        say(f"  Linux client  {url}/client/{wheel.name}, SHA-256:")
+        say(f"                {wheel.sha256}")
     say("")
     if import_links.self_signed(certificate):
         say("  The certificate is self-signed: a browser asks once. Its SHA-256 fingerprint:")

@@ -17,12 +17,56 @@ fail() {
 
 # By itself, "set -e" ends a script without a word.
 set -E
-trap 'printf "  %-4s %s\n" "!!" "Stopped, since this failed: $BASH_COMMAND (${BASH_SOURCE[0]}:$LINENO)" >&2' ERR
+trap 'printf "  %-4s %s\n" "!!" "Stopped, since this failed: $BASH_COMMAND (${BASH_SOURCE[0]:-}:$LINENO)" >&2' ERR
 
 # finished NAME START: one line for a step that began at START (a copy of $EPOCHREALTIME).
 finished() {
     local took=$(((${EPOCHREALTIME/[.,]/} - ${2/[.,]/}) / 10000))
     printf '  %-4s %-46s %4d.%02d s\n' ok "$1" $((took / 100)) $((took % 100))
+}
+
+# since START: whole seconds from START (a copy of $EPOCHREALTIME) to now.
+since() { echo $(((${EPOCHREALTIME/[.,]/} - ${1/[.,]/}) / 1000000)); }
+
+# Seconds between two signs that a step goes on.
+tick_every=10
+[[ ! -t 1 ]] || tick_every=1
+
+# tick NAME START SHELL: say for how long a step goes on and what it said last, until somebody ends us, or the shell whose
+# process SHELL is has ended.
+tick() {
+    local line parent
+    while read -r _ _ _ parent _ </proc/self/stat && [[ $parent == "$3" ]]; do
+        # The shell's own way to wait: a program that waits would outlive us, and hold the terminal.
+        read -r -t "$tick_every" <> <(:) || true
+        line=$(printf '%-46s %4d s' "$1" "$(since "$2")")
+        if [[ -t 1 ]]; then
+            printf '\r\033[K  %-4s %s  %.60s' .. "$line" "$(tail -n 1 "$log" 2>/dev/null | tr -cd '[:print:]')"
+        else
+            say '..' "$line"
+        fi
+    done
+}
+
+# watched NAME COMMAND...: one step. It is shown while it goes on, and with its time when it is done. What it says goes to
+# the file $log, and is shown where it failed.
+watched() {
+    local name=$1 began=$EPOCHREALTIME shell=$BASHPID log ticker status=0
+    shift
+    log=$(mktemp)
+    tick "$name" "$began" "$shell" &
+    ticker=$!
+    "$@" </dev/null >"$log" 2>&1 || status=$?
+    kill "$ticker" 2>/dev/null || true
+    wait "$ticker" 2>/dev/null || true
+    [[ ! -t 1 ]] || printf '\r\033[K'
+    if [[ $status -eq 0 ]]; then
+        finished "$name" "$began"
+    else
+        tail -n 20 "$log" >&2
+    fi
+    rm -f "$log"
+    return "$status"
 }
 
 # Which of the packages named are installed.
@@ -76,32 +120,30 @@ disable_services_of() {
 
 # install_packages LIST: the Debian packages named in the file, without recommends, without starting anything.
 install_packages() {
-    local began=$EPOCHREALTIME missing
+    local missing count
     command -v dpkg-query >/dev/null || fail "This is neither Debian nor Ubuntu; install by hand: $(tr '\n' ' ' <"$1")"
     missing=$(missing_packages "$1")
     [[ -z $missing ]] && return
+    count=$(wc -l <<<"$missing")
     say '..' "installing Debian packages: ${missing//$'\n'/ }"
     trap restore_policy EXIT
     deny_service_starts
     (
         # needrestart would restart services of the machine that use a library we upgraded.
         export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-        log=$(mktemp)
-        # An update that fails for somebody's repository need not keep these from being found. A machine that has just
-        # booted may be installing its own updates: wait for it.
+        # A machine that has just booted may be installing its own updates: wait for it.
         options=(-o DPkg::Lock::Timeout=300 -y --no-install-recommends)
+        # One that fails for somebody's repository need not keep these from being found.
+        watched "Lists of Debian packages read" apt-get update || say '!' "They could not all be read; going on."
         # shellcheck disable=SC2086
-        if ! { apt-get update || true; apt-get install "${options[@]}" $missing; } </dev/null >"$log" 2>&1; then
-            tail -n 20 "$log" >&2
+        watched "Debian packages downloaded" apt-get install --download-only "${options[@]}" $missing &&
+            watched "Debian packages installed ($count)" apt-get install "${options[@]}" $missing ||
             fail "apt-get could not install them; its words are above."
-        fi
-        rm -f "$log"
     ) || exit 1
     # shellcheck disable=SC2086
     disable_services_of $missing
     restore_policy
     trap - EXIT
-    finished "Debian packages installed" "$began"
 }
 
 # The Python to make the virtual environment with. Not all programs run as root, and a person's own Python may be where
@@ -132,7 +174,7 @@ made_with() { [[ $(realpath "$venv/bin/python") == $(realpath "$(command -v "$1"
 # make_venv NAME FILE...: .venv with the requirements in the first FILE. All FILEs are part of the fingerprint, by which
 # nothing is done when nothing changed. Further steps may follow in a function install_NAME.
 make_venv() {
-    local began=$EPOCHREALTIME name=$1 wanted base
+    local name=$1 wanted base
     shift
     base=$(base_python)
     wanted=$(fingerprint "$base" "$@")
@@ -141,11 +183,11 @@ make_venv() {
     need_python "$base"
     umask 022 # the programs' users read it
     if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 || ! made_with "$base"; then
-        "$base" -m venv --clear "$venv"
+        watched "Virtual environment made" "$base" -m venv --clear "$venv" || fail "$venv could not be made."
     fi
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$1" </dev/null ||
+    watched "Python packages installed" \
+        "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off --requirement "$1" ||
         fail "pip could not install $1; its words are above."
     if declare -F "install_$name" >/dev/null; then "install_$name"; fi
     echo "$wanted" >"$venv/.$name"
-    finished "Python packages installed" "$began"
 }

@@ -35,6 +35,10 @@ class Place:
     mode: int = 0o600
     whole: bool = False
 
+    def of_a_file(self) -> Place:
+        """For a file in this directory: who may look into it may read that."""
+        return Place(self.user, self.group, self.mode & 0o640)
+
 
 # Whoever speaks to Redis may pass ``var``; they see nothing of it but what is theirs.
 VAR = Place(group=REDIS, mode=0o710)
@@ -42,6 +46,8 @@ DIRECTORIES: Mapping[str, Place] = MappingProxyType(
     {
         "log": Place(mode=0o700),
         "host": Place(mode=0o700),
+        # Root writes it, and web reads it.
+        "client": Place(group=CONTROL, mode=0o750),
         "database": Place(CONTROL, CONTROL, 0o700, whole=True),
         "static": Place(CONTROL, CONTROL, 0o700, whole=True),
         "redis": Place(REDIS, REDIS, 0o710, whole=True),

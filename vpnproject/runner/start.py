@@ -11,7 +11,21 @@ from typing import Any
 from servers.hostnet.dns import unbound
 from servers.hostnet.state.redis_urls import own_socket
 
-from . import checkout, checks, files, front, layout, mounts, network, privileges, probes, processes, programs, sysctls
+from . import (
+    checkout,
+    checks,
+    client_wheel,
+    files,
+    front,
+    layout,
+    mounts,
+    network,
+    privileges,
+    probes,
+    processes,
+    programs,
+    sysctls,
+)
 from .announce import announce
 from .certificate import Pair, ensure_certificate, fingerprint
 from .console import Progress, RunError
@@ -55,6 +69,8 @@ class Start:
         self.untouched = False
         # Whether an earlier start may have left tunnels up.
         self.found_tunnels = False
+        # What keeps this machine from being a VPN host, in its own words; empty where nothing does.
+        self.host_trouble = ""
         self.instance = ""
         self.house: mounts.House | None = None
         self.site: programs.Site | None = None
@@ -123,6 +139,15 @@ class Start:
         files.make_secrets(self._var)
         if unbound.PROGRAM.exists():
             unbound.make_directories()
+        self._offer_client()
+
+    def _offer_client(self) -> None:
+        source = self._wanted.project / "client"
+        try:
+            if source.is_dir():
+                client_wheel.put(source, self._var)
+        except OSError as error:
+            self._progress.warn(f"Users cannot download the client from here: {error}.")
 
     def _end_left_behind(self) -> None:
         """End what a supervisor that was killed left: it would hold our ports. Tunnels go on."""
@@ -253,8 +278,7 @@ class Start:
             until(lambda: probes.gateway_answers(site.gateway_port), ANSWER_WITHIN, self._see("gateway web", "gateway"))
         with self._progress.step("This host has put up its tunnels"):
             host = setup.expect("host", lambda: watch.look([setup.pid]))
-        if error := host.get("error"):
-            self._progress.warn(f"The host reports: {error}. More in {self._var / 'log' / 'host.log'}.")
+        self.host_trouble = str(host.get("error", ""))
         with self._progress.step("The user's key is made"):
             user = setup.expect("user_key", lambda: watch.look([setup.pid]))
         if error := user.get("error"):

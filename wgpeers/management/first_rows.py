@@ -6,8 +6,6 @@ Each is made once. What an administrator deleted or renamed since is not made ag
 from __future__ import annotations
 
 import ipaddress
-import secrets
-import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +17,12 @@ from servers import services
 from servers.hostnet.state import routing_table
 from servers.hostnet.state.names import OUR_INTERFACE
 from servers.models import Host, Server, ServerHost
-from users.models import OneTimePassword, Organization, VpnUser
+from users.models import Organization, VpnUser
+from wgpeers.management import one_time_passwords
 from wgpeers.models import ProfileLink
 from wgpeers.profiles import links
 
 ADMIN, ORGANIZATION, SERVER, USER = "admin", "Team", "VPN", "user1"
-PASSWORD_LENGTH = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +43,7 @@ def make_admin() -> str:
     """Make the administrator if there is none; returns the password then, else nothing."""
     if User.objects.filter(is_superuser=True).exists():
         return ""
-    alphabet = string.ascii_letters + string.digits
-    password = "".join(secrets.choice(alphabet) for _ in range(PASSWORD_LENGTH))
-    admin = User.objects.create_superuser(ADMIN, password=password)
-    OneTimePassword.objects.create(user=admin, password=admin.password)
-    return password
+    return one_time_passwords.give(User.objects.create_superuser(ADMIN))
 
 
 @transaction.atomic

@@ -23,7 +23,7 @@ from wgpeers.protocol.errors import Refusal
 from . import content
 
 LIFETIME = timedelta(hours=24)
-SHORT_LIFETIME_ONCE_OPENED = timedelta(minutes=10)
+MINUTES_ONCE_OPENED = 10
 
 
 class UserDisabled(Exception):
@@ -34,6 +34,11 @@ def importable(host: str) -> bool:
     """Whether clients can import by an address at ``host``. A proxy in front of us has a certificate of its own, which
     nobody here knows."""
     return bool(settings.TRUSTED_PROXIES) or import_links.usable(host, settings.CERTIFICATE)
+
+
+def certificate_known() -> bool:
+    """Whether programs that verify certificates take ours."""
+    return bool(settings.TRUSTED_PROXIES) or import_links.self_signed(settings.CERTIFICATE) is False
 
 
 def _digest(link_id: str) -> str:
@@ -75,14 +80,16 @@ def by_key(key_id: str, now: float) -> ProfileLink | None:
 
 
 def by_short(short_id: str, now: float) -> ProfileLink | None:
-    """Find the link and, at its first opening, start its ten minutes."""
     links = ProfileLink.objects.select_related("user__organization")
-    link = links.filter(_good(now), short_digest=_digest(short_id), short_expires__gt=moment(now)).first()
-    if link is not None and link.opened is None:
-        opened, until = moment(now), min(link.expires, moment(now) + SHORT_LIFETIME_ONCE_OPENED)
+    return links.filter(_good(now), short_digest=_digest(short_id), short_expires__gt=moment(now)).first()
+
+
+def start_ending(link: ProfileLink, now: float) -> None:
+    """At its first opening, start the ten minutes of its short half."""
+    if link.opened is None:
+        opened, until = moment(now), min(link.expires, moment(now) + timedelta(minutes=MINUTES_ONCE_OPENED))
         ProfileLink.objects.filter(pk=link.pk, opened=None).update(opened=opened, short_expires=until)
         link.opened, link.short_expires = opened, until
-    return link
 
 
 def use(link: ProfileLink, now: float) -> bool:

@@ -15,10 +15,10 @@ from pyroute2.netlink.exceptions import NetlinkError
 from wgpeer.constants import HANDSHAKE_ATTEMPTS, HANDSHAKE_POLL, HANDSHAKE_POLLS, REPAIR_QUIET, SOCKET_MARK
 from wgpeer.envelope import b64_decode
 from wgpeer.responses import Configuration
-from wgpeer.session import TunnelError
 from wgpeer.status import Health
 from wgpeer.tunnel import coverage, link, recovery, routing
 from wgpeer.tunnel.backend import Backend, BackendError, InterfaceConfig
+from wgpeer.tunnel.contract import TunnelError
 from wgpeer.tunnel.dns import DnsConfig
 from wgpeer.tunnel.endpoint import reachable_endpoint, strict_reverse_path
 from wgpeer.tunnel.guard import Guard

@@ -138,7 +138,7 @@ def test_a_link_is_made_found_opened_and_revoked(admin: Client, company: Company
     assert f"pritunl://192.0.2.10/ku/{found[1]}" in shown
     assert "data:image/svg+xml" in shown
     visitor = Client()
-    assert "Import into your client" in visitor.get(f"/k/{found[1]}").content.decode()
+    assert "Import into your client" in visitor.post(f"/k/{found[1]}", follow=True).content.decode()
     download = re.search(r'href="(/key/[A-Za-z0-9]+\.tar)"', shown)
     assert download
     with tarfile.open(fileobj=io.BytesIO(visitor.get(download[1]).content)) as archive:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
 
 from servers.models import Host, Server
 from users.models import Organization, VpnUser
-from wgpeers.management import first_rows
+from wgpeers.management import first_rows, one_time_passwords
 from wgpeers.models import ProfileLink
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -23,7 +25,7 @@ NOW = 1790000000.0
 
 
 def test_everything_is_there_after_the_first_start_and_only_once() -> None:
-    assert len(first_rows.make_admin()) == first_rows.PASSWORD_LENGTH
+    assert len(first_rows.make_admin()) == one_time_passwords.LENGTH
     host = first_rows.make_host(MACHINE)
     link = first_rows.make_server(host, MACHINE, NOW)
     assert link is not None
@@ -44,6 +46,40 @@ def test_the_password_is_stored_as_a_hash_only_and_signs_in() -> None:
     assert admin.check_password(password)
     assert password not in admin.password
     assert admin.password.startswith("argon2$")
+
+
+def test_a_forgotten_password_is_replaced_by_one_that_must_be_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    first = first_rows.make_admin()
+    user = User.objects.get()
+    user.set_password("one of their own")
+    user.save()
+    call_command("new_password", "admin")
+    password = capsys.readouterr().out.strip()
+    client = Client()
+    assert client.login(username="admin", password=password)
+    assert password != first
+    assert not Client().login(username="admin", password="one of their own")
+    response = client.get("/admin/", secure=True, headers={"Host": "localhost"})
+    assert (response.status_code, response["Location"]) == (302, "/admin/password_change/")
+
+
+def test_sessions_end_with_the_password_that_was_forgotten() -> None:
+    first_rows.make_admin()
+    client = Client()
+    client.force_login(User.objects.get())
+    assert client.get("/admin/logout/", secure=True, headers={"Host": "localhost"}).status_code != 302
+    call_command("new_password", "admin")
+    assert "/admin/login/" in client.get("/admin/", secure=True, headers={"Host": "localhost"})["Location"]
+
+
+@pytest.mark.parametrize("name", ["nobody", "retired", "-x", ""])
+def test_nobody_else_is_given_a_password(name: str) -> None:
+    first_rows.make_admin()
+    User.objects.create_user("retired", is_staff=True, is_active=False)
+    before = list(User.objects.values_list("username", "password"))
+    with pytest.raises(CommandError, match="there are: admin"):
+        call_command("new_password", "--", name)
+    assert list(User.objects.values_list("username", "password")) == before
 
 
 def test_an_administrator_of_another_name_is_enough() -> None:

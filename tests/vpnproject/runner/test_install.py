@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import re
 import subprocess
 from pathlib import Path
 
@@ -115,29 +118,90 @@ def test_the_environment_is_left_alone_while_requirements_do_not_change(policy: 
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("django\n")
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").write_text('#!/bin/sh\necho "python $*"\n')
+    asked = tmp_path / "asked"
+    (tmp_path / "bin" / "python").write_text(f'#!/bin/sh\necho "python $*" >> {asked}\n')
     (tmp_path / "bin" / "python").chmod(0o755)
     run = f"venv={tmp_path}; base_python() {{ echo {tmp_path}/bin/python; }}; make_venv run {requirements}"
-    assert "pip install" in bash(run, policy).stdout
+    assert "Python packages installed" in bash(run, policy).stdout
+    assert asked.read_text().count("pip install") == 1
     assert bash(run, policy).stdout == ""
     requirements.write_text("django\ncelery\n")
-    assert "pip install" in bash(run, policy).stdout
+    bash(run, policy)
+    assert asked.read_text().count("pip install") == 2
 
 
 def test_an_environment_of_another_python_is_made_anew(policy: Path, tmp_path: Path) -> None:
     """As of one below /root, which the programs' users cannot run."""
     for name in ("own", "other"):
-        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*"\n')
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/asked\n')
         (tmp_path / name).chmod(0o755)
     (tmp_path / "requirements.txt").touch()
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "venv" / "bin" / "python").symlink_to(tmp_path / "own")
     run = f"venv={tmp_path}/venv; base_python() {{ echo $chosen; }}; make_venv run {tmp_path}/requirements.txt"
-    assert "-m venv" not in bash(f"chosen={tmp_path}/own; {run}", policy).stdout
-    assert f"other -m venv --clear {tmp_path}/venv" in bash(f"chosen={tmp_path}/other; {run}", policy).stdout
+    bash(f"chosen={tmp_path}/own; {run}", policy)
+    assert "-m venv" not in (tmp_path / "asked").read_text()
+    bash(f"chosen={tmp_path}/other; {run}", policy)
+    assert f"other -m venv --clear {tmp_path}/venv" in (tmp_path / "asked").read_text()
 
 
 def test_debians_python_comes_before_a_persons_own(policy: Path, tmp_path: Path) -> None:
     (tmp_path / "python3").write_text("#!/bin/sh\n")
     (tmp_path / "python3").chmod(0o755)
     assert bash(f"PATH={tmp_path}:$PATH; base_python", policy).stdout == "/usr/bin/python3\n"
+
+
+def goes_on_until(mark: Path) -> str:
+    """A step that says something and ends when ``mark`` is there."""
+    return f"watched 'Something long' bash -c 'echo busy; until [[ -e {mark} ]]; do read -t 0.05 <> <(:); done; true'"
+
+
+def test_a_step_shows_that_it_goes_on_and_how_long_it_took(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    process = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", f"source {INSTALL}; tick_every=0.1; {goes_on_until(mark)}"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    assert re.fullmatch(r"  \.\.   Something long +\d+ s\n", first)
+    mark.touch()
+    rest = process.stdout.read()  # to the end: whatever shows that it goes on holds nobody's terminal
+    assert process.wait(HANGING) == 0
+    assert re.fullmatch(r"  ok   Something long +\d+\.\d\d s\n", rest.splitlines(keepends=True)[-1])
+    assert "busy" not in first + rest
+
+
+def test_on_a_terminal_it_is_one_line_that_changes(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", f"source {INSTALL}; tick_every=0.1; {goes_on_until(mark)}"],
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while b"busy" not in shown:
+        shown += os.read(ours, 4096)
+    mark.touch()
+    assert process.wait(HANGING) == 0
+    while b"ok" not in shown:
+        shown += os.read(ours, 4096)
+    os.close(ours)
+    assert shown.count(b"\n") <= 1
+    assert re.search(rb"\r\x1b\[K  \.\.   Something long +\d+ s  busy\r", shown)
+
+
+def test_a_step_that_fails_shows_what_it_said(policy: Path) -> None:
+    done = bash("watched 'Something' bash -c 'echo why it failed; exit 7' || echo then $?", policy)
+    assert done.stdout == "then 7\n"
+    assert done.stderr == "why it failed\n"
+
+
+def test_nothing_is_shown_any_more_once_the_shell_is_gone(tmp_path: Path) -> None:
+    """Killed in the middle of a step, as by kill -9: else lines would come for ever."""
+    script = f"source {INSTALL}; tick_every=0.1; watched 'Something' bash -c 'kill -9 $PPID; exit'"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=HANGING, check=False)
+    assert done.returncode == -9

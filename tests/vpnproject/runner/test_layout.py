@@ -76,6 +76,7 @@ def test_everything_is_given_to_whom_it_belongs(var: Path) -> None:
         ".": ("root", 0o710),
         "log": ("root", 0o700),
         "host": ("root", 0o700),
+        "client": ("root", 0o750),
         "host/keys": ("root", 0o700),
         "host/keys/wgs1": ("root", 0o600),
         "instance": ("root", 0o600),

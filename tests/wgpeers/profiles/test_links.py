@@ -51,6 +51,11 @@ def paths(link: ProfileLink) -> dict[str, str]:
     }
 
 
+def opened(link: ProfileLink, **extra: Any) -> Any:
+    """The page behind the button."""
+    return Client().post(paths(link)["page"], follow=True, **extra)
+
+
 KINDS = ("tar", "zip", "one", "page", "import")
 DOWNLOADS = ("tar", "zip", "one", "import")
 
@@ -79,16 +84,25 @@ def test_a_link_lives_for_a_day(user: VpnUser, fixed_clock: Clock) -> None:
     assert statuses(link) == {404}
 
 
-@pytest.mark.parametrize("opened_by", ["page", "import"])
-def test_a_short_link_lives_for_ten_minutes_once_opened(user: VpnUser, fixed_clock: Clock, opened_by: str) -> None:
+OPENINGS: dict[str, Callable[[ProfileLink], Any]] = {
+    "button": opened,
+    "import": lambda link: get(paths(link)["import"]),
+}
+
+
+@pytest.mark.parametrize("opening", OPENINGS.values(), ids=OPENINGS)
+def test_a_short_link_lives_for_ten_minutes_once_opened(
+    user: VpnUser, fixed_clock: Clock, opening: Callable[[ProfileLink], Any]
+) -> None:
     link = links.create(user, NOW)
-    fixed_clock.now = opened = NOW + 5 * HOUR
-    assert get(paths(link)[opened_by]).status_code == 200
-    fixed_clock.now = opened + 300
-    assert statuses(link) == {200}  # opened again: not a new ten minutes
-    fixed_clock.now = opened + 599
+    fixed_clock.now = start = NOW + 5 * HOUR
+    assert opening(link).status_code == 200
+    fixed_clock.now = start + 300
     assert statuses(link) == {200}
-    fixed_clock.now = opened + 600
+    assert opening(link).status_code == 200  # opened again: not a new ten minutes
+    fixed_clock.now = start + 599
+    assert statuses(link) == {200}
+    fixed_clock.now = start + 600
     assert statuses(link, ("page", "import")) == {404}
     assert statuses(link, ("tar", "zip", "one")) == {200}
 
@@ -96,15 +110,47 @@ def test_a_short_link_lives_for_ten_minutes_once_opened(user: VpnUser, fixed_clo
 def test_a_short_link_opened_late_does_not_outlive_its_day(user: VpnUser, fixed_clock: Clock) -> None:
     link = links.create(user, NOW)
     fixed_clock.now = NOW + 24 * HOUR - 60
+    assert opened(link).status_code == 200
     assert statuses(link) == {200}
     fixed_clock.now = NOW + 24 * HOUR
     assert statuses(link) == {404}
 
 
+PREVIEWS = [
+    {},
+    {"Accept": "text/html,*/*", "User-Agent": "Slackbot-LinkExpanding 1.0"},
+    {"Sec-Purpose": "prefetch;prerender", "Accept": "text/html"},
+]
+
+
+@pytest.mark.parametrize("headers", PREVIEWS)
+@pytest.mark.parametrize("one_time", [False, True])
+def test_a_link_that_only_previews_opened_does_not_begin_to_end(
+    user: VpnUser, fixed_clock: Clock, headers: dict[str, str], one_time: bool
+) -> None:
+    link = links.create(user, NOW, one_time=one_time)
+    with unchanged():
+        text = get(paths(link)["page"], headers=headers).content.decode()
+        assert get(paths(link)["page"], headers=headers).status_code == 200
+        Client().head(paths(link)["page"], headers=headers)
+    assert link.key_id.reveal() not in text  # so whoever follows all that is in it finds no download either
+    assert "/ku/" not in text
+    fixed_clock.now = NOW + 24 * HOUR - 1
+    assert "Import into your client" in opened(link).content.decode()
+    assert get(paths(link)["import"]).status_code == 200
+
+
+def test_an_opened_page_can_be_reloaded(user: VpnUser) -> None:
+    link = links.create(user, NOW)
+    response = opened(link)
+    assert response.redirect_chain == [(paths(link)["page"], 302)]
+    assert get(paths(link)["page"]).content == response.content
+
+
 @pytest.mark.parametrize("kind", DOWNLOADS)
 def test_a_one_time_link_gives_one_download(user: VpnUser, kind: str) -> None:
     link = links.create(user, NOW, one_time=True)
-    assert get(paths(link)["page"]).status_code == 200
+    assert opened(link).status_code == 200
     assert get(paths(link)["page"]).status_code == 200  # looking uses nothing up
     assert get(paths(link)[kind]).status_code == 200
     assert statuses(link) == {404}
@@ -259,7 +305,7 @@ def test_a_key_that_is_still_being_made(user: VpnUser) -> None:
         response = get(paths(link)[kind])
         assert (response.status_code, response.json()["error"]) == (503, "key_not_ready")
         assert int(response["Retry-After"]) > 0
-    page = get(paths(link)["page"])
+    page = opened(link)
     assert b"being made" in page.content
     VpnUser.objects.update(certificate="ready")
     assert get(paths(link)["tar"]).status_code == 200  # waiting has not used it up
@@ -267,7 +313,7 @@ def test_a_key_that_is_still_being_made(user: VpnUser) -> None:
 
 def test_the_page_for_people(user: VpnUser) -> None:
     link = links.create(user, NOW)
-    response = get(paths(link)["page"], HTTP_HOST="192.0.2.10:8443")
+    response = opened(link, HTTP_HOST="192.0.2.10:8443")
     text = response.content.decode()
     short, key = link.short_id.reveal(), link.key_id.reveal()
     assert f"pritunl://192.0.2.10:8443/ku/{short}" in text
@@ -285,7 +331,7 @@ def test_the_qr_code_is_that_of_the_import_address(user: VpnUser) -> None:
     import segno
 
     link = links.create(user, NOW)
-    response = get(paths(link)["page"], HTTP_HOST="vpn.example.com")
+    response = opened(link, HTTP_HOST="vpn.example.com")
     address = f"pritunl://vpn.example.com/ku/{link.short_id.reveal()}"
     assert response.context["import_address"] == address
     assert response.context["qr"] == segno.make(address, error="m").svg_data_uri(scale=5, border=2)
@@ -293,7 +339,7 @@ def test_the_qr_code_is_that_of_the_import_address(user: VpnUser) -> None:
 
 @pytest.mark.parametrize("name", ['"><script>alert(1)</script>', "a" * 5000, "", "é"])
 def test_a_strange_host_name_harms_nobody(user: VpnUser, name: str) -> None:
-    response = get(paths(links.create(user, NOW))["page"], HTTP_HOST=name)
+    response = opened(links.create(user, NOW), HTTP_HOST=name)
     assert response.status_code == 200
     assert b"<script" not in response.content
 
@@ -301,7 +347,7 @@ def test_a_strange_host_name_harms_nobody(user: VpnUser, name: str) -> None:
 def test_names_cannot_bring_markup_into_the_page(user: VpnUser) -> None:
     for model in (VpnUser, Organization, Server):
         model.objects.update(name="<img src=x onerror=alert(1)>")
-    response = get(paths(links.create(VpnUser.objects.get(), NOW))["page"])
+    response = opened(links.create(VpnUser.objects.get(), NOW))
     assert b"<img src=x" not in response.content
 
 
@@ -314,16 +360,20 @@ def test_nothing_is_cached(user: VpnUser) -> None:
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
-def test_only_get_is_served(user: VpnUser, method: str) -> None:
+def test_only_get_is_served_and_the_button_of_the_page(user: VpnUser, method: str) -> None:
     """HEAD would use a one-time link up for nothing: previews of chat programs ask so."""
     link = links.create(user, NOW, one_time=True)
     with unchanged():
-        for path in paths(link).values():
+        for kind, path in paths(link).items():
+            allowed = "GET, POST" if kind == "page" else "GET"
+            if method in allowed:
+                continue
             response = Client(enforce_csrf_checks=True).generic(method, path)
-            assert (response.status_code, response["Allow"]) == (405, "GET")
+            assert (response.status_code, response["Allow"]) == (405, allowed)
             assert response["Content-Type"] == "application/json"
             if method != "HEAD":
                 assert response.json()["error"] == "method_not_allowed"
+    assert Client(enforce_csrf_checks=True).post(paths(link)["page"], follow=True).status_code == 200
     assert get(paths(link)["tar"]).status_code == 200
 
 

@@ -1,0 +1,1 @@
+"""The commands of ``wgpeer``, one file for each thing that they are about."""

@@ -1,0 +1,152 @@
+"""Getting a connection: which host is asked, when, and what its answers mean. Clock and API are arguments.
+
+One attempt has one WireGuard key, which is offered to host after host, round after round, until one allows it: so a
+response that was lost on the way is simply given again, and a one-time code stays good.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from nacl.public import PrivateKey
+
+from wgpeer import constants as c
+from wgpeer import status as s
+from wgpeer.api_client import ApiClient, ConnectResult, Credentials, Failed, SignInPending
+from wgpeer.clock import Clock
+from wgpeer.envelope import b64
+from wgpeer.factors import FactorToken
+from wgpeer.keepalive import Connection
+from wgpeer.profile import ApiHost
+from wgpeer.responses import Allowed, Refused, SignInRequired
+from wgpeer.status import LiveStatus
+
+
+class SessionEnded(Exception):
+    """The session is over and a person must act. The message says why; ``reg_key`` as in ``Refused``."""
+
+    def __init__(self, reason: str, reg_key: str = "") -> None:
+        super().__init__(reason)
+        self.reg_key = reg_key
+
+
+@dataclass(slots=True)
+class RoundResult:
+    """The result of offering a key to every host once. ``answered``: a host gave an HTTP response; ``key_spent``: a
+    host says that the key was used before; ``wait`` is the least time in seconds before the next round."""
+
+    connection: Connection | None = None
+    answered: bool = False
+    key_spent: bool = False
+    wait: float = 0.0
+
+
+@dataclass(slots=True)
+class Connecting:
+    """Asks the API hosts of a profile. ``sync`` fetches a changed profile from a host, by its URL. ``dead_endpoints``
+    are names and addresses of the host whose tunnel has just died: it is asked last."""
+
+    api: ApiClient
+    clock: Clock
+    token: FactorToken
+    password: str = field(repr=False)
+    status: LiveStatus
+    log: Callable[[str], None]
+    sync: Callable[[str], object]
+    random: random.Random
+    dead_endpoints: frozenset[str] = frozenset()
+    _not_before: dict[ApiHost, float] = field(default_factory=dict)
+    _silent_hosts: set[ApiHost] = field(default_factory=set)
+
+    def connect(self, working: Callable[[], Connection | None]) -> Connection:
+        """Ask until a host allows a new connection. Where none gives any response, ``working`` is asked for an old one
+        that still works: then it was our own network that was away. Raises ``SessionEnded``."""
+        key, started = PrivateKey.generate(), self.clock.boottime()
+        while True:
+            outcome = self._try_all_hosts(key)
+            if outcome.connection:
+                return outcome.connection
+            if outcome.key_spent:
+                key = PrivateKey.generate()
+            if not outcome.answered and (old := working()):
+                return old
+            pause = self._round_pause(outcome, started)
+            self.status.change(message=self._pause_words(outcome, pause))
+            self.clock.wait(pause)
+
+    def _try_all_hosts(self, key: PrivateKey) -> RoundResult:
+        """Offer the key to each host once. Raises ``SessionEnded`` when one refuses for good."""
+        outcome, waits = RoundResult(), list[float]()
+        for host in self.hosts_in_order():
+            now = self.clock.boottime()
+            if self._not_before.get(host, 0.0) > now:
+                waits.append(self._not_before[host] - now)
+                continue
+            result = self._request_connection(host, key)
+            if isinstance(result, Allowed):
+                self.token.accepted(self.clock.wall())
+                now = self.clock.boottime()
+                return RoundResult(Connection(result.configuration, key, host, now, now), answered=True)
+            self._note_failure(host, result, outcome)
+            waits.append(max(0.0, self._not_before.get(host, 0.0) - self.clock.boottime()))
+        outcome.wait = min(waits, default=0.0)
+        return outcome
+
+    def _request_connection(self, host: ApiHost, key: PrivateKey) -> Allowed | Failed:
+        credentials = Credentials(b64(bytes(key.public_key)), self.password, self.token.current(self.clock.wall()))
+        self.status.change(host=host.url, message="")
+        result = self.api.connect(host, credentials)
+        if isinstance(result, SignInRequired):
+            result = self._sign_in(host, credentials, result)
+        if isinstance(result, Refused):
+            self.token.forget()
+            self.sync(host.url)  # perhaps it asks for other factors by now: so that the next start knows
+            raise SessionEnded(result.reason, result.reg_key)
+        return result if isinstance(result, (Allowed, Failed)) else Failed(f"{host.url} gave a response out of place")
+
+    def _sign_in(self, host: ApiHost, credentials: Credentials, asked: SignInRequired) -> ConnectResult:
+        """Show the address, then ask until the user has signed in. A host that fails meanwhile is asked again: the
+        sign-in belongs to it. Raises ``SessionEnded`` when nobody signs in in time."""
+        limit = self.clock.boottime() + c.SIGN_IN_TIMEOUT
+        before = self.status.now.state
+        self.status.change(state=s.SIGNING_IN, sign_in_url=asked.url)
+        self.log("waiting for a sign-in; its address is shown by: wgpeer status")
+        while self.clock.boottime() < limit:
+            result = self.api.wait_for_sign_in(host, credentials, asked.token)
+            patient = isinstance(result, SignInPending) or (
+                isinstance(result, Failed) and not 400 <= result.status < 500
+            )
+            if not patient:
+                self.status.change(state=before, sign_in_url="")
+                return result
+            self.clock.wait(c.SIGN_IN_PAUSE)
+        raise SessionEnded("nobody signed in in time; start again with: wgpeer up")
+
+    def _note_failure(self, host: ApiHost, failed: Failed, outcome: RoundResult) -> None:
+        self.log(f"{host.url}: {failed.reason}")
+        self.status.change(last_error=failed.reason)
+        (self._silent_hosts.add if failed.silent else self._silent_hosts.discard)(host)
+        outcome.answered = outcome.answered or failed.status > 0
+        outcome.key_spent = outcome.key_spent or failed.status == 409
+        if pause := failed.retry_after or c.BACK_OFF.get(failed.status, 0.0):
+            self._not_before[host] = self.clock.boottime() + pause
+            self.log(f"{host.url}: asked again in {pause:.0f} s at the earliest")
+
+    def hosts_in_order(self) -> list[ApiHost]:
+        """Sync hosts in random order, then the remotes; those that were silent a moment ago last of all."""
+        shuffled = list(self.api.profile.sync_hosts)
+        self.random.shuffle(shuffled)
+        hosts: Sequence[ApiHost] = list(dict.fromkeys([*shuffled, *self.api.profile.remotes]))
+        return sorted(hosts, key=lambda host: host in self._silent_hosts or host.name in self.dead_endpoints)
+
+    def _round_pause(self, outcome: RoundResult, started: float) -> float:
+        patient = self.clock.boottime() - started < c.ROUND_PATIENCE
+        pause = c.ROUND_PAUSE if patient else c.ROUND_PAUSE_LATER
+        return max(outcome.wait, pause * (1 + c.ROUND_JITTER * (self.random.random() - 0.5)))
+
+    @staticmethod
+    def _pause_words(outcome: RoundResult, pause: float) -> str:
+        why = ", as the answers ask for" if outcome.wait >= pause else ""
+        return f"no host allowed it; asking again in {pause:.0f} s{why}"
