@@ -74,11 +74,13 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """``message`` is for administrators. The user gets one text for all denials: another would tell a guesser which
-    secret was wrong."""
+    """``message`` is for administrators: what happened, and what to do. The user gets one text for all denials: another
+    would tell a guesser which secret was wrong. ``advice`` is for the user all the same, and given whatever the other
+    secrets were: only what this secret alone says, and what helps nobody to guess."""
 
     code: str = "wrong"
     message: str = "The secret was wrong."
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +105,13 @@ Outcome = Passed | Denied | Pending | Unavailable
 
 @dataclass(frozen=True, slots=True)
 class TypedSecret:
-    """What a factor's part of the password looks like. ``form``: what exactly ``length`` characters must match (six
-    digits); None: any text, so it takes what the other factors leave."""
+    """What a factor's part of the password looks like. ``form``: what all of its ``length`` characters must match (six
+    digits), and up to ``spaces`` more where people may write some; None: any text, so it takes what the other factors
+    leave."""
 
     form: re.Pattern[str] | None = None
     length: int = 0
+    spaces: int = 0
 
 
 @dataclass(frozen=True, slots=True)

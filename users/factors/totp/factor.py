@@ -1,9 +1,13 @@
-"""TOTP (RFC 6238): six digits of an authenticator app, new every 30 seconds."""
+"""TOTP (RFC 6238): six digits of an authenticator app, new every 30 seconds.
+
+They are taken as apps show them and people write them: with a space in the middle, of whatever kind and beside them
+too, and in the digits of any script (full-width ones, say, which a Japanese keyboard makes)."""
 
 from __future__ import annotations
 
 import hmac
 import re
+import unicodedata
 from typing import ClassVar
 
 import pyotp
@@ -20,20 +24,26 @@ from .panel import PANEL
 STEP = 30
 # One step either way: phones' clocks drift, and typing takes a while.
 DRIFT_STEPS = (0, -1, 1)
+USED = Denied("used", "The one-time code was used already, or is older than one that was.", "Wait for the next code.")
+
+
+def plain_code(written: str) -> str:
+    """ASCII digits, of a code as somebody wrote it."""
+    return "".join(str(unicodedata.decimal(each, "?")) for each in written if not each.isspace())
 
 
 def matching_step(secret: Secret, code: str, now: float) -> int | None:
     """The time step whose code this is, None if it is of none near ``now``."""
-    totp = pyotp.TOTP(secret.reveal())
+    totp, plain = pyotp.TOTP(secret.reveal()), plain_code(code)
     current = int(now) // STEP
-    matches = [step for drift in DRIFT_STEPS if hmac.compare_digest(totp.generate_otp(step := current + drift), code)]
+    matches = [step for drift in DRIFT_STEPS if hmac.compare_digest(totp.generate_otp(step := current + drift), plain)]
     return matches[0] if matches else None
 
 
 class Totp(Factor):
     kind: ClassVar[str] = KIND
     label: ClassVar[str] = "TOTP"
-    typed: ClassVar[TypedSecret | None] = TypedSecret(re.compile(r"[0-9]{6}"), 6)
+    typed: ClassVar[TypedSecret | None] = TypedSecret(re.compile(r"\s?\d{3}\s?\d{3}\s?"), 6, spaces=3)
     panel: ClassVar[FactorPanel | None] = PANEL
     can_be_unavailable: ClassVar[bool] = False
     not_enrolled: ClassVar[str] = "No authenticator is set up for this account. Ask your administrator to set one up."
@@ -44,7 +54,7 @@ class Totp(Factor):
         if enrolment is None or step is None:
             return Denied()
         unused = step > enrolment.counter or self._is_of_this_attempt(enrolment, step, case)
-        return Passed() if unused else Denied()
+        return Passed() if unused else USED
 
     def claim(self, case: Case, secret: str) -> Outcome:
         enrolment = case.enrolment
@@ -56,7 +66,7 @@ class Totp(Factor):
         # both are of the same attempt (the client offers it to the next host). Who was enrolled anew has another row.
         free = Q(counter__lt=step) | Q(counter=step, last_attempt=mine)
         mine_now = Enrolment.objects.filter(free, pk=enrolment.pk).update(counter=step, last_attempt=mine)
-        return Passed() if mine_now else Denied()
+        return Passed() if mine_now else USED
 
     def contribution(self, asked: AskedFactor) -> Contribution:
         return Contribution(mode="otp")
