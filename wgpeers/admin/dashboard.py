@@ -14,7 +14,7 @@ from django.db.models.functions import TruncHour
 from django.http import HttpRequest
 from django.urls import reverse
 
-from core import clock, disks
+from core import clock, disks, web_certificate
 from core.admin.page import GOOD, ago, span
 from core.redis_store import RedisUnavailable, cannot_store, eviction_policy
 from servers.admin.pages import UNKNOWN, read_heartbeats, status_of
@@ -56,7 +56,8 @@ def _warnings(now: float) -> list[str]:
         of_redis = [_clock_step(now), _late_sweeps(), _evicting_redis(), _refusing_redis()]
     except RedisUnavailable:
         of_redis = ["Redis cannot be reached: nobody can connect, and nobody is revoked for silence."]
-    return [*_failing_disks(), *(words for words in of_redis if words)]
+    certificate = web_certificate.warning(settings.CERTIFICATE, clock.moment(now))
+    return [*_failing_disks(), *(words for words in (*of_redis, certificate) if words)]
 
 
 def _failing_disks() -> list[str]:
