@@ -19,7 +19,8 @@ from servers import services
 from servers.hostnet.state import routing_table
 from servers.hostnet.state.names import OUR_INTERFACE
 from servers.models import Host, Server, ServerHost
-from users.models import OneTimePassword, Organization, VpnUser
+from users.models import Organization, VpnUser
+from users.services import known_to_others
 from wgpeers.models import ProfileLink
 from wgpeers.profiles import links
 
@@ -48,7 +49,7 @@ def make_admin() -> str:
     alphabet = string.ascii_letters + string.digits
     password = "".join(secrets.choice(alphabet) for _ in range(PASSWORD_LENGTH))
     admin = User.objects.create_superuser(ADMIN, password=password)
-    OneTimePassword.objects.create(user=admin, password=admin.password)
+    known_to_others(admin)
     return password
 
 
