@@ -150,7 +150,7 @@ def _answer(account: accounts.Account, attempt: Attempt, now: float) -> dict[str
         decisions.record(account, attempt, layers, now)
         return dict(verdict.answer)
     if isinstance(verdict, Denied):
-        decisions.record(account, attempt, layers, now, code=verdict.code)
+        decisions.record(account, attempt, layers, now, code=verdict.code, detail=verdict.detail)
         return _refused(
             verdict.reason + (f" Try again in {_time(verdict.retry_after)}." if verdict.retry_after else "")
         )

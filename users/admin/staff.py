@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -13,6 +13,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
 from core.admin.lookups import FilteredByAllowList
+from core.admin.saving import SavesInTurn
 from users.services import known_to_others
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ admin.site.unregister(Role)
 
 
 @admin.register(Administrator)
-class AdministratorPage(FilteredByAllowList, DjangoUserAdmin, _Looks):  # type: ignore[type-arg]
+class AdministratorPage(SavesInTurn[Any], FilteredByAllowList, DjangoUserAdmin, _Looks):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -67,4 +68,4 @@ class AdministratorPage(FilteredByAllowList, DjangoUserAdmin, _Looks):  # type: 
 
 
 @admin.register(Role)
-class RolePage(FilteredByAllowList, DjangoGroupAdmin, _Looks): ...
+class RolePage(SavesInTurn[Any], FilteredByAllowList, DjangoGroupAdmin, _Looks): ...

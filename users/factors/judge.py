@@ -173,4 +173,5 @@ def _refuse(wanted: Sequence[Wanted], closest: Outcomes, layers: Layers, advice:
     if all_unavailable and isinstance(outcome, Unavailable):
         return verdicts.Denied((*layers, *said), code, outcome.message)
     reason = f"{REFUSED}. {advice}" if advice else REFUSED
-    return verdicts.Denied((*layers, *said), code, reason, guess=True)
+    detail = outcome.detail if isinstance(outcome, Denied) else ""
+    return verdicts.Denied((*layers, *said), code, reason, guess=True, detail=detail)

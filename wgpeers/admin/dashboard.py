@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, Q
+from django.db.models import Count
 from django.db.models.functions import TruncHour
 from django.http import HttpRequest
 from django.urls import reverse
@@ -19,7 +20,9 @@ from core.admin.page import GOOD, ago, span
 from core.redis_store import RedisUnavailable, cannot_store, eviction_policy
 from servers.admin.pages import UNKNOWN, read_heartbeats, status_of
 from servers.models import Host, Server
+from users.models import VpnUser
 from wgpeers.lifecycle import clock_steps, sweeps
+from wgpeers.lifecycle.codes import explain
 from wgpeers.models import Connection, Decision, State
 
 from .decisions import ENDINGS, verdict_of
@@ -127,9 +130,10 @@ def _card(
 
 def _connected() -> dict[str, Any]:
     live = Connection.objects.exclude(state=State.ENDED)
-    people = live.aggregate(all=Count("pk"), users=Count("user", distinct=True))
-    message = f"of {people['users']} user{'' if people['users'] == 1 else 's'}"
-    return _card("Connected now", people["all"], message, "lan", "wgpeers_connection")
+    counts = live.aggregate(all=Count("pk"), users=Count("user", distinct=True))
+    people = VpnUser.objects.count()
+    message = f"{counts['users']:,} of {people:,} user{'' if people == 1 else 's'}"
+    return _card("Connected now", counts["all"], message, "lan", "wgpeers_connection")
 
 
 def _hosts() -> list[Host]:
@@ -149,10 +153,23 @@ def _hosts_up(hosts: list[Host]) -> dict[str, Any]:
 
 
 def _servers() -> dict[str, Any]:
-    counts = Server.objects.aggregate(all=Count("pk"), running=Count("pk", filter=Q(started=True, wireguard=True)))
-    stopped = counts["all"] - counts["running"]
-    message = f"{stopped} stopped" if stopped else "all of them" if counts["all"] else "none yet"
-    return _card("Servers running", f"{counts['running']} / {counts['all']}", message, "vpn_lock", "servers_server")
+    """A server is running if clients can come to one of its hosts."""
+    servers = list(Server.objects.prefetch_related("hosts"))
+    read_heartbeats([host for server in servers for host in server.hosts.all()])
+    found = Counter(_kind_of(server) for server in servers)
+    without = f"{found['without']} without a host that is up" if found["without"] else ""
+    stopped = f"{found['stopped']} stopped" if found["stopped"] else ""
+    message = ", ".join(filter(None, (without, stopped))) or ("all of them" if servers else "none yet")
+    value = f"{found['running']} / {len(servers)}"
+    return _card("Servers running", value, message, "vpn_lock", "servers_server", bad=bool(without))
+
+
+def _kind_of(server: Server) -> str:
+    if not (server.started and server.wireguard):
+        return "stopped"
+    hosts = [host for host in server.hosts.all() if host.enabled]
+    up = any(status_of(host)[0] == GOOD or getattr(host, "beat", None) is UNKNOWN for host in hosts)
+    return "running" if up else "without"
 
 
 def _by_hour(now: float) -> dict[datetime, dict[bool, int]]:
@@ -197,6 +214,11 @@ def _chart(hours: dict[datetime, dict[bool, int]]) -> str:
 
 def _recent(now: float) -> list[dict[str, Any]]:
     return [
-        {"decision": decision, "verdict": verdict_of(decision), "ago": ago(now - decision.time.timestamp())}
+        {
+            "decision": decision,
+            "verdict": verdict_of(decision),
+            "sentence": explain(decision.code, decision.detail),
+            "ago": ago(now - decision.time.timestamp()),
+        }
         for decision in Decision.objects.all()[:RECENT]
     ]
