@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from django.contrib import messages
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import flatten_fieldsets
+from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, models
 from django.forms import ModelForm
@@ -102,6 +104,9 @@ class PageChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
+        if not request.GET.keys() - {PAGE_VAR, ORDER_VAR, IS_POPUP_VAR}:
+            # Nothing is left out, so there is nothing to offer to "show all" of.
+            self.full_result_count = self.result_count
         prepare = getattr(self.model_admin, "prepare", None)
         if prepare is not None:
             # Evaluated here and cached in the queryset: the template goes over the same objects.

@@ -44,9 +44,7 @@ class AdministratorPage(SavesInTurn[Any], FilteredByAllowList, DjangoUserAdmin, 
     list_display = ("username", "email", "is_active", "is_superuser", "last_login")
     list_filter = ("is_active", "is_superuser", "groups")
     list_filter_sheet = False
-    add_fieldsets = (
-        (None, {"fields": ("username", "usable_password", "password1", "password2"), "description": NEW_ACCOUNT}),
-    )
+    add_fieldsets = ((None, {"fields": ("username", "password1", "password2"), "description": NEW_ACCOUNT}),)
 
     def save_model(
         self, request: HttpRequest, obj: Administrator, form: ModelForm[Administrator], change: bool

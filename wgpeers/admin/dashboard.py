@@ -28,6 +28,8 @@ from wgpeers.models import Connection, Decision, State
 from .decisions import ENDINGS, verdict_of
 
 HOURS = 24
+# Of the bars and of the legend below them.
+COLOURS = {"allowed": "var(--color-primary-500)", "refused": "#f59e0b"}
 RECENT = 8
 
 
@@ -46,7 +48,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if _may_view(request, "wgpeers.decision"):
         hours = _by_hour(now)
         cards.append(_refused(hours))
-        context["chart"] = _chart(hours)
+        context |= {"chart": _chart(hours), "legend": COLOURS}
         context["decisions"] = _recent(now)
     context["warnings"] = _warnings(now)
     context |= {"cards": cards, "title": "Dashboard"}
@@ -199,14 +201,11 @@ def _chart(hours: dict[datetime, dict[bool, int]]) -> str:
             "datasets": [
                 {
                     "label": title,
-                    "data": [counts[allowed] for counts in hours.values()],
+                    "data": [counts[title == "allowed"] for counts in hours.values()],
                     "backgroundColor": colour,
                     **common,
                 }
-                for title, allowed, colour in (
-                    ("allowed", True, "var(--color-primary-500)"),
-                    ("refused", False, "#f59e0b"),
-                )
+                for title, colour in COLOURS.items()
             ],
         }
     )

@@ -85,7 +85,7 @@ class DecisionPage(ReadOnlyPage[Decision]):
     search_fields = ("user_name", "server_name", "code", "address", "device_name")
     fields = (
         "sentence",
-        ("when", "times", "last"),
+        ("when", "times"),
         ("user", "user_name"),
         ("server", "server_name"),
         ("address", "device_name"),
