@@ -7,11 +7,10 @@ address without a port. After the import nothing depends on TLS.
 from __future__ import annotations
 
 import ipaddress
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cryptography import x509
+from core.web_certificate import validity
 
 
 def usable(host: str, certificate: Path) -> bool:
@@ -32,15 +31,5 @@ def verifies(host: str) -> bool:
 
 def self_signed(certificate: Path) -> bool | None:
     """None where it cannot be read."""
-    try:
-        status = certificate.stat()
-        return _self_signed(certificate, status.st_mtime_ns, status.st_size)
-    except (OSError, ValueError):
-        return None
-
-
-@lru_cache(maxsize=1)
-def _self_signed(certificate: Path, changed: int, size: int) -> bool:
-    """Read anew when the file is another one."""
-    read = x509.load_pem_x509_certificate(certificate.read_bytes())
-    return read.issuer == read.subject
+    found = validity(certificate)
+    return None if found is None else found.self_signed

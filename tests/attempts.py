@@ -31,7 +31,7 @@ def code_at(moment: float, secret: str = TOTP_SECRET) -> str:
 
 def wrong_code(moment: float = NOW) -> str:
     """Six digits that are no code of any time near ``moment``."""
-    near = {code_at(moment + 30 * step) for step in range(-3, 4)}
+    near = {code_at(moment + 30 * step) for step in range(-45, 46)}
     return next(code for code in (f"{number:06}" for number in range(10)) if code not in near)
 
 

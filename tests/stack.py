@@ -176,7 +176,7 @@ class Stack:
         subprocess.run(
             ["openssl", "req", "-x509", *kind, *files, *subject], check=True, capture_output=True, timeout=HANGING
         )
-        wanted = front.Front(self.site.front, 443, GATEWAY_PORT, self._ipv6)
+        wanted = front.Front(self.site.front, 443, GATEWAY_PORT, self._ipv6, plain_port=80)
         self.machine.run(
             *("env", f"PYTHONPATH={PROJECT / 'vpnproject'}:{PROJECT}", PYTHON, "-c", PREPARE, self.site.front),
             *(self.directory / "cert.pem", self.directory / "key.pem"),

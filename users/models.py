@@ -191,6 +191,9 @@ class WrongAttempts(models.Model):
     last = models.DateTimeField()
     paused_until = models.DateTimeField(null=True)
 
+    class Meta:
+        verbose_name = verbose_name_plural = "wrong attempts"
+
     def __str__(self) -> str:
         return f"{self.count} wrong attempts"
 
@@ -251,6 +254,9 @@ class OneTimePassword(models.Model):
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="one_time_password")
     password = models.CharField(max_length=128)
 
+    class Meta:
+        verbose_name = "one-time password"
+
     def __str__(self) -> str:
         return f"one-time password of {self.user}"
 
@@ -272,6 +278,7 @@ class RememberedPass(models.Model):
     expires = models.DateTimeField(db_index=True)
 
     class Meta:
+        verbose_name_plural = "remembered passes"
         constraints = [
             models.UniqueConstraint(
                 fields=["user", "scope", "kind", "device_id", "device_name"], name="one_remembered_pass"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.contrib.auth.models import User as Administrator
 from django.db import transaction
 
 from core.names import key_of
 
 from .lists.planning import Person
-from .models import Group, Organization, VpnUser
+from .models import Group, OneTimePassword, Organization, VpnUser
 
 
 def set_enabled(users: Iterable[VpnUser], enabled: bool) -> list[VpnUser]:
@@ -44,3 +45,15 @@ def put(person: Person) -> tuple[VpnUser, bool]:
     if person.groups is not None and set(person.groups) != set(user.groups.values_list("pk", flat=True)):
         user.groups.set(Group.objects.filter(pk__in=person.groups))
     return user, created
+
+
+def known_to_others(account: Administrator) -> None:
+    """Somebody else has chosen, or seen, this administrator's password: once they have signed in with it, they choose
+    one of their own before anything else."""
+    if account.has_usable_password():
+        OneTimePassword.objects.update_or_create(user=account, defaults={"password": account.password})
+
+
+def must_choose_password(account: Administrator) -> bool:
+    """Accounts that have chosen a password since have another hash: their row says nothing any more."""
+    return OneTimePassword.objects.filter(user=account, password=account.password).exists()

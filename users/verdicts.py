@@ -23,12 +23,15 @@ class Allowed:
 @dataclass(frozen=True, slots=True)
 class Denied:
     """``code`` is stable and for administrators; ``reason`` is for the user and tells an attacker nothing more.
-    ``retry_after``: seconds, where waiting helps (0: it does not)."""
+    ``retry_after``: seconds, where waiting helps (0: it does not). ``guess``: a secret was wrong, which is counted.
+    ``detail``: what is special of this case, for administrators."""
 
     layers: Layers
     code: str
     reason: str
     retry_after: int = 0
+    guess: bool = False
+    detail: str = ""
 
     @property
     def layer(self) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import urlencode
 
 from django.conf import settings
+from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.request import split_domain_port, validate_host
 from django.middleware.common import CommonMiddleware
@@ -12,7 +14,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from core import import_links
-from users.models import OneTimePassword
+from users.services import must_choose_password
 
 # Paths that clients use. A host-name check here would answer a ping through the tunnel (Host: the gateway's
 # address) with 400, and to a client any 4xx on a ping is final.
@@ -95,11 +97,11 @@ class OwnPassword:
         if request.path_info.startswith("/admin/") and _uses_one_time_password(request):
             change = reverse("admin:password_change")
             if request.path_info not in (change, reverse("admin:logout"), reverse("admin:jsi18n")):
-                return redirect(change)
+                # A form that was sent is not sent again.
+                wanted = request.get_full_path() if request.method == "GET" else reverse("admin:index")
+                return redirect(f"{change}?{urlencode({REDIRECT_FIELD_NAME: wanted})}")
         return self.get_response(request)
 
 
 def _uses_one_time_password(request: HttpRequest) -> bool:
-    # Accounts that have chosen a password since have another hash: their row says nothing any more.
-    user = request.user
-    return user.is_authenticated and OneTimePassword.objects.filter(user=user, password=user.password).exists()
+    return request.user.is_authenticated and must_choose_password(request.user)

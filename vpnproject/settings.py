@@ -75,6 +75,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "vpnproject.urls"
+CSRF_FAILURE_VIEW = "vpnproject.errors.not_from_our_page"
 WSGI_APPLICATION = "vpnproject.wsgi.application"
 APPEND_SLASH = False
 TEMPLATES = [

@@ -1,14 +1,22 @@
-"""Signing in to the admin: the same budget of wrong attempts that clients' second factors have."""
+"""Signing in to the admin: the same budget of wrong attempts that clients' second factors have; and, for whom somebody
+else gave their password, choosing one of their own."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import admin, messages
+from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from unfold.forms import AuthenticationForm
 
 from core import rate_limits
 from core.redis_store import RedisUnavailable
+from users.services import must_choose_password
 from wgpeers.views import client_address
 
 
@@ -31,3 +39,28 @@ class SignInForm(AuthenticationForm):  # type: ignore[misc]  # unfold has no typ
         cleaned: dict[str, Any] = super().clean()
         reserved.give_back()
         return cleaned
+
+
+WHY = (
+    "Somebody else knows the password that you signed in with: it was given to you. Choose one of your own now; after "
+    "that you get to where you wanted to go."
+)
+
+
+def change_password(request: HttpRequest) -> HttpResponse:
+    """Django's page. Who had to come here is told why, and led on afterwards."""
+    # ``admin_view`` lets nobody else come here.
+    if not request.user.is_authenticated or not must_choose_password(request.user):
+        return admin.site.password_change(request)
+    response = admin.site.password_change(request, {"title": "Choose a password of your own", "why": WHY})
+    if response.status_code != 302:
+        return response
+    messages.success(request, "You have a password of your own now.")
+    return redirect(_wanted(request))
+
+
+def _wanted(request: HttpRequest) -> str:
+    """Where they wanted to go; never to another site."""
+    address = request.GET.get(REDIRECT_FIELD_NAME, "")
+    here = url_has_allowed_host_and_scheme(address, {request.get_host()}, request.is_secure())
+    return address if here else reverse("admin:index")

@@ -132,6 +132,7 @@ class Decision(models.Model):
     layer = models.CharField(max_length=24)
     code = models.CharField(max_length=32, db_index=True)
     layers = models.JSONField(default=list, help_text="What each layer said, in order.")
+    detail = models.CharField(max_length=200, blank=True, help_text="What is special of this case.")
 
     class Meta:
         ordering = ["-time"]

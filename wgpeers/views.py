@@ -150,7 +150,7 @@ def _answer(account: accounts.Account, attempt: Attempt, now: float) -> dict[str
         decisions.record(account, attempt, layers, now)
         return dict(verdict.answer)
     if isinstance(verdict, Denied):
-        decisions.record(account, attempt, layers, now, code=verdict.code)
+        decisions.record(account, attempt, layers, now, code=verdict.code, detail=verdict.detail)
         return _refused(
             verdict.reason + (f" Try again in {_time(verdict.retry_after)}." if verdict.retry_after else "")
         )
@@ -192,8 +192,11 @@ class WireGuardView(ConnectView):
 
     def put(self, request: HttpRequest, organization: str, user: str, server: str) -> HttpResponse:
         now = clock.now()
-        status, authentic = ping(signed_request(request), (organization, user, server), client_address(request), now)
-        return json_response(envelope.seal({"status": status, "timestamp": int(now)}, authentic))
+        said = ping(signed_request(request), (organization, user, server), client_address(request), now)
+        answer: dict[str, Any] = {"status": said.is_open, "timestamp": int(now)}
+        if said.ended_because:
+            answer["reason"] = said.ended_because
+        return json_response(envelope.seal(answer, said.authentic))
 
 
 class PingView(WireGuardView):

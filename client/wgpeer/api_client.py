@@ -28,7 +28,16 @@ from wgpeer.envelope import (
     verify_mac,
 )
 from wgpeer.profile import ApiHost, Profile
-from wgpeer.responses import Allowed, Configuration, Refused, SignInRequired, read_connect, read_ping, read_sign_in
+from wgpeer.responses import (
+    Allowed,
+    Configuration,
+    Ended,
+    Refused,
+    SignInRequired,
+    read_connect,
+    read_end,
+    read_sign_in,
+)
 from wgpeer.transport import NoResponse, Transport
 
 T = TypeVar("T")
@@ -119,8 +128,10 @@ class ApiClient:
         for up to about 20 s; then the result is ``SignInPending``."""
         return self._post(host, "wg_wait", credentials, sso_token, SIGN_IN_RESPONSE_TIMEOUT)
 
-    def ping(self, configuration: Configuration, wg_public_key: str, interface: str, seconds: float) -> bool | Failed:
-        """Whether the server still knows this connection. Sent through the tunnel, to its gateway; ``seconds`` bounds
+    def ping(
+        self, configuration: Configuration, wg_public_key: str, interface: str, seconds: float
+    ) -> Ended | Failed | None:
+        """None: the server still knows this connection. Sent through the tunnel, to its gateway; ``seconds`` bounds
         it."""
         plaintext = self._plaintext(Credentials(wg_public_key), "")
         sealed = self._seal("PUT", "wg", plaintext, device=False)
@@ -128,7 +139,7 @@ class ApiClient:
             gateway_url(configuration),
             sealed,
             seconds,
-            lambda raw: read_ping(self._open(sealed, raw)),
+            lambda raw: read_end(self._open(sealed, raw)),
             interface=interface,
         )
 

@@ -12,7 +12,7 @@ from wgpeer.api_client import ApiClient
 from wgpeer.clock import Clock
 from wgpeer.envelope import b64
 from wgpeer.profile import ApiHost
-from wgpeer.responses import Configuration
+from wgpeer.responses import Configuration, Ended
 
 
 @dataclass(slots=True)
@@ -91,11 +91,12 @@ class Keepalive:
         """One request. Why the connection is lost (None: it is not), and whether that is final or worth another try."""
         connection = self._connection
         result = self._api.ping(connection.configuration, connection.public_key, self._interface(), timeout)
-        if result is True:
+        if result is None:
             connection.last_good, connection.pinged = self._clock.boottime(), True
             return None, True
-        if result is False:
-            return Disconnect("the server has ended this connection"), True
+        if isinstance(result, Ended):
+            why = f": {result.reason}" if result.reason else ""
+            return Disconnect(f"the server has ended this connection{why}"), True
         if 400 <= result.status < 500:
             return Disconnect(f"the server refused a ping ({result.status})"), True
         if result.silent:

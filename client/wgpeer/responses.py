@@ -69,6 +69,13 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """The server has ended the connection. ``reason`` is empty where it does not say why."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SignInRequired:
     """The user must open ``url``; then the request is repeated with ``token``."""
 
@@ -106,6 +113,12 @@ def read_ping(response: Mapping[str, Any]) -> bool:
     if not isinstance(status, bool):
         raise InvalidResponse("the ping's response has no status")
     return status
+
+
+def read_end(response: Mapping[str, Any]) -> Ended | None:
+    """Why the server has ended the connection, by the response to a ping; None: it has not. Raises
+    ``InvalidResponse``."""
+    return None if read_ping(response) else Ended(printable(_text(response, "reason")))
 
 
 def read_configuration(value: object) -> Configuration:

@@ -96,10 +96,10 @@ class Session:
         result = self.api.ping(
             previous.configuration, previous.public_key, self.tunnel.interface, c.PING_RESPONSE_TIMEOUT
         )
-        if result is True:
+        if result is None:
             self.log("the network is back and the connection still good")
             previous.last_good = self.clock.boottime()
-        return result is True
+        return result is None
 
     # --- connected ----------------------------------------------------------------------------------------------------
 

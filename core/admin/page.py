@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from django.contrib import messages
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import flatten_fieldsets
+from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR
 from django.core.exceptions import PermissionDenied
-from django.db import models, transaction
+from django.db import IntegrityError, models
 from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -23,7 +25,7 @@ from unfold.decorators import display as unfold_display
 from core.admin.base import ChangeList, InlineBase
 from core.admin.deleting import DeletesInSteps
 from core.admin.lookups import FilteredByAllowList
-from core.locking import take_turns
+from core.admin.saving import CONFLICT, SavesInTurn
 
 M = TypeVar("M", bound=models.Model)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -102,13 +104,16 @@ class PageChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
+        if not request.GET.keys() - {PAGE_VAR, ORDER_VAR, IS_POPUP_VAR}:
+            # Nothing is left out, so there is nothing to offer to "show all" of.
+            self.full_result_count = self.result_count
         prepare = getattr(self.model_admin, "prepare", None)
         if prepare is not None:
             # Evaluated here and cached in the queryset: the template goes over the same objects.
             prepare(list(self.result_list))
 
 
-class Page(FilteredByAllowList, DeletesInSteps[M]):
+class Page(SavesInTurn[M], FilteredByAllowList, DeletesInSteps[M]):
     """Base of all admin pages.
 
     ``posted`` methods take (request, object) and return a response or None, which leads back to where the button
@@ -173,7 +178,11 @@ class Page(FilteredByAllowList, DeletesInSteps[M]):
         if request.method != "POST":
             # Somebody who had to log in first comes by GET: show them the page with the button.
             return redirect(self.page_of(obj))
-        response = getattr(self, name)(request, obj)
+        try:
+            response = getattr(self, name)(request, obj)
+        except IntegrityError:
+            messages.error(request, CONFLICT)
+            response = None
         return response if isinstance(response, HttpResponse) else redirect(self._back(request, obj))
 
     def page_of(self, obj: models.Model) -> str:
@@ -189,21 +198,6 @@ class Page(FilteredByAllowList, DeletesInSteps[M]):
         """Tell the administrator, and write it into the object's history. ``message`` holds no secret."""
         self.log_change(request, obj, message)
         messages.success(request, message)
-
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        """Forms are checked and saved one at a time: of two that each are fine but not beside the other (networks that
-        overlap, a port wanted twice), whoever comes second is told so."""
-        if request.method != "POST":
-            return super().changeform_view(request, object_id, form_url, extra_context)
-        with transaction.atomic():
-            take_turns()
-            return super().changeform_view(request, object_id, form_url, extra_context)
 
     def render_change_form(
         self,

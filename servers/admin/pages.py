@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -92,18 +92,16 @@ class ServerPage(PageThatAsksBack[Server]):
             shown.remove("start_or_stop")
         return shown
 
+    def prepare(self, rows: Sequence[Server]) -> None:
+        super().prepare(rows)
+        read_heartbeats([host for server in rows for host in server.hosts.all()])
+
     def state(self, obj: Server) -> tuple[str, str]:
         return self.status(obj)
 
     @column("State", ordering="started", badge=True)
     def status(self, obj: Server) -> tuple[str, str]:
-        if not obj.started:
-            return NEUTRAL, "stopped"
-        if not obj.wireguard:
-            return BAD, "WireGuard is off"
-        if not any(host.enabled for host in obj.hosts.all()):
-            return WAITING, "no host"
-        return GOOD, "running"
+        return status_of_server(obj, obj.hosts.all())
 
     @column("Networks")
     def networks(self, obj: Server) -> SafeString:
@@ -221,6 +219,9 @@ class HostPage(Page[Host]):
 
     @column("Last trouble", badge=True)
     def trouble(self, obj: Host) -> tuple[str, str]:
+        status = status_of(obj)
+        if status[0] == BAD:
+            return BAD, f"error: {status[1]}"
         conditions = heartbeats.conditions(obj, getattr(obj, "beat", None), clock.now())
         if conditions:
             worst = next((each for each in conditions if each["severity"] == Severity.ERROR), conditions[0])
@@ -268,6 +269,26 @@ def status_of(host: Host) -> tuple[str, str]:
     if beat is not None:
         return GOOD, "alive"
     return (BAD, "silent") if host.boot else (WAITING, "not seen yet")
+
+
+def status_of_server(server: Server, hosts: Iterable[Host]) -> tuple[str, str]:
+    """What clients meet there: a server that is started and whose hosts are all silent lets nobody in."""
+    if not server.started:
+        return NEUTRAL, "stopped"
+    if not server.wireguard:
+        return BAD, "WireGuard is off"
+    enabled = [host for host in hosts if host.enabled]
+    if not enabled:
+        return WAITING, "no host"
+    tones = [status_of(host)[0] for host in enabled]
+    if any(getattr(host, "beat", None) is UNKNOWN for host in enabled):
+        return WAITING, "unknown: Redis is away"
+    up = tones.count(GOOD)
+    if up:
+        return (GOOD, "running") if up == len(enabled) else (WAITING, f"running on {up} of {len(enabled)} hosts")
+    if BAD not in tones:
+        return WAITING, "no host seen yet"
+    return BAD, "its host is silent" if len(enabled) == 1 else "no host is up"
 
 
 def applied_text(host: Host, now: float) -> str:

@@ -172,7 +172,7 @@ def test_a_client_that_is_disconnected_is_told_by_its_next_ping_and_comes_back(w
         world.wait(lambda: Connection.objects.filter(pk=first.pk, removed__isnull=False).exists())
         world.wait(lambda: world.live(user) not in {None, first})
         world.wait(lambda: (status := peer.connected()) and status["reconnects"] == 1)
-        assert "the server has ended this connection" in peer.log.read_text()
+        assert "the server has ended this connection: disconnected by an administrator" in peer.log.read_text()
         world.reaches_lan(peer)
     first.refresh_from_db()
     assert first.removal_latency is not None
@@ -193,7 +193,7 @@ def test_who_is_disabled_is_told_and_then_gone_from_the_interface(world: World) 
     assert peer_is_there()
     user.enabled = False
     user.save()
-    world.wait(lambda: "the server has ended this connection" in peer.log.read_text())
+    world.wait(lambda: "the server has ended this connection: no longer permitted" in peer.log.read_text())
     world.wait(lambda: not peer_is_there())
     peer.end()
 

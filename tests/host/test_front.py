@@ -246,6 +246,36 @@ def test_a_renewed_certificate_is_served_and_no_connection_ends(site: Site) -> N
     assert b" 404 " in asked(old, request[-2:]).split(b"\r\n")[0]
 
 
+PLAIN = {
+    "GET / HTTP/1.1\r\nHost: 192.0.2.7": "https://192.0.2.7/",
+    "GET /admin/?q=a%20b HTTP/1.1\r\nHost: vpn.example.com:80": "https://vpn.example.com/admin/?q=a%20b",
+    "HEAD /k/abc HTTP/1.1\r\nHost: [2001:db8::7]": "https://[2001:db8::7]/k/abc",
+    "GET /keys HTTP/1.0\r\nHost: x": "https://x/keys",
+    "GET / HTTP/1.0\r\nAccept: */*": "",
+    "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0": "",
+    "PUT /key/wg/a/b/c HTTP/1.1\r\nHost: 10.9.0.1\r\nContent-Length: 0": "",
+    "POST /key/wg/a/b/c HTTP/1.1\r\nHost: 10.9.0.1\r\nContent-Length: 0": "",
+    "GET /key/sync/a/b/c/d HTTP/1.1\r\nHost: x": "",
+    "GET //key/sync/a/b/c/d HTTP/1.1\r\nHost: x": "",
+    "GET /%6bey/sync/a/b/c/d HTTP/1.1\r\nHost: x": "",
+    "GET /a/../key/x HTTP/1.1\r\nHost: x": "",
+    "GET /ku/abc HTTP/1.1\r\nHost: x": "",
+    "nonsense": "",
+}
+
+
+def test_port_80_sends_people_to_https_and_hangs_up_on_programs(site: Site) -> None:
+    """To a client a redirect, or a 4xx, may end a tunnel; where nobody answers it tries again, and elsewhere."""
+    for request, where in PLAIN.items():
+        answer = asked(site.connection(80), f"{request}\r\nConnection: close\r\n\r\n".encode())
+        if where:
+            assert answer.startswith(b"HTTP/1.1 301 "), request
+            assert f"\r\nLocation: {where}\r\n".encode() in answer, request
+            assert b"nginx" not in answer.lower()
+        else:
+            assert answer == b"", request
+
+
 def test_who_reads_what_strangers_send_was_never_root(site: Site) -> None:
     assert site.stack.front is not None
     master = site.stack.front.pid

@@ -12,6 +12,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPSConnection
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.host import privileged
 from tests.lab import HANGING, NEVER, ONE_TRY, PROJECT, PYTHON, Lab, Machine, Pinger, until
 from tests.stack import WgPeer
 from vpnproject.runner import files, processes, service
+from vpnproject.runner.certificate import ensure_certificate, fingerprint
 from vpnproject.runner.privileges import TABLE
 from vpnproject.runner.processes import Process
 
@@ -370,6 +372,30 @@ def test_when_supervisor_dies_all_is_started_anew(installation: Installation) ->
     assert "API_URLS=https://vpn.example.com\n" in (installation.var / "settings.env").read_text()
     installation.stop()
     installation.assert_nothing_left()
+
+
+def test_a_certificate_that_ends_soon_is_renewed_and_served_while_all_runs(installation: Installation) -> None:
+    """Here one that was made long ago is put in the place of the good one."""
+    installation.start()
+    installation.started()
+    front = installation.program("front")
+    pair = installation.var / "certificate.pem", installation.var / "certificate_key.pem"
+    long_ago = datetime.now(UTC) - timedelta(days=820)
+    for path in pair:
+        path.unlink()
+    ensure_certificate(*pair, installation.machine.address, long_ago)
+    old = fingerprint(pair[0])
+    until(lambda: fingerprint(pair[0]) != old)
+
+    def served() -> bool:
+        try:
+            return installation.get("/admin/login/")[0] == 200  # with the certificate that is in var, and no other
+        except ssl.SSLError:
+            return False
+
+    until(served)
+    assert installation.program("front") == front
+    assert "The certificate was renewed; new connections get it" in installation.said()
 
 
 def test_a_start_that_fails_leaves_running_what_ran(installation: Installation) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 import redis
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import OperationalError
-from django.test import Client
+from django.test import Client, RequestFactory
 
 from tests.admin_site import PASSWORD, staff
+from vpnproject import errors
 from wgpeers.admin import dashboard
 
 
@@ -48,3 +52,60 @@ def test_a_sign_in_that_cannot_be_stored_is_such_a_page(admin: Client, monkeypat
 def test_a_fault_of_ours_is_no_such_page(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashboard, "_warnings", raises(ValueError("x")))
     assert admin.get("/admin/").status_code == 500
+
+
+def shown(answer: Any, status: int, words: str) -> None:
+    """A page of ours, that loads and runs nothing."""
+    text = answer.content.decode()
+    assert answer.status_code == status
+    assert words in text
+    assert "<style>" in text
+    assert answer["Content-Security-Policy"].startswith("default-src 'none'; style-src 'unsafe-inline';")
+
+
+def test_a_fault_has_a_page_that_shows_nothing_of_it(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard, "_warnings", raises(ValueError("a secret")))
+    answer = admin.get("/admin/")
+    shown(answer, 500, "Something went wrong here")
+    assert "a secret" not in answer.content.decode()
+
+
+@pytest.mark.parametrize("path", ["/admin/nothing/", "/admin/users/nothing/", "/nothing", "/key", "/k"])
+def test_what_is_not_there_has_a_page(admin: Client, path: str) -> None:
+    answer = admin.get(path)
+    shown(answer, 404, "There is no such page")
+    assert ("To the first page" in answer.content.decode()) == path.startswith("/admin/")
+
+
+def test_what_is_not_theirs_has_a_page(client: Client, db: None) -> None:
+    staff(client)
+    for path in ("/admin/users/vpnuser/", "/admin/servers/server/add/", "/admin/auth/user/"):
+        shown(client.get(path), 403, "This is not for your account")
+
+
+def test_a_form_whose_token_does_not_fit_has_a_page_that_says_what_to_do(db: None) -> None:
+    client = Client(enforce_csrf_checks=True)
+    shown(client.post("/admin/login/", {"username": "x", "password": "y"}), 403, "load the page anew")
+
+
+@pytest.mark.parametrize("path", ["/key/wg/a/b/c", "/key/nothing", "/ku/nothing", "/key/sync/a/b/c/d"])
+def test_programs_are_answered_in_json_whatever_fails(
+    client: Client, db: None, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for request in (client.get, client.post, client.put):
+        answer = request(path)
+        assert answer["Content-Type"] == "application/json", (path, answer.content)
+    request_ = RequestFactory().get(path)
+    refused = Exception()
+    for said in (
+        errors.not_found(request_, refused),
+        errors.forbidden(request_, refused),
+        errors.not_from_our_page(request_),
+    ):
+        assert said["Content-Type"] == "application/json"
+        json.loads(said.content)
+
+
+def test_browsers_find_an_icon(client: Client, db: None) -> None:
+    answer = client.get("/favicon.ico")
+    assert (answer.status_code, answer["Location"]) == (302, "/static/core/icon.svg")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group as Role
 from django.contrib.auth.models import User as Administrator
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
 
 from core.admin.lookups import FilteredByAllowList
+from core.admin.saving import SavesInTurn
+from users.services import known_to_others
 
 if TYPE_CHECKING:
 
@@ -18,23 +22,48 @@ if TYPE_CHECKING:
 
     from django.contrib.auth.forms import AdminPasswordChangeForm, UserChangeForm
     from django.contrib.auth.forms import AdminUserCreationForm as UserCreationForm
+    from django.forms import ModelForm
 else:
     from unfold.admin import ModelAdmin as _Looks
     from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+NEW_ACCOUNT = (
+    "Give them this name and password by a way that only they read. When they first sign in, they choose a password of "
+    "their own. What they may look at and do is said on the next page."
+)
 
 admin.site.unregister(Administrator)
 admin.site.unregister(Role)
 
 
 @admin.register(Administrator)
-class AdministratorPage(FilteredByAllowList, DjangoUserAdmin, _Looks):  # type: ignore[type-arg]
+class AdministratorPage(SavesInTurn[Any], FilteredByAllowList, DjangoUserAdmin, _Looks):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "is_active", "is_superuser", "last_login")
     list_filter = ("is_active", "is_superuser", "groups")
     list_filter_sheet = False
+    add_fieldsets = ((None, {"fields": ("username", "password1", "password2"), "description": NEW_ACCOUNT}),)
+
+    def save_model(
+        self, request: HttpRequest, obj: Administrator, form: ModelForm[Administrator], change: bool
+    ) -> None:
+        if not change:
+            obj.is_staff = True  # whoever is here is here to sign in
+        super().save_model(request, obj, form, change)
+        if not change:
+            known_to_others(obj)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        with transaction.atomic():
+            before = self.get_object(request, id)
+            response = super().user_change_password(request, id, form_url)
+            now = self.get_object(request, id)
+            if before and now and before.password != now.password and now != request.user:
+                known_to_others(now)
+        return response
 
 
 @admin.register(Role)
-class RolePage(FilteredByAllowList, DjangoGroupAdmin, _Looks): ...
+class RolePage(SavesInTurn[Any], FilteredByAllowList, DjangoGroupAdmin, _Looks): ...

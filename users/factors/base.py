@@ -74,11 +74,14 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """``message`` is for administrators. The user gets one text for all denials: another would tell a guesser which
-    secret was wrong."""
+    """``code`` has its sentence for administrators in ``Factor.sentences``; ``detail``, too, is for them. The user gets
+    one text for all denials: another would tell a guesser which secret was wrong. ``advice`` is for the user all the
+    same, and given whatever the other secrets were: only what this secret alone says, and what helps nobody to guess.
+    """
 
     code: str = "wrong"
-    message: str = "The secret was wrong."
+    detail: str = ""
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +106,13 @@ Outcome = Passed | Denied | Pending | Unavailable
 
 @dataclass(frozen=True, slots=True)
 class TypedSecret:
-    """What a factor's part of the password looks like. ``form``: what exactly ``length`` characters must match (six
-    digits); None: any text, so it takes what the other factors leave."""
+    """What a factor's part of the password looks like. ``form``: what all of its ``length`` characters must match (six
+    digits), and up to ``spaces`` more where people may write some; None: any text, so it takes what the other factors
+    leave."""
 
     form: re.Pattern[str] | None = None
     length: int = 0
+    spaces: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +151,17 @@ class Factor(ABC):
     factors judge it anew: a claim must pass again for the attempt that it passed for (``Case.attempt_hash``), and for
     no other, whether or not that one led to a connection. ``can_be_unavailable``: False
     for what needs nobody else; "skip" then means nothing. ``not_enrolled``: what a user who is not enrolled can do
-    about it, in words for them. ``settings_form``: what a server can say of it: values that JSON has, each with an
-    ``initial`` that holds where nothing is said; no secrets, as they are stored in the clear. ``panel``: its part of
-    the user's page.
+    about it, in words for them. ``sentences``: what each code of an outcome means and what to do about it, in words for
+    administrators, beyond or in the place of those that all factors have. ``settings_form``: what a server can say of
+    it: values that JSON has, each with an ``initial`` that holds where nothing is said; no secrets, as they are stored
+    in the clear. ``panel``: its part of the user's page.
     """
 
     kind: ClassVar[str]
     label: ClassVar[str]
     typed: ClassVar[TypedSecret | None] = None
     not_enrolled: ClassVar[str]
+    sentences: ClassVar[Mapping[str, str]] = {}
     settings_form: ClassVar[type[forms.Form]] = forms.Form
     panel: ClassVar[FactorPanel | None] = None
     asks_back: ClassVar[bool] = False
@@ -172,6 +179,20 @@ class Factor(ABC):
     def claim(self, case: Case, secret: str) -> Outcome:
         """Use ``secret`` up for this attempt, or begin a push or a sign-in, after the checks of all factors passed."""
         return Passed()
+
+    def all_sentences(self) -> dict[str, str]:
+        """By code, of this factor's decisions."""
+        name = self.label
+        return {
+            "wrong": f"The {name} was wrong, or there was none in what the client sent.",
+            "not_enrolled": f"The server asks for {name}, and the user has none yet. Set it up on the user's page.",
+            "unavailable": f"Nobody could check the {name} at that moment.",
+            "not_installed": f"The {name} is asked for, and not installed here.",
+            **self.sentences,
+        }
+
+    def sentence(self, code: str) -> str:
+        return self.all_sentences().get(code, "")
 
     def fingerprint(self, enrolment: Enrolment | None) -> str:
         """Changes whenever the enrolment does; passes that are remembered for the old one are void then."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice, permutations
+from itertools import islice, permutations, product
 
 from .base import Factor, TypedSecret
 
 # Three passcodes and a text in every order. Of more factors, an order beyond these is refused.
 MAX_WAYS = 24
+# Ways to spread spaces over the parts that are tried for each order: those of two passcodes as apps show them.
+MAX_SPREADS = 16
 
 
 def ways_apart(password: str, secrets: Mapping[str, TypedSecret]) -> Iterator[dict[str, str]]:
@@ -17,17 +19,29 @@ def ways_apart(password: str, secrets: Mapping[str, TypedSecret]) -> Iterator[di
     take any text, as nobody could say where one ends."""
     passcodes = [kind for kind, secret in secrets.items() if secret.form]
     texts = [kind for kind, secret in secrets.items() if not secret.form]
-    rest = len(password) - sum(secrets[kind].length for kind in passcodes)
-    if len(texts) > 1 or rest < len(texts) or (rest and not texts):
+    if len(texts) > 1:
         return
     places = range(len(passcodes) + 1) if texts else (0,)  # of the text among the passcodes
     orders = ([*order[:at], *texts, *order[at:]] for at in places for order in permutations(passcodes))
     seen: list[dict[str, str]] = []
     for order in islice(orders, MAX_WAYS):
-        way = _cut(password, [(kind, secrets[kind].length or rest) for kind in order])
-        if way not in seen and all(_fits(secrets[kind], part) for kind, part in way.items()):
-            seen.append(way)
-            yield way
+        for lengths in _lengths(len(password), secrets, passcodes, texts):
+            way = _cut(password, [(kind, lengths[kind]) for kind in order])
+            fits = all(_fits(secrets[kind], part) for kind, part in way.items())
+            if fits and way not in seen and len(seen) < MAX_WAYS:
+                seen.append(way)
+                yield way
+
+
+def _lengths(
+    total: int, secrets: Mapping[str, TypedSecret], passcodes: list[str], texts: list[str]
+) -> Iterator[dict[str, int]]:
+    """How long each part may be, so that nothing of ``total`` characters is left over."""
+    choices = [range(secrets[kind].length, secrets[kind].length + secrets[kind].spaces + 1) for kind in passcodes]
+    for spread in islice(product(*choices), MAX_SPREADS):
+        rest = total - sum(spread)
+        if rest >= len(texts) and (texts or not rest):
+            yield dict(zip(passcodes, spread, strict=True)) | dict.fromkeys(texts, rest)
 
 
 def inseparable(factors: Iterable[Factor]) -> list[Factor]:

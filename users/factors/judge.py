@@ -11,7 +11,7 @@ from users.models import VpnUser
 from users.verdicts import Allowed, Layers, Verdict
 
 from . import guesses
-from .base import Attempt, Case, Outcome, Passed, Pending, Policy, Unavailable
+from .base import Attempt, Case, Denied, Outcome, Passed, Pending, Policy, Unavailable
 from .cutting import inseparable, ways_apart
 from .remembered import is_remembered, passes_of
 from .wanted import NotInstalled, Wanted, wanted_factors
@@ -64,7 +64,7 @@ def _within_budget(
         reserved.give_back()
         if wrong_before:
             guesses.forgive(wrong_before, verdict.passed)
-    elif isinstance(verdict, verdicts.Denied) and verdict.reason == REFUSED:  # else nobody could judge
+    elif isinstance(verdict, verdicts.Denied) and verdict.guess:
         guesses.count_wrong(user, [each.kind for each in wanted], now)
     return verdict
 
@@ -78,6 +78,7 @@ def _judge(
     cases = {each.kind: Case(user, policy.server, each.enrolment, each.asked, attempt, now) for each in wanted}
     checked: dict[tuple[str, str], Outcome] = {}
     closest: Outcomes = []
+    advice = ""
 
     def check(each: Wanted, secret: str) -> Outcome:
         # Two ways often share a part, and a check may cost an Argon2.
@@ -91,6 +92,7 @@ def _judge(
     for way in ways_apart(attempt.password, {each.kind: each.factor.typed for each in wanted if each.factor.typed}):
         # All checks are made, also after one that failed: the time must not tell which secret was wrong.
         outcomes = _ask(wanted, way, check)
+        advice = advice or _advice(outcomes)
         if not _stopping(outcomes):
             outcomes = _claim_all(wanted, way, claim, outcomes)
             stopping = _stopping(outcomes)
@@ -99,9 +101,10 @@ def _judge(
             each, outcome = stopping[0]
             if isinstance(outcome, Pending):
                 return verdicts.Pending((*layers, (each.kind, outcome.code)), dict(outcome.answer))
-        if not closest or len(_stopping(outcomes)) < len(_stopping(closest)):
+            advice = advice or _advice(outcomes)
+        if not closest or _distance(outcomes) < _distance(closest):
             closest = outcomes
-    return _refuse(wanted, closest, layers)
+    return _refuse(wanted, closest, layers, advice)
 
 
 def _ask(wanted: Sequence[Wanted], way: Mapping[str, str], question: Callable[[Wanted, str], Outcome]) -> Outcomes:
@@ -128,6 +131,15 @@ def _stopping(outcomes: Outcomes) -> Outcomes:
     ]
 
 
+def _advice(outcomes: Outcomes) -> str:
+    return next((said.advice for _, said in outcomes if isinstance(said, Denied) and said.advice), "")
+
+
+def _distance(outcomes: Outcomes) -> tuple[int, bool]:
+    """From passing. Of equals, the one with advice is nearer, so that administrators read what the user is told."""
+    return len(_stopping(outcomes)), not _advice(outcomes)
+
+
 def _skipped(each: Wanted, outcome: Outcome) -> bool:
     """Whether the administrator said that this factor may be left out while its provider is down."""
     allowed = each.factor.can_be_unavailable and each.asked.if_unavailable == "skip"
@@ -142,18 +154,24 @@ def _allow(user: VpnUser, policy: Policy, outcomes: Outcomes, attempt: Attempt, 
     return Allowed((*layers, *said), passes, frozenset(each.kind for each, _ in outcomes if each not in skipped))
 
 
-def _refuse(wanted: Sequence[Wanted], closest: Outcomes, layers: Layers) -> verdicts.Denied:
-    """``closest``: what the factors said to the way of cutting in which most of them passed; empty if no way fits."""
+def _refuse(wanted: Sequence[Wanted], closest: Outcomes, layers: Layers, advice: str) -> verdicts.Denied:
+    """``closest``: what the factors said to the way of cutting in which most of them passed; empty if no way fits.
+    ``advice``: of any way, so that it says nothing of which way it was, nor of the other secrets."""
     stopping = _stopping(closest)
     if not stopping:
         typed = [each for each in wanted if each.factor.typed]
         if not typed:
-            return verdicts.Denied((*layers, ("factors", "unclaimed")), "factor_unclaimed", REFUSED)
-        return verdicts.Denied((*layers, (typed[-1].kind, "wrong")), f"{typed[-1].kind}_wrong", REFUSED)
+            return verdicts.Denied((*layers, ("factors", "unclaimed")), "factor_unclaimed", REFUSED, guess=True)
+        wrong = (typed[-1].kind, "wrong")
+        return verdicts.Denied((*layers, wrong), f"{typed[-1].kind}_wrong", REFUSED, guess=True)
     rest = [pair for pair in closest if pair not in stopping]
     said = tuple((each.kind, outcome.code) for each, outcome in (*rest, *stopping))
     each, outcome = stopping[-1]
     # A text of its own only where nothing was wrong: else it would tell that the rest was right.
     all_unavailable = all(isinstance(outcome, Unavailable) for _, outcome in stopping)
-    reason = outcome.message if all_unavailable and isinstance(outcome, Unavailable) else REFUSED
-    return verdicts.Denied((*layers, *said), f"{each.kind}_{outcome.code}", reason)
+    code = f"{each.kind}_{outcome.code}"
+    if all_unavailable and isinstance(outcome, Unavailable):
+        return verdicts.Denied((*layers, *said), code, outcome.message)
+    reason = f"{REFUSED}. {advice}" if advice else REFUSED
+    detail = outcome.detail if isinstance(outcome, Denied) else ""
+    return verdicts.Denied((*layers, *said), code, reason, guess=True, detail=detail)

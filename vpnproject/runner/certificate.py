@@ -28,19 +28,47 @@ def ensure_certificate(certificate: Path, key: Path, address: str, now: datetime
     reason = _why_new(certificate, key, address, now)
     if not reason:
         return ""
+    _write_new(certificate, key, x509.SubjectAlternativeName([_alternative(address)]), now)
+    return reason
+
+
+def renew_in_time(certificate: Path, key: Path, now: datetime.datetime) -> bool:
+    """While the server runs: make a self-signed certificate that ends soon anew, for the names that it has. Whether
+    that was needed. Whatever else may be wrong with the pair is left to who is just changing it, or to the next start.
+    """
+    try:
+        old = x509.load_pem_x509_certificate(certificate.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+        names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (FileNotFoundError, ValueError, x509.ExtensionNotFound):
+        return False
+    if old.issuer != old.subject or old.public_key() != private.public_key() or not _is_due(old, now):
+        return False
+    _write_new(certificate, key, names, now)
+    return True
+
+
+def _write_new(certificate: Path, key: Path, names: x509.SubjectAlternativeName, now: datetime.datetime) -> None:
     private = ec.generate_private_key(ec.SECP256R1())
     # The key first: a crash between the two leaves a pair that does not match, which the next start sees and renews.
     pem = serialization.Encoding.PEM
     plain = serialization.NoEncryption()
     write_private(key, private.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
-    write_private(certificate, make_certificate(private, address, now).public_bytes(pem))
-    return reason
+    write_private(certificate, certificate_for(private, names, now).public_bytes(pem))
 
 
 def make_certificate(key: ec.EllipticCurvePrivateKey, address: str, now: datetime.datetime) -> x509.Certificate:
     """A self-signed server certificate with ``address`` as its one subject alternative name."""
+    return certificate_for(key, x509.SubjectAlternativeName([_alternative(address)]), now)
+
+
+def certificate_for(
+    key: ec.EllipticCurvePrivateKey, names: x509.SubjectAlternativeName, now: datetime.datetime
+) -> x509.Certificate:
+    """A self-signed server certificate for ``names``."""
     # A common name has at most 64 characters; nothing reads it where there is an alternative name.
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address[:64])])
+    first = str(next(iter(names)).value)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, first[:64])])
     usage = x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,
@@ -62,7 +90,7 @@ def make_certificate(key: ec.EllipticCurvePrivateKey, address: str, now: datetim
         not_valid_after=now + LIFETIME,
     )
     return (
-        builder.add_extension(x509.SubjectAlternativeName([_alternative(address)]), critical=False)
+        builder.add_extension(names, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -95,6 +123,13 @@ class Pair:
         self._seen = now
         return True
 
+    def renew_in_time(self, now: datetime.datetime) -> bool:
+        return renew_in_time(self.certificate, self.key, now)
+
+    def again(self) -> None:
+        """Those who use it could not be told: have the next call of ``renewed`` say so once more."""
+        self._seen = None
+
     def _match(self) -> bool:
         certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
         key = serialization.load_pem_private_key(self.key.read_bytes(), password=None)
@@ -120,11 +155,16 @@ def _why_new(certificate: Path, key: Path, address: str, now: datetime.datetime)
         return ""
     if old.public_key() != private.public_key():
         return "made anew: the old one and its key did not match"
-    if old.not_valid_after_utc - now < RENEW_BEFORE:
+    if _is_due(old, now):
         return "renewed: the old one was about to expire"
     if _alternative(address) not in old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value:
         return "made anew: the public address changed"
     return ""
+
+
+def _is_due(old: x509.Certificate, now: datetime.datetime) -> bool:
+    """Also of one from a time when the clock was ahead: browsers refuse it until then."""
+    return old.not_valid_after_utc - now < RENEW_BEFORE or now < old.not_valid_before_utc
 
 
 def fingerprint(certificate: Path) -> str:

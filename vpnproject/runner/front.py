@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import to_https
 from .files import write_private
 from .layout import Place
 from .privileges import CONTROL, FRONT, ROOT, gid, make_users, uid
@@ -37,13 +38,15 @@ COMING, ANSWERING = 10, 300
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """What the configuration depends on. ``trusted`` are proxies of the administrator's, each with many clients."""
+    """What the configuration depends on. ``trusted`` are proxies of the administrator's, each with many clients.
+    ``plain_port``: where browsers that come without TLS are sent to HTTPS; 0: nowhere."""
 
     directory: Path
     port: int
     gateway_port: int
     ipv6: bool
     trusted: tuple[str, ...] = ()
+    plain_port: int = 0
 
 
 def directory(instance: str) -> Path:
@@ -59,9 +62,9 @@ def gateway_socket(home: Path) -> Path:
     return home / "web" / "gateway.sock"
 
 
-def own_sockets(home: Path) -> tuple[Path, Path]:
-    """Those between the two halves of nginx: for TLS, and for what comes through tunnels."""
-    return home / "own" / "tls.sock", home / "own" / "plain.sock"
+def own_sockets(home: Path) -> tuple[Path, Path, Path]:
+    """Those between the two halves of nginx: for TLS, for what comes through tunnels, and for who is sent to HTTPS."""
+    return home / "own" / "tls.sock", home / "own" / "plain.sock", home / "own" / "to_https.sock"
 
 
 def configuration_file(home: Path) -> Path:
@@ -105,7 +108,11 @@ def configuration(front: Front, files: int) -> str:
     home = front.directory
     own = home / "own"
     web, gateway = web_socket(home), gateway_socket(home)
-    tls, plain = own_sockets(home)
+    tls, plain, redirecting = own_sockets(home)
+    listener, server = "", ""
+    if front.plain_port:
+        listener = to_https.listener(front.plain_port, front.ipv6, PER_SOURCE, redirecting)
+        server = to_https.server(front.port, redirecting)
     return f"""# Written by bin/run at every start.
 load_module {MODULES}/ngx_stream_module.so;
 load_module {MODULES}/ngx_http_headers_more_filter_module.so;
@@ -146,6 +153,7 @@ stream {{
         limit_conn listeners {PUBLIC};
         proxy_pass unix:{tls};
     }}
+{listener}
     # Tunnels come and go, so it cannot listen on their addresses alone. Our firewall lets nobody else reach this port;
     # should somebody have removed that, gateway web itself has strangers hung up on.
     server {{
@@ -241,7 +249,7 @@ http {{
         }}
         error_page 400 404 405 408 411 413 414 494 501 505 /.hang_up;
 {_UNAVAILABLE}    }}
-}}
+{server}}}
 """
 
 

@@ -15,6 +15,8 @@ from .console import RunError
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 HTTPS = 443
+# Where browsers come that were given a name or an address and no more.
+PLAIN_HTTP = 80
 OTHER_HTTPS = 8443
 FIRST_WIREGUARD = 51820
 CARRIER_GRADE_NAT = ipaddress.ip_network("100.64.0.0/10")
@@ -165,6 +167,22 @@ def choose_port(given: int | None, kept: int | None, free: Callable[[int], bool]
     if free(OTHER_HTTPS):
         return OTHER_HTTPS, f"Port 443 is held by {port_holder(HTTPS)}. {_explain(OTHER_HTTPS)}"
     raise RunError(f"Ports 443 ({port_holder(HTTPS)}) and 8443 ({port_holder(OTHER_HTTPS)}) are in use: give --port.")
+
+
+def choose_plain_port(
+    setting: str, kept: int | None, https: int, free: Callable[[int], bool] = port_free
+) -> tuple[int, str]:
+    """The port on which people are sent to HTTPS (0: none), and words to say about it. ``setting`` is PLAIN_PORT of the
+    settings: ``0`` leaves all alone. ``kept``: one that our own front, which runs, has."""
+    if not setting.isdecimal() or int(setting) > 65535:
+        raise RunError(f"PLAIN_PORT={setting}: give a port number, or 0 for none.")
+    wanted = int(setting)
+    if not wanted or wanted == https:
+        return 0, ""
+    if wanted == kept or free(wanted):
+        return wanted, ""
+    holder = port_holder(wanted)
+    return 0, f"Port {wanted} is held by {holder}: who types the address without https:// does not get here by it."
 
 
 def _explain(port: int) -> str:

@@ -48,6 +48,7 @@ class Chosen:
     address: network.Address
     old_address: str
     port: int
+    plain_port: int = 0
 
     @property
     def url(self) -> str:
@@ -180,7 +181,13 @@ class Start:
             self._progress.warn(f"{address.text}: {doubt}. Another one: --public-address.")
         if words:
             self._progress.note(words)
-        chosen = Chosen(address, choices.get("address", ""), port)
+        setting = files.read_settings(self._var / "settings.env").get("PLAIN_PORT", str(network.PLAIN_HTTP))
+        plain, words = network.choose_plain_port(setting, choices.get("plain_port") if adopted else None, port)
+        if plain:
+            self._progress.good(f"Port {plain} sends browsers to {port} (PLAIN_PORT=0 in settings.env: not)")
+        elif words:
+            self._progress.note(words)
+        chosen = Chosen(address, choices.get("address", ""), port, plain)
         self._keep(chosen, choices)
         return chosen
 
@@ -194,6 +201,7 @@ class Start:
             self._progress.warn(f"API_URLS in {settings} was set by hand and lacks {chosen.url}; it stays as it is.")
         files.set_settings(settings, values)
         new = {**choices, "address": chosen.address.text, "port": chosen.port, "api_urls": chosen.url}
+        new["plain_port"] = chosen.plain_port
         if chosen.address.given:
             new["public_address"] = chosen.address.text
         files.write_json(self._choices_file, new)
@@ -222,7 +230,7 @@ class Start:
             redis_url=settings.get("REDIS_URL", ""),
             stamp=programs.stamp(self._wanted.project, (self._var / "settings.env").read_text()),
         )
-        self._configure_front(site, chosen.port, settings.get("TRUSTED_PROXIES", ""))
+        self._configure_front(site, chosen, settings.get("TRUSTED_PROXIES", ""))
         return site
 
     def _hand_over_pair(self) -> None:
@@ -231,10 +239,11 @@ class Start:
             layout.give_file(self._var, path.name)
         front.take_pair(front.directory(self.instance), self._pair.certificate, self._pair.key)
 
-    def _configure_front(self, site: programs.Site, port: int, proxies: str) -> None:
+    def _configure_front(self, site: programs.Site, chosen: Chosen, proxies: str) -> None:
         wanted = front.Front(
             directory=site.front,
-            port=port,
+            port=chosen.port,
+            plain_port=chosen.plain_port,
             gateway_port=site.gateway_port,
             ipv6=network.has_ipv6(),
             trusted=tuple(word.strip() for word in proxies.split(",")),

@@ -8,9 +8,10 @@ import select
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
-from core import disks
+from core import disks, web_certificate
 
 from . import processes
 from .certificate import Pair
@@ -19,6 +20,8 @@ from .supervise import State, Supervisor, Unreachable
 from .vigil import Vigil
 
 LOOK_EVERY = 5.0
+# Seconds between two looks at how long the certificate is still good.
+VALIDITY_EVERY = 3600.0
 # More deaths of supervisor than this within the time are no accident: then it is started after a pause.
 MOST_DEATHS, DEATHS_WITHIN = 3, 600.0
 # Directories in var that may be on disks of their own.
@@ -48,6 +51,7 @@ class Watch:
         vigil: Vigil,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        today: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._supervisor = supervisor
         self._instance = instance
@@ -55,6 +59,10 @@ class Watch:
         self._pair = pair
         self._vigil = vigil
         self._clock = clock
+        self._today = today
+        self._validity_due = clock()
+        self._certificate_said = ""
+        self._front_untold = False
         self._last: dict[str, State] = {}
         self._suspects: set[processes.Process] = set()
         self._sleep = sleep
@@ -115,18 +123,40 @@ class Watch:
         for name, state in states.items():
             self._compare(self._last.get(name), state)
         self._last = states
-        self._serve_renewed()
+        self._keep_certificate()
         self._end_strays(spared)
+
+    def _keep_certificate(self) -> None:
+        """Renew it in time, have a new one served, and say where one is not good for much longer."""
+        changed = self._pair.renewed()
+        if changed or self._clock() >= self._validity_due:
+            self._validity_due = self._clock() + VALIDITY_EVERY
+            changed = self._renew_in_time() or changed
+            words = web_certificate.warning(self._pair.certificate, self._today())
+            if words and words != self._certificate_said:
+                self._progress.warn(words)
+            self._certificate_said = words
+        if changed:
+            self._serve_renewed()
+
+    def _renew_in_time(self) -> bool:
+        try:
+            return self._pair.renew_in_time(self._today()) and self._pair.renewed()
+        except OSError as error:  # a disk that takes nothing; the first page of the admin says so in time, too
+            self._progress.warn(f"The certificate could not be renewed ({error.strerror}); this is tried again.")
+            return False
 
     def _serve_renewed(self) -> None:
         """Have the front read a renewed certificate. Connections go on; were it wrong, the front keeps the old one."""
-        if not self._pair.renewed():
-            return
         try:
             self._supervisor.reload_front()
         except Unreachable:
-            self._progress.warn("The certificate was renewed, and the front could not be told: start bin/run anew.")
+            if not self._front_untold:
+                self._progress.warn("The certificate was renewed, and the front could not be told: tried again.")
+            self._front_untold = True
+            self._pair.again()
         else:
+            self._front_untold = False
             self._progress.good("The certificate was renewed; new connections get it")
 
     def _say_disks(self) -> None:

@@ -100,7 +100,7 @@ class ConnectionPage(ReadOnlyPage[Connection]):
     fieldsets = (
         ("Who", {"fields": (("user", "user_name"), ("device_name", "device_id"), ("platform", "client_version"))}),
         ("Where", {"fields": (("server", "server_name"), ("host", "host_name"), ("address", "address6"))}),
-        ("Client", {"fields": (("client_address", "wg_public_key"),)}),
+        ("Client", {"fields": ("client_address", "wg_public_key")}),
         (
             "When",
             {

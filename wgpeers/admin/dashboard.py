@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, Q
+from django.db.models import Count
 from django.db.models.functions import TruncHour
 from django.http import HttpRequest
 from django.urls import reverse
 
-from core import clock, disks
+from core import clock, disks, web_certificate
 from core.admin.page import GOOD, ago, span
 from core.redis_store import RedisUnavailable, cannot_store, eviction_policy
 from servers.admin.pages import UNKNOWN, read_heartbeats, status_of
 from servers.models import Host, Server
+from users.models import VpnUser
 from wgpeers.lifecycle import clock_steps, sweeps
+from wgpeers.lifecycle.codes import explain
 from wgpeers.models import Connection, Decision, State
 
 from .decisions import ENDINGS, verdict_of
 
 HOURS = 24
+# Of the bars and of the legend below them.
+COLOURS = {"allowed": "var(--color-primary-500)", "refused": "#f59e0b"}
 RECENT = 8
 
 
@@ -43,7 +48,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if _may_view(request, "wgpeers.decision"):
         hours = _by_hour(now)
         cards.append(_refused(hours))
-        context["chart"] = _chart(hours)
+        context |= {"chart": _chart(hours), "legend": COLOURS}
         context["decisions"] = _recent(now)
     context["warnings"] = _warnings(now)
     context |= {"cards": cards, "title": "Dashboard"}
@@ -56,7 +61,8 @@ def _warnings(now: float) -> list[str]:
         of_redis = [_clock_step(now), _late_sweeps(), _evicting_redis(), _refusing_redis()]
     except RedisUnavailable:
         of_redis = ["Redis cannot be reached: nobody can connect, and nobody is revoked for silence."]
-    return [*_failing_disks(), *(words for words in of_redis if words)]
+    certificate = web_certificate.warning(settings.CERTIFICATE, clock.moment(now))
+    return [*_failing_disks(), *(words for words in (*of_redis, certificate) if words)]
 
 
 def _failing_disks() -> list[str]:
@@ -126,9 +132,10 @@ def _card(
 
 def _connected() -> dict[str, Any]:
     live = Connection.objects.exclude(state=State.ENDED)
-    people = live.aggregate(all=Count("pk"), users=Count("user", distinct=True))
-    message = f"of {people['users']} user{'' if people['users'] == 1 else 's'}"
-    return _card("Connected now", people["all"], message, "lan", "wgpeers_connection")
+    counts = live.aggregate(all=Count("pk"), users=Count("user", distinct=True))
+    people = VpnUser.objects.count()
+    message = f"{counts['users']:,} of {people:,} user{'' if people == 1 else 's'}"
+    return _card("Connected now", counts["all"], message, "lan", "wgpeers_connection")
 
 
 def _hosts() -> list[Host]:
@@ -148,10 +155,23 @@ def _hosts_up(hosts: list[Host]) -> dict[str, Any]:
 
 
 def _servers() -> dict[str, Any]:
-    counts = Server.objects.aggregate(all=Count("pk"), running=Count("pk", filter=Q(started=True, wireguard=True)))
-    stopped = counts["all"] - counts["running"]
-    message = f"{stopped} stopped" if stopped else "all of them" if counts["all"] else "none yet"
-    return _card("Servers running", f"{counts['running']} / {counts['all']}", message, "vpn_lock", "servers_server")
+    """A server is running if clients can come to one of its hosts."""
+    servers = list(Server.objects.prefetch_related("hosts"))
+    read_heartbeats([host for server in servers for host in server.hosts.all()])
+    found = Counter(_kind_of(server) for server in servers)
+    without = f"{found['without']} without a host that is up" if found["without"] else ""
+    stopped = f"{found['stopped']} stopped" if found["stopped"] else ""
+    message = ", ".join(filter(None, (without, stopped))) or ("all of them" if servers else "none yet")
+    value = f"{found['running']} / {len(servers)}"
+    return _card("Servers running", value, message, "vpn_lock", "servers_server", bad=bool(without))
+
+
+def _kind_of(server: Server) -> str:
+    if not (server.started and server.wireguard):
+        return "stopped"
+    hosts = [host for host in server.hosts.all() if host.enabled]
+    up = any(status_of(host)[0] == GOOD or getattr(host, "beat", None) is UNKNOWN for host in hosts)
+    return "running" if up else "without"
 
 
 def _by_hour(now: float) -> dict[datetime, dict[bool, int]]:
@@ -181,14 +201,11 @@ def _chart(hours: dict[datetime, dict[bool, int]]) -> str:
             "datasets": [
                 {
                     "label": title,
-                    "data": [counts[allowed] for counts in hours.values()],
+                    "data": [counts[title == "allowed"] for counts in hours.values()],
                     "backgroundColor": colour,
                     **common,
                 }
-                for title, allowed, colour in (
-                    ("allowed", True, "var(--color-primary-500)"),
-                    ("refused", False, "#f59e0b"),
-                )
+                for title, colour in COLOURS.items()
             ],
         }
     )
@@ -196,6 +213,11 @@ def _chart(hours: dict[datetime, dict[bool, int]]) -> str:
 
 def _recent(now: float) -> list[dict[str, Any]]:
     return [
-        {"decision": decision, "verdict": verdict_of(decision), "ago": ago(now - decision.time.timestamp())}
+        {
+            "decision": decision,
+            "verdict": verdict_of(decision),
+            "sentence": explain(decision.code, decision.detail),
+            "ago": ago(now - decision.time.timestamp()),
+        }
         for decision in Decision.objects.all()[:RECENT]
     ]

@@ -8,32 +8,18 @@ from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 
 from core.admin.page import BAD, GOOD, NEUTRAL, ReadOnlyPage, column
 from users.factors.registry import FACTORS
+from wgpeers.lifecycle.codes import SENTENCES, explain, factor_codes
 from wgpeers.models import Decision, EndReason
-from wgpeers.protocol.errors import SEALED, STATUS
 
 ENDINGS = frozenset(EndReason.values)
-_ACCOUNT = ("user_disabled", "organization_disabled", "not_in_organization", "not_in_group", "platform_not_allowed")
-_OF_FACTORS = tuple(f"{name}_{what}" for name in FACTORS for what in ("wrong", "not_enrolled", "unavailable"))
-# Listed here rather than asked of the table, which may hold a year of rows.
-CODES = sorted(
-    {
-        "allowed",
-        "factor_missing",
-        "factor_unclaimed",
-        "too_many_attempts",
-        *_ACCOUNT,
-        *_OF_FACTORS,
-        *SEALED,
-        *STATUS,
-        *ENDINGS,
-    }
-)
+# From the catalogue rather than from the table, which may hold a year of rows.
+CODES = sorted({*map(str, SENTENCES), *factor_codes()})
 LAYERS = (
     "envelope",
     "account",
@@ -93,12 +79,13 @@ def verdict_of(decision: Decision) -> tuple[str, str]:
 
 @admin.register(Decision)
 class DecisionPage(ReadOnlyPage[Decision]):
-    list_display = ("when", "verdict", "user_name", "server_name", "layer", "code", "times", "address", "device_name")
+    list_display = ("when", "verdict", "user_name", "server_name", "layer", "said", "times", "address", "device_name")
     list_filter = (WhatFilter, LayerFilter, CodeFilter, "server", ("time", RangeDateTimeFilter))
     list_filter_submit = True
     search_fields = ("user_name", "server_name", "code", "address", "device_name")
     fields = (
-        ("when", "times", "last"),
+        "sentence",
+        ("when", "times"),
         ("user", "user_name"),
         ("server", "server_name"),
         ("address", "device_name"),
@@ -121,6 +108,14 @@ class DecisionPage(ReadOnlyPage[Decision]):
     @column("Decision", badge=True)
     def verdict(self, obj: Decision) -> tuple[str, str]:
         return verdict_of(obj)
+
+    @column("What happened")
+    def sentence(self, obj: Decision) -> str:
+        return explain(obj.code, obj.detail) or "-"
+
+    @column("Code", ordering="code")
+    def said(self, obj: Decision) -> SafeString:
+        return format_html('<span title="{}">{}</span>', explain(obj.code, obj.detail), obj.code)
 
     @column("What each layer said")
     def way(self, obj: Decision) -> SafeString:

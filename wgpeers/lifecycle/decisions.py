@@ -23,10 +23,18 @@ REFUSALS_PER_HOUR = 60
 
 
 def record(
-    account: Account, attempt: Attempt, layers: Layers, now: float, *, allowed: bool = False, code: str = ""
+    account: Account,
+    attempt: Attempt,
+    layers: Layers,
+    now: float,
+    *,
+    allowed: bool = False,
+    code: str = "",
+    detail: str = "",
 ) -> None:
     """Store what was decided of an attempt; ``code`` defaults to what the last layer said."""
-    _store(account, layers, now, code, attempt.address, device_name=attempt.device_name, allowed=allowed)
+    device = attempt.device_name
+    _store(account, layers, now, code, attempt.address, device_name=device, allowed=allowed, detail=detail)
 
 
 def _store(account: Account, layers: Layers, now: float, code: str, address: str | None, **fields: Any) -> None:
@@ -64,6 +72,10 @@ ENVELOPE_CODES = {"malformed", "unauthorized", "clock", "replayed", "too_large"}
 ENVELOPES_PER_MINUTE = 30
 
 
+# What is said of these beyond the code tells administrators more than the code's sentence does.
+DETAILED = {"malformed", "clock", "too_large", "invalid_key"}
+
+
 def record_refusal(
     account: Account, attempt: Attempt | None, now: float, refusal: Refusal, address: str | None
 ) -> None:
@@ -72,7 +84,9 @@ def record_refusal(
     if envelope and not count_view("refused", address or "", ENVELOPES_PER_MINUTE):
         return
     layers = (("envelope" if envelope else "connect", refusal.code),)
-    _store(account, layers, now, refusal.code, address, device_name=attempt.device_name if attempt else "")
+    device = attempt.device_name if attempt else ""
+    detail = refusal.detail if refusal.code in DETAILED else ""
+    _store(account, layers, now, refusal.code, address, device_name=device, detail=detail)
 
 
 def record_end(connection: Connection, layer: str, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 
@@ -18,8 +19,11 @@ from servers.models import Host
 from wgpeers.fleet import messages
 from wgpeers.fleet.lingering import seconds_of
 from wgpeers.models import Connection, EndReason, SpentKey, State
+from wgpeers.protocol import envelope
+from wgpeers.protocol.errors import Refusal
 
 from . import decisions, liveness, site_failover
+from .accounts import Ids
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,21 @@ LAYER = {
     EndReason.REPLACED: "connect",
     EndReason.ELSEWHERE: "connect",
 }
+
+
+def ended_because(ids: Ids, wg_public_key: str) -> str:
+    """Why the user's connection with this key has ended, in words for them; empty where there was none.
+
+    Only for whom all proofs have shown to be this user: how another's connection ended is not their business."""
+    try:
+        digest = hashlib.sha256(envelope.wireguard_key(wg_public_key)).digest()
+    except Refusal:
+        return ""
+    _organization, user, server = ids
+    mine = Connection.objects.filter(user__public_id=user, server__public_id=server, state=State.ENDED)
+    # By the one index that finds a key among all that ever were.
+    row = mine.filter(spent_keys__digest=digest).order_by().first()
+    return row.get_end_reason_display() if row else ""
 
 
 def mark_ended(connection: Connection, reason: EndReason, now: float, due: float | None = None) -> bool:

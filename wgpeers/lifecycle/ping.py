@@ -18,6 +18,7 @@ from wgpeers.protocol.errors import Refusal
 
 from . import accounts
 from .accounts import Ids, PingAccount
+from .ending import ended_because
 from .keepalive import keepalive
 from .liveness import Ping
 
@@ -40,25 +41,35 @@ class Remembered:
 _remembered: dict[Ids, Remembered] = {}
 
 
-def ping(signed: envelope.Signed, ids: Ids, source: str | None, now: float) -> tuple[bool, Authentic]:
-    """Whether the key is open, and what seals the answer. ``source`` is where the request came from. Raise ``Refusal``
-    for one that is not proven."""
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Whether the key is open, and what seals the answer. ``ended_because``: in words, where its connection has ended;
+    empty where there was none."""
+
+    is_open: bool
+    authentic: Authentic
+    ended_because: str = ""
+
+
+def ping(signed: envelope.Signed, ids: Ids, source: str | None, now: float) -> Said:
+    """``source`` is where the request came from. Raise ``Refusal`` for one that is not proven."""
     if answer := _from_memory(signed, ids, source, now, REMEMBERED):
-        return True, answer
+        return Said(True, answer)
     era = keepalive.era  # before the database is read: an end since then makes this reading void
     try:
         account = accounts.for_ping(*ids)
     except DatabaseError:
         if answer := _from_memory(signed, ids, source, now, WITHOUT_DATABASE):
-            return True, answer
+            return Said(True, answer)
         raise
     authentic = envelope.authenticate(signed, account.credentials)
-    found = _proven(authentic, account, source, now, sure=True)
+    plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW, remember_nonce=False)
+    found = _of_open(plaintext, account, source, now, sure=True)
     if found is None:
-        return False, authentic
+        return Said(False, authentic, ended_because(ids, plaintext.text("wg_public_key")))
     keepalive.note(found)
     _remember(ids, Remembered(account, now, era))
-    return True, authentic
+    return Said(True, authentic)
 
 
 def _from_memory(signed: envelope.Signed, ids: Ids, source: str | None, now: float, longest: float) -> Authentic | None:
@@ -69,7 +80,8 @@ def _from_memory(signed: envelope.Signed, ids: Ids, source: str | None, now: flo
         return None
     try:
         authentic = envelope.authenticate(signed, known.account.credentials)
-        found = _proven(authentic, known.account, source, now, sure=False)
+        plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW, remember_nonce=False)
+        found = _of_open(plaintext, known.account, source, now, sure=False)
     except Refusal:
         return None
     if found is None or keepalive.has_ended(found.connection):
@@ -78,9 +90,10 @@ def _from_memory(signed: envelope.Signed, ids: Ids, source: str | None, now: flo
     return authentic
 
 
-def _proven(authentic: Authentic, account: PingAccount, source: str | None, now: float, *, sure: bool) -> Ping | None:
+def _of_open(
+    plaintext: envelope.Plaintext, account: PingAccount, source: str | None, now: float, *, sure: bool
+) -> Ping | None:
     """The ping, if it names the key of an open connection."""
-    plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW, remember_nonce=False)
     live = account.live.get(plaintext.text("wg_public_key"))
     if live is None:
         return None

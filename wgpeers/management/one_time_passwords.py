@@ -8,7 +8,7 @@ import string
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from users.models import OneTimePassword
+from users.services import known_to_others
 
 LENGTH = 20
 
@@ -25,5 +25,5 @@ def give(user: User) -> str:
     password = fresh()
     user.set_password(password)
     user.save(update_fields=["password"])
-    OneTimePassword.objects.update_or_create(user=user, defaults={"password": user.password})
+    known_to_others(user)
     return password

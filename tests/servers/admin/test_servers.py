@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.db.models import F
 from django.test import Client
 
@@ -16,6 +17,7 @@ from servers.networks import FIRST_HOST_PART
 from tests import connection_rows
 from tests.admin_site import errors, messages, queued, send, staff
 from tests.conftest import Clock
+from tests.factories import revive
 from users.models import Group, Organization, VpnUser
 from wgpeers import tasks
 from wgpeers.lifecycle.reaper import enforce
@@ -68,6 +70,8 @@ def test_start_and_stop_tell_the_hosts_and_change_the_badge(admin: Client, serve
     server.refresh_from_db()
     assert (server.started, version()) == (True, before + 1)
     assert "wgpeers.converge" in queued()
+    assert admin.get(page).context["page_state"] == ("warning", "no host seen yet")
+    revive(Host.objects.get())
     assert admin.get(page).context["page_state"] == ("success", "running")
     redis_client().flushall()
     assert "Stopped office" in messages(admin, f"{SERVERS}{server.pk}/do/stop/")
@@ -243,3 +247,40 @@ def test_pages_of_hosts_open_while_redis_is_away(admin: Client, server: Server, 
     for page in (HOSTS, f"{HOSTS}{Host.objects.get().pk}/change/", "/admin/", "/admin/wgpeers/connection/"):
         assert admin.get(page).status_code == 200
     assert "Redis is away" in admin.get(HOSTS).content.decode()
+
+
+def shown_states(admin: Client) -> tuple[str, tuple[str, str], str]:
+    """The list of servers, the state on the first one's page, and the list of hosts."""
+    listed = str(admin.get(SERVERS).context["cl"].result_list[0].pk)
+    page = admin.get(f"{SERVERS}{listed}/change/").context["page_state"]
+    return admin.get(SERVERS).content.decode(), page, admin.get(HOSTS).content.decode()
+
+
+def test_a_server_whose_host_is_silent_is_not_called_running(admin: Client, server: Server) -> None:
+    Server.objects.update(started=True)
+    host = Host.objects.get()
+    Host.objects.update(boot="b")
+    revive(host)
+    servers, page, hosts = shown_states(admin)
+    assert page == ("success", "running")
+    assert "error: silent" not in hosts
+    redis_client().flushall()
+    servers, page, hosts = shown_states(admin)
+    assert page == ("danger", "its host is silent")
+    assert "its host is silent" in servers
+    assert "error: silent" in hosts
+    assert "This host's worker says nothing any more" in admin.get(f"{HOSTS}{host.pk}/change/").content.decode()
+    second = Host.objects.create(name="h2", public_address="192.0.2.2")
+    ServerHost.objects.create(server=server, host=second)
+    revive(second)
+    assert shown_states(admin)[1] == ("warning", "running on 1 of 2 hosts")
+    Host.objects.filter(pk=host.pk).update(enabled=False)
+    assert shown_states(admin)[1] == ("success", "running")
+
+
+def test_while_redis_is_away_nobody_says_that_a_server_runs(
+    admin: Client, server: Server, settings: LazySettings
+) -> None:
+    Server.objects.update(started=True)
+    settings.REDIS_URL = "unix:///nowhere/redis.sock"
+    assert shown_states(admin)[1] == ("warning", "unknown: Redis is away")

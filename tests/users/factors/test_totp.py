@@ -37,21 +37,21 @@ def test_a_code_passes_again_within_its_attempt_only(alice: VpnUser) -> None:
     assert try_code(alice, code) == "allowed"
     assert try_code(alice, code) == "allowed"  # the client offers it to the next host
     assert try_code(alice, code, NOW + 29) == "allowed"
-    assert try_code(alice, code, wg_public_key="key-2") == "totp_wrong"
-    assert try_code(alice, code, device_id="device-2") == "totp_wrong"
-    assert try_code(alice, code, server="d4e5f6") == "totp_wrong"
+    assert try_code(alice, code, wg_public_key="key-2") == "totp_used"
+    assert try_code(alice, code, device_id="device-2") == "totp_used"
+    assert try_code(alice, code, server="d4e5f6") == "totp_used"
 
 
 def test_another_device_that_saw_the_code_used_does_not_lock_the_first_out(alice: VpnUser) -> None:
     code = code_at(NOW)
     assert try_code(alice, code) == "allowed"
-    assert try_code(alice, code, device_id="thief") == "totp_wrong"
+    assert try_code(alice, code, device_id="thief") == "totp_used"
     assert try_code(alice, code) == "allowed"
 
 
 @pytest.mark.parametrize(
     ("drift", "result"),
-    [(-90, "totp_wrong"), (-60, "totp_wrong"), (-30, "allowed"), (0, "allowed"), (30, "allowed"), (60, "totp_wrong")],
+    [(-90, "totp_clock"), (-60, "totp_clock"), (-30, "allowed"), (0, "allowed"), (30, "allowed"), (60, "totp_clock")],
 )
 def test_the_window_is_one_step_either_way(alice: VpnUser, drift: int, result: str) -> None:
     assert try_code(alice, code_at(NOW + drift)) == result
@@ -59,8 +59,8 @@ def test_the_window_is_one_step_either_way(alice: VpnUser, drift: int, result: s
 
 def test_after_a_later_code_an_earlier_one_is_used_up_too(alice: VpnUser) -> None:
     assert try_code(alice, code_at(NOW + 30)) == "allowed"
-    assert try_code(alice, code_at(NOW), wg_public_key="key-2") == "totp_wrong"
-    assert try_code(alice, code_at(NOW)) == "totp_wrong"  # the same attempt, but not the code that passed for it
+    assert try_code(alice, code_at(NOW), wg_public_key="key-2") == "totp_used"
+    assert try_code(alice, code_at(NOW)) == "totp_used"  # the same attempt, but not the code that passed for it
     assert try_code(alice, code_at(NOW + 60), NOW + 60, wg_public_key="key-2") == "allowed"
 
 
@@ -82,13 +82,13 @@ def test_a_use_outlives_redis(alice: VpnUser) -> None:
 
     assert try_code(alice, code_at(NOW)) == "allowed"
     redis_client().flushall()
-    assert try_code(alice, code_at(NOW), wg_public_key="key-2") == "totp_wrong"
+    assert try_code(alice, code_at(NOW), wg_public_key="key-2") == "totp_used"
 
 
 def test_of_ten_simultaneous_attempts_with_one_code_exactly_one_passes(alice: VpnUser) -> None:
     code = code_at(NOW)
     results = together([partial(try_code, alice, code, wg_public_key=f"key-{number}") for number in range(10)])
-    assert sorted(map(str, results)) == ["allowed", *["totp_wrong"] * 9]
+    assert sorted(map(str, results)) == ["allowed", *["totp_used"] * 9]
 
 
 def test_ten_simultaneous_requests_of_one_attempt_all_pass(alice: VpnUser) -> None:
@@ -104,7 +104,64 @@ def test_a_stale_copy_of_the_user_cannot_claim_a_used_code(alice: VpnUser) -> No
     assert isinstance(authorize(first, policy, an_attempt(code_at(NOW)), NOW), Allowed)
     verdict = authorize(second, policy, an_attempt(code_at(NOW), wg_public_key="key-2"), NOW)
     assert isinstance(verdict, Denied)
-    assert verdict.code == "totp_wrong"
+    assert verdict.code == "totp_used"
+
+
+SPACES = [" ", "\u00a0", "\u2009", "\u202f", "\u3000", "\t"]
+OTHER_DIGITS = ["0123456789", "０１２３４５６７８９", "٠١٢٣٤٥٦٧٨٩", "०१२३४५६७८९"]  # noqa: RUF001
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    spaces=st.lists(st.sampled_from(["", *SPACES]), min_size=3, max_size=3),
+    digits=st.sampled_from(OTHER_DIGITS),
+    pin=st.sampled_from(["", "w0mbat", "830147", "８３０１４７9"]),  # noqa: RUF001
+    code_first=st.booleans(),
+)
+def test_a_code_is_taken_as_apps_show_it_and_people_write_it(
+    alice: VpnUser, spaces: list[str], digits: str, pin: str, code_first: bool
+) -> None:
+    enrol(alice, pin, totp=True)
+    code = code_at(NOW)
+    before, middle, after = spaces
+    written = f"{before}{code[:3]}{middle}{code[3:]}{after}".translate(str.maketrans("0123456789", digits))
+    assert try_code(alice, written + pin if code_first else pin + written) == "allowed"
+
+
+@pytest.mark.parametrize(
+    "written", ["12 3456", "123-456", "123  456", "1234 56", "123.456", "123 45", "123 4567", "½23456"]
+)
+def test_what_no_app_shows_is_no_code(alice: VpnUser, written: str) -> None:
+    assert list(ways_apart(written, secrets_of("totp"))) == []
+    assert try_code(alice, written) == "totp_wrong"
+
+
+def said(user: VpnUser, password: str, **attempt: str) -> str:
+    fresh = VpnUser.objects.select_related("organization").get(pk=user.pk)
+    verdict = authorize(fresh, a_policy(fresh, totp=True, pin="optional"), an_attempt(password, **attempt), NOW)
+    assert isinstance(verdict, Denied)
+    return verdict.reason
+
+
+def test_who_offers_a_used_code_is_told_to_wait_for_the_next_one(alice: VpnUser) -> None:
+    assert try_code(alice, code_at(NOW)) == "allowed"
+    assert said(alice, code_at(NOW), wg_public_key="key-2") == "Second factor refused. Wait for the next code."
+    assert said(alice, wrong_code()) == "Second factor refused"
+
+
+@pytest.mark.parametrize("code_first", [True, False])
+@pytest.mark.parametrize("pin", ["w0mbat", "830147", "8301472956"])
+def test_a_used_code_does_not_tell_whether_the_pin_beside_it_is_right(
+    alice: VpnUser, pin: str, code_first: bool
+) -> None:
+    """Who saw a code typed would try PINs beside it."""
+    enrol(alice, pin, totp=True)
+    code = code_at(NOW)
+    assert try_code(alice, pin + code) == "allowed"
+    guesses = [code + guess if code_first else guess + code for guess in (pin, "another", "571903", "5719034682")]
+    answers = {said(alice, guess, device_id="thief") for guess in guesses}
+    assert answers == {"Second factor refused. Wait for the next code."}
+    assert alice.wrong_attempts.count == len(guesses)
 
 
 PINS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4, max_size=64) | st.from_regex(

@@ -12,7 +12,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from vpnproject.runner import front, privileges
-from vpnproject.runner.certificate import Pair, ensure_certificate, fingerprint, make_certificate
+from vpnproject.runner.certificate import (
+    Pair,
+    certificate_for,
+    ensure_certificate,
+    fingerprint,
+    make_certificate,
+    renew_in_time,
+)
 
 NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
 
@@ -95,6 +102,7 @@ def test_somebody_elses_certificate_is_left_alone(pair: tuple[Path, Path]) -> No
     none = serialization.NoEncryption()
     pair[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, none))
     assert ensure_certificate(*pair, "198.51.100.7", NOW) == ""
+    assert not renew_in_time(*pair, NOW + datetime.timedelta(days=810))
     assert names(pair[0]) == ["vpn.example.com"]
 
 
@@ -144,3 +152,40 @@ def test_the_front_gets_copies_that_it_alone_reads_also_of_an_administrators_lin
     assert not copy.is_symlink()
     assert (copy.stat().st_uid, copy.stat().st_mode & 0o777) == (privileges.uid("vpn-front"), 0o400)
     assert pair[1].stat().st_uid == 0
+
+
+@pytest.mark.parametrize(("days", "renewed"), [(0, False), (790, False), (796, True), (900, True), (-5, True)])
+def test_while_the_server_runs_it_is_renewed_before_its_end(pair: tuple[Path, Path], days: int, renewed: bool) -> None:
+    """Also one of a time when the clock was ahead."""
+    ensure_certificate(*pair, "198.51.100.7", NOW)
+    before = fingerprint(pair[0])
+    later = NOW + datetime.timedelta(days=days)
+    assert renew_in_time(*pair, later) == renewed
+    assert (fingerprint(pair[0]) != before) == renewed
+    assert names(pair[0]) == ["198.51.100.7"]
+    if renewed:
+        assert x509.load_pem_x509_certificate(pair[0].read_bytes()).not_valid_after_utc > later
+        assert Pair(*pair).renewed()
+        assert not renew_in_time(*pair, later)
+
+
+def test_it_keeps_all_its_names_when_it_is_renewed(pair: tuple[Path, Path]) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    both = [x509.DNSName("vpn.example.com"), x509.DNSName("vpn.example.org")]
+    pem, none = serialization.Encoding.PEM, serialization.NoEncryption()
+    pair[0].write_bytes(certificate_for(key, x509.SubjectAlternativeName(both), NOW).public_bytes(pem))
+    pair[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, none))
+    assert renew_in_time(*pair, NOW + datetime.timedelta(days=810))
+    assert names(pair[0]) == ["vpn.example.com", "vpn.example.org"]
+
+
+def test_half_of_a_pair_that_somebody_is_just_replacing_is_left_alone(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    ensure_certificate(*pair, "198.51.100.7", NOW)
+    other = (tmp_path / "other.pem", tmp_path / "other_key.pem")
+    ensure_certificate(*other, "198.51.100.7", NOW)
+    pair[1].write_bytes(other[1].read_bytes())
+    before = pair[0].read_bytes(), pair[1].read_bytes()
+    assert not renew_in_time(*pair, NOW + datetime.timedelta(days=810))
+    pair[1].unlink()
+    assert not renew_in_time(*pair, NOW + datetime.timedelta(days=810))
+    assert pair[0].read_bytes() == before[0]

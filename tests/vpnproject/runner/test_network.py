@@ -133,3 +133,16 @@ def test_a_taken_udp_port_is_passed_over() -> None:
         taken.bind(("127.0.0.1", 0))
         assert not network.port_free(taken.getsockname()[1], socket.SOCK_DGRAM)
         assert f"(pid {os.getpid()})" in network.port_holder(taken.getsockname()[1], socket.SOCK_DGRAM)
+
+
+def test_port_80_is_taken_where_nobody_has_it_and_left_alone_where_that_is_wanted() -> None:
+    assert network.choose_plain_port("80", None, 443, lambda port: True) == (80, "")
+    assert network.choose_plain_port("80", 80, 443, lambda port: False) == (80, "")  # our own front has it
+    port, words = network.choose_plain_port("80", None, 443, lambda port: False)
+    assert port == 0
+    assert "Port 80 is held by" in words
+    assert network.choose_plain_port("0", 80, 443, lambda port: True) == (0, "")
+    assert network.choose_plain_port("80", None, 80, lambda port: True) == (0, "")
+    for wrong in ("", "eighty", "-1", "70000"):
+        with pytest.raises(RunError, match="PLAIN_PORT"):
+            network.choose_plain_port(wrong, None, 443, lambda port: True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from core import disks
-from vpnproject.runner import processes
-from vpnproject.runner.certificate import Pair, ensure_certificate
+from vpnproject.runner import certificate, processes
+from vpnproject.runner.certificate import Pair, ensure_certificate, fingerprint
 from vpnproject.runner.console import Progress, RunError
 from vpnproject.runner.processes import Process
 from vpnproject.runner.supervise import State
 from vpnproject.runner.vigil import Vigil
-from vpnproject.runner.watch import LONGEST_PAUSE, MOST_DEATHS, Watch, pause
+from vpnproject.runner.watch import LONGEST_PAUSE, MOST_DEATHS, VALIDITY_EVERY, Watch, pause
 
 
 class StandIn:
@@ -266,6 +266,71 @@ def test_the_front_reads_a_renewed_certificate_once_both_halves_are_there(
     watch.look()
     assert supervisor.reloads == 1
     assert "The certificate was renewed" in out.getvalue()
+
+
+def test_a_certificate_is_renewed_and_served_a_month_before_its_end(
+    supervisor: Any, out: io.StringIO, pair: Pair, tmp_path: Path, vigil: Nobody, clock: Clock
+) -> None:
+    days = iter([0.0, 794.0, 796.0, 797.0])
+    began = datetime.now(UTC)
+    today = [began]
+    watch = Watch(
+        supervisor, "no-such-instance", Progress(out), pair, tmp_path, vigil, clock, clock.sleep, lambda: today[0]
+    )
+    old = fingerprint(pair.certificate)
+    for expected in (0, 0, 1, 1):
+        today[0] = began + timedelta(days=next(days))
+        clock.now += VALIDITY_EVERY
+        watch.look()
+        watch.look()
+        assert (supervisor.reloads, fingerprint(pair.certificate) != old) == (expected, bool(expected))
+    assert out.getvalue().count("The certificate was renewed; new connections get it") == 1
+
+
+def test_what_cannot_be_renewed_is_tried_again_and_its_end_is_said(
+    supervisor: Any,
+    out: io.StringIO,
+    pair: Pair,
+    tmp_path: Path,
+    vigil: Nobody,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    today = [datetime.now(UTC) + timedelta(days=815)]
+    watch = Watch(
+        supervisor, "no-such-instance", Progress(out), pair, tmp_path, vigil, clock, clock.sleep, lambda: today[0]
+    )
+    with monkeypatch.context() as broken:
+        broken.setattr(certificate, "write_private", full)
+        for _ in range(3):
+            clock.now += VALIDITY_EVERY
+            watch.look()
+    assert "The certificate could not be renewed (No space left on device)" in out.getvalue()
+    assert out.getvalue().count("The certificate of this site ends on") == 1
+    assert supervisor.reloads == 0
+    clock.now += VALIDITY_EVERY
+    watch.look()
+    assert supervisor.reloads == 1
+
+
+def test_a_front_that_could_not_be_told_of_a_certificate_is_told_later(
+    watch: Watch, supervisor: StandIn, out: io.StringIO, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy() -> None:
+        raise ConnectionRefusedError
+
+    renew(pair)
+    with monkeypatch.context() as away:
+        away.setattr(supervisor, "reload_front", busy)
+        watch.look()
+        watch.look()
+    assert out.getvalue().count("the front could not be told") == 1
+    watch.look()
+    watch.look()
+    assert supervisor.reloads == 1
 
 
 def test_a_disk_that_fails_is_said_once_and_that_it_recovered(

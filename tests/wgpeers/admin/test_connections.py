@@ -147,10 +147,12 @@ def test_what_happened_cannot_be_written_or_deleted(admin: Client, server: Serve
 def test_the_dashboard_counts(admin: Client, server: Server, decisions: None) -> None:
     connection(server, "alice", 2)
     connection(server, "alice", 3)
+    for name in ("bob", "carol"):
+        VpnUser.objects.create(organization=VpnUser.objects.get(name="alice").organization, name=name)
     cards = {card["title"]: (card["value"], card["message"]) for card in admin.get("/admin/").context["cards"]}
     assert cards == {
-        "Connected now": (2, "of 1 user"),
+        "Connected now": (2, "1 of 3 users"),
         "Hosts up": ("0 / 1", "1 silent"),
-        "Servers running": ("1 / 1", "all of them"),
+        "Servers running": ("0 / 1", "1 without a host that is up"),
         "Refused": (1, "in 24 hours; 1 allowed"),
     }

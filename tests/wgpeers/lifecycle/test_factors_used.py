@@ -54,7 +54,7 @@ def test_a_connect_that_no_host_confirmed_is_not_remembered_and_its_code_stays_u
     assert remembered() == []
     host.answer = "ok"
     assert connect(alice[1]) == "factor_missing"  # the token stands for nothing
-    assert connect(alice[1], password=CODE) == "totp_wrong"
+    assert connect(alice[1], password=CODE) == "totp_used"
     assert connect(alice[1], password=CODE, wg_public_key=mine) == "allowed"
 
 
@@ -67,7 +67,7 @@ def test_a_connect_that_was_refused_after_its_factors_passed_is_not_remembered(
     another = {"device_id": "device-2", "password": code_at(NOW + 30)}
     assert connect(alice[1], **another) == "device_connected"
     assert remembered() == []
-    assert connect(alice[1], **another) == "totp_wrong"  # with another key
+    assert connect(alice[1], **another) == "totp_used"  # with another key
 
 
 def test_an_answer_that_is_given_again_is_remembered_too(alice: tuple[VpnUser, Identity], host: HostStandIn) -> None:
@@ -95,4 +95,4 @@ def test_one_code_opens_one_server(company: Company, alice: tuple[VpnUser, Ident
     elsewhere = dataclasses.replace(identity, server=lab.public_id)
     mine = new_wg_key()
     assert connect(identity, password=CODE, wg_public_key=mine) == "allowed"
-    assert connect(elsewhere, password=CODE, wg_public_key=mine) == "totp_wrong"
+    assert connect(elsewhere, password=CODE, wg_public_key=mine) == "totp_used"

@@ -20,13 +20,14 @@ from tests.attack import at_server, connect, ping, pinged, second_server, unchan
 from tests.conftest import Clock
 from tests.factories import Company, HostStandIn
 from tests.lab import HANGING, RedisServer, until
-from tests.protocol_client import NOW, Identity, make_request, make_sync, new_wg_key, plaintext
+from tests.protocol_client import NOW, Identity, make_request, make_sync, new_wg_key, open_answer, plaintext
 from users.models import Organization, VpnUser
 from wgpeers.lifecycle import accounts, liveness
 from wgpeers.lifecycle import connect as connecting
 from wgpeers.lifecycle import ping as pings
+from wgpeers.lifecycle.ending import end
 from wgpeers.lifecycle.keepalive import Keepalive, keepalive
-from wgpeers.models import Connection, Decision
+from wgpeers.models import Connection, Decision, EndReason
 
 
 @pytest.fixture
@@ -74,6 +75,29 @@ def test_a_ping_of_an_ended_connection_is_told_so_at_once(
     connecting.disconnect(Connection.objects.get(), NOW)
     with unchanged():
         assert not pinged(alice, key)
+
+
+@pytest.mark.parametrize("reason", EndReason)
+def test_it_is_told_why_it_ended_whatever_the_reason(
+    company: Company, alice: Identity, key: str, fixed_clock: Clock, reason: EndReason
+) -> None:
+    assert said(alice, key) == {"status": True, "timestamp": NOW}
+    end(Connection.objects.all(), EndReason(reason), NOW)
+    if reason == EndReason.UNCONFIRMED:  # it was confirmed
+        return
+    assert said(alice, key) == {"status": False, "timestamp": NOW, "reason": EndReason(reason).label}
+    _, bob = company.hire("bob")
+    there = at_server(alice, second_server(company))
+    for another in (bob, there):
+        assert said(another, key) == {"status": False, "timestamp": NOW}
+    for unknown in (new_wg_key(), "nonsense"):
+        assert said(alice, unknown) == {"status": False, "timestamp": NOW}
+
+
+def said(identity: Identity, key: str) -> dict[str, Any]:
+    """The whole answer to a right ping."""
+    request = make_request(identity, plaintext(wg_public_key=key, timestamp=NOW), method="PUT", now=NOW)
+    return open_answer(request.send().json(), identity, request.box_private_key)
 
 
 @pytest.fixture

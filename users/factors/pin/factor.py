@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from django import forms
@@ -24,13 +25,17 @@ class Pin(Factor):
     can_be_unavailable: ClassVar[bool] = False
     not_enrolled: ClassVar[str] = "No PIN is set for this account. Ask your administrator to set one."
 
+    sentences: ClassVar[Mapping[str, str]] = {
+        "too_short": "The PIN was right, but is shorter than this server asks for. Have the user choose a longer one.",
+    }
+
     def check(self, case: Case, secret: str) -> Outcome:
         if case.enrolment is None or not check_password(secret, case.enrolment.hash):
             return Denied()
         shortest = case.asked.settings.get("shortest", SHORTEST)
         # An administrator must be able to see why a right PIN is refused. The user is told as of any other.
         too_short = not isinstance(shortest, int) or len(secret) < shortest
-        return Denied("too_short", "The PIN is shorter than this server asks for.") if too_short else Passed()
+        return Denied("too_short") if too_short else Passed()
 
     def contribution(self, asked: AskedFactor) -> Contribution:
         return Contribution(mode="pin")

@@ -1,9 +1,14 @@
-"""TOTP (RFC 6238): six digits of an authenticator app, new every 30 seconds."""
+"""TOTP (RFC 6238): six digits of an authenticator app, new every 30 seconds.
+
+They are taken as apps show them and people write them: with a space in the middle, of whatever kind and beside them
+too, and in the digits of any script (full-width ones, say, which a Japanese keyboard makes)."""
 
 from __future__ import annotations
 
 import hmac
 import re
+import unicodedata
+from collections.abc import Mapping
 from typing import ClassVar
 
 import pyotp
@@ -20,31 +25,59 @@ from .panel import PANEL
 STEP = 30
 # One step either way: phones' clocks drift, and typing takes a while.
 DRIFT_STEPS = (0, -1, 1)
+# Steps, either way, in which a code that is wrong now is looked for: administrators then hear of a clock that is off.
+FAR_STEPS = 40
+USED = Denied("used", advice="Wait for the next code.")
+
+
+def plain_code(written: str) -> str:
+    """ASCII digits, of a code as somebody wrote it."""
+    return "".join(str(unicodedata.decimal(each, "?")) for each in written if not each.isspace())
 
 
 def matching_step(secret: Secret, code: str, now: float) -> int | None:
     """The time step whose code this is, None if it is of none near ``now``."""
-    totp = pyotp.TOTP(secret.reveal())
+    totp, plain = pyotp.TOTP(secret.reveal()), plain_code(code)
     current = int(now) // STEP
-    matches = [step for drift in DRIFT_STEPS if hmac.compare_digest(totp.generate_otp(step := current + drift), code)]
+    matches = [step for drift in DRIFT_STEPS if hmac.compare_digest(totp.generate_otp(step := current + drift), plain)]
     return matches[0] if matches else None
+
+
+def why_wrong(secret: Secret, code: str, now: float) -> Denied:
+    """Whether it is the code of another time, some minutes from now: then the clock that it was made by is off."""
+    totp, plain, current = pyotp.TOTP(secret.reveal()), plain_code(code), int(now) // STEP
+    for steps in range(2, FAR_STEPS + 1):
+        for drift, word in ((-steps, "behind"), (steps, "ahead")):
+            if hmac.compare_digest(totp.generate_otp(current + drift), plain):
+                seconds = steps * STEP
+                return Denied("clock", f"some {seconds // 60} min {seconds % 60} s {word}")
+    return Denied()
 
 
 class Totp(Factor):
     kind: ClassVar[str] = KIND
     label: ClassVar[str] = "TOTP"
-    typed: ClassVar[TypedSecret | None] = TypedSecret(re.compile(r"[0-9]{6}"), 6)
+    typed: ClassVar[TypedSecret | None] = TypedSecret(re.compile(r"\s?\d{3}\s?\d{3}\s?"), 6, spaces=3)
     panel: ClassVar[FactorPanel | None] = PANEL
     can_be_unavailable: ClassVar[bool] = False
     not_enrolled: ClassVar[str] = "No authenticator is set up for this account. Ask your administrator to set one up."
+    sentences: ClassVar[Mapping[str, str]] = {
+        "wrong": "The code was wrong, or there was none in what the client sent. If all codes of this user are, is it "
+        "the right entry of their app?",
+        "used": "The code was used already, or is older than one that was. Its user was told to wait for the next one.",
+        "clock": "The code is that of another time: the clock of the user's phone is off, so have it set by itself; or "
+        "it took minutes until the code was sent.",
+    }
 
     def check(self, case: Case, secret: str) -> Outcome:
         enrolment = case.enrolment
         step = matching_step(enrolment.secret, secret, case.now) if enrolment else None
-        if enrolment is None or step is None:
+        if enrolment is None:
             return Denied()
+        if step is None:
+            return why_wrong(enrolment.secret, secret, case.now)
         unused = step > enrolment.counter or self._is_of_this_attempt(enrolment, step, case)
-        return Passed() if unused else Denied()
+        return Passed() if unused else USED
 
     def claim(self, case: Case, secret: str) -> Outcome:
         enrolment = case.enrolment
@@ -56,7 +89,7 @@ class Totp(Factor):
         # both are of the same attempt (the client offers it to the next host). Who was enrolled anew has another row.
         free = Q(counter__lt=step) | Q(counter=step, last_attempt=mine)
         mine_now = Enrolment.objects.filter(free, pk=enrolment.pk).update(counter=step, last_attempt=mine)
-        return Passed() if mine_now else Denied()
+        return Passed() if mine_now else USED
 
     def contribution(self, asked: AskedFactor) -> Contribution:
         return Contribution(mode="otp")

@@ -1,0 +1,23 @@
+"""What stands in the path at the top of a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.db.models import Model
+from django.utils.text import capfirst
+
+register = template.Library()
+# Django's own tables have other names in this site's side bar.
+OTHER_NAMES = {"/auth/user/": "Administrators", "/auth/group/": "Roles", "/auth/": "This site"}
+
+
+@register.filter
+def crumb(part: dict[str, Any]) -> str:
+    """Of unfold's ``part`` (title, link). A row has the name that somebody gave it, in their spelling."""
+    title = part["title"]
+    if isinstance(title, Model):
+        return str(title)
+    link = str(part.get("link") or "")
+    return next((name for end, name in OTHER_NAMES.items() if link.endswith(end)), capfirst(str(title)))
