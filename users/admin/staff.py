@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -10,6 +10,7 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group as Role
 from django.contrib.auth.models import User as Administrator
 
+from core.admin.deleting import DeletesInSteps
 from core.admin.lookups import FilteredByAllowList
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ admin.site.unregister(Role)
 
 
 @admin.register(Administrator)
-class AdministratorPage(FilteredByAllowList, DjangoUserAdmin, _Looks):  # type: ignore[type-arg]
-    form = UserChangeForm
+class AdministratorPage(FilteredByAllowList, DeletesInSteps[Administrator], DjangoUserAdmin, _Looks):  # type: ignore[type-arg]
+    form: Any = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "is_active", "is_superuser", "last_login")
@@ -37,4 +38,4 @@ class AdministratorPage(FilteredByAllowList, DjangoUserAdmin, _Looks):  # type: 
 
 
 @admin.register(Role)
-class RolePage(FilteredByAllowList, DjangoGroupAdmin, _Looks): ...
+class RolePage(FilteredByAllowList, DeletesInSteps[Role], DjangoGroupAdmin, _Looks): ...
