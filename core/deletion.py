@@ -1,7 +1,7 @@
 """Deleting what much hangs on: counted before, and carried out in steps.
 
-What cascades is found by the models' own relations. History is not among it: it keeps names as text, and outlives what
-it is about.
+What cascades is found by the models' own relations, and goes from its leaves: first what hangs on what hangs on a row,
+so that no single row takes much along. History is not among it: it keeps names as text, and outlives what it is about.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.admin.models import DELETION
-from django.db import models
+from django.db import models, transaction
 from django.db.models import CASCADE, QuerySet
 
 from core import jobs
@@ -19,91 +19,144 @@ from core.models import Job
 
 KIND = "core.delete"
 # With no more rows than this it is done at once.
-FEW = 200
+FEW = 100
+# So many are retired at once whatever is deleted of them later.
+RETIRED_AT_ONCE = 50
 
 Objects = QuerySet[Any]
-# What must go before an object goes, apart from what cascades: ``ender(object, most)`` ends at most so many and says
-# how many it were.
+# What must end before an object goes, apart from what cascades: the rows concerned (of all ``objects``), and
+# ``ender(object, most)``, which ends at most so many of its and says how many it were.
+Ending = Callable[[Objects], Objects]
 Ender = Callable[[Any, int], int]
-_enders: dict[str, list[Ender]] = {}
-# Done, by primary keys, as soon as a deletion is asked for, so that nothing is let in while it goes on.
+_enders: dict[str, list[tuple[Ending, Ender]]] = {}
+# Done, by primary keys, before anything is deleted, so that nothing is let in while it goes on.
 Retire = Callable[[list[int]], object]
 _retire: dict[str, Retire] = {}
+_last: set[str] = set()
+_members: set[str] = set()
 
 
-def ends_first(label: str, ender: Ender) -> None:
-    _enders.setdefault(label, []).append(ender)
+def ends_first(label: str, rows: Ending, ender: Ender) -> None:
+    _enders.setdefault(label, []).append((rows, ender))
 
 
 def retires(label: str, retire: Retire) -> None:
     _retire[label] = retire
 
 
+def goes_last(*labels: str) -> None:
+    """Rows of these models protect what they belong to, and are few: each goes with that, in one transaction."""
+    _last.update(labels)
+
+
+def takes_members(*labels: str) -> None:
+    """Rows of these models' relations to others (many to many, and few but for these) are many: they go in steps."""
+    _members.update(labels)
+
+
 def _owned(model: type[models.Model]) -> Iterator[tuple[type[models.Model], str]]:
-    """The models whose rows go with a row of ``model``, and the field that says with which. (A relation's own table
-    is deleted in one statement, however long; it is not counted.)"""
+    """The models whose rows go with a row of ``model``, and the field that says with which."""
+    relation: Any
     for relation in model._meta.related_objects:
-        if relation.on_delete is CASCADE and not relation.related_model._meta.auto_created:
-            yield relation.related_model, relation.field.name
+        related = relation.related_model
+        if relation.on_delete is CASCADE and not related._meta.auto_created:
+            yield related, relation.field.name
+        elif relation.many_to_many and model._meta.label_lower in _members:
+            yield relation.through, relation.field.m2m_reverse_field_name()
 
 
-def counts(objects: Objects) -> dict[type[models.Model], int]:
-    """How many rows of which model would go with ``objects``, themselves left out."""
+def _hanging(objects: Objects) -> dict[type[models.Model], int]:
+    """How many rows of which model hang on ``objects``, and on those that do."""
     found: dict[type[models.Model], int] = {}
 
-    def add(model: type[models.Model], path: str, seen: tuple[type[models.Model], ...]) -> None:
-        for related, field in _owned(model):
-            if related in seen:
+    def add(owner: type[models.Model], path: str, above: tuple[type[models.Model], ...]) -> None:
+        for related, field in _owned(owner):
+            if related in above:
                 continue
             way = f"{field}__{path}" if path else field
-            if number := related._default_manager.filter(**{f"{way}__in": objects}).count():
+            rows = related._default_manager.filter(**{f"{way}__in": objects.order_by().values("pk")})
+            if number := rows.count():
                 found[related] = found.get(related, 0) + number
-                add(related, way, (*seen, related))
+                add(related, way, (*above, related))
 
     add(objects.model, "", (objects.model,))
     return found
+
+
+def counts(objects: Objects) -> dict[type[models.Model], int]:
+    """How many rows of which model would go with ``objects``, themselves left out; without rows of relations, which
+    nobody knows by a name."""
+    return {model: number for model, number in _hanging(objects).items() if not model._meta.auto_created}
+
+
+def _size(objects: Objects) -> int:
+    """How many rows a deletion is work for."""
+    ending = (rows(objects).count() for rows, _ in _enders.get(objects.model._meta.label_lower, ()))
+    return objects.count() + sum(_hanging(objects).values()) + sum(ending)
 
 
 def delete(objects: Objects, title: str, administrator: Any) -> Job | None:
     """Delete them: at once where that is little, else by a job, which is returned."""
     # In the order in which they were made, whatever order they are shown in.
     keys = list(objects.order_by("pk").values_list("pk", flat=True))
-    total = len(keys) + sum(counts(objects).values())
+    total = _size(objects)
     label = objects.model._meta.label_lower
-    arguments = {"model": label, "keys": keys}
-    if total > FEW:
-        if retire := _retire.get(label):
+    # What goes in one transaction need not be retired before.
+    arguments = {"model": label, "keys": keys, "retire": total > jobs.AT_ONCE}
+    if total <= FEW:
+        jobs.at_once(KIND, arguments, administrator)
+        return None
+    with transaction.atomic():
+        # Of few objects at once, whatever hangs on them; of many in the first steps.
+        if (retire := _retire.get(label)) and len(keys) <= RETIRED_AT_ONCE:
             retire(keys)
         return jobs.create(KIND, title, arguments, total, administrator)
-    jobs.at_once(KIND, arguments, administrator)
-    return None
 
 
 @jobs.kind(KIND)
 def step(job: Job, most: int) -> jobs.Step:
-    """Of one object after the other first what goes with it, then itself."""
-    model = apps.get_model(job.arguments["model"])
-    keys, place, left = job.arguments["keys"], job.place or 0, most
-    while left > 0 and place < len(keys):
-        row = model._default_manager.filter(pk=keys[place]).first()
-        if row is not None and (gone := _thin_out(row, left)):
-            left -= gone
+    """First all are retired (``retire``). Then of one after the other first what goes with it, then itself. ``place``:
+    how many are retired, and how many have gone."""
+    label, keys = job.arguments["model"], job.arguments["keys"]
+    retired, gone = job.place or (0, 0)
+    retire = _retire.get(label) if job.arguments["retire"] else None
+    if retire is not None and retired < len(keys):
+        some = keys[retired : retired + min(most, RETIRED_AT_ONCE)]
+        retire(some)
+        return jobs.Step((retired + len(some), 0), 0)
+    done = 0
+    while done < most and gone < len(keys):
+        row = apps.get_model(label)._default_manager.filter(pk=keys[gone]).first()
+        if row is not None and (thinned := _thin_out(row, most - done)):
+            done += thinned
             continue
         if row is not None:
             jobs.record(job, [row], DELETION)
             row.delete()
-        place, left = place + 1, left - 1
-    return jobs.Step(None if place == len(keys) else place, most - left)
+        gone, done = gone + 1, done + 1
+    return jobs.Step(None if gone == len(keys) else (retired, gone), done)
 
 
 def _thin_out(row: models.Model, most: int) -> int:
-    """Delete at most so many of the rows that would go with it; 0 when none is left."""
-    for ender in _enders.get(row._meta.label_lower, ()):
+    """End or delete at most so many of the rows that would go with it; 0 when none is left."""
+    for _, ender in _enders.get(row._meta.label_lower, ()):
         if ended := ender(row, most):
             return ended
-    for related, field in _owned(type(row)):
-        owned = related._default_manager.filter(**{field: row}).order_by("pk")
-        if keys := list(owned.values_list("pk", flat=True)[:most]):
-            related._default_manager.filter(pk__in=keys).delete()
-            return len(keys)
+    return _delete_hanging(type(row), [row.pk], most, (type(row),))
+
+
+def _delete_hanging(
+    owner: type[models.Model], keys: list[int], most: int, above: tuple[type[models.Model], ...]
+) -> int:
+    """Delete at most so many of the rows that hang on the rows ``keys`` of ``owner``, and those first that hang on
+    them. Whatever the size, it looks at ``most`` rows of a model."""
+    for related, field in _owned(owner):
+        if related in above or related._meta.label_lower in _last:
+            continue
+        rows = related._default_manager.filter(**{f"{field}__in": keys}).order_by()
+        if some := list(rows.values_list("pk", flat=True)[:most]):
+            deeper = _delete_hanging(related, some, most, (*above, related))
+            if not deeper:
+                related._default_manager.filter(pk__in=some).delete()
+            return deeper or len(some)
     return 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from functools import cached_property
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -33,7 +35,6 @@ class Job(models.Model):
     kind = models.CharField(max_length=40)
     title = models.CharField(max_length=200)
     state = models.CharField(max_length=8, choices=JobState, default=JobState.QUEUED)
-    arguments = models.JSONField(default=dict)
     place = models.JSONField(null=True)
     done = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(default=0)
@@ -51,3 +52,20 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """Read once: they never change, and there are many of them."""
+        found: dict[str, Any] = JobArguments.objects.get(job=self).arguments
+        return found
+
+
+class JobArguments(models.Model):
+    """A job's arguments, in a row of their own: they may name thousands of rows, and the job's row is written anew
+    with each step."""
+
+    job = models.OneToOneField(Job, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    arguments = models.JSONField(default=dict)
+
+    def __str__(self) -> str:
+        return f"arguments of {self.job}"

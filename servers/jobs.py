@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from core import deletion
+from django.contrib.admin.models import CHANGE
+
+from core import deletion, jobs
+from core.models import Job
 
 from . import services
 from .models import Host, Server
+
+SET_STARTED = "servers.set_started"
+
+
+@jobs.kind(SET_STARTED)
+def set_started(job: Job, most: int) -> jobs.Step:
+    """Start or stop (``started``) the servers of ``keys``."""
+    keys, place, started = job.arguments["keys"], job.place or 0, bool(job.arguments["started"])
+    some, notes = keys[place : place + most], list[str]()
+    for server in Server.objects.filter(pk__in=some).order_by("pk"):
+        try:
+            services.start(server) if started else services.stop(server)
+        except services.WireGuardOff:
+            notes.append(f"{server} was not started: turn WireGuard on first.")
+            continue
+        jobs.record(job, [server], CHANGE, f"{'Started' if started else 'Stopped'} {server}.")
+    end = place + len(some)
+    return jobs.Step(None if end >= len(keys) else end, len(some), notes)
 
 
 def _stop(keys: list[int]) -> None:
@@ -19,6 +40,7 @@ def _put_aside(keys: list[int]) -> None:
         host.save(update_fields=["enabled"])
 
 
-# Nobody is let in where a deletion goes on.
+# Nobody is let in where a deletion goes on, nor with less than what the server asks for.
+deletion.goes_last("servers.serverfactor")
 deletion.retires("servers.server", _stop)
 deletion.retires("servers.host", _put_aside)

@@ -65,6 +65,8 @@ def import_step(job: Job, most: int) -> jobs.Step:
     return jobs.Step(None if end >= len(job.arguments["people"]) else end, len(some), notes)
 
 
-# Nobody who is about to be deleted is let in meanwhile.
+# Nobody who is about to be deleted is let in meanwhile, nor with less than what they were asked for.
+deletion.goes_last("users.enrolment", "users.factoroverride")
+deletion.takes_members("users.group")
 deletion.retires("users.vpnuser", lambda keys: VpnUser.objects.filter(pk__in=keys).update(enabled=False))
 deletion.retires("users.organization", lambda keys: Organization.objects.filter(pk__in=keys).update(enabled=False))

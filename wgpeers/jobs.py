@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib.admin.models import CHANGE
+from django.db.models import QuerySet
 
 from core import clock, deletion, jobs
 from core.models import Job
@@ -26,10 +27,14 @@ def disconnect(job: Job, most: int) -> jobs.Step:
     return jobs.Step(None if finish >= len(keys) else finish, len(some))
 
 
+def _live_on(servers: QuerySet[Server]) -> QuerySet[Connection]:
+    return Connection.objects.exclude(state=State.ENDED).filter(server__in=servers.order_by().values("pk"))
+
+
 def _end_on_server(server: Server, most: int) -> int:
     """Whoever is connected to a server that is being deleted."""
-    live = Connection.objects.select_related("server").filter(server=server).exclude(state=State.ENDED).order_by("pk")
-    return end(live[:most], EndReason.STOPPED, clock.now())
+    live = Connection.objects.select_related("server").filter(server=server).exclude(state=State.ENDED)
+    return end(live.order_by("pk")[:most], EndReason.STOPPED, clock.now())
 
 
-deletion.ends_first("servers.server", _end_on_server)
+deletion.ends_first("servers.server", _live_on, _end_on_server)

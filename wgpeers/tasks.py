@@ -7,9 +7,10 @@ from datetime import timedelta
 
 import redis
 from django.conf import settings
-from django.db.models import Q
 
 from core import clock, jobs, task_names
+from core.pace import Pace
+from core.pruning import delete_old
 from core.redis_store import RedisUnavailable
 from core.task_queue import enqueue, task
 from servers import heartbeats
@@ -44,7 +45,7 @@ def dismiss(public_id: str, version: int, boot: str) -> None:
 @task(task_names.CONVERGE_ALL)
 def converge_all() -> None:
     """The slow beat: what no longer fits is ended, and every living host is told its whole state again."""
-    reaper.enforce(clock.now())
+    _enforce(clock.now())
     every = list(Host.objects.all())
     try:
         alive = heartbeats.read(every)
@@ -73,32 +74,46 @@ def sweep() -> None:
 
 
 def _revoke(now: float) -> None:
+    pace = Pace()
     try:
-        ended = reaper.sweep(now)
+        ended = reaper.sweep(now, pace)
     except (redis.RedisError, RedisUnavailable) as error:
         # Without deadlines nobody is revoked: rather a key that lives a little longer than a whole company cut off.
         log.warning("no sweep: Redis is away (%s)", type(error).__name__)
         return
     if ended:
         log.info("the sweep ended %d connections", ended)
+        if pace.over:
+            enqueue(task_names.SWEEP)
     sweeps.note()
 
 
 @task(task_names.ENFORCE)
 def enforce() -> None:
     now = clock.now()
-    reaper.enforce(now)
+    _enforce(now)
     # An edit may have given a network to another user, or taken it from whoever served it.
     site_failover.elect_all(now)
 
 
+def _enforce(now: float) -> None:
+    """Some of them; while there are more, again behind whatever else waits."""
+    pace = Pace()
+    if reaper.enforce(now, pace) and pace.over:
+        enqueue(task_names.ENFORCE)
+
+
 @task(task_names.PRUNE)
 def prune() -> None:
-    """Delete rows that have served their time. Spent keys and connections stay."""
-    devices.prune()
-    jobs.prune(clock.now())
-    guesses.prune(clock.now())
-    now = clock.moment(clock.now())
-    Decision.objects.filter(time__lt=now - timedelta(days=settings.DECISION_DAYS)).delete()
-    RememberedPass.objects.filter(expires__lt=now).delete()
-    ProfileLink.objects.filter(Q(expires__lt=now - timedelta(days=7))).delete()
+    """Delete rows that have served their time; while there are more, again behind whatever else waits. Spent keys and
+    connections stay."""
+    now, pace = clock.now(), Pace()
+    devices.prune(pace)
+    jobs.prune(now, pace)
+    guesses.prune(now, pace)
+    moment = clock.moment(now)
+    delete_old(RememberedPass.objects.filter(expires__lt=moment), pace)
+    delete_old(ProfileLink.objects.filter(expires__lt=moment - timedelta(days=7)), pace)
+    delete_old(Decision.objects.filter(time__lt=moment - timedelta(days=settings.DECISION_DAYS)), pace)
+    if pace.over:
+        enqueue(task_names.PRUNE)

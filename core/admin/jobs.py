@@ -35,8 +35,7 @@ class JobPage(ReadOnlyPage[Job]):
         return own or super().has_view_permission(request, obj)
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        # What is long in a row is not for a list.
-        return super().get_queryset(request).exclude(state=JobState.DRAFT).defer("arguments", "place")
+        return super().get_queryset(request).exclude(state=JobState.DRAFT)
 
     def state(self, obj: Job) -> tuple[str, str]:
         return TONES.get(JobState(obj.state), NEUTRAL), obj.get_state_display()

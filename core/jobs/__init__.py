@@ -8,6 +8,7 @@ at most; how many items a step takes is measured, so that it is short on any mac
 
 from .registry import Step as Step
 from .registry import kind as kind
+from .running import AT_ONCE as AT_ONCE
 from .running import Work as Work
 from .running import at_once as at_once
 from .running import begin as begin

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -17,17 +17,17 @@ from django.db import transaction
 from core import clock, task_names
 from core.changes import after_commit
 from core.locking import lock
-from core.models import Job, JobState
+from core.models import Job, JobArguments, JobState
+from core.pace import AIM, LONGEST_PAUSE, TURN, Pace
+from core.pruning import delete_old
 
 from .registry import step_of
 
 log = logging.getLogger(__name__)
 
-# What a step should take: a connect that waits for it is late by this much.
-AIM = 0.03
 FIRST, MOST = 4, 2000
-# A worker lets go of a job after this many seconds, so that the sweeps that wait behind it get their turn.
-TURN = 2.0
+# Items in one transaction of work that is done at once.
+AT_ONCE = 10
 MOST_FAILURES = 5
 NOTES_KEPT = 200
 # A job that nobody has worked at for so long is queued again: its message was lost, or its worker died.
@@ -41,34 +41,37 @@ def create(
     """A new job, begun after commit; a ``draft`` waits until it is ``begin``-ned."""
     if step_of(kind) is None:
         raise ValueError(f"there is no kind of job named {kind}")
-    job = Job.objects.create(
-        kind=kind,
-        title=title[:200],
-        arguments=arguments,
-        total=total,
-        administrator=administrator,
-        administrator_name=administrator.get_username() if administrator else "",
-        state=JobState.DRAFT if draft else JobState.QUEUED,
-        created=clock.moment(clock.now()),
-    )
-    if not draft:
-        after_commit(task_names.RUN_JOB, job.pk)
+    with transaction.atomic():
+        job = Job.objects.create(
+            kind=kind,
+            title=title[:200],
+            total=total,
+            administrator=administrator,
+            administrator_name=administrator.get_username() if administrator else "",
+            state=JobState.DRAFT if draft else JobState.QUEUED,
+            created=clock.moment(clock.now()),
+        )
+        JobArguments.objects.create(job=job, arguments=arguments)
+        if not draft:
+            after_commit(task_names.RUN_JOB, job.pk)
     return job
 
 
 def at_once(kind: str, arguments: dict[str, Any], administrator: Any = None) -> list[str]:
-    """Carry out work that is little, in the caller's transaction and without a row. Returns the notes."""
+    """Carry out work that is little, now and without a row, in short transactions. Returns the notes."""
     step_function = step_of(kind)
     if step_function is None:
         raise ValueError(f"there is no kind of job named {kind}")
-    job, notes = Job(kind=kind, arguments=arguments, administrator=administrator), list[str]()
-    with transaction.atomic():
-        while True:
-            step = step_function(job, MOST)
-            notes += step.notes
-            job.place = step.place
-            if step.place is None:
-                return notes
+    job, notes, pace = Job(kind=kind, administrator=administrator), list[str](), Pace()
+    job.arguments = arguments
+    while True:
+        with transaction.atomic():
+            step = step_function(job, AT_ONCE)
+        notes += step.notes
+        job.place = step.place
+        if step.place is None:
+            return notes
+        pace.breathe()
 
 
 def record(job: Job, rows: Sequence[Any], flag: int, message: str = "") -> None:
@@ -102,11 +105,11 @@ def resume() -> None:
             after_commit(task_names.RUN_JOB, pk)
 
 
-def prune(now: float) -> None:
+def prune(now: float, pace: Pace) -> None:
     """Forget drafts that nobody has said yes to, with the lists of people in them, and what ended long ago."""
     moment = clock.moment(now)
-    Job.objects.filter(state=JobState.DRAFT, created__lt=moment - DRAFT_FOR).delete()
-    Job.objects.filter(ended__lt=moment - KEPT_FOR).delete()
+    delete_old(Job.objects.filter(state=JobState.DRAFT, created__lt=moment - DRAFT_FOR), pace)
+    delete_old(Job.objects.filter(ended__lt=moment - KEPT_FOR), pace)
 
 
 @dataclass(slots=True)
@@ -117,9 +120,13 @@ class Work:
     steady: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
     most: int = FIRST
+    _arguments: dict[str, Any] | None = field(default=None, init=False)
 
     def turn(self, seconds: float = TURN) -> bool:
         """Take steps for so long. Whether there is more to do."""
+        # Read before the first step: there may be much of it to read.
+        given = JobArguments.objects.filter(job=self.job_id).first()
+        self._arguments = given.arguments if given else {}
         until = self.steady() + seconds
         while self.steady() < until:
             began = self.steady()
@@ -128,7 +135,7 @@ class Work:
             took = self.steady() - began
             self.most = max(1, min(MOST, self.most * 2, int(self.most * AIM / max(took, 0.001))))
             # Half of the time belongs to others, who wait for the database.
-            self.pause(min(took, 1.0))
+            self.pause(min(took, LONGEST_PAUSE))
         return True
 
     def _step(self) -> bool:
@@ -149,6 +156,7 @@ class Work:
         step_function = step_of(job.kind)
         if step_function is None:
             raise LookupError(f"there is no kind of job named {job.kind}")
+        job.arguments = self._arguments or {}
         step = step_function(job, self.most)
         now = clock.moment(clock.now())
         job.place, job.done, job.failures, job.stepped = step.place, job.done + step.done, 0, now

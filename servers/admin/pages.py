@@ -8,14 +8,15 @@ from typing import Any
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from core import clock
+from core.admin import bulk
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ago, column, posted
 from core.redis_store import RedisUnavailable
-from servers import heartbeats, services
+from servers import heartbeats, jobs, services
 from servers.hostnet.state.conditions import Code, Severity
 from servers.models import Host, Server
 from users.admin.pages import GroupPage as GroupWithPeople
@@ -157,13 +158,17 @@ class ServerPage(PageThatAsksBack[Server]):
 
     @admin.action(description="Start", permissions=["change"])
     def start_servers(self, request: HttpRequest, queryset: QuerySet[Server]) -> None:
-        for server in queryset:
-            self.start(request, server)
+        what = bulk.counted(queryset.count(), self.opts)
+        bulk.carry_out(request, jobs.SET_STARTED, f"Start {what}", queryset, f"Started {what}.", {"started": True})
 
     @admin.action(description="Stop, and disconnect everybody on it", permissions=["change"])
-    def stop_servers(self, request: HttpRequest, queryset: QuerySet[Server]) -> None:
-        for server in queryset:
-            self.stop(request, server)
+    def stop_servers(self, request: HttpRequest, queryset: QuerySet[Server]) -> HttpResponse | None:
+        what = bulk.counted(queryset.count(), self.opts)
+        if not bulk.confirmed(request):
+            facts = ["Everybody on them is disconnected."]
+            return bulk.ask(self, request, queryset, "stop_servers", f"Stop {what}?", bulk.first_names(queryset), facts)
+        bulk.carry_out(request, jobs.SET_STARTED, f"Stop {what}", queryset, f"Stopped {what}.", {"started": False})
+        return None
 
     def panels(self, request: HttpRequest, obj: Server) -> list[Panel]:
         return [*super().panels(request, obj), *client_services_panels(request, obj)]

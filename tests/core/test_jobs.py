@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from core import clock, jobs
 from core.jobs import registry
 from core.models import Job, JobState
+from core.pace import Pace
 from core.tasks import resume_jobs, run_job
 from tests.admin_site import messages, queued, staff
 
@@ -166,7 +167,7 @@ def test_drafts_and_what_ended_long_ago_are_forgotten() -> None:
     ):
         times = {"created": clock.moment(now - created * day), "ended": ended and clock.moment(now - ended * day)}
         Job.objects.create(kind=KIND, title=f"{state} {created} {ended}", state=state, **times)
-    jobs.prune(now)
+    jobs.prune(now, Pace())
     assert sorted(map(str, Job.objects.all())) == ["done 200 80", "draft 0.5 None", "queued 200 None"]
 
 

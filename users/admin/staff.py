@@ -12,6 +12,7 @@ from django.contrib.auth.models import User as Administrator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
+from core.admin.deleting import DeletesInSteps
 from core.admin.lookups import FilteredByAllowList
 from core.admin.saving import SavesInTurn
 from users.services import known_to_others
@@ -37,8 +38,10 @@ admin.site.unregister(Role)
 
 
 @admin.register(Administrator)
-class AdministratorPage(SavesInTurn[Any], FilteredByAllowList, DjangoUserAdmin, _Looks):  # type: ignore[type-arg]
-    form = UserChangeForm
+class AdministratorPage(  # type: ignore[type-arg]
+    SavesInTurn[Any], FilteredByAllowList, DeletesInSteps[Administrator], DjangoUserAdmin, _Looks
+):
+    form: Any = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "is_active", "is_superuser", "last_login")
@@ -66,4 +69,4 @@ class AdministratorPage(SavesInTurn[Any], FilteredByAllowList, DjangoUserAdmin, 
 
 
 @admin.register(Role)
-class RolePage(SavesInTurn[Any], FilteredByAllowList, DjangoGroupAdmin, _Looks): ...
+class RolePage(SavesInTurn[Any], FilteredByAllowList, DeletesInSteps[Role], DjangoGroupAdmin, _Looks): ...

@@ -16,6 +16,8 @@ from django.db import transaction
 from core import rate_limits
 from core.clock import moment
 from core.locking import lock
+from core.pace import Pace
+from core.pruning import delete_old
 from users.models import VpnUser, WrongAttempts
 
 LONGEST_PAUSE = timedelta(days=1)
@@ -76,7 +78,7 @@ def lift(user: VpnUser) -> None:
     WrongAttempts.objects.filter(user_id=user.pk).delete()
 
 
-def prune(now: float) -> None:
+def prune(now: float, pace: Pace) -> None:
     """Delete what is forgotten by now."""
     before = moment(now) - SILENCE
-    WrongAttempts.objects.filter(last__lt=before).exclude(paused_until__gte=before).delete()
+    delete_old(WrongAttempts.objects.filter(last__lt=before).exclude(paused_until__gte=before), pace)

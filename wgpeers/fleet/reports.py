@@ -13,6 +13,7 @@ from django.db import DataError
 
 from core import task_names
 from core.clock import moment
+from core.pace import Pace
 from core.redis_store import RedisUnavailable, redis_client
 from core.task_queue import enqueue
 from servers import heartbeats
@@ -109,7 +110,9 @@ def _removed(host: Host, report: dict[str, Any], now: float) -> None:
     when = float(report.get("time", now)) - _ahead(host, now)
     if not math.isfinite(when) or abs(when - now) > 3600:
         when = now
+    pace = Pace()
     for connection in _mine(host, [str(connection) for connection in report["connections"]]):
+        pace.breathe()
         if connection.state != State.ENDED and report.get("reason") == "silent":
             # The host could not reach us and saw no handshake for the whole ping timeout.
             end([connection], EndReason.SILENT, now)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import islice
 
 import redis
 from django.db import OperationalError, transaction
@@ -12,6 +14,7 @@ from django.db import OperationalError, transaction
 from core import task_names
 from core.changes import after_commit
 from core.clock import moment
+from core.pace import Pace
 from servers import addresses
 from servers.changes import bump_versions
 from servers.hostnet.state import RemovePeers
@@ -26,6 +29,9 @@ from . import decisions, liveness, site_failover
 from .accounts import Ids
 
 log = logging.getLogger(__name__)
+
+# Of many connections that end together: hosts are told of some, while the others are still being ended.
+TOLD_AT_ONCE = 50
 
 # Which layer a decision names for each reason.
 LAYER = {
@@ -71,34 +77,56 @@ def mark_ended(connection: Connection, reason: EndReason, now: float, due: float
     return True
 
 
-def end(connections: Iterable[Connection], reason: EndReason, now: float, due: float | None = None) -> int:
-    """End each connection that is still live, and have its host remove the peer. How many it were.
+def end(
+    connections: Iterable[Connection],
+    reason: EndReason,
+    now: float,
+    due: float | None = None,
+    pace: Pace | None = None,
+) -> int:
+    """End each connection that is still live, and have its host remove the peer, some of them at a time. How many it
+    were. What is left when the turn of ``pace`` is over stays.
 
     One transaction each: a row that cannot be ended (reported in the log) does not hold up the others. Networks behind
     it go to their standbys in the same one.
     """
-    ended = []
-    others: set[int] = set()
-    for connection in connections:
-        try:
-            with transaction.atomic():
-                if not mark_ended(connection, reason, now, due):
-                    continue
-                moved = site_failover.elect_for_user(connection.server_key, connection.user_id, now)
-                bump_versions([*([connection.host_id] if connection.host_id else []), *moved])
-        except OperationalError as error:
-            # A full disk, say: it is the same for all of them, and for the log.
-            log.error("could not end connection %s (%s); the next sweep tries again", connection.public_id, error)
-            continue
-        except Exception:
-            log.exception("could not end connection %s; the next sweep tries again", connection.public_id)
-            continue
-        ended.append(connection)
-        others |= moved
-    notify_hosts(ended)
-    for host in sorted(others):
-        after_commit(task_names.CONVERGE, host)
-    return len(ended)
+    count, left = 0, iter(connections)
+    pace, in_turns = pace or Pace(), pace is not None
+    while some := list(islice(left, TOLD_AT_ONCE)):
+        ended = []
+        for connection in some:
+            if in_turns and pace.over:
+                break
+            if _end_one(connection, reason, now, due):
+                ended.append(connection)
+            pace.breathe()
+        if ended:
+            # Not before the caller's own transaction, if there is one, has committed.
+            transaction.on_commit(partial(notify_hosts, ended), robust=True)
+        count += len(ended)
+        if in_turns and pace.over:
+            break
+    return count
+
+
+def _end_one(connection: Connection, reason: EndReason, now: float, due: float | None) -> bool:
+    """Whether it was still live and has ended now."""
+    try:
+        with transaction.atomic():
+            if not mark_ended(connection, reason, now, due):
+                return False
+            moved = site_failover.elect_for_user(connection.server_key, connection.user_id, now)
+            bump_versions([*([connection.host_id] if connection.host_id else []), *moved])
+            for host in sorted(moved):
+                after_commit(task_names.CONVERGE, host)
+    except OperationalError as error:
+        # A full disk, say: it is the same for all of them, and for the log.
+        log.error("could not end connection %s (%s); the next sweep tries again", connection.public_id, error)
+        return False
+    except Exception:
+        log.exception("could not end connection %s; the next sweep tries again", connection.public_id)
+        return False
+    return True
 
 
 def notify_hosts(ended: Sequence[Connection], except_on: int | None = None) -> None:

@@ -4,12 +4,14 @@ without a loop or a broker."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.expressions import Combinable
 
 from core.clock import moment
+from core.pace import Pace
 from core.redis_store import redis_client
 from servers import access, networks
 from servers.models import Address, Server, ServerHost
@@ -26,16 +28,18 @@ BATCH = 500
 CHECKED_AT_ONCE = 2000
 
 
-def sweep(now: float) -> int:
-    """End all that is overdue at ``now``; how many it were."""
+def sweep(now: float, pace: Pace | None = None) -> int:
+    """End what is overdue at ``now``, until the turn of ``pace`` is over; how many it were."""
+    pace = pace or Pace()
     clock_steps.follow(now)
     if liveness.lost_memory():
         refill(now)
     add_missing_deadlines(now)
-    ended = 0
-    while (step := sweep_silent(now)) is not None:
+    # These first: who is silent may be thousands, when a whole network has gone.
+    ended = sweep_pending(now, pace) + sweep_sessions(now, pace)
+    while not pace.over and (step := sweep_silent(now, pace)) is not None:
         ended += step
-    return ended + sweep_sessions(now) + sweep_pending(now)
+    return ended
 
 
 def refill(now: float) -> None:
@@ -57,8 +61,9 @@ def add_missing_deadlines(now: float) -> None:
     redis_client().set(liveness.CHECKED, rows[-1][0] if len(rows) == CHECKED_AT_ONCE else 0)
 
 
-def sweep_silent(now: float) -> int | None:
+def sweep_silent(now: float, pace: Pace | None = None) -> int | None:
     """One batch of connections whose last ping is too long ago; None when there are none left to end."""
+    pace = pace or Pace()
     due = dict(liveness.overdue(now, BATCH))
     if not due:
         return None
@@ -67,42 +72,57 @@ def sweep_silent(now: float) -> int | None:
     liveness.forget(due.keys() - live.keys())
     ended = 0
     for name, row in live.items():
+        if pace.over:
+            return ended
         # A ping may have come since the batch was read.
         until = liveness.deadline(name)
         if until is None or until <= now:
             # Never confirmed: then its key was not spent either.
             reason = EndReason.UNCONFIRMED if row.state == State.PENDING else EndReason.SILENT
             ended += end([row], reason, now, due=due[name])
+            pace.breathe()
     # Nothing of a whole batch could be ended: stop here rather than try the same rows for ever.
     return ended if ended or len(live) < len(due) else None
 
 
-def sweep_sessions(now: float) -> int:
+def sweep_sessions(now: float, pace: Pace | None = None) -> int:
     """Connections whose session time is over."""
+    pace, ended = pace or Pace(), 0
     over = Connection.objects.select_related("server").filter(state=State.OPEN, session_ends__lte=moment(now))
-    return sum(
-        end([row], EndReason.SESSION, now, due=row.session_ends.timestamp() if row.session_ends else None)
-        for row in over[:BATCH]
-    )
+    for row in over[:BATCH]:
+        if pace.over:
+            break
+        ended += end([row], EndReason.SESSION, now, due=row.session_ends.timestamp() if row.session_ends else None)
+        pace.breathe()
+    return ended
 
 
-def sweep_pending(now: float) -> int:
+def sweep_pending(now: float, pace: Pace | None = None) -> int:
     """Connections whose request died before a host confirmed them (the web was killed)."""
     lost = Connection.objects.select_related("server").filter(
         state=State.PENDING, created__lte=moment(now - settings.PENDING_TIMEOUT)
     )
-    return end(lost[:BATCH], EndReason.UNCONFIRMED, now)
+    return end(lost[:BATCH], EndReason.UNCONFIRMED, now, pace=pace)
 
 
-def enforce(now: float) -> int:
-    """End connections that would no longer be allowed, or that the settings no longer fit. Cheap enough to run
-    after every change of an account, and on a slow beat for whatever changed past the models."""
-    live = Connection.objects.select_related("server").exclude(state=State.ENDED)
+def enforce(now: float, pace: Pace | None = None) -> int:
+    """End connections that would no longer be allowed, or that the settings no longer fit, until the turn of ``pace``
+    is over; how many it were. Cheap enough to run after every change of an account, and on a slow beat for whatever
+    changed past the models."""
+    live = Connection.objects.exclude(state=State.ENDED)
     return (
-        end(live.filter(_not_running()), EndReason.STOPPED, now)
-        + end(live.exclude(access.permitted()), EndReason.NOT_PERMITTED, now)
-        + end(_moved(), EndReason.MOVED, now)
+        _end_of(live.filter(_not_running()), EndReason.STOPPED, now, pace)
+        + _end_of(live.exclude(access.permitted()), EndReason.NOT_PERMITTED, now, pace)
+        + _end_of(_moved(), EndReason.MOVED, now, pace)
     )
+
+
+def _end_of(rows: QuerySet[Connection] | Sequence[int], reason: EndReason, now: float, pace: Pace | None) -> int:
+    """``rows`` may be thousands, of which a turn ends some: only those are loaded whole, just before they end."""
+    keys = list(rows.order_by("pk").values_list("pk", flat=True)) if isinstance(rows, QuerySet) else rows
+    pieces = (keys[start : start + BATCH] for start in range(0, len(keys), BATCH))
+    whole = (row for some in pieces for row in Connection.objects.select_related("server").filter(pk__in=some))
+    return end(whole, reason, now, pace=pace)
 
 
 def _not_running() -> Combinable | Q:
@@ -110,22 +130,21 @@ def _not_running() -> Combinable | Q:
     return Q(server__started=False) | Q(server__wireguard=False) | Q(host__enabled=False) | ~Exists(attached)
 
 
-def _moved() -> list[Connection]:
-    """Connections whose address is no longer their user's, or no longer in their server's network."""
-    live = Connection.objects.select_related("server").exclude(state=State.ENDED)
+def _moved() -> list[int]:
+    """Connections (primary keys) whose address is no longer their user's, or no longer in their server's network."""
+    live = Connection.objects.exclude(state=State.ENDED)
     holds = Address.objects.filter(server=OuterRef("server"), host_part=OuterRef("host_part"), user=OuterRef("user"))
-    moved = {row.pk: row for row in live.filter(~Exists(holds))}
-    for server in Server.objects.filter(connections__in=live).distinct():
-        for row in live.filter(server=server):
-            if _addresses(server, row.host_part) != (row.address, row.address6):
-                moved[row.pk] = row
-    return list(moved.values())
+    moved = set(live.filter(~Exists(holds)).values_list("pk", flat=True))
+    for server in Server.objects.filter(pk__in=live.order_by().values("server")):
+        rows = live.filter(server=server).values_list("pk", "host_part", "address", "address6")
+        moved.update(pk for pk, host_part, *has in rows.iterator() if [*_addresses(server, host_part)] != has)
+    return sorted(moved)
 
 
-def _addresses(server: Server, host_part: int) -> tuple[str, str | None] | None:
-    """What host part ``host_part`` has on the server now; None where its networks no longer reach that far."""
+def _addresses(server: Server, host_part: int) -> tuple[str | None, str | None]:
+    """What host part ``host_part`` has on the server now; nothing where its networks no longer reach that far."""
     try:
         address6 = networks.address(server.network6, host_part) if server.ipv6 else None
         return networks.address(server.wg_network, host_part), address6
     except IndexError:
-        return None
+        return None, None

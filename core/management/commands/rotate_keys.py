@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import models
 
 from core.crypto import Secret, SecretField
+from core.pace import Pace
 
 # A process that still runs with the old keys may write while we go through the rows: what it left is found by the
 # next pass. It writes a few rows a second at most, so passes get shorter quickly.
@@ -61,13 +62,14 @@ class Command(BaseCommand):
         raise CommandError("Secrets are still being written with an old key. Restart everything that uses it first.")
 
     def _model(self, model: type[models.Model], names: list[str], batch: int) -> Count:
-        count, last, label = Count(), 0, model._meta.label
+        count, last, label, pace = Count(), 0, model._meta.label, Pace()
         total = model._default_manager.count()
         while rows := list(self._rows(model, names, last, batch)):
             for pk, *secrets in rows:
                 count.rows += 1
                 for name, secret in zip(names, secrets, strict=True):
                     self._secret(model, pk, name, secret, count)
+                pace.breathe()
             last = rows[-1][0]
             self._progress(f"\r{label}: {count.rows} of {max(total, count.rows)} rows")
         message = f"{label}: {count.rows} rows, {count.renewed} secrets encrypted anew"

@@ -94,7 +94,8 @@ def test_a_server_without_wireguard_is_not_started_and_without_a_host_is_warned_
 
 def test_servers_are_started_and_stopped_from_the_list(admin: Client, server: Server) -> None:
     for action, started in (("start_servers", True), ("stop_servers", False)):
-        admin.post(SERVERS, {"action": action, "_selected_action": [server.pk]})
+        said = messages(admin, SERVERS, {"action": action, "_selected_action": [server.pk], "post": "yes"})
+        assert said == f"{'Started' if started else 'Stopped'} 1 server."
         server.refresh_from_db()
         assert server.started is started
     assert f'formaction="{SERVERS}{server.pk}/do/start/"' in admin.get(SERVERS).content.decode()

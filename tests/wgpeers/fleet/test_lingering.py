@@ -25,7 +25,7 @@ TOLD = {EndReason.ADMIN, EndReason.SESSION, EndReason.NOT_PERMITTED, EndReason.M
 
 
 @pytest.fixture
-def company(db: None, fixed_clock: Clock, real_redis: None) -> Company:
+def company(transactional_db: None, fixed_clock: Clock, real_redis: None) -> Company:
     company = found()
     Server.objects.update(ping_interval=INTERVAL)
     return company

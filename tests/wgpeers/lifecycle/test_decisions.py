@@ -8,6 +8,7 @@ import pytest
 from django.conf import LazySettings
 
 from core.clock import moment
+from core.pace import Pace
 from servers.models import Server
 from tests.attack import connect
 from tests.conftest import Clock
@@ -109,7 +110,7 @@ def test_devices_seen_long_ago_give_way_to_others(company: Company, alice: Ident
     for number in range(devices.KEPT + 3):
         assert attempt(alice, fixed_clock, device_id=f"device-{number}", wg_public_key=new_wg_key()) == 200
         fixed_clock.advance(1)
-    devices.prune()
+    devices.prune(Pace())
     kept = set(Device.objects.filter(user__name="alice").values_list("device_id", flat=True))
     assert kept == {f"device-{number}" for number in range(3, devices.KEPT + 3)}
     assert Device.objects.filter(user__name="bob").count() == 1

@@ -21,7 +21,7 @@ from wgpeers.models import Connection, Decision, State
 
 
 @pytest.fixture
-def company(db: None, fixed_clock: Clock) -> Company:
+def company(transactional_db: None, fixed_clock: Clock) -> Company:
     return found()
 
 

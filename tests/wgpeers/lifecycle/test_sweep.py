@@ -26,7 +26,7 @@ TIMEOUT = 360
 
 
 @pytest.fixture
-def company(db: None, fixed_clock: Clock) -> Company:
+def company(transactional_db: None, fixed_clock: Clock) -> Company:
     return found()
 
 
