@@ -21,6 +21,8 @@ DEBUG = env.flag("DEBUG", False)
 API_URLS = env.api_urls([])
 # The port of gateway web on the tunnel's gateway address. Never 443: clients drop ":443" and would go to port 80.
 GATEWAY_PORT = env.whole("GATEWAY_PORT", 9790, low=1024, high=65535)
+# The port of Redis on its machine's address in the mesh, for other machines.
+MESH_REDIS_PORT = env.whole("MESH_REDIS_PORT", 9791, low=1024, high=65535)
 # Proxies whose X-Forwarded-For is believed. Empty: the address of the TCP connection is the client's.
 TRUSTED_PROXIES = env.words("TRUSTED_PROXIES", [])
 

@@ -8,7 +8,7 @@ from servers import networks
 from servers.models import Route, Server
 from servers.validators import listed
 
-from . import client_network, forward
+from . import client_network, forward, mesh
 from .registry import rule
 
 
@@ -22,7 +22,9 @@ def check(server: Server) -> None:
     if server.keep_connected_device and server.multi_device:
         problems["keep_connected_device"] = ["Turn this off, or multi-device."]
     _names(server, problems)
-    if server.pk:
+    if message := mesh.of_port(server.port):
+        problems["port"] = [message]
+    elif server.pk:
         for attachment in server.attachments.select_related("host"):
             if clash := port_in_use(server, attachment.host_id):
                 problems["port"] = [f"UDP port {server.port} is in use on host {attachment.host} by server {clash}."]
@@ -74,7 +76,7 @@ def _overlap(server: Server, network: networks.Network) -> str | None:
         for text in (other.network, other.wg_network, other.network6 if other.ipv6 else ""):
             if networks.overlaps(network, text):
                 return f"{network} overlaps {text} of server {other}."
-    return client_network.overlapped(network)
+    return client_network.overlapped(network) or mesh.overlapped(network)
 
 
 def _mapped(server: Server, field: str, network: networks.Network) -> str | None:
