@@ -134,7 +134,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 
-REDIS_URL = env.redis_url(own_redis(VAR))
+REDIS_URL = env.redis_url(own_redis(VAR, env.kept(VAR / "redis_password")))
 CELERY_BROKER_URL = broker_url(REDIS_URL)
 
 # The connect API authenticates by its own envelope, never by a session; see wgpeers.protocol.envelope.

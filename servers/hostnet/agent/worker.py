@@ -40,7 +40,7 @@ from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.state import OUR_INTERFACE, lost_acks
-from servers.hostnet.state.redis_urls import broker_url, in_mesh
+from servers.hostnet.state.redis_urls import broker_url, in_mesh, with_password
 from servers.hostnet.subsystem import Subsystem
 from servers.hostnet.wireguard.base import WireGuardError
 from servers.hostnet.wireguard.choose import choose
@@ -82,7 +82,8 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Read HOST_ID, HOST_REDIS_URL, HOST_VAR, HOSTNET_BACKEND and VPN_GATEWAY_PORT; end with a hint if wrong."""
+        """Read HOST_ID, HOST_REDIS_URL, HOST_VAR, HOSTNET_BACKEND and VPN_GATEWAY_PORT; end with a hint if wrong. A
+        URL that names a user without a password gets that from the file ``redis_password`` in HOST_VAR."""
         for name in ("HOST_ID", "HOST_REDIS_URL", "HOST_VAR"):
             if not env.get(name):
                 sys.exit(f"{name} is not set")
@@ -91,12 +92,20 @@ class Settings:
         port = env.get("VPN_GATEWAY_PORT", "9790")
         if not port.isdecimal() or not 0 < int(port) < 65536:
             sys.exit("VPN_GATEWAY_PORT must be a port number")
-        backend = env.get("HOSTNET_BACKEND", "auto")
-        return cls(env["HOST_ID"], env["HOST_REDIS_URL"], Path(env["HOST_VAR"]), backend, int(port))
+        backend, var = env.get("HOSTNET_BACKEND", "auto"), Path(env["HOST_VAR"])
+        return cls(env["HOST_ID"], with_password(env["HOST_REDIS_URL"], _password(var)), var, backend, int(port))
 
     @property
     def queue(self) -> str:
         return f"host.{self.host}"
+
+
+def _password(var: Path) -> str:
+    """For Redis, where it is kept in a file: what is in the environment of a process shows in more places."""
+    try:
+        return (var / "redis_password").read_text().strip()
+    except FileNotFoundError:
+        return ""
 
 
 class SteadyConnection(Connection):

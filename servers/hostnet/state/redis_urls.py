@@ -16,9 +16,9 @@ def own_socket(var: Path) -> Path:
     return var / "redis" / "redis.sock"
 
 
-def own_redis(var: Path) -> str:
-    """redis-py's URL of it."""
-    return f"unix://{own_socket(var)}?db=0"
+def own_redis(var: Path, password: str = "", user: str = "default") -> str:
+    """redis-py's URL of it, for who has a password, or who is in the group of Redis' where it asks for none."""
+    return f"unix://{f'{user}:{password}@' if password else ''}{own_socket(var)}?db=0"
 
 
 def broker_url(url: str) -> str:
@@ -29,6 +29,14 @@ def broker_url(url: str) -> str:
     login = parts.netloc.rpartition("@")[0]
     database = parse_qs(parts.query).get("db", ["0"])[0]
     return f"redis+socket://{login}{'@' if login else ''}{parts.path}?virtual_host={database}"
+
+
+def with_password(url: str, password: str) -> str:
+    """``url`` with the password of its user, where it names one and has none."""
+    parts = urlsplit(url)
+    if not parts.username or parts.password is not None or not password:
+        return url
+    return parts._replace(netloc=f"{parts.username}:{password}@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
 def in_mesh(url: str, mesh: Mesh | None) -> str:
