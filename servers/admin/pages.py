@@ -23,6 +23,7 @@ from users.models import Group
 from .client_services import client_services_panels
 from .factors import FactorsInline
 from .forms import HostsInline, RoutesInline, ServersInline, SplitDomainsInline
+from .mesh import JoiningMixin
 
 # What stands for the heartbeats while nobody can read them.
 UNKNOWN: dict[str, Any] = {}
@@ -175,7 +176,7 @@ class ServerPage(Page[Server]):
 CONDITION_TYPES = {Severity.ERROR: BAD, Severity.WARNING: WAITING}
 
 
-class HostPage(Page[Host]):
+class HostPage(JoiningMixin, Page[Host]):
     ordering = ("name",)
     list_display: tuple[str, ...] = ("name", "status", "addresses", "carries", "wireguard", "applied", "trouble")
     list_filter = ("enabled", "backend")
