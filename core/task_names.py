@@ -15,6 +15,8 @@ CONVERGE_ALL: Final = "wgpeers.converge_all"
 DISMISS: Final = "wgpeers.dismiss"
 # End what is connected and no longer allowed to be.
 ENFORCE: Final = "wgpeers.enforce"
+# End what a machine (public id) may do in Redis.
+CUT_OFF: Final = "wgpeers.cut_off"
 TAKE_REPORTS: Final = "wgpeers.take_reports"
 SWEEP: Final = "wgpeers.sweep"
 PRUNE: Final = "wgpeers.prune"

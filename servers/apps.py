@@ -8,4 +8,14 @@ class ServersConfig(AppConfig):
     def ready(self) -> None:
         # Models must be there first.
         from . import jobs, signals  # noqa: F401
-        from .rules import attachment, client_network, factor, forward, host, route, server, split_domain  # noqa: F401
+        from .rules import (  # noqa: F401
+            attachment,
+            client_network,
+            factor,
+            forward,
+            host,
+            mesh,
+            route,
+            server,
+            split_domain,
+        )

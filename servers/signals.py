@@ -6,15 +6,26 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import ProtectedError
-from django.db.models.signals import m2m_changed, pre_delete
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 from django.dispatch import receiver
 
 from core.changes import after_commit
-from core.task_names import DISMISS, ENFORCE
+from core.task_names import CUT_OFF, DISMISS, ENFORCE
 from users.models import Group
 
 from . import changes
-from .models import ClientNetwork, Host, PortForward, Route, Server, ServerFactor, ServerHost, SplitDomain
+from .models import (
+    ClientNetwork,
+    Host,
+    Mesh,
+    MeshNode,
+    PortForward,
+    Route,
+    Server,
+    ServerFactor,
+    ServerHost,
+    SplitDomain,
+)
 
 
 @receiver(pre_delete, sender=Host)
@@ -26,6 +37,24 @@ def dismiss_host(instance: Host, **kwargs: Any) -> None:
     after_commit(DISMISS, public_id, version, boot)
     # Its connections are ended as those without a host.
     after_commit(ENFORCE)
+
+
+@receiver(post_save, sender=Host)
+@receiver(post_save, sender=Mesh)
+@receiver(post_save, sender=MeshNode)
+@receiver(pre_delete, sender=MeshNode)
+def tell_machines_of_the_mesh(instance: Host | Mesh | MeshNode, **kwargs: Any) -> None:
+    """Each knows where all others are."""
+    if isinstance(instance, Host) and not MeshNode.objects.filter(host=instance).exists():
+        return
+    changes.record(MeshNode.objects.values_list("host_id", flat=True))
+
+
+@receiver(post_delete, sender=MeshNode)
+def cut_machine_off(instance: MeshNode, origin: object, **kwargs: Any) -> None:
+    """One whose host goes as well is dismissed first, and cut off then."""
+    if getattr(origin, "model", type(origin)) is MeshNode:
+        after_commit(CUT_OFF, instance.host.public_id)
 
 
 @receiver(pre_delete, sender=ServerHost)

@@ -109,6 +109,14 @@ def _is_api_url(url: str) -> bool:
     return parts.scheme == "https" and bool(parts.hostname) and port != 0 and not more
 
 
+def kept(path: Path) -> str:
+    """What is in the file ``path``; empty where there is none."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
 def redis_url(default: str) -> str:
     url = text("REDIS_URL", default)
     if not url.startswith(("unix://", "redis://", "rediss://")):

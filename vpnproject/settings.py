@@ -21,6 +21,8 @@ DEBUG = env.flag("DEBUG", False)
 API_URLS = env.api_urls([])
 # The port of gateway web on the tunnel's gateway address. Never 443: clients drop ":443" and would go to port 80.
 GATEWAY_PORT = env.whole("GATEWAY_PORT", 9790, low=1024, high=65535)
+# The port of Redis on its machine's address in the mesh, for other machines.
+MESH_REDIS_PORT = env.whole("MESH_REDIS_PORT", 9791, low=1024, high=65535)
 # Proxies whose X-Forwarded-For is believed. Empty: the address of the TCP connection is the client's.
 TRUSTED_PROXIES = env.words("TRUSTED_PROXIES", [])
 
@@ -135,7 +137,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 
-REDIS_URL = env.redis_url(own_redis(VAR))
+REDIS_URL = env.redis_url(own_redis(VAR, env.kept(VAR / "redis_password")))
 CELERY_BROKER_URL = broker_url(REDIS_URL)
 
 # The connect API authenticates by its own envelope, never by a session; see wgpeers.protocol.envelope.

@@ -5,12 +5,15 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
+from servers import views as machines
+from servers.hostnet.state.joining import PATH as JOIN
 from vpnproject.sign_in import change_password
 from wgpeers.urls import api_patterns
 
 urlpatterns = [
     *api_patterns,
     path("admin/password_change/", admin.site.admin_view(change_password)),
+    path(JOIN.removeprefix("/"), machines.join),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(url="/admin/")),
     # Browsers ask for it by themselves, on pages that name no icon.

@@ -13,7 +13,7 @@ from core.pace import Pace
 from core.pruning import delete_old
 from core.redis_store import RedisUnavailable
 from core.task_queue import enqueue, task
-from servers import heartbeats
+from servers import heartbeats, mesh, redis_access
 from servers.hostnet.state import HostState
 from servers.models import Host
 from users.factors import guesses
@@ -40,14 +40,26 @@ def dismiss(public_id: str, version: int, boot: str) -> None:
     """Have a host whose row was deleted take all its tunnels down."""
     nothing = HostState(public_id, version, boot, settings.GATEWAY_PORT, ())
     messages.send_full_state(Host(public_id=public_id), nothing)
+    cut_off(public_id)
+
+
+@task(task_names.CUT_OFF)
+def cut_off(public_id: str) -> None:
+    """End what a machine may do in Redis. While that is away nobody can do anything there; then the slow beat does."""
+    try:
+        redis_access.cut_off(public_id)
+    except RedisUnavailable:
+        log.warning("Redis is away: host %s is cut off later", public_id)
 
 
 @task(task_names.CONVERGE_ALL)
 def converge_all() -> None:
     """The slow beat: what no longer fits is ended, and every living host is told its whole state again."""
     _enforce(clock.now())
+    mesh.forget_former(clock.now())
     every = list(Host.objects.all())
     try:
+        redis_access.sync()
         alive = heartbeats.read(every)
     except RedisUnavailable:
         return
@@ -63,6 +75,10 @@ def converge_all() -> None:
 
 @task(task_names.TAKE_REPORTS)
 def take_reports() -> None:
+    try:
+        redis_access.keep_listening()
+    except RedisUnavailable:
+        return
     reports.take_reports(clock.now())
 
 

@@ -25,6 +25,7 @@ from users.models import Group
 from .client_services import client_services_panels
 from .factors import FactorsInline
 from .forms import HostsInline, RoutesInline, ServersInline, SplitDomainsInline
+from .mesh import JoiningMixin
 from .odd import PageThatAsksBack, ServerForm
 
 # What stands for the heartbeats while nobody can read them.
@@ -184,7 +185,7 @@ class ServerPage(PageThatAsksBack[Server]):
 CONDITION_TYPES = {Severity.ERROR: BAD, Severity.WARNING: WAITING}
 
 
-class HostPage(Page[Host]):
+class HostPage(JoiningMixin, Page[Host]):
     ordering = ("name",)
     list_display: tuple[str, ...] = ("name", "status", "addresses", "carries", "wireguard", "applied", "trouble")
     list_filter = ("enabled", "backend")

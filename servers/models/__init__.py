@@ -4,6 +4,7 @@ from .address import Address
 from .client import ClientNetwork, PortForward, Protocol
 from .factor import FactorMode, IfUnavailable, ServerFactor
 from .host import Host
+from .mesh import JoinToken, Mesh, MeshNode
 from .route import Route, SplitDomain
 from .server import Server, ServerHost
 
@@ -13,6 +14,9 @@ __all__ = [
     "FactorMode",
     "Host",
     "IfUnavailable",
+    "JoinToken",
+    "Mesh",
+    "MeshNode",
     "PortForward",
     "Protocol",
     "Route",

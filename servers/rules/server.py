@@ -12,7 +12,7 @@ from servers.models import Route, Server
 from servers.networks import Network
 from servers.validators import listed
 
-from . import client_network, forward, host_networks, odd_networks
+from . import client_network, forward, host_networks, mesh, odd_networks
 from .registry import Finding, Mistake, Oddity, rule, save_rule
 from .route import TUNNEL_OF_ANOTHER
 
@@ -90,6 +90,8 @@ def _of_one_length(readable: Mapping[str, Network]) -> Iterator[Mistake]:
 
 
 def _port(server: Server) -> Iterator[Mistake]:
+    if message := mesh.of_port(server.port):
+        yield Mistake("port", message)
     if not server.pk:
         return
     for attachment in server.attachments.select_related("host"):
@@ -111,7 +113,7 @@ def _overlap(server: Server, network: Network) -> str | None:
         for text in (other.network, other.wg_network, other.network6 if other.ipv6 else ""):
             if networks.overlaps(network, text):
                 return f"{network} overlaps {text} of server {other}."
-    return client_network.overlapped(network)
+    return client_network.overlapped(network) or mesh.overlapped(network)
 
 
 def _routed(server: Server, field: str, network: Network) -> str | None:

@@ -134,6 +134,7 @@ def test_redis_on_a_full_disk_refuses_and_goes_on_by_itself(
     (directory / "redis").mkdir()
     disk = Disk(machine, directory / "redis", size="1m")
     socket = disk.seen_from_here / "redis.sock"  # it is on that disk
+    (disk.seen_from_here / "users.acl").write_text("user default on nopass ~* &* +@all\n")
     (directory / "redis.conf").write_text(programs.redis_configuration(directory, 2**30))
     process = machine.start("redis-server", directory / "redis.conf")
     settings.REDIS_URL = f"unix://{socket}?db=0"

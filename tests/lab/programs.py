@@ -22,18 +22,21 @@ PYTHON = Path(sys.executable)
 class RedisServer:
     """A Redis of its own on a unix socket that every namespace reaches, keeping nothing on disk.
 
-    ``users`` are further users, each as name and ACL rules: ``("alice", "on", ">secret", "~alice*", "+@all")``.
+    ``users`` are further users, each as name and ACL rules: ``("alice", "on", ">secret", "~alice*", "+@all")``. With a
+    ``password`` it keeps its users in a file, as the product's does, and lets nobody in without one. ``within`` is a
+    command that runs another one elsewhere, where it may listen on more than the socket.
     """
 
-    def __init__(self, users: Sequence[Sequence[str]] = ()) -> None:
-        self._users = users
+    def __init__(self, users: Sequence[Sequence[str]] = (), password: str = "", within: Sequence[str] = ()) -> None:
+        self._users, self._password, self._within = users, password, within
         self.directory = Path(tempfile.mkdtemp(prefix="lab-redis-"))
         self.socket = self.directory / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"unix://{self.socket}?db=0"
+        login = f"default:{self._password}@" if self._password else ""
+        return f"unix://{login}{self.socket}?db=0"
 
     def __enter__(self) -> Self:
         try:
@@ -52,9 +55,14 @@ class RedisServer:
         options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--appendonly", "no"]
         for user in self._users:
             options += ["--user", *user]
+        if self._password:
+            acl = self.directory / "users.acl"
+            if not acl.exists():
+                acl.write_text(f"user default on >{self._password} ~* &* +@all\n")
+            options += ["--aclfile", str(acl)]
         self._process = subprocess.Popen(
             # It dies with the thread that starts it, so that no killed test leaves one behind.
-            ["setpriv", "--pdeathsig", "KILL", "redis-server", *options, "--dir", str(self.directory)],
+            [*self._within, "setpriv", "--pdeathsig", "KILL", "redis-server", *options, "--dir", str(self.directory)],
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )

@@ -58,6 +58,7 @@ FILES: Mapping[str, Place] = MappingProxyType(
         "secret_key": Place(CONTROL, CONTROL),
         "field_keys": Place(CONTROL, CONTROL),
         "settings.env": Place(CONTROL, CONTROL),
+        "redis_password": Place(CONTROL, CONTROL),
         "redis.conf": Place(REDIS, REDIS),
         # Public, and web reads it. The front gets copies of both: these here may be links to somewhere else.
         "certificate.pem": Place(mode=0o644),

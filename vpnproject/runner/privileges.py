@@ -16,6 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
+from servers.hostnet.state.privileges import CAPABILITIES
+
 from .console import RunError
 
 ROOT = "root"
@@ -35,6 +37,7 @@ class Kept(StrEnum):
     TLS_KEY = "TLS key"
     HOST_KEYS = "host keys"
     REDIS = "Redis"
+    REDIS_PASSWORD = "redis_password"  # noqa: S105 (its name)
     SUPERVISOR = "supervisor"
 
 
@@ -51,15 +54,14 @@ class Privileges:
 _CONTROL_SIDE = Privileges(
     user=CONTROL,
     groups=_SPEAKS_TO_REDIS,
-    opens=frozenset({Kept.SECRET_KEY, Kept.FIELD_KEYS, Kept.SETTINGS, Kept.DATABASE, Kept.REDIS}),
+    opens=frozenset({Kept.SECRET_KEY, Kept.FIELD_KEYS, Kept.SETTINGS, Kept.DATABASE, Kept.REDIS, Kept.REDIS_PASSWORD}),
 )
-# Interfaces, routes and firewall; probes; DNS and WireGuard on low ports; and to start unbound, which becomes a user of
-# its own, and to end it. It is root since /dev/net/tun, /run/wireguard and /etc/unbound are root's, but root without
-# the right to pass over the modes of files; and of ``var`` it sees its own part alone (``hidden.sh``).
+# It is root since /dev/net/tun, /run/wireguard and /etc/unbound are root's, but root without the right to pass over the
+# modes of files; and of ``var`` it sees its own part alone (``hidden.sh``).
 _HOST_SIDE = Privileges(
     user=ROOT,
     groups=_SPEAKS_TO_REDIS,
-    capabilities=("net_admin", "net_raw", "net_bind_service", "setuid", "setgid", "kill"),
+    capabilities=CAPABILITIES,
     opens=frozenset({Kept.HOST_KEYS, Kept.REDIS}),
 )
 
@@ -131,5 +133,6 @@ def places(var: Path, front: Path) -> dict[Kept, Path]:
         Kept.TLS_KEY: front / "conf" / "key.pem",
         Kept.HOST_KEYS: var / "host" / "keys",
         Kept.REDIS: var / "redis" / "redis.sock",
+        Kept.REDIS_PASSWORD: var / "redis_password",
         Kept.SUPERVISOR: var / "supervisor.sock",
     }

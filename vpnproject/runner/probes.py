@@ -10,14 +10,16 @@ from pathlib import Path
 TIMEOUT = 5.0
 
 
-def redis_answers(path: Path) -> bool:
+def redis_answers(path: Path, password: str = "") -> bool:
     """Whether Redis on this socket is up and has read its file."""
+    login = f"AUTH default {password}\r\n" if password else ""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(TIMEOUT)
             connection.connect(str(path))
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+            connection.sendall(f"{login}PING\r\n".encode())
+            with connection.makefile("rb") as answers:
+                return [answers.readline(64) for _ in range(2 if login else 1)][-1].startswith(b"+PONG")
     except OSError:
         return False
 

@@ -44,6 +44,8 @@ class Site:
     stamp: str
     # redis-py's form; our own Redis unless another one is named.
     redis_url: str = ""
+    # The control side's, for our own Redis; empty where that asks for none.
+    redis_password: str = field(default="", repr=False)
     # What the host worker has in the place of ``var``, and what is hidden from it.
     host_side: Path | None = None
     hidden: tuple[Path, ...] = ()
@@ -83,9 +85,11 @@ def django_environment(var: Path) -> dict[str, str]:
 def host_environment(site: Site) -> dict[str, str]:
     """The host worker's whole configuration. Nothing of Django, of the database or of the secrets is in it."""
     var = site.host_side or site.var
+    # Its own user, whose password the worker finds in a file.
+    user = f"host.{site.host_id}@" if site.redis_password else ""
     return {
         "HOST_ID": site.host_id,
-        "HOST_REDIS_URL": site.redis_url or own_redis(var),
+        "HOST_REDIS_URL": site.redis_url or own_redis(var).replace("unix://", f"unix://{user}", 1),
         "HOST_VAR": str(var / "host"),
         "HOSTNET_BACKEND": site.backend,
         "VPN_GATEWAY_PORT": str(site.gateway_port),
@@ -235,7 +239,8 @@ stdout_logfile_backups=3
 
 
 def redis_configuration(var: Path, memory_bytes: int) -> str:
-    """Redis on a unix socket that only its group can use, and on no port.
+    """Redis on a unix socket that only its group can use, and on no port; the control side has it listen in the mesh
+    once there is one (``servers.redis_access``).
 
     Nothing in it is beyond repair (deadlines are refilled from the database), but nonces and the count of wrong
     attempts are worth more when they survive a restart: a replay, or a new round of guesses, must not profit from
@@ -247,6 +252,7 @@ port 0
 unixsocket {own_socket(var)}
 unixsocketperm 660
 dir {var}/redis
+aclfile {var}/redis/users.acl
 daemonize no
 set-proc-title no
 loglevel notice

@@ -30,7 +30,8 @@ class Signs:
     def __init__(self, site: Site, instance: str) -> None:
         self._site = site
         self._environment = {**base_environment(instance), **django_environment(site.var)}
-        url = site.redis_url or own_redis(site.var)
+        own = own_redis(site.var, site.redis_password)
+        url = site.redis_url or own
         self._redis = redis.Redis.from_url(
             url,
             decode_responses=True,
@@ -39,7 +40,7 @@ class Signs:
             socket_connect_timeout=WITHIN,
             retry=Retry(NoBackoff(), 0),
         )
-        self.own_redis = url == own_redis(site.var)
+        self.own_redis = url == own
 
     def redis(self) -> bool | None:
         """Whether Redis answers anything; None where it is not there at all, which supervisor sees by itself."""

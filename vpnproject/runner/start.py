@@ -24,6 +24,7 @@ from . import (
     probes,
     processes,
     programs,
+    redis_login,
     sysctls,
 )
 from .announce import announce
@@ -99,7 +100,7 @@ class Start:
         else:
             self._start_supervisor()
         with self._progress.step("Redis answers"):
-            until(lambda: probes.redis_answers(own_socket(self._var)), ANSWER_WITHIN, self._see("Redis", "redis"))
+            until(lambda: self._redis_answers(), ANSWER_WITHIN, self._see("Redis", "redis"))
         setup = Setup(site, self.instance, self._setup_arguments(chosen, site, adopted))
         try:
             self._set_up(setup, chosen, site)
@@ -138,6 +139,7 @@ class Start:
         for path in files.make_directories(self._var):
             self._progress.warn(f"{path} could be used by others on this machine; it is private now.")
         files.make_secrets(self._var)
+        redis_login.prepare(self._var)
         if unbound.PROGRAM.exists():
             unbound.make_directories()
         self._offer_client()
@@ -228,6 +230,7 @@ class Start:
             backend=os.environ.get("HOSTNET_BACKEND", "auto"),
             # Whoever names another Redis in the settings means all of the server, this machine's host included.
             redis_url=settings.get("REDIS_URL", ""),
+            redis_password=redis_login.read(self._var / redis_login.PASSWORD),
             stamp=programs.stamp(self._wanted.project, (self._var / "settings.env").read_text()),
         )
         self._configure_front(site, chosen, settings.get("TRUSTED_PROXIES", ""))
@@ -266,6 +269,7 @@ class Start:
             *("--public-address", chosen.address.text, "--old-address", chosen.old_address),
             *("--wireguard-port", str(network.choose_wireguard_port()), "--stamp", site.stamp),
             *("--host-id", str(files.read_json(self._choices_file).get("host_id", ""))),
+            *("--host-redis-hash", "" if site.redis_url else redis_login.host_hash(self._var)),
             *([] if adopted else ["--fresh"]),
         ]
 
@@ -292,6 +296,9 @@ class Start:
             user = setup.expect("user_key", lambda: watch.look([setup.pid]))
         if error := user.get("error"):
             self._progress.warn(f"{error} See {self._var / 'log' / 'keys.log'}.")
+
+    def _redis_answers(self) -> bool:
+        return probes.redis_answers(own_socket(self._var), redis_login.read(self._var / redis_login.PASSWORD))
 
     def _write_configuration(self, servers: list[programs.Program]) -> None:
         assert self.house is not None  # noqa: S101 (begin made it)

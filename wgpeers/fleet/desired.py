@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from django.conf import settings
 
 from core.clock import now
-from servers import networks, routing
+from servers import mesh, networks, routing
 from servers.hostnet.state import Dns, HostState, Interface, Peer, Route, Split
 from servers.models import Host, Server
 from servers.validators import listed
@@ -42,6 +42,7 @@ def state_of(host_id: int) -> HostState | None:
         settings.GATEWAY_PORT,
         interfaces,
         open_foreign_firewalls=host.open_foreign_firewalls,
+        mesh=mesh.mesh_of(host),
     )
 
 

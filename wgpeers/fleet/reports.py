@@ -16,10 +16,10 @@ from core.clock import moment
 from core.pace import Pace
 from core.redis_store import RedisUnavailable, redis_client
 from core.task_queue import enqueue
-from servers import heartbeats
+from servers import heartbeats, mesh
 from servers.hostnet.state.conditions import conditions_from_json, conditions_to_json
 from servers.hostnet.state.host_networks import host_networks_from_json, host_networks_to_json
-from servers.models import Host, ServerHost
+from servers.models import Host, MeshNode, ServerHost
 from wgpeers.lifecycle import site_failover
 from wgpeers.lifecycle.ending import end
 from wgpeers.models import Connection, EndReason, State
@@ -74,6 +74,7 @@ def take_report(host: Host, report: dict[str, Any], now: float) -> bool:
         "repaired": _applied,  # by itself, without a message of ours
         "removed": _removed,
         "probe": _probe,
+        "left": _left,
     }
     kind = report["kind"]
     kinds[kind](host, report, now)
@@ -83,6 +84,12 @@ def take_report(host: Host, report: dict[str, Any], now: float) -> bool:
 def _hello(host: Host, report: dict[str, Any], now: float) -> None:
     """A worker has started: it takes nothing before a full state that names this run."""
     Host.objects.filter(pk=host.pk).update(boot=str(report["boot"])[:64], backend=str(report.get("backend", ""))[:16])
+    mesh.note_key(host, report.get("mesh_key"))
+
+
+def _left(host: Host, report: dict[str, Any], now: float) -> None:
+    """The machine takes its leave, by its own command: its place in the mesh and its user in Redis end."""
+    MeshNode.objects.filter(host=host, control=False).delete()
 
 
 def _applied(host: Host, report: dict[str, Any], now: float) -> None:

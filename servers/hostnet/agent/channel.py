@@ -55,6 +55,11 @@ class Channel:
         self._reports.append(json.dumps({"kind": kind, "boot": self.boot, "time": self._clock(), **fields}))
         self.flush()
 
+    def said(self, kind: str) -> bool:
+        """Whether a report, and all that waited before it, has been sent."""
+        self.report(kind)
+        return not self._reports
+
     def flush(self) -> None:
         """Send the reports that are waiting. One whose answer was lost is sent again: they all bear repetition."""
         with self._sending:

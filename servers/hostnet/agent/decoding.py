@@ -18,12 +18,17 @@ from typing import Any
 from servers.hostnet.state import (
     DNS_NAME,
     FOREIGN_INTERFACE,
+    HOST_NAME,
     OPAQUE_ID,
     OUR_INTERFACE,
     AddPeer,
     Dns,
     HostState,
     Interface,
+    Mesh,
+    MeshPeer,
+    Move,
+    MoveClients,
     Peer,
     Probe,
     RemovePeers,
@@ -32,13 +37,14 @@ from servers.hostnet.state import (
     Split,
     add_peer_from_json,
     host_state_from_json,
+    move_clients_from_json,
     remove_peers_from_json,
 )
 
-Message = HostState | AddPeer | RemovePeers | ShowPlan
+Message = HostState | AddPeer | RemovePeers | MoveClients | ShowPlan
 
 FULL_STATE, ADD_PEER, REMOVE_PEERS = "hostnet.full_state", "hostnet.add_peer", "hostnet.remove_peers"
-SHOW_PLAN = "hostnet.show_plan"
+MOVE_CLIENTS, SHOW_PLAN = "hostnet.move_clients", "hostnet.show_plan"
 
 
 # Seconds. A ping interval is five minutes at most; nobody lingers for ever by a slip.
@@ -68,7 +74,46 @@ def _full_state(data: Mapping[str, Any], host: str) -> HostState:
     for field in ("name", "server", "port"):
         values = [getattr(interface, field) for interface in state.interfaces]
         _require(len(set(values)) == len(values), f"two interfaces share a {field}")
-    return dataclasses.replace(state, interfaces=tuple(_interface(interface) for interface in state.interfaces))
+    return dataclasses.replace(
+        state,
+        interfaces=tuple(_interface(interface) for interface in state.interfaces),
+        mesh=checked_mesh(state.mesh) if state.mesh is not None else None,
+    )
+
+
+def checked_mesh(mesh: Mesh) -> Mesh:
+    """``mesh``, well formed; raise ``ValueError`` where it is not."""
+    _require(0 < mesh.port < 65536, "port of the mesh")
+    _require(all(0 < port < 65536 for port in mesh.serves), "port that is open to the mesh")
+    _require(mesh.mtu == 0 or 1280 <= mesh.mtu <= 65535, "MTU of the mesh")
+    _require(len(mesh.addresses) > 0, "no address in the mesh")
+    for field in ("host", "public_key"):
+        values = [getattr(peer, field) for peer in mesh.peers]
+        _require(len(set(values)) == len(values), f"two machines of the mesh share a {field}")
+    return dataclasses.replace(
+        mesh,
+        addresses=tuple(_normal(address) for address in mesh.addresses),
+        peers=tuple(_mesh_peer(peer) for peer in mesh.peers),
+    )
+
+
+def _mesh_peer(peer: MeshPeer) -> MeshPeer:
+    _require(OPAQUE_ID.fullmatch(peer.host) is not None, "id of a machine")
+    _require(len(base64.b64decode(peer.public_key, validate=True)) == 32, "WireGuard key")
+    for endpoint in peer.endpoints:
+        host, _, port = endpoint.rpartition(":")
+        _require(port.isdecimal() and 0 < int(port) < 65536, "port of an endpoint")
+        if HOST_NAME.fullmatch(host) is None:
+            ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    addresses, allowed = (tuple(_behind(each) for each in ips) for ips in (peer.addresses, peer.allowed_ips))
+    return dataclasses.replace(peer, addresses=addresses, allowed_ips=allowed)
+
+
+def _behind(network: str) -> str:
+    found = _normal(network)
+    # It would become a route of the host's, and this one its way to everywhere.
+    _require(not found.endswith("/0"), "a machine with everything behind it")
+    return found
 
 
 def _interface(interface: Interface) -> Interface:
@@ -164,6 +209,14 @@ def _remove_peers(data: Mapping[str, Any], host: str) -> RemovePeers:
     return message
 
 
+def _move_clients(data: Mapping[str, Any], host: str) -> MoveClients:
+    message = move_clients_from_json(data)
+    _require(
+        all(not move.host or OPAQUE_ID.fullmatch(move.host) is not None for move in message.moves), "id of a machine"
+    )
+    return dataclasses.replace(message, moves=tuple(Move(_behind(move.network), move.host) for move in message.moves))
+
+
 def _show_plan(data: Mapping[str, Any], host: str) -> ShowPlan:
     state, confirm = _full_state(data["state"], host), str(data["confirm"])
     head, _, rest = confirm.rpartition(":")
@@ -180,5 +233,6 @@ _READERS: dict[str, Callable[[Mapping[str, Any], str], Message]] = {
     FULL_STATE: _full_state,
     ADD_PEER: _add_peer,
     REMOVE_PEERS: _remove_peers,
+    MOVE_CLIENTS: _move_clients,
     SHOW_PLAN: _show_plan,
 }

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import redis
@@ -17,7 +17,7 @@ from kombu.exceptions import KombuError
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.executor import HOST_ERRORS
 from servers.hostnet.reconcile.reported import BatchReport, FullReport
-from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan, conditions_to_json
+from servers.hostnet.state import AddPeer, HostState, MoveClients, RemovePeers, ShowPlan, conditions_to_json
 from servers.hostnet.state.host_networks import host_networks_to_json
 
 from . import decoding
@@ -117,7 +117,9 @@ class Dispatcher:
         applier: Applier,
         channel: Channel,
         inbox: Callable[[int], Iterator[Message]],
+        move: Callable[[Sequence[MoveClients]], None] = lambda messages: None,
     ) -> None:
+        self._move = move
         self._host = host
         self._applier = applier
         self._channel = channel
@@ -133,15 +135,24 @@ class Dispatcher:
         if isinstance(first, HostState | ShowPlan):
             self._whole(first)
             return
-        batch: list[AddPeer | RemovePeers] = [first]
+        batch: list[AddPeer | RemovePeers | MoveClients] = [first]
         for message in self._inbox(BATCH - 1):
             if isinstance(message, HostState | ShowPlan):
-                self._changes(batch)
+                self._single(batch)
                 self._whole(message)
                 batch = []
             else:
                 batch.append(message)
-        self._changes(batch)
+        self._single(batch)
+
+    def _single(self, batch: Sequence[AddPeer | RemovePeers | MoveClients]) -> None:
+        """Those who connect here wait for an answer; what happened on other machines comes after them."""
+        self._changes([message for message in batch if not isinstance(message, MoveClients)])
+        if moves := [message for message in batch if isinstance(message, MoveClients)]:
+            try:
+                self._move(moves)
+            except Exception as error:
+                log_unexpected(f"{len(moves)} moves", error)
 
     def _whole(self, message: HostState | ShowPlan) -> None:
         try:

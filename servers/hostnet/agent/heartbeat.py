@@ -39,12 +39,14 @@ class Heartbeat:
         desired: Desired,
         backend: str,
         clock: Callable[[], float] = steady,
+        mesh_key: str = "",
     ) -> None:
         self._channel = channel
         self._applier = applier
         self._desired = desired
         self._backend = backend
         self._clock = clock
+        self._mesh_key = mesh_key
         self._alone_since: float | None = None
         self._swept = 0.0
         self._greeted = 0.0
@@ -66,7 +68,7 @@ class Heartbeat:
     def hello(self) -> None:
         """Ask for a full state that answers this run."""
         self._greeted = self._clock()
-        self._channel.report("hello", backend=self._backend)
+        self._channel.report("hello", backend=self._backend, mesh_key=self._mesh_key)
 
     def step(self) -> None:
         now = self._clock()

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import socket
 import sys
 import uuid
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from servers.hostnet.dns import resolvers as dns
 from servers.hostnet.firewall.ruleset import TABLE
 from servers.hostnet.firewall.table import Firewall, FirewallError
 from servers.hostnet.foreign.manager import Foreign
+from servers.hostnet.mesh import memory
+from servers.hostnet.mesh import network as mesh_network
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.events import Events
 from servers.hostnet.netlink.links import LinkError, Links
@@ -37,7 +41,7 @@ from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.state import OUR_INTERFACE, lost_acks
-from servers.hostnet.state.redis_urls import broker_url
+from servers.hostnet.state.redis_urls import broker_url, in_mesh, with_password
 from servers.hostnet.subsystem import Subsystem
 from servers.hostnet.wireguard.base import WireGuardError
 from servers.hostnet.wireguard.choose import choose
@@ -51,7 +55,20 @@ from .watch import Watch
 
 log = logging.getLogger("hostnet.worker")
 
-TASKS = (decoding.FULL_STATE, decoding.ADD_PEER, decoding.REMOVE_PEERS, decoding.SHOW_PLAN)
+# On a TCP connection to Redis: when its machine has gone without a word, it is given up after some 10 s and made anew,
+# which otherwise takes the kernel a quarter of an hour. Unix sockets take none of it.
+GIVE_UP = {
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "socket_keepalive_options": {
+        socket.TCP_KEEPIDLE: 5,
+        socket.TCP_KEEPINTVL: 2,
+        socket.TCP_KEEPCNT: 3,
+        socket.TCP_USER_TIMEOUT: 10_000,
+    },
+}
+
+TASKS = (decoding.FULL_STATE, decoding.ADD_PEER, decoding.REMOVE_PEERS, decoding.MOVE_CLIENTS, decoding.SHOW_PLAN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +83,8 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Read HOST_ID, HOST_REDIS_URL, HOST_VAR, HOSTNET_BACKEND and VPN_GATEWAY_PORT; end with a hint if wrong."""
+        """Read HOST_ID, HOST_REDIS_URL, HOST_VAR, HOSTNET_BACKEND and VPN_GATEWAY_PORT; end with a hint if wrong. A
+        URL that names a user without a password gets that from the file ``redis_password`` in HOST_VAR."""
         for name in ("HOST_ID", "HOST_REDIS_URL", "HOST_VAR"):
             if not env.get(name):
                 sys.exit(f"{name} is not set")
@@ -75,12 +93,20 @@ class Settings:
         port = env.get("VPN_GATEWAY_PORT", "9790")
         if not port.isdecimal() or not 0 < int(port) < 65536:
             sys.exit("VPN_GATEWAY_PORT must be a port number")
-        backend = env.get("HOSTNET_BACKEND", "auto")
-        return cls(env["HOST_ID"], env["HOST_REDIS_URL"], Path(env["HOST_VAR"]), backend, int(port))
+        backend, var = env.get("HOSTNET_BACKEND", "auto"), Path(env["HOST_VAR"])
+        return cls(env["HOST_ID"], with_password(env["HOST_REDIS_URL"], _password(var)), var, backend, int(port))
 
     @property
     def queue(self) -> str:
         return f"host.{self.host}"
+
+
+def _password(var: Path) -> str:
+    """For Redis, where it is kept in a file: what is in the environment of a process shows in more places."""
+    try:
+        return (var / "redis_password").read_text().strip()
+    except FileNotFoundError:
+        return ""
 
 
 class SteadyConnection(Connection):
@@ -115,6 +141,7 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,
         broker_transport_options={
+            **GIVE_UP,
             "unacked_key": f"{name}:unacked",
             "unacked_index_key": f"{name}:unacked_index",
             "unacked_mutex_key": f"{name}:unacked_mutex",
@@ -137,10 +164,22 @@ def register(app: Celery, dispatcher: Dispatcher) -> None:
         task(name)
 
 
-def run(settings: Settings) -> None:
-    """Work until SIGTERM."""
+class Moved:
+    """Ends this run, as SIGTERM does, when Redis is elsewhere: the next one begins with the way there."""
+
+    def __init__(self) -> None:
+        self.anew = False
+
+    def __call__(self) -> None:
+        self.anew = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run(settings: Settings) -> bool:
+    """Work until SIGTERM; whether to start anew, since Redis is elsewhere now."""
     boot = uuid.uuid4().hex
     settings.var.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings = replace(settings, redis_url=in_mesh(settings.redis_url, memory.load(memory.path_in(settings.var))))
     desired, firewall = Desired(boot), Firewall()
     shut = partial(firewall.guard, settings.web_port)
     try:
@@ -150,6 +189,8 @@ def run(settings: Settings) -> None:
         sys.exit(f"cannot start: {error}")
     channel = Channel(settings.host, settings.redis_url, boot)
     prober = Prober(channel, Sockets())
+    moved = Moved()
+    mesh = mesh_network.MeshNetwork(backend, Links(), settings.var, moved)
     # One line each. The guards' order is that in which they are applied, the followers' as well.
     subsystems: list[Subsystem] = [
         firewall,
@@ -157,21 +198,24 @@ def run(settings: Settings) -> None:
         dns.Resolvers(),
         prober,
         Foreign(),
+        mesh,
     ]
     applier = Applier(desired, backend, Links(), settings.var / "keys", conntrack.flush, subsystems, shut=shut)
     app = make_app(settings)
     inbox = Inbox(app, app.conf.task_queues[0], settings.host)
-    register(app, Dispatcher(settings.host, applier, channel, inbox.waiting))
+    register(app, Dispatcher(settings.host, applier, channel, inbox.waiting, mesh.move))
     # It runs as root since it changes the network, and takes nothing but JSON.
     warnings.simplefilter("ignore", SecurityWarning)
     for noisy in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    mesh.start()
     prober.start()
     Endings(channel, applier).start()
     Watch(channel, applier, partial(Events, TABLE.split()[1])).start()
-    Heartbeat(channel, applier, desired, backend.name).start()
+    Heartbeat(channel, applier, desired, backend.name, mesh_key=mesh.public_key).start()
     flags = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO"]
     app.worker_main(["worker", "--pool=solo", "--concurrency=1", f"--queues={settings.queue}", *flags])
+    return moved.anew
 
 
 def cleanup(backend_setting: str) -> list[str]:
@@ -186,6 +230,7 @@ def cleanup(backend_setting: str) -> list[str]:
         for name in links.read():
             links.delete(name)
         Detour.remove()
+        mesh_network.cleanup(backend, links)
     except (WireGuardError, LinkError) as error:
         errors.append(str(error))
     try:
@@ -209,4 +254,5 @@ def main(arguments: list[str]) -> None:
         sys.exit("; ".join(errors) or None)
     if arguments:
         sys.exit("usage: python -m servers.hostnet [--cleanup]")
-    run(Settings.from_env(os.environ))
+    if run(Settings.from_env(os.environ)):
+        os.execv(sys.executable, [sys.executable, "-m", "servers.hostnet"])  # noqa: S606 (ourselves)

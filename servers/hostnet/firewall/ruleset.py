@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from servers.hostnet.state import Interface
+from servers.hostnet.state import Interface, Mesh
 
+from . import mesh as between_machines
 from .ended import from_ended, gateway_web_only
-from .forward_chains import ANSWERS, DIRECTIONS, forward_chains
+from .forward_chains import ANSWERS, DIRECTIONS, SEGMENT_SIZE, forward_chains
 from .port_forwards import Element, written
 from .route_policy import RoutePolicy, Tunnel
 from .sets import FAMILY, TUNNELS, common_sets, indented, nat_set, sets_of
@@ -23,13 +24,15 @@ ICMP = {4: "icmp", 6: "icmpv6"}
 LOOPBACK = {4: "127.0.0.0/8", 6: "::1"}
 
 
-def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Element]) -> str:
+def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Element], mesh: Mesh | None = None) -> str:
     """The whole table; ``elements`` are those that follow the peers. Each set is one look-up, however much is in it."""
+    interfaces = tuple(interfaces)
     tunnels = sorted((Tunnel.of(interface) for interface in interfaces), key=lambda tunnel: tunnel.name)
     versions = sorted({version for tunnel in tunnels for version in tunnel.policy})
     filled: dict[str, list[str]] = {}
     for name, element in sorted(elements):
         filled.setdefault(name, []).append(element)
+    udp = {tunnel.port for tunnel in tunnels} | between_machines.ports(mesh)
     lines = [
         f"table {TABLE}",  # so that the next line has something to delete the first time
         f"delete table {TABLE}",
@@ -38,14 +41,20 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
         *indented(line for version in FAMILY for line in common_sets(version, tunnels, filled)),
         *indented(line for tunnel in tunnels for version in tunnel.policy for line in sets_of(tunnel, version)),
         *_chain(
-            "prerouting", "type nat hook prerouting priority dstnat", _prerouting(tunnels, int(web_port), versions)
+            "prerouting", "type nat hook prerouting priority dstnat", _prerouting(tunnels, int(web_port), udp, versions)
         ),
         # Where chains have names of priorities, "dstnat" is known for prerouting only.
-        *_chain("output", "type nat hook output priority -100", _output(tunnels, int(web_port), versions)),
+        *_chain("output", "type nat hook output priority -100", _output(int(web_port), udp, versions)),
         *_chain("ended", "", gateway_web_only(tunnels, int(web_port))),
         *_chain("services", "", _services(tunnels, int(web_port), versions)),
-        *_chain("input", "type filter hook input priority filter", _input(int(web_port), versions)),
-        *_chain("forward", "type filter hook forward priority filter", DIRECTIONS),
+        *_chain("mesh", "", between_machines.reaches_us(mesh, ANSWERS)),
+        *_chain("input", "type filter hook input priority filter", _input(int(web_port), versions, mesh)),
+        *_chain("forward", "type filter hook forward priority filter", (*between_machines.DIRECTIONS, *DIRECTIONS)),
+        *(
+            line
+            for name, rules in between_machines.chains(tunnels, interfaces, versions, SEGMENT_SIZE)
+            for line in _chain(name, "", rules)
+        ),
         *(line for name, rules in forward_chains(tunnels, versions) for line in _chain(name, "", rules)),
         *_chain("postrouting", "type nat hook postrouting priority srcnat", _postrouting(tunnels)),
         "}",
@@ -61,30 +70,31 @@ def _chain(name: str, hook: str, rules: Iterable[str]) -> list[str]:
 # Translation of destinations
 
 
-def _prerouting(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int]) -> Iterator[str]:
+def _prerouting(tunnels: Sequence[Tunnel], web_port: int, udp: Iterable[int], versions: Iterable[int]) -> Iterator[str]:
+    yield between_machines.UNTRANSLATED_IN
     for tunnel in tunnels:
         for version, policy in tunnel.policy.items():
             if policy.netmap:
                 ip = FAMILY[version]
                 yield f'iifname "{tunnel.name}" dnat {ip} prefix to {ip} daddr map @{tunnel.name}_netmap{version}'
-    yield from _ours_first(tunnels, web_port)
+    yield from _ours_first(web_port, udp)
     # Not from tunnels: by its host's public address no client gets at another's ports, least of another server.
     yield from _to_peers(f"iifname != {TUNNELS} ", versions)
 
 
-def _output(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int]) -> Iterator[str]:
+def _output(web_port: int, udp: Iterable[int], versions: Iterable[int]) -> Iterator[str]:
     """The host itself reaches forwarded ports at its own addresses too, but what its programs say to each other over
     the loopback (to Redis, to the database) is never sent to a client."""
-    yield from _ours_first(tunnels, web_port)
+    yield from _ours_first(web_port, udp)
     for version in versions:
         yield from _to_peers(f"{FAMILY[version]} daddr != {LOOPBACK[version]} ", [version])
 
 
-def _ours_first(tunnels: Sequence[Tunnel], web_port: int) -> Iterator[str]:
-    """No forward takes the ports by which clients reach this host, whatever the control side says."""
+def _ours_first(web_port: int, udp: Iterable[int]) -> Iterator[str]:
+    """No forward takes the ports by which clients and other machines reach this host, whatever we are told."""
     yield f"tcp dport {web_port} return"
-    if tunnels:
-        yield f"udp dport {{ {', '.join(str(port) for port in sorted({tunnel.port for tunnel in tunnels}))} }} return"
+    if udp:
+        yield f"udp dport {{ {', '.join(str(port) for port in sorted(udp))} }} return"
 
 
 def _to_peers(match: str, versions: Iterable[int]) -> Iterator[str]:
@@ -97,14 +107,16 @@ def _to_peers(match: str, versions: Iterable[int]) -> Iterator[str]:
 # What reaches the host itself
 
 
-def _input(web_port: int, versions: Iterable[int]) -> Iterator[str]:
+def _input(web_port: int, versions: Iterable[int], mesh: Mesh | None) -> Iterator[str]:
     """What reaches the host itself by other ways than a tunnel: everything, but what is there for tunnels alone.
 
     The kernel answers for any of its addresses on any link: without these rules a neighbour on the public side could
     send packets for a gateway's address and reach gateway web, or the names of clients, without a tunnel.
     """
     yield f"iifname {TUNNELS} goto services"
+    yield between_machines.FROM_MESH
     yield 'iifname "lo" accept'
+    yield from between_machines.by_no_other_way(mesh)
     yield f"tcp dport {web_port} drop"
     for version in versions:
         yield f"{FAMILY[version]} daddr @gateways{version} meta l4proto {{ tcp, udp }} th dport 53 drop"
@@ -131,6 +143,7 @@ def _services(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int])
 
 
 def _postrouting(tunnels: Sequence[Tunnel]) -> Iterator[str]:
+    yield between_machines.UNTRANSLATED_OUT
     for tunnel in tunnels:
         for version, policy in tunnel.policy.items():
             if policy.unmap:

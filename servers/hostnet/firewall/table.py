@@ -10,6 +10,7 @@ sets, which are changed in place.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 import subprocess
@@ -18,7 +19,7 @@ from typing import ClassVar
 
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.conntrack import ConntrackError
-from servers.hostnet.state import Code, HostCondition, HostState, Interface, Peer
+from servers.hostnet.state import Code, HostCondition, HostState, Interface, Mesh, Peer
 from servers.hostnet.subsystem import Stage, SubsystemError
 
 from .ended import ended_elements
@@ -53,6 +54,7 @@ class Firewall:
         self._ended: set[Element] = set()
         self._interfaces: tuple[Interface, ...] = ()  # without peers
         self._web_port = 0
+        self._mesh: Mesh | None = None  # without peers
 
     def guard(self, web_port: int) -> None:
         """Before the first full state: guard ``web_port``, unless a table of an earlier run still does.
@@ -66,7 +68,7 @@ class Firewall:
         return ["the nftables table was changed or removed"] if self._drifted() else []
 
     def preview(self, state: HostState) -> list[str]:
-        desired = _table(state.interfaces, state.web_port, ())
+        desired = _table(state.interfaces, state.web_port, (), _mine(state.mesh))
         elements = _forwards(state.interfaces).elements() | _ended(state.interfaces)
         return ["the nftables table: write it anew"] if self._differs(desired, elements) else []
 
@@ -92,16 +94,18 @@ class Firewall:
     def apply(self, state: HostState) -> None:
         """Make the table say what the interfaces and their peers need; nothing is touched where it says so already."""
         forwards, ended = _forwards(state.interfaces), _ended(state.interfaces)
-        differs = self._differs(_table(state.interfaces, state.web_port, ()), forwards.elements() | ended)
+        differs = self._differs(
+            _table(state.interfaces, state.web_port, (), _mine(state.mesh)), forwards.elements() | ended
+        )
         before, self._forwards, self._ended = self._elements(), forwards, ended
         if differs:
-            self._text = ""
+            self._text, self._mesh = "", _mine(state.mesh)
             self._replace(state.interfaces, state.web_port)
             self._forget(before ^ self._elements())
 
     def _replace(self, interfaces: Sequence[Interface], web_port: int) -> None:
-        self._seen = _loaded(_table(interfaces, web_port, self._elements()))
-        self._text = _table(interfaces, web_port, ())
+        self._seen = _loaded(_table(interfaces, web_port, self._elements(), self._mesh))
+        self._text = _table(interfaces, web_port, (), self._mesh)
         self._interfaces, self._web_port = tuple(interfaces), web_port
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
@@ -156,10 +160,15 @@ class Firewall:
         self._text, self._web_port = "", 0
 
 
-def ruleset(interfaces: Iterable[Interface], web_port: int) -> str:
+def ruleset(interfaces: Iterable[Interface], web_port: int, mesh: Mesh | None = None) -> str:
     """The whole table as nft text."""
     desired = tuple(interfaces)
-    return _table(desired, web_port, _forwards(desired).elements() | _ended(desired))
+    return _table(desired, web_port, _forwards(desired).elements() | _ended(desired), mesh)
+
+
+def _mine(mesh: Mesh | None) -> Mesh | None:
+    """What the table depends on."""
+    return dataclasses.replace(mesh, peers=()) if mesh is not None else None
 
 
 def _forwards(interfaces: Iterable[Interface]) -> Forwards:
@@ -176,9 +185,9 @@ def _ended(interfaces: Iterable[Interface]) -> set[Element]:
         raise FirewallError(str(error)) from error
 
 
-def _table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Element]) -> str:
+def _table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Element], mesh: Mesh | None) -> str:
     try:
-        return table(interfaces, web_port, elements)
+        return table(interfaces, web_port, elements, mesh)
     except ValueError as error:
         raise FirewallError(str(error)) from error
 

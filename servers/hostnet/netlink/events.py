@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from servers.hostnet.netlink_attributes import attributes
-from servers.hostnet.state import OUR_INTERFACE
+from servers.hostnet.state import MESH_INTERFACE, OUR_INTERFACE
 
 from .links import IFF_UP, PROTOCOL
 
@@ -148,4 +148,4 @@ def _of_links(kind: int, payload: bytes) -> bool:
 
 
 def _is_ours(name: str) -> bool:
-    return OUR_INTERFACE.fullmatch(name) is not None
+    return name == MESH_INTERFACE or OUR_INTERFACE.fullmatch(name) is not None

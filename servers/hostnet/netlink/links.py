@@ -46,7 +46,8 @@ class Links:
 
     def observe(self, devices: Mapping[str, Device]) -> Observed:
         """All that the kernel has of links, addresses and routes, to ``devices`` as WireGuard has them."""
-        with _netlink() as netlink:
+        # Strict: the kernel leaves out routes of other tables, of which the mesh's may have thousands.
+        with _netlink(strict_check=True) as netlink:
             links = {int(link["index"]): link for link in netlink.get_links()}
             names = {index: _name(link) for index, link in links.items()}
             mine = {index for index, name in names.items() if OUR_INTERFACE.fullmatch(name)}
@@ -226,9 +227,9 @@ def _index(netlink: IPRoute, name: str) -> int:
 
 
 @contextmanager
-def _netlink() -> Iterator[IPRoute]:
+def _netlink(**options: bool) -> Iterator[IPRoute]:
     try:
-        with IPRoute() as netlink:
+        with IPRoute(**options) as netlink:
             yield netlink
     except (NetlinkError, OSError) as error:
         raise LinkError(f"netlink: {error}") from error

@@ -1,6 +1,7 @@
 """All that the control side and hosts have in common. Nothing here imports Django, so that a host can run it alone."""
 
 from .conditions import Code, HostCondition, Severity, conditions_from_json, conditions_to_json
+from .mesh import Mesh, MeshPeer, Move, MoveClients, mesh_from_json, mesh_to_json, move_clients_from_json
 from .messages import (
     AddPeer,
     Dns,
@@ -20,11 +21,23 @@ from .messages import (
     remove_peers_from_json,
     to_json,
 )
-from .names import DNS_NAME, FOREIGN_INTERFACE, OPAQUE_ID, OUR_INTERFACE, PREFIX
+from .names import (
+    DNS_NAME,
+    FOREIGN_INTERFACE,
+    HOST_NAME,
+    MESH_INTERFACE,
+    MESH_PREFIX,
+    OPAQUE_ID,
+    OUR_INTERFACE,
+    PREFIX,
+)
 
 __all__ = [
     "DNS_NAME",
     "FOREIGN_INTERFACE",
+    "HOST_NAME",
+    "MESH_INTERFACE",
+    "MESH_PREFIX",
     "OPAQUE_ID",
     "OUR_INTERFACE",
     "PREFIX",
@@ -35,6 +48,10 @@ __all__ = [
     "HostCondition",
     "HostState",
     "Interface",
+    "Mesh",
+    "MeshPeer",
+    "Move",
+    "MoveClients",
     "Peer",
     "Probe",
     "RemovePeers",
@@ -47,6 +64,9 @@ __all__ = [
     "conditions_to_json",
     "host_state_from_json",
     "interface_from_json",
+    "mesh_from_json",
+    "mesh_to_json",
+    "move_clients_from_json",
     "peer_from_json",
     "remove_peers_from_json",
     "to_json",

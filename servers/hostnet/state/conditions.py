@@ -32,6 +32,7 @@ class Code(enum.StrEnum):
     DNS_FAILED = "dns_failed"  # a server's resolver does not answer its clients
     FOREIGN_FIREWALL = "foreign_firewall"  # a firewall that is not ours drops our packets, or may
     FOREIGN_UNREADABLE = "foreign_unreadable"  # whether one does could not be found out
+    MESH_FAILED = "mesh_failed"  # the tunnel to the other machines, or what is routed into it
     CLOCK_OFF = "clock_off"  # its clock is not the control side's, who says so of the host
     CONTESTED = "contested"  # somebody changes what is ours again and again, however often it is put back
 
@@ -47,6 +48,7 @@ SEVERITY = {
     Code.DNS_FAILED: Severity.ERROR,
     Code.FOREIGN_FIREWALL: Severity.WARNING,
     Code.FOREIGN_UNREADABLE: Severity.WARNING,
+    Code.MESH_FAILED: Severity.ERROR,
     Code.CLOCK_OFF: Severity.WARNING,
     Code.CONTESTED: Severity.ERROR,
 }

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .mesh import Mesh, MoveClients, mesh_from_json
+
 
 @dataclass(frozen=True, slots=True)
 class Forward:
@@ -134,7 +136,8 @@ class HostState:
 
     ``boot`` is the boot id of the worker run this state was made for: a worker takes as its first state only one
     that answers its own hello. ``web_port`` is the TCP port of gateway web on the gateways' addresses.
-    ``open_foreign_firewalls``: put a rule for our packets into other firewalls that would drop them.
+    ``open_foreign_firewalls``: put a rule for our packets into other firewalls that would drop them. ``mesh`` None:
+    this machine is in none.
     """
 
     host: str
@@ -143,6 +146,7 @@ class HostState:
     web_port: int
     interfaces: tuple[Interface, ...]
     open_foreign_firewalls: bool = False
+    mesh: Mesh | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,7 @@ class ShowPlan:
     confirm: str
 
 
-def to_json(value: HostState | AddPeer | RemovePeers | ShowPlan) -> dict[str, Any]:
+def to_json(value: HostState | AddPeer | RemovePeers | ShowPlan | MoveClients) -> dict[str, Any]:
     """A plain JSON object; tuples become lists on the wire."""
     if isinstance(value, ShowPlan):
         return {"state": to_json(value.state), "confirm": value.confirm}
@@ -250,6 +254,7 @@ def host_state_from_json(data: Mapping[str, Any]) -> HostState:
         web_port=int(data["web_port"]),
         interfaces=tuple(interface_from_json(interface) for interface in data["interfaces"]),
         open_foreign_firewalls=bool(data["open_foreign_firewalls"]),
+        mesh=mesh_from_json(data["mesh"]) if data.get("mesh") is not None else None,
     )
 
 

@@ -39,14 +39,18 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class PeerChange:
-    """Set one peer's allowed IPs (all of them, replacing what it had), or remove it.
+    """Set one peer's allowed IPs (all of them, replacing what it had; ``add``: beside those it has), or remove it.
 
-    Everything else of an existing peer, its session included, stays as it is.
+    ``endpoint`` is ``192.0.2.1:51820`` or ``[2001:db8::1]:51820``, ``keepalive`` whole seconds; empty and 0 leave these
+    as they are. Everything else of an existing peer, its session included, stays as it is.
     """
 
     public_key: str
     allowed_ips: tuple[str, ...] = ()
     remove: bool = False
+    add: bool = False
+    endpoint: str = ""
+    keepalive: int = 0
 
 
 class Backend(Protocol):

@@ -88,3 +88,19 @@ def endpoint_text(sockaddr: bytes) -> str:
     if family == socket.AF_INET6:
         return f"[{socket.inet_ntop(family, sockaddr[8:24])}]:{port}"
     return ""
+
+
+def endpoint_bytes(text: str) -> bytes:
+    """The C sockaddr of ``192.0.2.1:51820`` or ``[2001:db8::1]:51820``."""
+    address, _, port = text.rpartition(":")
+    bracketed = address.startswith("[") and address.endswith("]")
+    number = int(port) if port.isascii() and port.isdecimal() and len(port) <= 5 else 0
+    try:
+        packed = socket.inet_pton(socket.AF_INET6 if bracketed else socket.AF_INET, address.strip("[]"))
+    except (OSError, ValueError):
+        packed = b""
+    if not packed or not 0 < number <= 0xFFFF:
+        raise WireGuardError(f"{text[:60]!r} is not an address and a port")
+    if bracketed:
+        return struct.pack("=H", socket.AF_INET6) + struct.pack(">HI", number, 0) + packed + bytes(4)
+    return struct.pack("=H", socket.AF_INET) + struct.pack(">H", number) + packed + bytes(8)

@@ -14,11 +14,12 @@ from dataclasses import replace
 from servers.hostnet.netlink_attributes import NESTED, attribute, attributes
 
 from .base import ObservedPeer, PeerChange
-from .fields import AllowedIP, allowed_ip, endpoint_text, key_bytes, key_text
+from .fields import AllowedIP, allowed_ip, endpoint_bytes, endpoint_text, key_bytes, key_text
 
 PEER_PUBLIC_KEY = 1
 PEER_FLAGS = 3
 PEER_ENDPOINT = 4
+PEER_KEEPALIVE = 5
 PEER_LAST_HANDSHAKE = 6
 PEER_RX_BYTES = 7
 PEER_TX_BYTES = 8
@@ -59,11 +60,15 @@ def _encode(change: PeerChange) -> Iterator[bytes]:
         return
     networks = [_encode_ip(allowed_ip(text)) for text in change.allowed_ips]
     # Only the first part replaces what the peer had; the following ones add to it.
-    flags = attribute(PEER_FLAGS, struct.pack("=I", PEER_REPLACE_ALLOWED_IPS))
+    first = b"" if change.add else attribute(PEER_FLAGS, struct.pack("=I", PEER_REPLACE_ALLOWED_IPS))
+    if change.endpoint:
+        first += attribute(PEER_ENDPOINT, endpoint_bytes(change.endpoint))
+    if change.keepalive:
+        first += attribute(PEER_KEEPALIVE, struct.pack("=H", change.keepalive))
     for start in range(0, max(len(networks), 1), _IPS_IN_ONE):
         part = b"".join(networks[start : start + _IPS_IN_ONE])
-        yield attribute(NESTED, key + flags + attribute(PEER_ALLOWED_IPS | NESTED, part))
-        flags = b""
+        yield attribute(NESTED, key + first + attribute(PEER_ALLOWED_IPS | NESTED, part))
+        first = b""
 
 
 def _encode_ip(network: AllowedIP) -> bytes:

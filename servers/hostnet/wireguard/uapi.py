@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .base import Device, ObservedPeer, PeerChange, WireGuardError
-from .fields import allowed_ip, key_bytes, key_text
+from .fields import allowed_ip, endpoint_bytes, endpoint_text, key_bytes, key_text
 from .keys import public_of
 
 SOCKETS = Path("/var/run/wireguard")  # built into wireguard-go and wg
@@ -71,7 +71,13 @@ def set_request(
             # update_only first: otherwise a peer that is not there would be made in order to be removed.
             lines += ("update_only=true", "remove=true")
             continue
-        lines += ("protocol_version=1", "replace_allowed_ips=true")
+        lines.append("protocol_version=1")
+        if peer.endpoint:
+            lines.append(f"endpoint={endpoint_text(endpoint_bytes(peer.endpoint))}")
+        if peer.keepalive:
+            lines.append(f"persistent_keepalive_interval={peer.keepalive:d}")
+        if not peer.add:
+            lines.append("replace_allowed_ips=true")
         lines += [f"allowed_ip={allowed_ip(text)}" for text in peer.allowed_ips]
     return ("\n".join(lines) + "\n\n").encode("ascii")
 

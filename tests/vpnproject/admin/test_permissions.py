@@ -10,7 +10,7 @@ from django.test import Client
 
 from core import clock
 from core.models import Job
-from servers.models import ClientNetwork, Host, PortForward, Server, ServerHost
+from servers.models import ClientNetwork, Host, JoinToken, PortForward, Server, ServerHost
 from tests.admin_site import staff
 from tests.conftest import Clock
 from users.factors.registry import FACTORS, load
@@ -44,6 +44,7 @@ BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("users.vpnuser", "create_link", {"kind": "normal"}),
     ("users.vpnuser", "revoke_link", {"link": 1}),
     ("users.vpnuser", "set_address", {"server": 1, "address": "10.9.0.50"}),
+    ("servers.host", "make_token", {}),
     ("servers.server", "start", {}),
     ("servers.server", "stop", {}),
     ("wgpeers.connection", "disconnect", {}),
@@ -103,6 +104,7 @@ def snapshot() -> list[Any]:
         list(user.links.values_list("revoked", flat=True)),
         list(user.addresses.values_list("host_part", flat=True)),
         list(Job.objects.values_list("state", flat=True)),
+        list(JoinToken.objects.values_list("hash", flat=True)),
         (Host.objects.count(), PortForward.objects.count(), ClientNetwork.objects.count()),
     ]
 

@@ -14,7 +14,7 @@ import pytest
 from supervisor.options import ServerOptions
 
 from tests.lab import HANGING
-from vpnproject.runner import front, privileges, programs
+from vpnproject.runner import front, privileges, programs, redis_login
 from vpnproject.runner.console import RunError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -23,7 +23,7 @@ INTERNET_FACING = ("web", "gateway")
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> programs.Site:
-    for name in ("log", "redis", "fronts"):
+    for name in ("log", "redis", "host", "fronts"):
         (tmp_path / name).mkdir()
     (tmp_path / "redis.conf").write_text(programs.redis_configuration(tmp_path, 2**30))
     monkeypatch.setattr(front, "HOMES", tmp_path / "fronts")
@@ -164,15 +164,22 @@ def test_redis_takes_its_configuration_and_keeps_data_over_a_kill(site: programs
     from tests.lab import until
     from vpnproject.runner.probes import redis_answers
 
+    redis_login.prepare(tmp_path)
+    password = redis_login.read(tmp_path / redis_login.PASSWORD)
     socket = tmp_path / "redis" / "redis.sock"
     for command, answer in ((("set", "nonce", "used"), "OK"), (("get", "nonce"), "used")):
         with (tmp_path / "out").open("wb") as out:
             process = subprocess.Popen(["redis-server", str(tmp_path / "redis.conf")], stdout=out)
         try:
-            until(lambda: redis_answers(socket))
+            until(lambda: redis_answers(socket, password))
+            assert not redis_answers(socket)  # nobody without the password
             assert socket.stat().st_mode & 0o777 == 0o660
             done = subprocess.run(
-                ["redis-cli", "-s", str(socket), *command], capture_output=True, text=True, timeout=HANGING, check=True
+                ["redis-cli", "-s", str(socket), "-a", password, "--no-auth-warning", *command],
+                capture_output=True,
+                text=True,
+                timeout=HANGING,
+                check=True,
             )
             assert done.stdout.strip() == answer
             # "everysec": what is in the log file after the write is what a killed Redis comes back with.

@@ -21,7 +21,7 @@ from django.db import DatabaseError
 
 from core import clock
 from core.redis_store import redis_client
-from servers import heartbeats
+from servers import heartbeats, mesh, redis_access
 from servers.hostnet.state.conditions import Severity
 from servers.models import Host
 from users.models import VpnUser
@@ -44,6 +44,7 @@ class Command(BaseCommand):
         parser.add_argument("--old-address", default="", help="the address of the last start")
         parser.add_argument("--wireguard-port", type=int, default=51820, help="UDP port of the first server")
         parser.add_argument("--host-id", default="", help="public id of this machine's host, if it has one")
+        parser.add_argument("--host-redis-hash", default="", help="SHA-256 of its worker's password for Redis")
         parser.add_argument("--stamp", default="", help="fingerprint of the code, to know when static files changed")
         parser.add_argument("--fresh", action="store_true", help="no host worker of this machine is running")
 
@@ -51,6 +52,8 @@ class Command(BaseCommand):
         try:
             self._database(options["stamp"])
             host, user = self._rows(options)
+            mesh.control_node(host, options["host_redis_hash"])
+            redis_access.sync()
             if options["fresh"]:
                 # What the worker of an earlier run said last may still stand for some seconds.
                 redis_client().delete(heartbeats.key(host))

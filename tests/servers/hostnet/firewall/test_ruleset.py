@@ -233,17 +233,31 @@ def test_table_is_replaced_in_one_transaction() -> None:
 def test_everything_not_allowed_is_dropped_also_without_servers() -> None:
     text = ruleset((), 9790)
     # Whatever comes from a tunnel or goes to one is in one of these chains, and does not come back from there.
-    assert chain(text, "input")[1:] == ['iifname "wgs*" goto services', 'iifname "lo" accept', "tcp dport 9790 drop"]
+    assert chain(text, "input")[1:] == [
+        'iifname "wgs*" goto services',
+        'iifname "wgm*" goto mesh',
+        'iifname "lo" accept',
+        "tcp dport 9790 drop",
+    ]
     assert chain(text, "forward")[1:] == [
+        'iifname "wgs*" oifname "wgm*" goto to_mesh',
+        'iifname "wgm*" oifname "wgs*" goto from_mesh',
+        'iifname "wgm*" drop',
+        'oifname "wgm*" drop',
         'iifname "wgs*" oifname "wgs*" goto between',
         'iifname "wgs*" goto outwards',
         'oifname "wgs*" goto inwards',
     ]
-    assert all(chain(text, name)[-1] == "drop" for name in ("ended", "services", "between", "outwards", "inwards"))
+    shut = ("ended", "services", "between", "outwards", "inwards", "mesh", "to_mesh", "from_mesh")
+    assert all(chain(text, name)[-1] == "drop" for name in shut)
+    # What the mesh carries is never translated, which opens nothing.
+    assert chain(text, "prerouting")[1] == 'iifname "wgm*" accept'
+    assert chain(text, "postrouting")[1] == 'oifname "wgm*" accept'
     accepts = [line.strip() for line in text.splitlines() if line.endswith(" accept") and "policy" not in line]
     # Replies to the host's own connections, and errors about others that are let through; there are none.
-    accepts.remove('iifname "lo" accept')
-    assert len(accepts) == 3
+    for each in ('iifname "lo"', 'iifname "wgm*"', 'oifname "wgm*"', "meta l4proto { icmp, ipv6-icmp }"):
+        accepts.remove(f"{each} accept")
+    assert len(accepts) == 6
     assert all("ct state" in accept for accept in accepts)
     assert "masquerade" not in text
     assert "dnat" not in text

@@ -1,0 +1,237 @@
+"""Command line of ``bin/host``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from servers.hostnet.agent import worker
+from servers.hostnet.agent.channel import Channel
+from servers.hostnet.dns import unbound
+from servers.hostnet.mesh import memory
+from servers.hostnet.mesh import network as mesh_network
+from servers.hostnet.netlink.links import Links
+from servers.hostnet.state import MESH_PREFIX, PREFIX, routing_table
+from servers.hostnet.state.joining import JoinError, Token
+from servers.hostnet.state.privileges import CAPABILITIES
+from servers.hostnet.state.redis_urls import in_mesh
+from servers.hostnet.wireguard import keys
+from servers.hostnet.wireguard.base import Backend, WireGuardError
+from servers.hostnet.wireguard.choose import choose
+
+from . import status, unit
+from .asking import Address, ask
+from .place import DIRECTORY, HostError, Place
+
+PROJECT = Path(__file__).resolve().parents[3]
+GREEN_WITHIN = 120.0  # seconds
+LOOK_EVERY = 0.5
+
+
+def say(grade: str, words: str) -> None:
+    print(f"  {grade:<4} {words}", flush=True)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bin/host", description="Make this machine a host of an installation.")
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help=f"where its files are (default {DIRECTORY})")
+    commands = parser.add_subparsers(dest="command", required=True)
+    join = commands.add_parser("join", help="join, or join again with a new token; keeps the machine's keys")
+    join.add_argument("address", metavar="ADDRESS", help="where the control side is: vpn.example.com, 203.0.113.5:8443")
+    join.add_argument("token", metavar="TOKEN", nargs="?", help="what the host's page in the admin shows")
+    join.add_argument("--token-file", type=Path, help="a file with the token, or - for standard input")
+    join.add_argument("--check", action="store_true", help="say whether it would work, and change nothing")
+    join.add_argument("--run", action="store_true", help="stay, and run the worker here instead of as a service")
+    commands.add_parser("run", help="run the worker in the foreground; tunnels stay when it ends")
+    said = commands.add_parser("status", help="say how this machine is; ends with 1 unless all is well")
+    said.add_argument("--json", action="store_true")
+    commands.add_parser("leave", help="take tunnels down, leave the installation, and forget all of it, keys included")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    given = parse(arguments)
+    place = Place(given.directory.resolve())
+    commands: dict[str, Callable[[], int]] = {
+        "join": lambda: join(place, given),
+        "run": lambda: run(place),
+        "status": lambda: show(place, as_json=getattr(given, "json", False)),
+        "leave": lambda: leave(place),
+    }
+    try:
+        if os.geteuid():
+            raise HostError("Interfaces, routes and firewall rules need root: start it with sudo.")
+        os.umask(0o077)
+        return commands[given.command]()
+    except (HostError, OSError) as error:
+        say("!!", str(error))
+        return 1
+
+
+# Joining
+
+
+def join(place: Place, given: argparse.Namespace) -> int:
+    address, token = Address.parse(given.address), _token(given)
+    networks = _networks()
+    _choose()
+    said = ask(address, token, "check", networks=networks)
+    say("ok", f"{address} is the control side, and knows the token: this machine becomes host {said['host']}")
+    say("ok", f"The mesh's network {said['network']} is free on this machine")
+    if given.check:
+        return 0
+    place.check_idle()
+    private, _new = place.private_key()
+    said = ask(address, token, "join", networks=networks, public_key=keys.public_of(private))
+    if said.get("mesh") is None:
+        raise HostError("The control side has no mesh for this machine; look at its own host's page in the admin.")
+    # One of before would be left as it is, as tunnels are at the start of a worker.
+    mesh_network.cleanup(_choose(), Links())
+    place.keep(said, private, str(address))
+    say("ok", f"Joined as host {said['name']} ({said['id']}); what it needs is in {place.directory}")
+    return _start(place, stay=given.run)
+
+
+def _start(place: Place, *, stay: bool) -> int:
+    """Start the worker, and wait until the control side sees it."""
+    if stay:
+        lock = place.lock()
+        with subprocess.Popen(_command(), env=_environment(place), cwd=PROJECT, pass_fds=[lock]) as process:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda number, _frame: process.send_signal(number))
+            _wait_until_green(place)
+            return process.wait()
+    if not unit.install(place, Path(sys.executable), PROJECT):
+        say("..", "systemd does not run this machine: start the worker with bin/host run.")
+        return 0
+    say("ok", f"Service {unit.NAME} started, now and at every boot")
+    return 0 if _wait_until_green(place) else 1
+
+
+def _wait_until_green(place: Place) -> bool:
+    """Say each step on the way."""
+    steps: list[tuple[str, Callable[[status.Status], bool]]] = [
+        ("The mesh is up", lambda now: now.mesh != "down"),
+        ("The control side's machine is heard", lambda now: any(age is not None for age in now.machines.values())),
+        ("Redis is reached through the mesh", lambda now: now.redis == "reached"),
+        ("The worker lives", lambda now: now.heartbeat),
+        ("The control side has told it what to be: the host is green in the admin", lambda now: now.green),
+    ]
+    deadline = time.monotonic() + GREEN_WITHIN
+    for words, reached in steps:
+        while not reached(now := status.look(place)):
+            if time.monotonic() > deadline:
+                say("!!", f"Not within {GREEN_WITHIN:.0f} s: {words}. Redis: {now.redis}. {_hint(place, now)}")
+                return False
+            time.sleep(LOOK_EVERY)
+        say("ok", words)
+    return True
+
+
+def _hint(place: Place, now: status.Status) -> str:
+    mesh = memory.load(memory.path_in(place.directory))
+    if mesh is not None and not any(age is not None for age in now.machines.values()):
+        ways = ", ".join(endpoint for peer in mesh.peers for endpoint in peer.endpoints)
+        return f"Let UDP through from here to {ways}, or from there to port {mesh.port} here."
+    return f"What the worker says: journalctl -u {unit.NAME}."
+
+
+def _token(given: argparse.Namespace) -> Token:
+    if (given.token is None) == (given.token_file is None):
+        raise HostError("Give the token, or a file that has it with --token-file.")
+    text = given.token
+    if given.token_file is not None:
+        try:
+            text = sys.stdin.read() if str(given.token_file) == "-" else given.token_file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise HostError(f"{given.token_file} cannot be read: {getattr(error, 'strerror', 'no text')}") from None
+    try:
+        return Token.parse(text)
+    except JoinError as error:
+        raise HostError(str(error)) from None
+
+
+def _networks() -> list[str]:
+    """What this machine routes already, but for our own interfaces."""
+    ours = (PREFIX, MESH_PREFIX)
+    return sorted({str(each.network) for each in routing_table.read() if not each.interface.startswith(ours)})
+
+
+def _choose() -> Backend:
+    try:
+        return choose(os.environ.get("HOSTNET_BACKEND", "auto"))
+    except WireGuardError as error:
+        raise HostError(str(error)) from None
+
+
+# The worker
+
+
+def run(place: Place) -> int:
+    """Become the worker. The lock goes on with it."""
+    environment = _environment(place)
+    os.set_inheritable(place.lock(), True)
+    os.chdir(PROJECT)
+    command = _command()
+    os.execvpe(command[0], command, environment)  # noqa: S606 (a program that we name)
+
+
+def _command() -> list[str]:
+    unbound.make_directories()  # which the worker itself may not
+    capabilities = ",".join(["-all", *(f"+{name}" for name in CAPABILITIES)])
+    limits = [option for kind in ("inh", "ambient") for option in (f"--{kind}-caps", capabilities)]
+    give_up = ["setpriv", *limits, "--bounding-set", capabilities, "--no-new-privs"]
+    return [*give_up, sys.executable, "-m", "servers.hostnet"]
+
+
+def _environment(place: Place) -> dict[str, str]:
+    """Nothing of the shell's that could mean something to Python, Celery or Redis."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **place.environment()}
+
+
+# How it is, and its end
+
+
+def show(place: Place, *, as_json: bool) -> int:
+    now = status.look(place)
+    if as_json:
+        print(now.to_json())
+        return 0 if now.green else 1
+    say("ok", f"Host {now.name} ({now.id}) of {now.control}")
+    say("ok" if now.mesh != "down" else "!!", f"Mesh: {now.mesh}")
+    for machine, age in now.machines.items():
+        heard = f"{age:.0f} s ago" if age is not None else "never"
+        say("ok" if age is not None and age < 180 else "!!", f"  host {machine} shook hands {heard}")
+    say("ok" if now.redis == "reached" else "!!", f"Redis: {now.redis}")
+    say("ok" if now.heartbeat else "!!", "The worker lives" if now.heartbeat else "No heartbeat of the worker")
+    say("ok" if now.version else "!!", f"It has state {now.version} of the control side" if now.version else "No state")
+    return 0 if now.green else 1
+
+
+def leave(place: Place) -> int:
+    environment = place.environment()
+    place.check_idle()
+    unit.remove()
+    if _say_goodbye(place, environment):
+        say("ok", "The control side was told")
+    else:
+        say("!!", "Redis is not reached, so the control side does not know: remove the host in the admin.")
+    errors = worker.cleanup(environment.get("HOSTNET_BACKEND", "auto"))
+    for error in errors:
+        say("!!", error)
+    if errors:
+        return 1
+    place.forget()
+    say("ok", f"Tunnels, firewall rules and {place.directory} are gone")
+    return 0
+
+
+def _say_goodbye(place: Place, environment: dict[str, str]) -> bool:
+    url = in_mesh(environment["HOST_REDIS_URL"], memory.load(memory.path_in(place.directory)))
+    return Channel(environment["HOST_ID"], url, "").said("left")

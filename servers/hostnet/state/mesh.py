@@ -1,0 +1,96 @@
+"""The desired mesh of one host: WireGuard between all machines, and which of them each client is on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class MeshPeer:
+    """Another machine, known by the id of its host.
+
+    ``endpoints`` are where its WireGuard listens, as ``address:port`` or ``name:port``, the most likely first.
+    ``addresses`` are its own in the mesh, each alone in prefix notation. ``allowed_ips`` is all that lies behind it
+    besides: addresses of clients that are on it, and networks behind these.
+    """
+
+    host: str
+    public_key: str
+    endpoints: tuple[str, ...]
+    addresses: tuple[str, ...]
+    allowed_ips: tuple[str, ...] = ()
+
+    @property
+    def routed(self) -> tuple[str, ...]:
+        return self.addresses + self.allowed_ips if self.allowed_ips else self.addresses
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """This machine's part. ``addresses`` are its own, each alone in prefix notation (``fd5c::1/128``). ``mtu`` 0
+    leaves the choice to the host. ``serves`` are TCP ports that it opens to the other machines. ``redis`` is where
+    Redis listens in the mesh (``[fd5c::1]:9791``), the one to ask first before others."""
+
+    addresses: tuple[str, ...]
+    port: int
+    mtu: int
+    peers: tuple[MeshPeer, ...]
+    serves: tuple[int, ...] = ()
+    redis: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """``network`` (an address alone, or a network behind a client) lies behind the machine of ``host`` now. Empty:
+    behind no other machine."""
+
+    network: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoveClients:
+    """Clients came, went, or changed machines elsewhere. ``version`` is that of the change."""
+
+    version: int
+    moves: tuple[Move, ...]
+
+
+def mesh_to_json(mesh: Mesh) -> dict[str, Any]:
+    return dataclasses.asdict(mesh)
+
+
+def mesh_from_json(data: Mapping[str, Any]) -> Mesh:
+    """Raise ``KeyError``, ``TypeError`` or ``ValueError`` where ``data`` is not a whole mesh."""
+    return Mesh(
+        addresses=_texts(data["addresses"]),
+        port=int(data["port"]),
+        mtu=int(data["mtu"]),
+        peers=tuple(_peer_from_json(peer) for peer in data["peers"]),
+        serves=tuple(int(port) for port in data["serves"]),
+        redis=_texts(data["redis"]),
+    )
+
+
+def _peer_from_json(data: Mapping[str, Any]) -> MeshPeer:
+    return MeshPeer(
+        host=str(data["host"]),
+        public_key=str(data["public_key"]),
+        endpoints=_texts(data["endpoints"]),
+        addresses=_texts(data["addresses"]),
+        allowed_ips=_texts(data["allowed_ips"]),
+    )
+
+
+def move_clients_from_json(data: Mapping[str, Any]) -> MoveClients:
+    moves = tuple(Move(str(each["network"]), str(each["host"])) for each in data["moves"])
+    return MoveClients(int(data["version"]), moves)
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise TypeError("a text in the place of a list")
+    return tuple(str(value) for value in values)

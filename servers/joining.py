@@ -1,0 +1,135 @@
+"""Machines that join: tokens for them, and what their requests are answered."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from core import clock
+
+from . import mesh, redis_access
+from .hostnet.state import mesh_to_json
+from .hostnet.state.joining import JoinError, Token, box_of, hash_of, public_half, sealed
+from .models import Host, JoinToken, MeshNode
+
+GOOD_FOR = timedelta(minutes=15)
+MOST_NETWORKS = 4096
+
+
+class Refused(Exception):
+    """``code`` does not change; the text is for whoever typed the command."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def make_token(host: Host, now: float) -> Token:
+    """A new token for ``host``; one that was made before is worth nothing from now on. It is kept nowhere."""
+    token = Token.make(public_half(mesh.join_private(mesh.the_mesh())))
+    fields = {"hash": token.hash, "expires": clock.moment(now) + GOOD_FOR, "used": None}
+    JoinToken.objects.update_or_create(host=host, defaults=fields)
+    return token
+
+
+def answer(body: bytes, now: float) -> tuple[int, dict[str, Any]]:
+    """HTTP status and JSON for a request. What is said to who has the right key is sealed, refusals included. Raise
+    ``RedisUnavailable``, with nothing changed."""
+    try:
+        box, message = box_of(body, mesh.join_private(mesh.the_mesh()))
+    except JoinError:
+        words = "This is not the installation that made the token, or the request was changed on its way."
+        return 400, {"error": "malformed", "detail": words}
+    try:
+        said, status = _act(message, now), 200
+    except Refused as refusal:
+        said, status = {"error": refusal.code, "detail": str(refusal)}, 403
+    return status, {"box": sealed(box, said)}
+
+
+def _act(message: dict[str, Any], now: float) -> dict[str, Any]:
+    token = _token(message, now)
+    _can_be_joined()
+    _fits(message)
+    if message.get("action") == "check":
+        return {"host": token.host.name, "network": mesh.the_mesh().network, "expires": int(token.expires.timestamp())}
+    if message.get("action") == "join":
+        return _join(token, message, now)
+    raise Refused("malformed", "This version of the control side does not know what is asked of it.")
+
+
+def _token(message: dict[str, Any], now: float) -> JoinToken:
+    """The token of the request, if it is good."""
+    found = JoinToken.objects.filter(hash=hash_of(str(message.get("token")))).select_related("host").first()
+    if found is None:
+        raise Refused("unknown_token", "Nobody here knows this token: a newer one was made, or the host was removed.")
+    if found.used is not None:
+        raise Refused("used_token", f"This token of {found.host} has been used. Make a new one on its page.")
+    if found.expires <= clock.moment(now):
+        raise Refused("expired_token", f"This token of {found.host} has expired. Make a new one on its page.")
+    return found
+
+
+def _can_be_joined() -> None:
+    if not redis_access.ours():
+        words = "This installation uses a Redis that it does not run itself (REDIS_URL), which no mesh leads to."
+        raise Refused("foreign_redis", words)
+    if not MeshNode.objects.filter(control=True).exclude(public_key="").exists():
+        words = "The control side's own machine has no key in the mesh yet: its host worker has to run first."
+        raise Refused("no_control_node", words)
+
+
+def _fits(message: dict[str, Any]) -> None:
+    """Whether the mesh has a place on the machine, whose networks the message says."""
+    network, said = mesh.the_mesh().network, message.get("networks")
+    theirs = [str(each) for each in said[:MOST_NETWORKS]] if isinstance(said, list) else []
+    if other := mesh.overlapping(network, theirs):
+        words = f"The mesh's network {network} overlaps {other}, which this machine has: change one of them."
+        raise Refused("network_in_use", f"{words} The mesh's is changed in the admin, below Mesh.")
+
+
+def _join(token: JoinToken, message: dict[str, Any], now: float) -> dict[str, Any]:
+    key = message.get("public_key")
+    if not isinstance(key, str) or not mesh.is_key(key):
+        raise Refused("malformed", "The machine's public key is none.")
+    password = secrets.token_urlsafe(32)
+    password_hash = hashlib.sha256(password.encode()).hexdigest()
+    host = token.host
+    try:
+        with transaction.atomic():
+            # Of two that come at once with the same token, one changes this row.
+            if not JoinToken.objects.filter(pk=token.pk, used=None).update(used=clock.moment(now)):
+                raise Refused("used_token", f"This token of {host} has been used. Make a new one on its page.")
+            _save_node(host, key, password_hash, now)
+            # Within the transaction: without its user the machine would have joined nothing.
+            redis_access.let_in(host.public_id, password_hash)
+    except IntegrityError:
+        raise Refused("key_in_use", "Another machine of the mesh has this one's key: was its disk copied?") from None
+    desired = mesh.mesh_of(host)
+    return {
+        "id": host.public_id,
+        "name": host.name,
+        "redis_user": redis_access.user_of(host.public_id),
+        "redis_password": password,
+        "web_port": settings.GATEWAY_PORT,
+        "mesh": mesh_to_json(desired) if desired is not None else None,
+    }
+
+
+def _save_node(host: Host, key: str, password_hash: str, now: float) -> None:
+    """Who joins again keeps its address."""
+    node = MeshNode.objects.filter(host=host).first()
+    if node is None:
+        try:
+            node = MeshNode(host=host, part=mesh.free_part(mesh.the_mesh()))
+        except mesh.Full:
+            raise Refused("mesh_full", "The mesh's network has no address left: give it a larger one.") from None
+    elif node.control:
+        raise Refused("control_node", f"{host} is the control side's own machine, which joins by itself.")
+    node.public_key, node.redis_hash, node.joined = key, password_hash, clock.moment(now)
+    node.save()

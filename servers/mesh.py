@@ -1,0 +1,172 @@
+"""The mesh in the database, and what each machine is told of it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import logging
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from core import clock
+from core.crypto import Secret
+
+from . import networks
+from .hostnet.state import Mesh as DesiredMesh
+from .hostnet.state import MeshPeer, joining
+from .models import Host, Mesh, MeshNode
+
+log = logging.getLogger(__name__)
+
+# Seconds for which a network that is no longer the mesh's still works beside the new one.
+FORMER_FOR = 3600.0
+KEY_BYTES = 32
+
+
+class Full(Exception):
+    """The mesh's network has no address left."""
+
+
+def the_mesh() -> Mesh:
+    """The installation's own; made at the first call."""
+    key = base64.b64encode(joining.new_private()).decode()
+    return Mesh.objects.get_or_create(pk=1, defaults={"join_key": Secret.of(key)})[0]
+
+
+def join_private(mesh: Mesh) -> bytes:
+    return base64.b64decode(mesh.join_key.reveal())
+
+
+def control_node(host: Host, redis_hash: str = "") -> MeshNode:
+    """``host`` as a machine that Redis and gateway web run on; its key it says itself. ``redis_hash`` is that of its
+    worker's password for Redis."""
+    node = MeshNode.objects.filter(host=host).first()
+    if node is None:
+        node = MeshNode(host=host, part=free_part(the_mesh()))
+    node.control, node.redis_hash = True, redis_hash or node.redis_hash
+    node.save()
+    return node
+
+
+def free_part(mesh: Mesh) -> int:
+    """The least that no machine has. Raise ``Full``."""
+    taken = {*MeshNode.objects.values_list("part", flat=True)}
+    part = next(number for number in range(1, len(taken) + 2) if number not in taken)
+    if part > last_part(networks.parse(mesh.network)):
+        raise Full
+    return part
+
+
+def last_part(network: networks.Network) -> int:
+    # The last address of an IPv4 network is its broadcast address.
+    return network.num_addresses - (2 if network.version == 4 else 1)
+
+
+def note_key(host: Host, key: object) -> None:
+    """A machine has said its public key. Only one that is in the mesh is heard, and nobody gets another one's key."""
+    if not isinstance(key, str) or not is_key(key):
+        return
+    node = MeshNode.objects.filter(host=host).exclude(public_key=key).first()
+    if node is None:
+        return
+    node.public_key = key
+    try:
+        with transaction.atomic():
+            node.save()
+    except IntegrityError:
+        log.warning("host %s says that it has the key of another one", host)
+
+
+def is_key(text: str) -> bool:
+    """Whether ``text`` is a WireGuard public key in its one spelling."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        return False
+    return len(raw) == KEY_BYTES and base64.b64encode(raw).decode() == text
+
+
+# What machines are told
+
+
+def mesh_of(host: Host) -> DesiredMesh | None:
+    """What ``host`` is to have of the mesh; None where it is not in it, or alone."""
+    nodes = list(MeshNode.objects.exclude(public_key="").select_related("host"))
+    mine = next((node for node in nodes if node.host_id == host.pk), None)
+    if mine is None or len(nodes) < 2:
+        return None
+    mesh = the_mesh()
+    return DesiredMesh(
+        addresses=_alone(mesh, mine),
+        port=mesh.port,
+        mtu=0,
+        peers=tuple(
+            MeshPeer(node.host.public_id, node.public_key, endpoints(node.host, mesh.port), _alone(mesh, node))
+            for node in nodes
+            if node is not mine
+        ),
+        serves=tuple(sorted({settings.GATEWAY_PORT, settings.MESH_REDIS_PORT})) if mine.control else (),
+        redis=tuple(at for node in nodes if node.control for at in redis_addresses(mesh, node)),
+    )
+
+
+def addresses(mesh: Mesh, node: MeshNode) -> list[str]:
+    """The machine's addresses in the mesh, the present one first."""
+    former = mesh.former if mesh.former_until and mesh.former_until > clock.moment(clock.now()) else ""
+    return [networks.address(network, node.part) for network in (mesh.network, former) if network]
+
+
+def redis_addresses(mesh: Mesh, node: MeshNode) -> list[str]:
+    return [_with_port(address, settings.MESH_REDIS_PORT) for address in addresses(mesh, node)[:1]]
+
+
+def endpoints(host: Host, port: int) -> tuple[str, ...]:
+    return tuple(_with_port(each, port) for each in (host.public_address, host.public_address6) if each)
+
+
+def _alone(mesh: Mesh, node: MeshNode) -> tuple[str, ...]:
+    return tuple(f"{each}/{128 if ':' in each else 32}" for each in addresses(mesh, node))
+
+
+def _with_port(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def change_network(mesh: Mesh, before: str) -> None:
+    """Save ``mesh`` with its new network; that of ``before`` goes on working for a while."""
+    mesh.former, mesh.former_until = before, clock.moment(clock.now() + FORMER_FOR)
+    mesh.save()
+
+
+def forget_former(now: float) -> None:
+    """Take the network of before off all machines, once its time is over."""
+    for mesh in Mesh.objects.filter(former_until__lt=clock.moment(now)):
+        mesh.former, mesh.former_until = "", None
+        mesh.save()
+
+
+def overlapping(network: str, others: list[str]) -> str:
+    """The first of ``others`` (routes of a machine) that shares addresses with ``network``; empty if none does. Default
+    routes share with everything, and do not count."""
+    for text in others:
+        try:
+            other = ipaddress.ip_network(text)
+        except ValueError:
+            continue
+        if other.prefixlen and networks.overlaps(other, network):
+            return text
+    return ""
+
+
+def usable(text: str) -> networks.Network:
+    """A network that a mesh can have. Raise ``ValidationError``."""
+    network = networks.parse(text)
+    if network.num_addresses < 8:
+        raise ValidationError(f"{network} is too small: a /{network.max_prefixlen - 3} is the least, for six machines.")
+    unusable = network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified
+    if unusable or network.is_reserved or network.network_address.packed[0] == 0:
+        raise ValidationError(f"{network} cannot be used between machines.")
+    return network
