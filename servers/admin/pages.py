@@ -211,7 +211,7 @@ class HostPage(JoiningMixin, Page[Host]):
     def addresses(self, obj: Host) -> str:
         return ", ".join(address for address in (obj.public_address, obj.public_address6) if address)
 
-    @column("Servers running", ordering="running")
+    @column("Servers started", ordering="running")
     def carries(self, obj: Host) -> str:
         return f"{getattr(obj, 'running', 0)} of {getattr(obj, 'attached', 0)}"
 

@@ -18,7 +18,7 @@ from tests.lab import HANGING
 from users.models import VpnUser
 from users.tasks import make_user_key
 from vpnproject import middleware
-from wgpeers.models import Connection, State
+from wgpeers.models import Connection, Decision, State
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 MILLISECONDS = HANGING * 1000
@@ -242,6 +242,49 @@ def test_every_page_is_whole_under_its_policy(page: Page, live_server: Any) -> N
         assert "script-src 'self'" in response.headers["content-security-policy"]
         # Alpine has gone over the page: what it hides until then is shown.
         expect(page.locator("[x-cloak]")).to_have_count(0)
+
+
+def test_on_a_phone_nothing_is_cut_off(page: Page, live_server: Any) -> None:
+    """What is wider than the screen can be moved to: a button that nobody can reach is none."""
+    from tests.factories import found
+
+    company = found()
+    user, _ = company.hire("alice")
+    now = user.created
+    Connection.objects.create(
+        user=user, user_name="alice (Acme)", server=company.server, server_name="Office", host=company.host,
+        host_name="gate-1", state=State.OPEN, host_part=2, address="10.9.0.2", device_id="d", created=now,
+        device_name="a-laptop-with-a-long-name", client_address="203.0.113.9", wg_public_key="k" * 44,
+    )  # fmt: skip
+    Decision.objects.create(
+        time=now, user=user, user_name="alice (Acme)", server_name="Office", layer="connect", code="no_host",
+        address="203.0.113.9",
+    )  # fmt: skip
+    page.set_viewport_size({"width": 390, "height": 844})
+    paths = [
+        "/admin/",
+        *(f"/admin/{each.opts.app_label}/{each.opts.model_name}/" for each in site._registry.values()),
+        f"/admin/users/vpnuser/{user.pk}/change/",
+        f"/admin/servers/server/{company.server.pk}/change/",
+        f"/admin/servers/host/{company.host.pk}/change/",
+        f"/admin/wgpeers/connection/{Connection.objects.get().pk}/change/",
+        f"/admin/wgpeers/decision/{Decision.objects.get().pk}/change/",
+    ]
+    for path in paths:
+        page.goto(f"{live_server.url}{path}", wait_until="networkidle")
+        assert page.evaluate(CUT_OFF) == [], path
+
+
+# Texts and buttons beyond the right edge of the window, in nothing that scrolls.
+CUT_OFF = """() => [...document.querySelectorAll("#content a, #content button, #content td, #content p, #content code")]
+    .filter((each) => {
+        if (!each.checkVisibility() || each.getBoundingClientRect().right <= window.innerWidth + 1) return false;
+        for (let box = each; box; box = box.parentElement) {
+            if (["auto", "scroll"].includes(getComputedStyle(box).overflowX)) return false;
+        }
+        return true;
+    })
+    .map((each) => each.textContent.trim().slice(0, 60))"""
 
 
 def test_a_script_in_a_page_does_not_run(page: Page, live_server: Any, complaints: list[str]) -> None:

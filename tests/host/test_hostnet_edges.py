@@ -78,7 +78,7 @@ def test_links_are_read_as_they_were_set(host: Machine) -> None:
 
     def change() -> dict[str, ObservedLink]:
         links = Links()
-        assert links.read() == {"wgs3": ObservedLink(False, 1500, frozenset())}
+        assert links.read() == {"wgs3": ObservedLink(False, 1500, frozenset(), group=0)}
         for address in ("10.9.0.9/24", "10.9.0.1/24", "fd01::1/64"):
             links.add_address("wgs3", address)
             links.add_address("wgs3", address)  # may be repeated

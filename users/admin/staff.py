@@ -38,8 +38,12 @@ admin.site.unregister(Role)
 
 
 @admin.register(Administrator)
-class AdministratorPage(  # type: ignore[type-arg]
-    SavesInTurn[Any], FilteredByAllowList, DeletesInSteps[Administrator], DjangoUserAdmin, _Looks
+class AdministratorPage(
+    SavesInTurn[Any],
+    FilteredByAllowList,
+    DeletesInSteps[Administrator],
+    DjangoUserAdmin,  # type: ignore[type-arg]
+    _Looks,
 ):
     form: Any = UserChangeForm
     add_form = UserCreationForm

@@ -16,6 +16,11 @@ from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Device, ObservedPeer, PeerChange, WireGuardError
 
 
+def connections(peers: Iterable[Peer]) -> list[str]:
+    """Sorted: in which order a host is told of several says nothing."""
+    return sorted(peer.connection for peer in peers)
+
+
 class FakeWireGuard:
     """A ``Backend``. ``broken`` interfaces refuse changes; a peer whose key is in ``surprising`` makes it raise what
     nobody expects, in the middle of a request; ``requests`` are the sets of peers it was asked for."""
@@ -189,7 +194,7 @@ class FakeFirewall:
             return
         if self.broken:
             raise FirewallError("nft: refused")
-        self.asked.append((interface.name, sorted(peer.connection for peer in gone), sorted(peer.connection for peer in new)))
+        self.asked.append((interface.name, connections(gone), connections(new)))
 
 
 class FakeSubsystem:
@@ -214,7 +219,7 @@ class FakeSubsystem:
         return self.wrong
 
     def apply(self, state: HostState) -> None:
-        self.told.append(("apply", [], sorted(peer.connection for i in state.interfaces for peer in i.peers)))
+        self.told.append(("apply", [], connections(peer for i in state.interfaces for peer in i.peers)))
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
-        self.told.append((interface.name, sorted(peer.connection for peer in gone), sorted(peer.connection for peer in new)))
+        self.told.append((interface.name, connections(gone), connections(new)))
