@@ -8,4 +8,4 @@ class ServersConfig(AppConfig):
     def ready(self) -> None:
         # Models must be there first.
         from . import jobs, signals  # noqa: F401
-        from .rules import attachment, client_network, factor, forward, route, server, split_domain  # noqa: F401
+        from .rules import attachment, client_network, client_region, factor, forward, route, server, split_domain  # noqa: F401

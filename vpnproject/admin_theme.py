@@ -64,6 +64,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Hosts", "dns", "servers", "host"),
                     _item("Port forwards", "move_up", "servers", "portforward"),
                     _item("Client networks", "home_work", "servers", "clientnetwork"),
+                    _item("Client regions", "public", "servers", "clientregion"),
                 ],
             },
             {

@@ -19,7 +19,7 @@ from users.factors import guesses
 from users.models import RememberedPass
 
 from .fleet import desired, messages, reports
-from .lifecycle import devices, reaper, site_failover, sweeps
+from .lifecycle import devices, draining, reaper, site_failover, sweeps
 from .models import Decision, ProfileLink
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,8 @@ def take_reports() -> None:
 def sweep() -> None:
     now = clock.now()
     _revoke(now)
+    if moved := draining.step(now):
+        log.info("%d clients were sent away from hosts that are being emptied", moved)
     site_failover.elect_all(now)
 
 

@@ -101,6 +101,15 @@ def _plain_address(text: str) -> str | None:
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
+def asked_address(request: HttpRequest) -> str:
+    """The name or address that the client sent its request to, without port and brackets. Nothing proves it: it may
+    say where somebody would like to go, and no more."""
+    host = str(request.META.get("HTTP_HOST", ""))
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
 def signed_request(request: HttpRequest) -> envelope.Signed:
     """The request's envelope, read and well formed; nothing is verified yet."""
     meta = request.META
@@ -130,14 +139,14 @@ class ConnectView(ClientView):
         try:
             plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW)
             attempt = _attempt(plaintext, address)
-            answer = _answer(account, attempt, now)
+            answer = _answer(account, attempt, now, asked_address(request))
         except Refusal as refusal:
             decisions.record_refusal(account, attempt, now, refusal, address)
             raise
         return json_response(envelope.seal(answer, authentic))
 
 
-def _answer(account: accounts.Account, attempt: Attempt, now: float) -> dict[str, Any]:
+def _answer(account: accounts.Account, attempt: Attempt, now: float, asked: str) -> dict[str, Any]:
     """What the client is told, in a box; raise ``Refusal`` for what it gets as an error."""
     if not count_of("connects", account.user.public_id, settings.CONNECTS_PER_HOUR, 3600):
         # Each that is allowed leaves rows for ever: whoever holds a profile must not be able to fill the disk.
@@ -155,7 +164,7 @@ def _answer(account: accounts.Account, attempt: Attempt, now: float) -> dict[str
             verdict.reason + (f" Try again in {_time(verdict.retry_after)}." if verdict.retry_after else "")
         )
     try:
-        configuration = connect.connect(account, attempt, replace(verdict, layers=layers), now)
+        configuration = connect.connect(account, attempt, replace(verdict, layers=layers), now, asked)
     except SealedRefusal as refusal:
         decisions.record(account, attempt, (*layers, ("connect", refusal.code)), now)
         return _refused(refusal.reason)

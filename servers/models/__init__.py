@@ -4,12 +4,14 @@ from .address import Address
 from .client import ClientNetwork, PortForward, Protocol
 from .factor import FactorMode, IfUnavailable, ServerFactor
 from .host import Host
+from .region import ClientRegion
 from .route import Route, SplitDomain
 from .server import Server, ServerHost
 
 __all__ = [
     "Address",
     "ClientNetwork",
+    "ClientRegion",
     "FactorMode",
     "Host",
     "IfUnavailable",

@@ -179,6 +179,11 @@ class ServerHost(Ruled, SharedRow):
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="attachments")
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="attachments")
     public_key = models.CharField(max_length=44, blank=True, editable=False)
+    priority = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text="Hosts of 1 get clients first; greater ones only while none of the lesser ones takes any.",
+    )
 
     machine_fields = frozenset({"public_key"})
 

@@ -29,6 +29,7 @@ LAYER = {
     EndReason.SESSION: "session",
     EndReason.ADMIN: "admin",
     EndReason.UNCONFIRMED: "host",
+    EndReason.DRAINED: "host",
     EndReason.REPLACED: "connect",
     EndReason.ELSEWHERE: "connect",
 }

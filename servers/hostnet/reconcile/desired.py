@@ -193,6 +193,10 @@ class Desired:
         """The settings of the interface of ``server``, without its peers."""
         return self._interfaces.get(server)
 
+    def names(self) -> dict[str, str]:
+        """Of the interfaces, by server. Another thread may ask."""
+        return {server: interface.name for server, interface in self._interfaces.items()}
+
     def held(self) -> list[Held]:
         """The open connections."""
         return [held for held in self.peers.by_connection.values() if not held.peer.lingers]

@@ -31,6 +31,7 @@ class Code(enum.StrEnum):
     FOREIGN_FIREWALL = "foreign_firewall"  # a firewall that is not ours drops our packets, or may
     FOREIGN_UNREADABLE = "foreign_unreadable"  # whether one does could not be found out
     CLOCK_OFF = "clock_off"  # its clock is not the control side's, who says so of the host
+    WORKER_OUTDATED = "worker_outdated"  # the control side says so: it does not understand all messages of this release
     CONTESTED = "contested"  # somebody changes what is ours again and again, however often it is put back
 
 
@@ -44,6 +45,7 @@ SEVERITY = {
     Code.FOREIGN_FIREWALL: Severity.WARNING,
     Code.FOREIGN_UNREADABLE: Severity.WARNING,
     Code.CLOCK_OFF: Severity.WARNING,
+    Code.WORKER_OUTDATED: Severity.WARNING,
     Code.CONTESTED: Severity.ERROR,
 }
 
