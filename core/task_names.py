@@ -16,6 +16,8 @@ DISMISS: Final = "wgpeers.dismiss"
 # End what is connected and no longer allowed to be.
 ENFORCE: Final = "wgpeers.enforce"
 TAKE_REPORTS: Final = "wgpeers.take_reports"
+# Tell hosts of clients that came or went on others; so many (a number) in one message.
+SPREAD: Final = "wgpeers.spread_remotes"
 SWEEP: Final = "wgpeers.sweep"
 PRUNE: Final = "wgpeers.prune"
 

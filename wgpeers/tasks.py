@@ -18,7 +18,7 @@ from servers.models import Host
 from users.factors import guesses
 from users.models import RememberedPass
 
-from .fleet import desired, messages, reports
+from .fleet import desired, messages, remotes, reports
 from .lifecycle import devices, draining, reaper, site_failover, sweeps
 from .models import Decision, ProfileLink
 
@@ -65,10 +65,19 @@ def take_reports() -> None:
     reports.take_reports(clock.now())
 
 
+@task(task_names.SPREAD)
+def spread_remotes(most: int) -> None:
+    try:
+        remotes.spread(most)
+    except redis.RedisError as error:
+        log.warning("other hosts hear of clients with their next full state (%s)", type(error).__name__)
+
+
 @task(task_names.SWEEP)
 def sweep() -> None:
     now = clock.now()
     _revoke(now)
+    spread_remotes(remotes.AT_ONCE)  # should whoever was to do it have died with its message
     if moved := draining.step(now):
         log.info("%d clients were sent away from hosts that are being emptied", moved)
     site_failover.elect_all(now)

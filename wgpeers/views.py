@@ -24,7 +24,7 @@ from servers.policy import policy_of
 from users.authorize import Denied, Pending, authorize
 from users.factors.base import Attempt
 
-from .lifecycle import accounts, connect, decisions
+from .lifecycle import accounts, choosing, connect, decisions
 from .lifecycle.ping import ping
 from .profiles import sync
 from .protocol import envelope
@@ -101,6 +101,14 @@ def _plain_address(text: str) -> str | None:
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
+def waited(request: HttpRequest, now: float) -> float:
+    """For how many seconds the request has waited for its turn since the front had it whole."""
+    try:
+        return max(0.0, now - float(request.META.get("REQUEST_TIME", "")))
+    except ValueError:  # there is no front
+        return 0.0
+
+
 def asked_address(request: HttpRequest) -> str:
     """The name or address that the client sent its request to, without port and brackets. Nothing proves it: it may
     say where somebody would like to go, and no more."""
@@ -130,6 +138,9 @@ class ConnectView(ClientView):
 
     def post(self, request: HttpRequest, organization: str, user: str, server: str) -> HttpResponse:
         now = clock.now()
+        if waited(request, now) > settings.CONNECT_PATIENCE:
+            # Its client has given up or is about to: to connect it now would cost the next one its turn.
+            raise Refusal("busy", "too many connect at this moment", choosing.pause(choosing.SOON))
         signed = signed_request(request)
         account = accounts.find(organization, user, server)
         authentic = envelope.authenticate(signed, accounts.credentials_of(account))

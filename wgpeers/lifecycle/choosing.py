@@ -20,6 +20,8 @@ from .accounts import Account
 
 # Seconds for which a host that did not confirm comes last: until then its heartbeat says what it is worth.
 AVOIDED = 5.0
+# Hosts that one request tries: each may take a second, and the client waits for ten.
+MOST = 5
 # A client that is told to come again does so within these seconds, not all of them in the same one.
 SOON, LATER = (2, 6), (20, 60)
 
@@ -58,7 +60,7 @@ def suitable(account: Account, attempt: Attempt, attachments: Sequence[ServerHos
         # Shuffled first, so that equally busy hosts share what comes at the same moment.
         random.shuffle(free)
         free.sort(key=lambda each: _rank(each, wish, busy))
-    return free
+    return free[:MOST]
 
 
 def _rank(attachment: ServerHost, wish: Wish, busy: dict[int, int]) -> tuple[bool, bool, bool, int, bool, float]:

@@ -27,7 +27,7 @@ from users.authorize import Allowed
 from users.factors import remembered
 from users.factors.base import Attempt
 from users.models import Device, VpnUser
-from wgpeers.fleet import messages, peers
+from wgpeers.fleet import messages, peers, remotes
 from wgpeers.models import Connection, EndReason, SpentKey, State
 from wgpeers.protocol import client_config, envelope
 from wgpeers.protocol.errors import Refusal, SealedRefusal
@@ -88,6 +88,8 @@ def _confirm(
         if messages.add_and_wait(attachment.host, _add_message(connection, attachment.host, account, replaced)):
             choosing.trust(attachment.host)
             if _open(connection, account, attempt, allowed, now):
+                if account.extras.several_hosts:
+                    remotes.note([connection.public_id])
                 return _configuration(connection, account, attachment)
             return None
         choosing.avoid(attachment.host)

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import dataclasses
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,23 +22,40 @@ from servers.hostnet.state import (
     OPAQUE_ID,
     OUR_INTERFACE,
     AddPeer,
+    AddRemotes,
     Dns,
     HostState,
     Interface,
     Peer,
     Probe,
+    Remote,
     RemovePeers,
+    RemoveRemotes,
     Route,
     ShowPlan,
     Split,
     add_peer_from_json,
+    add_remotes_from_json,
     host_state_from_json,
     remove_peers_from_json,
+    remove_remotes_from_json,
 )
+from servers.hostnet.state.version import FORMAT
 
-Message = HostState | AddPeer | RemovePeers | ShowPlan
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OfLater:
+    """A message that says it needs a later release than this one to be carried out rightly. ``confirm`` is where to say
+    so; empty where nobody waits."""
+
+    format: int
+    confirm: str
+
+
+Message = HostState | AddPeer | RemovePeers | AddRemotes | RemoveRemotes | ShowPlan | OfLater
 
 FULL_STATE, ADD_PEER, REMOVE_PEERS = "hostnet.full_state", "hostnet.add_peer", "hostnet.remove_peers"
+ADD_REMOTES, REMOVE_REMOTES = "hostnet.add_remotes", "hostnet.remove_remotes"
 SHOW_PLAN = "hostnet.show_plan"
 
 
@@ -54,11 +72,18 @@ def read(task: str, data: object, host: str) -> Message:
     if task not in _READERS or not isinstance(data, Mapping):
         raise BadMessage("not a message of ours")
     try:
+        if (needed := int(data.get("format", 1))) > FORMAT:
+            return OfLater(needed, _confirm_list(data.get("confirm", ""), host))
         return _READERS[task](data, host)
     except BadMessage:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadMessage(f"malformed ({type(error).__name__})") from None
+
+
+def _confirm_list(name: object, host: str) -> str:
+    """``name`` if it is a list for answers of this host; empty for anything else, which is never written to."""
+    return name if isinstance(name, str) and re.fullmatch(rf"host\.{host}:(confirm|plan):[0-9A-Za-z_-]+", name) else ""
 
 
 def _full_state(data: Mapping[str, Any], host: str) -> HostState:
@@ -68,7 +93,11 @@ def _full_state(data: Mapping[str, Any], host: str) -> HostState:
     for field in ("name", "server", "port"):
         values = [getattr(interface, field) for interface in state.interfaces]
         _require(len(set(values)) == len(values), f"two interfaces share a {field}")
-    return dataclasses.replace(state, interfaces=tuple(_interface(interface) for interface in state.interfaces))
+    return dataclasses.replace(
+        state,
+        interfaces=tuple(_interface(interface) for interface in state.interfaces),
+        remotes=tuple(_remote(remote) for remote in state.remotes),
+    )
 
 
 def _interface(interface: Interface) -> Interface:
@@ -140,6 +169,16 @@ def _with_extras(peer: Peer) -> Peer:
     )
 
 
+def _remote(remote: Remote) -> Remote:
+    _require(0 < len(remote.connection) <= 64, "connection id")
+    _require(not remote.host or OPAQUE_ID.fullmatch(remote.host) is not None, "host of a remote client")
+    _require(bool(remote.allowed_ips) or not remote.host, "a remote client without allowed IPs")
+    _require(all(DNS_NAME.fullmatch(name) is not None for name in remote.names), "DNS name")
+    allowed, networks = (tuple(_normal(ip) for ip in ips) for ips in (remote.allowed_ips, remote.networks))
+    _require(not any(each.endswith("/0") for each in (*allowed, *networks)), "a client with everything behind it")
+    return dataclasses.replace(remote, allowed_ips=allowed, networks=networks)
+
+
 def _normal(ip: str) -> str:
     """``ip`` as it is read back. ``ip_network`` alone would cost more than all else in a state of 10,000 peers."""
     address, _, length = ip.partition("/")
@@ -164,6 +203,16 @@ def _remove_peers(data: Mapping[str, Any], host: str) -> RemovePeers:
     return message
 
 
+def _add_remotes(data: Mapping[str, Any], host: str) -> AddRemotes:
+    message = add_remotes_from_json(data)
+    _require(all(remote.host for remote in message.remotes), "a remote client that is on no host")
+    return AddRemotes(tuple(_remote(remote) for remote in message.remotes))
+
+
+def _remove_remotes(data: Mapping[str, Any], host: str) -> RemoveRemotes:
+    return remove_remotes_from_json(data)
+
+
 def _show_plan(data: Mapping[str, Any], host: str) -> ShowPlan:
     state, confirm = _full_state(data["state"], host), str(data["confirm"])
     head, _, rest = confirm.rpartition(":")
@@ -180,5 +229,7 @@ _READERS: dict[str, Callable[[Mapping[str, Any], str], Message]] = {
     FULL_STATE: _full_state,
     ADD_PEER: _add_peer,
     REMOVE_PEERS: _remove_peers,
+    ADD_REMOTES: _add_remotes,
+    REMOVE_REMOTES: _remove_remotes,
     SHOW_PLAN: _show_plan,
 }

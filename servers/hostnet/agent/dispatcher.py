@@ -14,14 +14,15 @@ from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import KombuError
 
-from servers.hostnet.reconcile.apply import Applier
+from servers.hostnet.reconcile.apply import Applier, Change
 from servers.hostnet.reconcile.executor import HOST_ERRORS
 from servers.hostnet.reconcile.reported import BatchReport, FullReport
-from servers.hostnet.state import AddPeer, HostState, RemovePeers, ShowPlan, conditions_to_json
+from servers.hostnet.state import AddPeer, HostState, ShowPlan, conditions_to_json
+from servers.hostnet.state.version import FORMAT
 
 from . import decoding
 from .channel import Channel
-from .decoding import BadMessage, Message
+from .decoding import BadMessage, Message, OfLater
 from .heartbeat import report_gone
 
 log = logging.getLogger("hostnet.dispatcher")
@@ -105,6 +106,10 @@ def report_applied(channel: Channel, kind: str, report: FullReport, took: float)
     )
 
 
+# What is carried out by itself, and not in a batch.
+Whole = HostState | ShowPlan | OfLater
+
+
 class Dispatcher:
     """Carries out messages, one after the other. One that raises costs nothing but itself: what came out of the queue
     with it is in no queue any more, and would be missed until the next full state."""
@@ -128,12 +133,12 @@ class Dispatcher:
         except BadMessage as error:
             log_dropped(error)
             return
-        if isinstance(first, HostState | ShowPlan):
+        if isinstance(first, Whole):
             self._whole(first)
             return
-        batch: list[AddPeer | RemovePeers] = [first]
+        batch: list[Change] = [first]
         for message in self._inbox(BATCH - 1):
-            if isinstance(message, HostState | ShowPlan):
+            if isinstance(message, Whole):
                 self._changes(batch)
                 self._whole(message)
                 batch = []
@@ -141,16 +146,27 @@ class Dispatcher:
                 batch.append(message)
         self._changes(batch)
 
-    def _whole(self, message: HostState | ShowPlan) -> None:
+    def _whole(self, message: HostState | ShowPlan | OfLater) -> None:
         try:
-            if isinstance(message, ShowPlan):
-                self._show(message)
-            else:
-                self._full(message)
+            match message:
+                case ShowPlan():
+                    self._show(message)
+                case OfLater():
+                    self._refuse(message)
+                case _:
+                    self._full(message)
         except Exception as error:
             log_unexpected(type(message).__name__, error)
 
-    def _changes(self, batch: list[AddPeer | RemovePeers]) -> None:
+    def _refuse(self, message: OfLater) -> None:
+        text = (
+            f"a message of format {message.format}, and this worker knows {FORMAT} at most: it is of an older release"
+        )
+        log.error("refused: %s", text)
+        if message.confirm:
+            self._channel.confirm([(message.confirm, f"error: {text}")])
+
+    def _changes(self, batch: list[Change]) -> None:
         if not batch:
             return
         try:
@@ -165,7 +181,7 @@ class Dispatcher:
         self._answer(batch, report.answers)
         report_gone(self._channel, report.gone)
 
-    def _answer(self, batch: list[AddPeer | RemovePeers], answers: list[str]) -> None:
+    def _answer(self, batch: list[Change], answers: list[str]) -> None:
         confirmations = [
             (message.confirm, f"error: {answer}" if answer else "ok")
             for message, answer in zip(batch, answers, strict=True)

@@ -50,7 +50,14 @@ from .watch import Watch
 
 log = logging.getLogger("hostnet.worker")
 
-TASKS = (decoding.FULL_STATE, decoding.ADD_PEER, decoding.REMOVE_PEERS, decoding.SHOW_PLAN)
+TASKS = (
+    decoding.FULL_STATE,
+    decoding.ADD_PEER,
+    decoding.REMOVE_PEERS,
+    decoding.ADD_REMOTES,
+    decoding.REMOVE_REMOTES,
+    decoding.SHOW_PLAN,
+)
 
 
 @dataclass(frozen=True, slots=True)

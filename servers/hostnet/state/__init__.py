@@ -21,6 +21,7 @@ from .messages import (
     to_json,
 )
 from .names import DNS_NAME, FOREIGN_INTERFACE, OPAQUE_ID, OUR_INTERFACE, PREFIX
+from .remotes import AddRemotes, Remote, RemoveRemotes, add_remotes_from_json, remove_remotes_from_json
 
 __all__ = [
     "DNS_NAME",
@@ -29,6 +30,7 @@ __all__ = [
     "OUR_INTERFACE",
     "PREFIX",
     "AddPeer",
+    "AddRemotes",
     "Code",
     "Dns",
     "Forward",
@@ -37,17 +39,21 @@ __all__ = [
     "Interface",
     "Peer",
     "Probe",
+    "Remote",
     "RemovePeers",
+    "RemoveRemotes",
     "Route",
     "Severity",
     "ShowPlan",
     "Split",
     "add_peer_from_json",
+    "add_remotes_from_json",
     "conditions_from_json",
     "conditions_to_json",
     "host_state_from_json",
     "interface_from_json",
     "peer_from_json",
     "remove_peers_from_json",
+    "remove_remotes_from_json",
     "to_json",
 ]

@@ -199,3 +199,42 @@ def test_why_a_host_takes_no_clients_is_said_for_each_server(company: Company) -
     host.enabled, host.draining = False, True
     host.conditions = [{"code": "firewall_failed", "severity": "error", "text": "nft: no"}]
     assert [words.split()[2] for words in obstacles.of_host(host, 5)] == ["disabled.", "being", "firewall_failed,"]
+
+
+def test_one_request_does_not_try_a_hundred_hosts(company: Company) -> None:
+    hosts = [company.host, *(add_host(company.server, f"gate-{number}") for number in range(2, 9))]
+    _, identity = company.hire("alice")
+    with contextlib.ExitStack() as stack:
+        broken = [stack.enter_context(HostStandIn(host, "error: no").running()) for host in hosts]
+        assert send(identity).json()["error"] == "unconfirmed"
+    assert sum(len(each.of("hostnet.add_peer")) for each in broken) == choosing.MOST
+
+
+@pytest.mark.parametrize(
+    ("since", "late"),
+    [
+        (NOW - 6.9, False),
+        (NOW - 7.1, True),
+        (NOW + 50, False),
+        (NOW, False),
+        ("", False),
+        ("soon", False),
+        ("nan", False),
+    ],
+)
+def test_a_request_that_waited_too_long_for_its_turn_is_told_to_come_again(
+    company: Company, since: object, late: bool
+) -> None:
+    """Before anything is looked at: nothing of it costs the others anything."""
+    _, identity = company.hire("alice")
+    request = make_request(identity, plaintext())
+    with standing_in(company.host):
+        response = request.send(REQUEST_TIME=str(since))
+        assert response.status_code == (503 if late else 200)
+        if late:
+            assert (response.json()["error"], 2 <= int(response["Retry-After"]) <= 6) == ("busy", True)
+            assert request.send().status_code == 200  # not even its nonce was used
+
+
+def test_those_who_are_told_to_come_again_do_not_all_come_in_the_same_second() -> None:
+    assert len({choosing.pause(choosing.LATER) for _ in range(1000)}) == 41
