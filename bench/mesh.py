@@ -76,32 +76,33 @@ class Sinks:
     """Hosts that are up and get no clients of their own: they are to be sent what others' hosts are sent."""
 
     def __init__(self, company: Company) -> None:
-        self._company = company
-        self._hosts: list[Host] = []
+        self._server = company.server
         self.taken = 0
+        self.count = 0
+        self._all = [
+            Host.objects.create(name=f"sink-{number}", public_address="192.0.2.9", draining=True)
+            for number in range(MANY - 1)
+        ]
+        for host in self._all:
+            redis_client().mset({heartbeats.key(host): "{}", heartbeats.fresh_key(host): "1"})
         threading.Thread(target=self._run, daemon=True).start()
 
     def attach(self, count: int) -> None:
-        """Have exactly so many of them, and wait until what that brought with it is done."""
-        ServerHost.objects.filter(host__in=self._hosts).delete()
-        Host.objects.filter(pk__in=[host.pk for host in self._hosts]).delete()
-        self._hosts = []
-        for number in range(count):
-            host = Host.objects.create(name=f"sink-{number}", public_address="192.0.2.9", draining=True)
-            ServerHost.objects.create(server=self._company.server, host=host, public_key=new_wg_key())
-            redis_client().mset({heartbeats.key(host): "{}", heartbeats.fresh_key(host): "1"})
-            self._hosts.append(host)
-        until(lambda: not redis_client().llen("control"), WITHIN)
-        time.sleep(1)  # whoever took the last task is at it still
+        """Have so many of them carry the server. Past the models, which would send each host its full state again."""
+        attached = ServerHost.objects.filter(host__in=self._all)
+        attached._raw_delete(attached.db)
+        rows = [ServerHost(server=self._server, host=host, public_key=new_wg_key()) for host in self._all[:count]]
+        ServerHost.objects.bulk_create(rows)
+        self.count = count
 
     def settled(self) -> bool:
         """Whether everybody has been told of everything."""
         waiting = redis_client().scard(remotes.CHANGED) + redis_client().llen("control")
-        return not waiting and not any(redis_client().llen(host.queue) for host in self._hosts)
+        return not waiting and not any(redis_client().llen(host.queue) for host in self._all)
 
     def _run(self) -> None:
         while True:
-            for host in list(self._hosts):
+            for host in self._all:
                 popped = redis_client().lpop(host.queue, 1000)
                 self.taken += sum('"hostnet.add_remotes"' in str(text) for text in popped or ())
             time.sleep(0.05)
@@ -113,7 +114,7 @@ def _round(web: Target, requests: list[bytes], sinks: Sinks) -> tuple[float, flo
     drive(web, requests, CONNECTIONS)
     until(sinks.settled, WITHIN)
     cost = 1000 * (_processor_seconds() - before) / len(requests)
-    return cost, (sinks.taken - taken) / len(requests) / max(1, len(sinks._hosts))
+    return cost, (sinks.taken - taken) / len(requests) / sinks.count
 
 
 def _processor_seconds() -> float:

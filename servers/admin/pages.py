@@ -185,7 +185,7 @@ class HostPage(Page[Host]):
         "name",
         ("public_address", "public_address6"),
         ("weight", "max_clients", "region"),
-        ("enabled", "draining", "open_foreign_firewalls"),
+        ("enabled", "open_foreign_firewalls"),
     )
     inlines = (ServersInline,)
 

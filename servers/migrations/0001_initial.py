@@ -42,7 +42,7 @@ class Migration(migrations.Migration):
                 ('enabled', models.BooleanField(default=True, help_text='Off: its tunnels are taken down and it gets no new clients.')),
                 ('draining', models.BooleanField(default=False, help_text='It gets no new clients, and those it has are sent to other hosts, in groups, until it is empty.')),
                 ('weight', models.PositiveIntegerField(default=1, help_text='How many clients it takes relative to other hosts: one of weight 2 gets twice as many as one of 1.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(1000)])),
-                ('max_clients', models.PositiveIntegerField(default=0, help_text='Of all its servers together, at the same time; 0: as many as come.')),
+                ('max_clients', models.PositiveIntegerField(default=0, help_text='Of all its servers together, at the same time; 0: as many as come.', verbose_name='most clients')),
                 ('region', models.CharField(blank=True, help_text='A label such as eu-west. Clients of the same region are sent here first; see client regions.', max_length=32, validators=[servers.validators.region])),
                 ('version', models.BigIntegerField(default=1, editable=False)),
                 ('boot', models.CharField(blank=True, editable=False, max_length=64)),

@@ -50,7 +50,7 @@ class Host(Named, SharedRow):
         help_text="How many clients it takes relative to other hosts: one of weight 2 gets twice as many as one of 1.",
     )
     max_clients = models.PositiveIntegerField(
-        default=0, help_text="Of all its servers together, at the same time; 0: as many as come."
+        "most clients", default=0, help_text="Of all its servers together, at the same time; 0: as many as come."
     )
     region = models.CharField(
         max_length=32,
