@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from core import clock, disks
-from core.admin.page import GOOD, ago, span
+from core.admin.page import ago, span
 from core.redis_store import RedisUnavailable, cannot_store, eviction_policy
 from servers.admin.pages import UNKNOWN, read_heartbeats, status_of
 from servers.models import Host, Server
@@ -139,7 +139,7 @@ def _hosts() -> list[Host]:
 
 def _hosts_up(hosts: list[Host]) -> dict[str, Any]:
     wanted = [host for host in hosts if host.enabled]
-    up = sum(status_of(host)[0] == GOOD for host in wanted)
+    up = sum(getattr(host, "beat", None) is not None for host in wanted)
     if any(getattr(host, "beat", None) is UNKNOWN for host in hosts):
         return _card("Hosts up", "?", "Redis is away", "dns", "servers_host", bad=True)
     silent = len(wanted) - up

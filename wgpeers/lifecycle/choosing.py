@@ -6,7 +6,9 @@ import random
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.db.models import Count
 
 from core import clock
@@ -56,7 +58,7 @@ def suitable(account: Account, attempt: Attempt, attachments: Sequence[ServerHos
     if not free:
         raise Refusal("server_full", "every host of this server has as many clients as it takes", pause(LATER))
     if len(free) > 1:
-        wish = Wish(asked.lower(), _region(free, attempt.address), _occupied(account, attempt))
+        wish = Wish(_wished(attachments, asked.lower()), _region(free, attempt.address), _occupied(account, attempt))
         # Shuffled first, so that equally busy hosts share what comes at the same moment.
         random.shuffle(free)
         free.sort(key=lambda each: _rank(each, wish, busy))
@@ -74,6 +76,14 @@ def _rank(attachment: ServerHost, wish: Wish, busy: dict[int, int]) -> tuple[boo
         bool(wish.region) and host.region != wish.region,
         (busy.get(host.pk, 0) + 1) / max(1, host.weight),
     )
+
+
+def _wished(attachments: Sequence[ServerHost], asked: str) -> str:
+    """``asked``, where it says something: whose API answers at one of the hosts alone asks for none by asking there, or
+    the others would never get a client."""
+    offered = {asked, *((urlsplit(url).hostname or "") for url in settings.API_URLS)}
+    choice = [each for each in attachments if any(is_asked(each.host, name) for name in offered)]
+    return asked if len(choice) > 1 else ""
 
 
 def is_asked(host: Host, asked: str) -> bool:

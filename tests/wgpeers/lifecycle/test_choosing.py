@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.core.exceptions import ValidationError
 
 from core.redis_store import redis_client
@@ -69,13 +70,23 @@ def test_hosts_of_a_greater_priority_stand_by(company: Company) -> None:
 @pytest.mark.parametrize(
     "to", ["192.0.2.2", "192.0.2.2:8443", "[2001:db8::2]", "[2001:db8::2]:8443", "GATE-3.example.com"]
 )
-def test_the_host_that_was_asked_comes_first(company: Company, to: str) -> None:
+def test_the_host_that_was_asked_comes_first(company: Company, to: str, settings: LazySettings) -> None:
+    settings.API_URLS = ["https://192.0.2.1", "https://vpn.example.com"]
     second = add_host(company.server, "gate-2", address="192.0.2.2", public_address6="2001:db8::2", priority=9)
     third = add_host(company.server, "gate-3", address="gate-3.example.com", priority=9)
     _, identity = company.hire("alice")
     with standing_in(company.host, second, third):
         assert landed(identity, to=to) == ("gate-3" if "GATE" in to else "gate-2")
         assert landed(identity, to="vpn.example.com") == "gate-1"
+
+
+def test_to_ask_the_one_host_where_the_api_answers_is_to_ask_for_none(company: Company, settings: LazySettings) -> None:
+    """Else the others would never get a client."""
+    settings.API_URLS = ["https://192.0.2.1"]
+    second = add_host(company.server, "gate-2", address="192.0.2.2")
+    with standing_in(company.host, second):
+        where = Counter(landed(company.hire(f"user-{number}")[1], to="192.0.2.1") for number in range(6))
+    assert where == {"gate-1": 3, "gate-2": 3}
 
 
 @pytest.mark.parametrize("to", ["192.0.2.9", "", "[", "]:[", ":", "a" * 3000, "192.0.2.1.", "192.0.2.2, 192.0.2.1"])

@@ -148,6 +148,8 @@ def test_an_admin_drains_a_host_sees_it_empty_and_takes_it_back(company: Company
     company.host.refresh_from_db()
     assert company.host.draining
     assert browser.get(f"{page}change/").context["page_state"] == ("warning", "draining: 2 left")
+    (card,) = [card for card in browser.get("/admin/").context["cards"] if card["title"] == "Hosts up"]
+    assert (card["value"], card["message"]) == ("2 / 2", "all of them")  # none of them is silent
     assert "It is being drained." in browser.get(f"{page}change/").content.decode()
     draining.step(NOW)
     assert browser.get(f"{page}change/").context["page_state"] == ("success", "drained: empty")
