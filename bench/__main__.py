@@ -23,6 +23,7 @@ NAMES = (
     "apply",
     "sweep",
     "change",
+    "mesh",
     "throughput",
     "start",
     "reconnect",

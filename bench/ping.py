@@ -77,7 +77,7 @@ def _growing(people: Sequence[Identity], keys: Sequence[str], count: int, now: i
 @contextmanager
 def _waiting(host: Host, web: Target, connects: Sequence[bytes]) -> Iterator[None]:
     """All of ``connects`` wait for a host that lives and says nothing; in the end it confirms them all."""
-    redis_client().set(heartbeats.key(host), "{}")
+    redis_client().mset({heartbeats.key(host): "{}", heartbeats.fresh_key(host): "1"})
     answers: list[bytes] = []
     threads = [
         threading.Thread(target=lambda request=request: answers.append(exchange(web, request)), daemon=True)

@@ -43,7 +43,7 @@ def measure(directory: Path) -> Iterator[Figure]:
     ]
     pings = sign("PUT", pinging, now)
     connects = sign("POST", [(person, {"wg_public_key": new_wg_key()}) for person in people[PEOPLE:]], now)
-    redis_client().set(heartbeats.key(company.host), "{}")
+    redis_client().mset({heartbeats.key(company.host): "{}", heartbeats.fresh_key(company.host): "1"})
     gateway, web = here.start_gateway(), here.start_web(CONFIRM_TIMEOUT="60", PENDING_TIMEOUT="600")
     yield _beside("ping", gateway, pings)
     with HostStandIn(company.host).running():

@@ -18,6 +18,8 @@ ENFORCE: Final = "wgpeers.enforce"
 # End what a machine (public id) may do in Redis.
 CUT_OFF: Final = "wgpeers.cut_off"
 TAKE_REPORTS: Final = "wgpeers.take_reports"
+# Tell hosts of clients that came or went on others; so many (a number) in one message.
+SPREAD: Final = "wgpeers.spread_remotes"
 SWEEP: Final = "wgpeers.sweep"
 PRUNE: Final = "wgpeers.prune"
 

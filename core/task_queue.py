@@ -4,7 +4,7 @@ is queued after it, by ``core.changes``, so that the worker finds the rows."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, cast
 
 import redis
@@ -12,7 +12,7 @@ from celery import current_app, shared_task
 from kombu.exceptions import OperationalError
 
 from .celery_message import compose
-from .redis_store import own_connection
+from .redis_store import own_connection, redis_client
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -40,6 +40,18 @@ def enqueue_composed(task: str, argument: object, queue: str) -> bool:
     """``enqueue`` for the way of every connect: the same message without Celery's cost. It may arrive twice."""
     try:
         own_connection().call("LPUSH", queue, compose(task, argument, queue))
+    except (redis.RedisError, OSError) as error:
+        return _not_queued(task, error)
+    return True
+
+
+def enqueue_for_each(task: str, argument: object, queues: Sequence[str]) -> bool:
+    """``enqueue_composed`` to many queues in one message to Redis."""
+    try:
+        with redis_client().pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.lpush(queue, compose(task, argument, queue))
+            pipe.execute()
     except (redis.RedisError, OSError) as error:
         return _not_queued(task, error)
     return True

@@ -11,6 +11,7 @@ class ServersConfig(AppConfig):
         from .rules import (  # noqa: F401
             attachment,
             client_network,
+            client_region,
             factor,
             forward,
             host,

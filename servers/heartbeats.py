@@ -1,10 +1,16 @@
-"""Which hosts are alive: each host's worker renews a key in Redis that expires by itself."""
+"""Which hosts are alive: each host's worker renews keys in Redis that expire by themselves, so that nothing of it is in
+the database and no two machines' clocks are compared.
+
+A host that was silent for four seconds gets no new clients. One that was for ten is down; its clients keep their
+connections all the same, each until its own deadline.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
@@ -12,6 +18,7 @@ import redis
 from core.redis_store import RedisUnavailable, own_connection
 
 from .hostnet.state.conditions import Code, HostCondition, conditions_to_json
+from .hostnet.state.version import FORMAT
 from .models import Host
 
 # Seconds. A heartbeat is up to ten seconds old when it is read, and clocks that nobody steers drift.
@@ -22,15 +29,30 @@ def key(host: Host) -> str:
     return f"{host.queue}:alive"
 
 
+def fresh_key(host: Host) -> str:
+    return f"{host.queue}:fresh"
+
+
 def read(hosts: Sequence[Host]) -> dict[int, dict[str, Any]]:
-    """What each living host last said of itself, by primary key; a silent one is not in it."""
-    if not hosts:
-        return {}
+    """What each living host last said of itself, by primary key; one that is down is not in it."""
+    values = _values([key(host) for host in hosts])
+    return {host.pk: _parsed(value) for host, value in zip(hosts, values, strict=True) if value}
+
+
+def fresh(hosts: Sequence[Host]) -> set[int]:
+    """The hosts (primary keys) that were heard just now, and may get new clients."""
+    values = _values([fresh_key(host) for host in hosts])
+    return {host.pk for host, value in zip(hosts, values, strict=True) if value}
+
+
+def _values(keys: Sequence[str]) -> list[str | None]:
+    if not keys:
+        return []
     try:
-        values: Any = own_connection().call("MGET", *map(key, hosts))
+        values: list[str | None] = own_connection().call("MGET", *keys)
     except redis.RedisError as error:
         raise RedisUnavailable from error
-    return {host.pk: _parsed(value) for host, value in zip(hosts, values, strict=True) if value}
+    return values
 
 
 def _parsed(value: str) -> dict[str, Any]:
@@ -40,6 +62,42 @@ def _parsed(value: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a heartbeat says of the machine, as far as it can be read. ``load`` is programs that wanted to run, for each
+    processor; ``traffic`` is bytes from clients and to clients, by the server's public id."""
+
+    load: float | None = None
+    peers: int | None = None
+    worker: str = ""
+    traffic: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def vitals(beat: object) -> Vitals:
+    """A host is not trusted to write well."""
+    if not isinstance(beat, Mapping):
+        return Vitals()
+    load, peers, traffic = _number(beat.get("load")), _number(beat.get("peers")), beat.get("traffic")
+    return Vitals(
+        load=load,
+        peers=None if peers is None else int(peers),
+        worker="".join(each for each in str(beat.get("worker", "")) if each.isprintable())[:32],
+        traffic={
+            str(server): (int(received), int(sent))
+            for server, each in (traffic.items() if isinstance(traffic, Mapping) else ())
+            if isinstance(each, list) and len(each) == 2
+            if (received := _number(each[0])) is not None and (sent := _number(each[1])) is not None
+        },
+    )
+
+
+def _number(value: object) -> float | None:
+    """None for what is no number, or none that a machine could have."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**62:
+        return None
+    return float(value)
 
 
 def ahead(beat: Mapping[str, Any], now: float) -> float:
@@ -53,12 +111,30 @@ def ahead(beat: Mapping[str, Any], now: float) -> float:
 
 
 def conditions(host: Host, beat: object, now: float) -> list[dict[str, Any]]:
-    """What is wrong on the machine: as it reported, and what we see of its clock in its last heartbeat."""
-    seconds = ahead(beat, now) if isinstance(beat, Mapping) else 0.0
-    if not seconds:
+    """What is wrong on the machine: as it reported, and what we see in its last heartbeat."""
+    if not isinstance(beat, Mapping):
         return list(host.conditions)
+    found = [each for each in (_clock_off(beat, now), _outdated(beat)) if each is not None]
+    return [*conditions_to_json(found), *host.conditions]
+
+
+def _clock_off(beat: Mapping[str, Any], now: float) -> HostCondition | None:
+    seconds = ahead(beat, now)
+    if not seconds:
+        return None
     text = (
         f"This machine's clock is {abs(seconds):.0f} seconds {'ahead' if seconds > 0 else 'behind'}, by the control"
         " side's. Tunnels do not depend on it, but DNS over TLS and the times in its log do: have it set by NTP."
     )
-    return [*conditions_to_json([HostCondition.of(Code.CLOCK_OFF, text)]), *host.conditions]
+    return HostCondition.of(Code.CLOCK_OFF, text)
+
+
+def _outdated(beat: Mapping[str, Any]) -> HostCondition | None:
+    speaks = beat.get("speaks", FORMAT)
+    if type(speaks) is int and speaks >= FORMAT:
+        return None
+    text = (
+        "This machine's worker is of an older release and refuses what it does not understand. Its tunnels run on; "
+        "drain the host, bring its worker to this release and start it again."
+    )
+    return HostCondition.of(Code.WORKER_OUTDATED, text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .models import FactorMode, Server, ServerFactor
+from .models import FactorMode, Host, Server, ServerFactor
 
 # What a new server asks for: whoever was given a PIN would be surprised if it were not asked.
 FIRST_FACTORS = {"pin": FactorMode.OPTIONAL}
@@ -33,3 +33,18 @@ def stop(server: Server) -> None:
     """Its hosts take its tunnels down, and whoever is connected no longer is."""
     server.started = False
     server.save(update_fields=["started"])
+
+
+def drain(host: Host) -> None:
+    """It gets no new clients, and those it has move to others."""
+    _set_draining(host, True)
+
+
+def take_clients(host: Host) -> None:
+    """As before it was drained."""
+    _set_draining(host, False)
+
+
+def _set_draining(host: Host, draining: bool) -> None:
+    host.draining = draining
+    host.save(update_fields=["draining"])

@@ -12,6 +12,7 @@ from servers.hostnet.state.names import HOST_NAME, INTERFACE, PREFIX
 PLATFORMS = ("linux", "win", "mac", "ios", "android", "chrome", "unknown")
 # Resolvers answer these by themselves (RFC 6761, RFC 6762), or they are what addresses are looked up in.
 TAKEN_ZONES = ("localhost", "local", "arpa", "invalid")
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
 
 
@@ -66,6 +67,11 @@ def zone(text: str) -> None:
         raise ValidationError(f"{text!r} is not a zone. Write it like vpn or vpn.example.com.")
     if text.lower().rpartition(".")[2] in TAKEN_ZONES:
         raise ValidationError(f"{text!r} has a meaning of its own on every machine. Write it like vpn.")
+
+
+def region(text: str) -> None:
+    if not _LABEL.fullmatch(text):
+        raise ValidationError(f"{text!r} is not a label. Write it like eu-west, in small letters, digits and hyphens.")
 
 
 def interface_name(text: str) -> None:

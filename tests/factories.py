@@ -64,9 +64,11 @@ def found() -> Company:
     return Company(organization, server, host)
 
 
-def add_host(server: Server, name: str, *, alive: bool = True, address: str = "192.0.2.1") -> Host:
-    host = Host.objects.create(name=name, public_address=address)
-    ServerHost.objects.create(server=server, host=host, public_key=new_wg_key())
+def add_host(
+    server: Server, name: str, *, alive: bool = True, address: str = "192.0.2.1", priority: int = 1, **fields: Any
+) -> Host:
+    host = Host.objects.create(name=name, public_address=address, **fields)
+    ServerHost.objects.create(server=server, host=host, public_key=new_wg_key(), priority=priority)
     if alive:
         revive(host)
     return host
@@ -74,6 +76,12 @@ def add_host(server: Server, name: str, *, alive: bool = True, address: str = "1
 
 def revive(host: Host) -> None:
     redis_client().set(f"{host.queue}:alive", json.dumps({"boot": "b", "version": 1}), ex=60)
+    redis_client().set(f"{host.queue}:fresh", "1", ex=60)
+
+
+def silence(host: Host) -> None:
+    """As after ten seconds without a heartbeat."""
+    redis_client().delete(f"{host.queue}:alive", f"{host.queue}:fresh")
 
 
 def vector_user(company: Company) -> Identity:

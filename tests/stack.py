@@ -64,7 +64,8 @@ class HostWorker:
 
 class Stack:
     """Everything but hosts' workers runs on ``machine``. ``environment`` is what Django's settings need. ``ipv6``:
-    whether the front listens there too. ``name`` is what stands for the machine in a URL."""
+    whether the front listens there too. ``name`` is what stands for the machine in a URL. ``pings_only``: of another
+    installation's, only what answers the pings of its host's clients."""
 
     def __init__(
         self,
@@ -73,8 +74,10 @@ class Stack:
         environment: Mapping[str, str],
         ipv6: bool = False,
         name: str = "",
+        pings_only: bool = False,
     ) -> None:
         self.machine = machine
+        self._pings_only = pings_only
         self.name = name or machine.address
         self._ipv6 = ipv6
         self.redis = server
@@ -106,16 +109,18 @@ class Stack:
     def __enter__(self) -> Self:
         try:
             self.start_front()
+            self._serve("gateway", front.gateway_socket(self.site.front), 1, 4, "vpnproject.wsgi_gateway:application")
+            until(lambda: b"404 Not Found" in self.asked(GATEWAY_PORT, "/"))
+            if self._pings_only:
+                return self
             (self.directory / client_wheel.DIRECTORY).mkdir()
             client_wheel.put(PROJECT / "client", self.directory)
             self.start_web()
-            self._serve("gateway", front.gateway_socket(self.site.front), 1, 4, "vpnproject.wsgi_gateway:application")
             celery = (BIN / "celery", "--app", "vpnproject")
             quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
             self._start("control", *celery, "worker", "-Q", "control", "--pool", "threads", "-c", "2", *quiet)
             self._start("beat", *celery, "beat", "--scheduler", BEAT, "--pidfile=")
             until(lambda: b"200 OK" in self.asked(443, "/admin/login/"))
-            until(lambda: b"404 Not Found" in self.asked(GATEWAY_PORT, "/"))
         except BaseException:
             self._closing.close()
             raise

@@ -65,6 +65,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Mesh", "hub", "servers", "mesh"),
                     _item("Port forwards", "move_up", "servers", "portforward"),
                     _item("Client networks", "home_work", "servers", "clientnetwork"),
+                    _item("Client regions", "public", "servers", "clientregion"),
                 ],
             },
             {

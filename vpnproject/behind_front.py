@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 
 class BehindFront:
-    """A WSGI application whose clients have the addresses that the front says, and reached the address it says.
+    """A WSGI application whose clients have the addresses that the front says, and reached the address it says, at the
+    time that it says (Unix seconds).
 
     Only the front and root reach the unix socket that this listens on, and the front overwrites the headers whatever a
     client sent by their names. Without them nobody knows whose request it is: then there is no address.
@@ -23,5 +24,6 @@ class BehindFront:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ["REMOTE_ADDR"] = environ.pop("HTTP_X_FRONT_ADDRESS", "")
         environ["SERVER_ADDR"] = environ.pop("HTTP_X_FRONT_LOCAL", "")
+        environ["REQUEST_TIME"] = environ.pop("HTTP_X_FRONT_TIME", "")
         environ["wsgi.url_scheme"] = self._scheme
         return self._application(environ, start_response)

@@ -29,6 +29,7 @@ class EndReason(models.TextChoices):
     NOT_PERMITTED = "not_permitted", "no longer permitted"
     MOVED = "address_changed", "its address was changed"
     STOPPED = "server_stopped", "the server was stopped"
+    DRAINED = "drained", "its host is being emptied"
     UNCONFIRMED = "unconfirmed", "no host confirmed it"
 
 

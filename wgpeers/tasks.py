@@ -19,8 +19,8 @@ from servers.models import Host
 from users.factors import guesses
 from users.models import RememberedPass
 
-from .fleet import desired, messages, reports
-from .lifecycle import devices, reaper, site_failover, sweeps
+from .fleet import desired, messages, remotes, reports
+from .lifecycle import devices, draining, reaper, site_failover, sweeps
 from .models import Decision, ProfileLink
 
 log = logging.getLogger(__name__)
@@ -82,10 +82,21 @@ def take_reports() -> None:
     reports.take_reports(clock.now())
 
 
+@task(task_names.SPREAD)
+def spread_remotes(most: int) -> None:
+    try:
+        remotes.spread(most)
+    except redis.RedisError as error:
+        log.warning("other hosts hear of clients with their next full state (%s)", type(error).__name__)
+
+
 @task(task_names.SWEEP)
 def sweep() -> None:
     now = clock.now()
     _revoke(now)
+    spread_remotes(remotes.AT_ONCE)  # should whoever was to do it have died with its message
+    if moved := draining.step(now):
+        log.info("%d clients were sent away from hosts that are being emptied", moved)
     site_failover.elect_all(now)
 
 

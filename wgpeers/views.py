@@ -24,7 +24,7 @@ from servers.policy import policy_of
 from users.authorize import Denied, Pending, authorize
 from users.factors.base import Attempt
 
-from .lifecycle import accounts, connect, decisions
+from .lifecycle import accounts, choosing, connect, decisions
 from .lifecycle.ping import ping
 from .profiles import sync
 from .protocol import envelope
@@ -101,6 +101,23 @@ def _plain_address(text: str) -> str | None:
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
+def waited(request: HttpRequest, now: float) -> float:
+    """For how many seconds the request has waited for its turn since the front had it whole."""
+    try:
+        return max(0.0, now - float(request.META.get("REQUEST_TIME", "")))
+    except ValueError:  # there is no front
+        return 0.0
+
+
+def asked_address(request: HttpRequest) -> str:
+    """The name or address that the client sent its request to, without port and brackets. Nothing proves it: it may
+    say where somebody would like to go, and no more."""
+    host = str(request.META.get("HTTP_HOST", ""))
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
 def signed_request(request: HttpRequest) -> envelope.Signed:
     """The request's envelope, read and well formed; nothing is verified yet."""
     meta = request.META
@@ -121,6 +138,9 @@ class ConnectView(ClientView):
 
     def post(self, request: HttpRequest, organization: str, user: str, server: str) -> HttpResponse:
         now = clock.now()
+        if waited(request, now) > settings.CONNECT_PATIENCE:
+            # Its client has given up or is about to: to connect it now would cost the next one its turn.
+            raise Refusal("busy", "too many connect at this moment", choosing.pause(choosing.SOON))
         signed = signed_request(request)
         account = accounts.find(organization, user, server)
         authentic = envelope.authenticate(signed, accounts.credentials_of(account))
@@ -130,14 +150,14 @@ class ConnectView(ClientView):
         try:
             plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW)
             attempt = _attempt(plaintext, address)
-            answer = _answer(account, attempt, now)
+            answer = _answer(account, attempt, now, asked_address(request))
         except Refusal as refusal:
             decisions.record_refusal(account, attempt, now, refusal, address)
             raise
         return json_response(envelope.seal(answer, authentic))
 
 
-def _answer(account: accounts.Account, attempt: Attempt, now: float) -> dict[str, Any]:
+def _answer(account: accounts.Account, attempt: Attempt, now: float, asked: str) -> dict[str, Any]:
     """What the client is told, in a box; raise ``Refusal`` for what it gets as an error."""
     if not count_of("connects", account.user.public_id, settings.CONNECTS_PER_HOUR, 3600):
         # Each that is allowed leaves rows for ever: whoever holds a profile must not be able to fill the disk.
@@ -155,7 +175,7 @@ def _answer(account: accounts.Account, attempt: Attempt, now: float) -> dict[str
             verdict.reason + (f" Try again in {_time(verdict.retry_after)}." if verdict.retry_after else "")
         )
     try:
-        configuration = connect.connect(account, attempt, replace(verdict, layers=layers), now)
+        configuration = connect.connect(account, attempt, replace(verdict, layers=layers), now, asked)
     except SealedRefusal as refusal:
         decisions.record(account, attempt, (*layers, ("connect", refusal.code)), now)
         return _refused(refusal.reason)

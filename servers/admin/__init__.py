@@ -2,3 +2,4 @@
 
 from . import client_services as client_services
 from . import pages as pages
+from . import regions as regions

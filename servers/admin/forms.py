@@ -104,12 +104,30 @@ class SplitDomainsInline(Inline):
     verbose_name_plural = "split DNS: domains that are looked up elsewhere"
 
 
+class AttachmentForm(_AttachmentForm):
+    """A host that is attached without a word about its priority has the usual one."""
+
+    class Meta:
+        model = ServerHost
+        fields: tuple[str, ...] = ("host", "priority")
+        widgets = {"priority": number()}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "priority" in self.fields:  # not for who may only look
+            self.fields["priority"].required = False
+
+    def clean_priority(self) -> int:
+        return self.cleaned_data["priority"] or 1
+
+
 class HostsInline(Inline):
     """The hosts of a server. The server of the form itself, with the port as it is being changed, is what the
     attachments are checked against, so a new server's are too."""
 
     model = ServerHost
-    fields = ("host",)
+    form = AttachmentForm
+    fields = ("host", "priority")
     hide_title = True
     autocomplete_fields = ("host",)
     verbose_name = "host"
@@ -132,12 +150,11 @@ class ServersOfHostFormSet(_FormSet):
                 form.add_error("server", f"{message} Give one of them another WireGuard port.")
 
 
-class ServerOfHostForm(_AttachmentForm):
+class ServerOfHostForm(AttachmentForm):
     """Here it is the server that is chosen: what is wrong with the pair is said there."""
 
-    class Meta:
-        model = ServerHost
-        fields = ("server",)
+    class Meta(AttachmentForm.Meta):
+        fields = ("server", "priority")
 
     def add_error(self, field: str | None, error: Any) -> None:
         if field is None and "host" in getattr(error, "error_dict", {}):
@@ -151,7 +168,7 @@ class ServersInline(Inline):
     model = ServerHost
     form = ServerOfHostForm
     formset = ServersOfHostFormSet
-    fields = ("server",)
+    fields = ("server", "priority")
     hide_title = True
     autocomplete_fields = ("server",)
     verbose_name = "server"

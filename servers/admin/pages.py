@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -187,10 +188,15 @@ CONDITION_TYPES = {Severity.ERROR: BAD, Severity.WARNING: WAITING}
 
 class HostPage(JoiningMixin, Page[Host]):
     ordering = ("name",)
-    list_display: tuple[str, ...] = ("name", "status", "addresses", "carries", "wireguard", "applied", "trouble")
-    list_filter = ("enabled", "backend")
-    search_fields = ("name", "public_address", "public_address6")
-    fields = ("name", ("public_address", "public_address6"), ("enabled", "open_foreign_firewalls"))
+    list_display: tuple[str, ...] = ("name", "status", "addresses", "carries", "load", "traffic", "applied", "trouble")
+    list_filter = ("enabled", "draining", "region", "backend")
+    search_fields = ("name", "public_address", "public_address6", "region")
+    fields = (
+        "name",
+        ("public_address", "public_address6"),
+        ("weight", "max_clients", "region"),
+        ("enabled", "open_foreign_firewalls"),
+    )
     inlines = (ServersInline,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Host]:
@@ -215,9 +221,17 @@ class HostPage(JoiningMixin, Page[Host]):
     def carries(self, obj: Host) -> str:
         return f"{getattr(obj, 'running', 0)} of {getattr(obj, 'attached', 0)}"
 
-    @column("WireGuard", ordering="backend")
-    def wireguard(self, obj: Host) -> str:
-        return obj.backend or "-"
+    @column("Load")
+    def load(self, obj: Host) -> str:
+        load = heartbeats.vitals(getattr(obj, "beat", None)).load
+        return "-" if load is None else f"{load:.0%}"
+
+    @column("Traffic, in / out")
+    def traffic(self, obj: Host) -> str:
+        counts = heartbeats.vitals(getattr(obj, "beat", None)).traffic.values()
+        if not counts:
+            return "-"
+        return " / ".join(filesizeformat(sum(count[way] for count in counts)) for way in (0, 1))
 
     @column("Settings applied", ordering="applied_at")
     def applied(self, obj: Host) -> str:
@@ -237,6 +251,24 @@ class HostPage(JoiningMixin, Page[Host]):
             return WAITING, f"drift repaired {ago(clock.now() - obj.drift_at.timestamp())}"
         return NEUTRAL, "none"
 
+    def buttons(self, request: HttpRequest, obj: Host) -> list[Button]:
+        if obj.draining:
+            return [Button("take_clients", "Take clients again", "play_circle", "primary")]
+        if not obj.enabled:
+            return []
+        confirm = f"{obj} gets no new clients. Those it has move to other hosts, some every ten seconds."
+        return [Button("drain", "Drain", "output", confirm=confirm)]
+
+    @posted("servers.change_host")
+    def drain(self, request: HttpRequest, host: Host) -> None:
+        services.drain(host)
+        self.done(request, host, f"{host} is being drained.")
+
+    @posted("servers.change_host")
+    def take_clients(self, request: HttpRequest, host: Host) -> None:
+        services.take_clients(host)
+        self.done(request, host, f"{host} takes clients again.")
+
     def panels(self, request: HttpRequest, obj: Host) -> list[Panel]:
         read_heartbeats([obj])
         now = clock.now()
@@ -245,7 +277,9 @@ class HostPage(JoiningMixin, Page[Host]):
             "host": obj,
             "status": status_of(obj),
             "applied": applied_text(obj, now),
-            "beat": getattr(obj, "beat", None),
+            "vitals": heartbeats.vitals(getattr(obj, "beat", None)),
+            "load": self.load(obj),
+            "traffic": traffic_by_server(obj),
             "conditions": [(CONDITION_TYPES[each["severity"]], each) for each in conditions],
             "networks": obj.own_networks(),
             "foreign": any(each["code"] == Code.FOREIGN_FIREWALL for each in conditions),
@@ -256,12 +290,22 @@ class HostPage(JoiningMixin, Page[Host]):
 
 def read_heartbeats(hosts: Sequence[Host]) -> None:
     """Put what each host last said on it, as ``beat``: None for a silent one, ``UNKNOWN`` while Redis is away."""
+    fresh: set[int] = set()
     try:
-        alive = heartbeats.read(hosts)
+        alive, fresh = heartbeats.read(hosts), heartbeats.fresh(hosts)
     except RedisUnavailable:
         alive = {host.pk: UNKNOWN for host in hosts}
     for host in hosts:
         host.beat = alive.get(host.pk)  # type: ignore[attr-defined]
+        host.is_fresh = host.pk in fresh  # type: ignore[attr-defined]
+
+
+def traffic_by_server(host: Host) -> list[tuple[str, str, str]]:
+    """Name, bytes from clients, bytes to clients, since the interface was made."""
+    counts = heartbeats.vitals(getattr(host, "beat", None)).traffic
+    servers = Server.objects.filter(attachments__host=host, public_id__in=counts).order_by("name")
+    rows = ((each.name, *counts[each.public_id]) for each in servers)
+    return [(name, filesizeformat(received), filesizeformat(sent)) for name, received, sent in rows]
 
 
 def status_of(host: Host) -> tuple[str, str]:
@@ -272,8 +316,10 @@ def status_of(host: Host) -> tuple[str, str]:
     beat = getattr(host, "beat", None)
     if beat is UNKNOWN:
         return WAITING, "unknown: Redis is away"
+    if beat is not None and host.draining:
+        return _drained(host)
     if beat is not None:
-        return GOOD, "alive"
+        return (GOOD, "alive") if getattr(host, "is_fresh", False) else (WAITING, "late: no new clients")
     return (BAD, "silent") if host.boot else (WAITING, "not seen yet")
 
 
@@ -295,6 +341,13 @@ def status_of_server(server: Server, hosts: Iterable[Host]) -> tuple[str, str]:
     if BAD not in tones:
         return WAITING, "no host seen yet"
     return BAD, "its host is silent" if len(enabled) == 1 else "no host is up"
+
+
+def _drained(host: Host) -> tuple[str, str]:
+    left: int | None = getattr(host, "live", None)
+    if left == 0:
+        return GOOD, "drained: empty"
+    return WAITING, "draining" if left is None else f"draining: {left} left"
 
 
 def applied_text(host: Host, now: float) -> str:

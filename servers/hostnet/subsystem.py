@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
-from .state import Code, HostCondition, HostState, Interface, Peer
+from .state import Code, HostCondition, HostState, Interface, Peer, Remote
 
 
 class SubsystemError(Exception):
@@ -62,6 +62,16 @@ class Subsystem(Protocol):
         """What is wrong with it now, for the host's report, besides what it raised."""
 
 
+@runtime_checkable
+class FollowsRemotes(Protocol):
+    """A follower that also has to do with clients of other hosts. It finds them in ``state.remotes`` of each full
+    state, each with the addresses and networks that are sent to it and to nobody else."""
+
+    def change_remotes(self, interface: Interface, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
+        """What changed about them on the server of ``interface`` (given without its peers). One that was altered is in
+        both. Raises nothing, and returns at once or nearly so."""
+
+
 class Subsystems:
     """Those of this host, in their order."""
 
@@ -91,6 +101,11 @@ class Subsystems:
                 raise
         for follower in self._followers:
             follower.change(interface, gone, new)
+
+    def change_remotes(self, interface: Interface, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
+        for follower in self._followers:
+            if isinstance(follower, FollowsRemotes):
+                follower.change_remotes(interface, gone, new)
 
     def _take_back(
         self, asked: Sequence[Subsystem], interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]

@@ -5,12 +5,14 @@ from .client import ClientNetwork, PortForward, Protocol
 from .factor import FactorMode, IfUnavailable, ServerFactor
 from .host import Host
 from .mesh import JoinToken, Mesh, MeshNode
+from .region import ClientRegion
 from .route import Route, SplitDomain
 from .server import Server, ServerHost
 
 __all__ = [
     "Address",
     "ClientNetwork",
+    "ClientRegion",
     "FactorMode",
     "Host",
     "IfUnavailable",

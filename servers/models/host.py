@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 
 from core.locking import SharedRow
@@ -40,6 +41,24 @@ class Host(Named, Ruled, SharedRow):
         "would drop them. Off: the host's page only says which.",
     )
     enabled = models.BooleanField(default=True, help_text="Off: its tunnels are taken down and it gets no new clients.")
+    draining = models.BooleanField(
+        default=False,
+        help_text="It gets no new clients, and those it has are sent to other hosts, in groups, until it is empty.",
+    )
+    weight = models.PositiveIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text="How many clients it takes relative to other hosts: one of weight 2 gets twice as many as one of 1.",
+    )
+    max_clients = models.PositiveIntegerField(
+        "most clients", default=0, help_text="Of all its servers together, at the same time; 0: as many as come."
+    )
+    region = models.CharField(
+        max_length=32,
+        blank=True,
+        validators=[validators.region],
+        help_text="A label such as eu-west. Clients of the same region are sent here first; see client regions.",
+    )
 
     # Raised by every change that concerns this host, in the change's own transaction. An old message never wins.
     version = models.BigIntegerField(default=1, editable=False)

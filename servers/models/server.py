@@ -179,6 +179,11 @@ class ServerHost(Ruled, SharedRow):
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="attachments")
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="attachments")
     public_key = models.CharField(max_length=44, blank=True, editable=False)
+    priority = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text="Hosts of 1 get clients first; greater ones only while none of the lesser ones takes any.",
+    )
 
     machine_fields = frozenset({"public_key"})
 
@@ -192,4 +197,9 @@ class ServerHost(Ruled, SharedRow):
     def save(self, *args: Any, **kwargs: Any) -> None:
         with transaction.atomic():
             super().save(*args, **kwargs)
-            changes.record([self.host_id])
+            changes.record(self.hosts_concerned())
+
+    def hosts_concerned(self) -> set[int]:
+        """Its own host, and the server's others: which clients are elsewhere they know by the hosts that there are."""
+        others = ServerHost.objects.filter(server=self.server_id)
+        return {self.host_id, *others.values_list("host_id", flat=True)}

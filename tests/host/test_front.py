@@ -90,7 +90,8 @@ def site(transactional_db: None, settings: LazySettings) -> Iterator[Site]:
         send_celery_to(server.url)
         machine = lab.add_host()
         company = found()
-        redis_client().persist(f"{company.host.queue}:alive")  # it lives for as long as the test takes
+        for key in ("alive", "fresh"):  # it lives for as long as the test takes
+            redis_client().persist(f"{company.host.queue}:{key}")
         with Stack(machine, server, environment(), ipv6=True) as stack, HostStandIn(company.host).running():
             try:
                 yield Site(lab, machine, stack, company)

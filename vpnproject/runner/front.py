@@ -191,6 +191,7 @@ http {{
     # Overwrite what a client sends by these names; nginx drops names with underscores, which WSGI would take for them.
     proxy_set_header X-Front-Address $proxy_protocol_addr;
     proxy_set_header X-Front-Local $proxy_protocol_server_addr;
+    proxy_set_header X-Front-Time $msec;  # from here on the request waits for a thread
     proxy_connect_timeout {COMING}s;
     proxy_read_timeout {ANSWERING}s;
     proxy_send_timeout {COMING}s;

@@ -158,7 +158,7 @@ def _hosts() -> list[Host]:
 
 def _hosts_up(hosts: list[Host]) -> dict[str, Any]:
     wanted = [host for host in hosts if host.enabled]
-    up = sum(status_of(host)[0] == GOOD for host in wanted)
+    up = sum(getattr(host, "beat", None) is not None for host in wanted)
     if any(getattr(host, "beat", None) is UNKNOWN for host in hosts):
         return _card("Hosts up", "?", "Redis is away", "dns", "servers_host", bad=True)
     silent = len(wanted) - up

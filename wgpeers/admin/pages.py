@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from core.admin.page import Panel, column
+from core.redis_store import RedisUnavailable
 from servers.admin.addresses import AddressesMixin
 from servers.admin.client_services import ClientServicesMixin
 from servers.admin.dns_names import NamesMixin
@@ -19,6 +20,7 @@ from servers.admin.pages import HostPage, ServerPage
 from servers.models import Host, Server
 from users.admin.pages import VpnUserPage
 from users.models import VpnUser
+from wgpeers.lifecycle import obstacles
 from wgpeers.models import Connection, State
 
 from .connections import live_rows
@@ -93,3 +95,18 @@ class HostWithConnections(HostPage):
     @column("Connected now")
     def connected(self, obj: Host) -> str:
         return _connected(getattr(obj, "live", 0), f"host__id__exact={obj.pk}")
+
+    def state(self, obj: Host) -> tuple[str, str]:
+        _count_live([obj], "host")
+        return super().state(obj)
+
+    def panels(self, request: HttpRequest, obj: Host) -> list[Panel]:
+        _count_live([obj], "host")
+        live = getattr(obj, "live", 0)
+        try:
+            why = obstacles.of_host(obj, live)
+        except RedisUnavailable:
+            why = ["Redis cannot be reached: nobody can connect anywhere."]
+        link = f"{reverse('admin:wgpeers_connection_changelist')}?host__id__exact={obj.pk}"
+        panel = Panel("Clients", "admin/wgpeers/host_clients.html", {"live": live, "why": why, "link": link}, wide=True)
+        return [panel, *super().panels(request, obj)]

@@ -13,6 +13,7 @@ from servers.models import Host, Server
 from servers.validators import listed
 from wgpeers.models import Connection, State
 
+from . import remotes
 from .lingering import lingering_on
 from .peers import peers_of
 
@@ -28,6 +29,8 @@ def state_of(host_id: int) -> HostState | None:
     if host is None:
         return None
     servers = _running_servers(host)
+    others = remotes.others_of(host, servers)
+    elsewhere = remotes.on_others(host, servers) if others else ()
     connections = _connections(host)
     # After those that are open: who ends in between is in both rather than in neither, and its host knows what to take.
     ended = lingering_on(host, servers, now())
@@ -43,6 +46,8 @@ def state_of(host_id: int) -> HostState | None:
         interfaces,
         open_foreign_firewalls=host.open_foreign_firewalls,
         mesh=mesh.mesh_of(host),
+        remotes=elsewhere,
+        others=others,
     )
 
 

@@ -18,7 +18,16 @@ from .peers import own_addresses
 
 # Not who fell silent, whom no host confirmed, or whose own device has a new connection: nobody is there to hear it. A
 # server that is stopped has no interface any more.
-REASONS = frozenset({EndReason.ADMIN, EndReason.SESSION, EndReason.NOT_PERMITTED, EndReason.MOVED, EndReason.ELSEWHERE})
+REASONS = frozenset(
+    {
+        EndReason.ADMIN,
+        EndReason.SESSION,
+        EndReason.NOT_PERMITTED,
+        EndReason.MOVED,
+        EndReason.ELSEWHERE,
+        EndReason.DRAINED,
+    }
+)
 # Seconds beyond the interval. Clients send their next ping up to two seconds late.
 LATE = 3
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import random
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Q
 
 from core import task_names
 from core.changes import after_commit
 from core.clock import moment
 from core.locking import lock
 from core.redis_store import RedisUnavailable
-from servers import addresses, heartbeats
+from servers import addresses
 from servers.changes import bump_versions
 from servers.hostnet.state import AddPeer, RemovePeers
 from servers.models import Host, Server, ServerHost
@@ -29,24 +27,25 @@ from users.authorize import Allowed
 from users.factors import remembered
 from users.factors.base import Attempt
 from users.models import Device, VpnUser
-from wgpeers.fleet import messages, peers
+from wgpeers.fleet import messages, peers, remotes
 from wgpeers.models import Connection, EndReason, SpentKey, State
 from wgpeers.protocol import client_config, envelope
 from wgpeers.protocol.errors import Refusal, SealedRefusal
 
-from . import decisions, liveness, placement, queries, site_failover
+from . import choosing, decisions, liveness, placement, queries, site_failover
 from .accounts import Account
 from .ending import end, notify_hosts
 
 log = logging.getLogger(__name__)
 
 
-def connect(account: Account, attempt: Attempt, allowed: Allowed, now: float) -> dict[str, Any]:
+def connect(account: Account, attempt: Attempt, allowed: Allowed, now: float, asked: str = "") -> dict[str, Any]:
     """The configuration for an allowed client; raise ``Refusal`` where there is none to give. ``allowed`` is what let
-    the client come this far, for the decision that is written down and for what is remembered of it."""
+    the client come this far, for the decision that is written down and for what is remembered of it. ``asked`` is the
+    name or address that its request was sent to, which may be a host's."""
     raw_key = envelope.wireguard_key(attempt.wg_public_key)
     digest = hashlib.sha256(raw_key).digest()
-    suitable = _suitable_hosts(account.server, attempt.wg_public_key)
+    suitable = _suitable_hosts(account, attempt, asked)
     first = suitable[0].host
     connection = _draft(account, attempt, first, now)
     try:
@@ -67,7 +66,8 @@ def connect(account: Account, attempt: Attempt, allowed: Allowed, now: float) ->
         raise
     if answer is None:
         _give_up(connection, replaced, now)
-        raise Refusal("unconfirmed", "no host confirmed the connection in time")
+        detail = "no host confirmed the connection in time"
+        raise Refusal("unconfirmed", detail, choosing.pause(choosing.SOON))
     return answer
 
 
@@ -86,9 +86,13 @@ def _confirm(
         if number and not _move(connection, attachment.host, replaced):
             return None
         if messages.add_and_wait(attachment.host, _add_message(connection, attachment.host, account, replaced)):
+            choosing.trust(attachment.host)
             if _open(connection, account, attempt, allowed, now):
+                if account.extras.several_hosts:
+                    remotes.note([connection.public_id])
                 return _configuration(connection, account, attachment)
             return None
+        choosing.avoid(attachment.host)
         log.warning("host %s did not confirm connection %s", attachment.host, connection.public_id)
     return None
 
@@ -132,22 +136,12 @@ def _configuration(connection: Connection, account: Account, attachment: ServerH
     )
 
 
-def _suitable_hosts(server: Server, wg_public_key: str) -> list[ServerHost]:
-    """Living hosts of the server that have made their key for it, the least busy first."""
-    attachments = queries.attachments(server)
-    if any(attachment.public_key == wg_public_key for attachment in attachments):
+def _suitable_hosts(account: Account, attempt: Attempt, asked: str) -> list[ServerHost]:
+    """Hosts of the server that have made their key for it and take clients, the best one first."""
+    attachments = queries.attachments(account.server)
+    if any(attachment.public_key == attempt.wg_public_key for attachment in attachments):
         raise Refusal("invalid_key", "wg_public_key is the server's own")
-    alive = heartbeats.read([attachment.host for attachment in attachments])
-    living = [attachment for attachment in attachments if attachment.host_id in alive]
-    if not living:
-        raise Refusal("no_host", "no host of this server is up")
-    if len(living) > 1:
-        live = Count("connections", filter=~Q(connections__state=State.ENDED))
-        busy = dict(Host.objects.filter(pk__in=alive).annotate(live=live).values_list("pk", "live"))
-        # Shuffled first, so that equally busy hosts share what comes at the same moment.
-        random.shuffle(living)
-        living.sort(key=lambda attachment: busy.get(attachment.host_id, 0))
-    return living
+    return choosing.suitable(account, attempt, attachments, asked)
 
 
 def _draft(account: Account, attempt: Attempt, host: Host, now: float) -> Connection:

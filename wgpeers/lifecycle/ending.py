@@ -19,7 +19,7 @@ from servers import addresses
 from servers.changes import bump_versions
 from servers.hostnet.state import RemovePeers
 from servers.models import Host
-from wgpeers.fleet import messages
+from wgpeers.fleet import messages, remotes
 from wgpeers.fleet.lingering import seconds_of
 from wgpeers.models import Connection, EndReason, SpentKey, State
 from wgpeers.protocol import envelope
@@ -39,6 +39,7 @@ LAYER = {
     EndReason.SESSION: "session",
     EndReason.ADMIN: "admin",
     EndReason.UNCONFIRMED: "host",
+    EndReason.DRAINED: "host",
     EndReason.REPLACED: "connect",
     EndReason.ELSEWHERE: "connect",
 }
@@ -142,6 +143,7 @@ def notify_hosts(ended: Sequence[Connection], except_on: int | None = None) -> N
         liveness.forget(connection.public_id for connection in ended)
     except redis.RedisError as error:
         log.warning("could not forget deadlines (%s)", type(error).__name__)
+    remotes.note_ended(ended)
     by_host: dict[int, dict[int, list[str]]] = {}
     for connection in ended:
         if connection.host_id and connection.host_id != except_on:

@@ -22,7 +22,7 @@ from core import task_names
 from core.changes import after_commit
 from core.clock import moment
 from servers.changes import bump_versions
-from servers.models import Address, ClientNetwork, Host
+from servers.models import Address, ClientNetwork, Host, ServerHost
 from wgpeers.models import Connection, State
 
 log = logging.getLogger(__name__)
@@ -145,20 +145,25 @@ def _settle(server: int, rows: Sequence[ClientNetwork], now: float) -> dict[int,
 
 def elect_for_user(server: int, user: int | None, now: float) -> set[int]:
     """Decide the networks of a user whose connection was made or ended in the caller's transaction, by which their own
-    host is told. The other users' hosts (primary keys) whose peers change: ``bump_versions`` and converge are the
-    caller's part."""
+    host is told. Where one passed from a user to another, all hosts of the server (primary keys), for each sends it
+    elsewhere now: ``bump_versions`` and converge are the caller's part."""
     mine = ClientNetwork.objects.filter(server=server, user=user).values("network")
     rows = ClientNetwork.objects.select_for_update().filter(server=server, network__in=mine).order_by("pk")
     if not (locked := list(rows)):
         return set()
-    return {host for whose, host in _settle(server, locked, now).items() if whose != user}
+    passed = any(whose != user for whose in _settle(server, locked, now))
+    return _all_hosts(server) if passed else set()
+
+
+def _all_hosts(server: int) -> set[int]:
+    return set(ServerHost.objects.filter(server=server).values_list("host", flat=True))
 
 
 def elect_network(server: int, network: str, now: float) -> None:
     """Decide one network, and tell the hosts concerned."""
     with transaction.atomic():
         rows = ClientNetwork.objects.select_for_update().filter(server=server, network=network).order_by("pk")
-        hosts = set(_settle(server, list(rows), now).values())
+        hosts = _all_hosts(server) if _settle(server, list(rows), now) else set[int]()
         bump_versions(hosts)
         for host in sorted(hosts):
             after_commit(task_names.CONVERGE, host)

@@ -16,7 +16,7 @@ from django.db import transaction
 
 from core import clock
 from core.crypto import keyed_hash
-from servers.models import Host, Server
+from servers.models import Host, Server, ServerHost
 from servers.policy import policy_of
 from users.factors.wanted import profile_flags
 from users.models import VpnUser
@@ -115,9 +115,18 @@ def _content(user: VpnUser, server: Server) -> dict[str, Any]:
         "disable_dns": False,
         "geo_sort": None,
         "pre_connect_msg": server.pre_connect_message,
-        "remotes_data": {host: {"priority": 1} for host in _remotes()},
+        "remotes_data": _remotes_data(server),
         "hosts": _hosts(server),
     }
+
+
+def _remotes_data(server: Server) -> dict[str, dict[str, int]]:
+    """By name or address of the API: where that is one of the server's hosts, the priority which that has there."""
+    priorities: dict[str, int] = {}
+    for each in ServerHost.objects.filter(server=server, host__enabled=True).select_related("host"):
+        for address in (each.host.public_address, each.host.public_address6):
+            priorities[address.lower()] = min(each.priority, priorities.get(address.lower(), each.priority))
+    return {remote: {"priority": priorities.get(remote.lower(), 1)} for remote in _remotes()}
 
 
 def _hosts(server: Server) -> list[list[object]]:

@@ -22,7 +22,8 @@ from redis.retry import Retry
 log = logging.getLogger("hostnet.channel")
 
 TIMEOUT = 2.0  # seconds for one request to Redis
-ALIVE_FOR = 10  # seconds a heartbeat stands
+ALIVE_FOR = 10  # seconds a heartbeat stands: a host without one is down
+FRESH_FOR = 4  # seconds for which new clients are sent to the host: two heartbeats, of which one may be late
 CONFIRM_FOR = 30  # seconds a confirmation that nobody fetches is kept
 REPORTS_KEPT = 10_000  # in Redis, and here while Redis is away
 
@@ -90,7 +91,11 @@ class Channel:
         """Renew the heartbeat."""
         text = json.dumps({"boot": self.boot, "time": self._clock(), **fields})
         try:
-            before = self._redis.set(f"{self._prefix}:alive", text, ex=ALIVE_FOR, get=True)
+            with self._redis.pipeline() as pipe:
+                pipe.set(f"{self._prefix}:alive", text, ex=ALIVE_FOR, get=True)
+                # Redis lets it expire, so that no clock of two machines is compared.
+                pipe.set(f"{self._prefix}:fresh", "1", ex=FRESH_FOR)
+                before = pipe.execute()[0]
         except redis.RedisError:
             return Beat.UNREACHABLE
         known = isinstance(before, bytes) and before.decode() == self._last_beat

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import dataclasses
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,29 +23,43 @@ from servers.hostnet.state import (
     OPAQUE_ID,
     OUR_INTERFACE,
     AddPeer,
+    AddRemotes,
     Dns,
     HostState,
     Interface,
     Mesh,
     MeshPeer,
-    Move,
-    MoveClients,
     Peer,
     Probe,
+    Remote,
     RemovePeers,
+    RemoveRemotes,
     Route,
     ShowPlan,
     Split,
     add_peer_from_json,
+    add_remotes_from_json,
     host_state_from_json,
-    move_clients_from_json,
     remove_peers_from_json,
+    remove_remotes_from_json,
 )
+from servers.hostnet.state.version import FORMAT
 
-Message = HostState | AddPeer | RemovePeers | MoveClients | ShowPlan
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OfLater:
+    """A message that says it needs a later release than this one to be carried out rightly. ``confirm`` is where to say
+    so; empty where nobody waits."""
+
+    format: int
+    confirm: str
+
+
+Message = HostState | AddPeer | RemovePeers | AddRemotes | RemoveRemotes | ShowPlan | OfLater
 
 FULL_STATE, ADD_PEER, REMOVE_PEERS = "hostnet.full_state", "hostnet.add_peer", "hostnet.remove_peers"
-MOVE_CLIENTS, SHOW_PLAN = "hostnet.move_clients", "hostnet.show_plan"
+ADD_REMOTES, REMOVE_REMOTES = "hostnet.add_remotes", "hostnet.remove_remotes"
+SHOW_PLAN = "hostnet.show_plan"
 
 
 # Seconds. A ping interval is five minutes at most; nobody lingers for ever by a slip.
@@ -60,11 +75,18 @@ def read(task: str, data: object, host: str) -> Message:
     if task not in _READERS or not isinstance(data, Mapping):
         raise BadMessage("not a message of ours")
     try:
+        if (needed := int(data.get("format", 1))) > FORMAT:
+            return OfLater(needed, _confirm_list(data.get("confirm", ""), host))
         return _READERS[task](data, host)
     except BadMessage:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadMessage(f"malformed ({type(error).__name__})") from None
+
+
+def _confirm_list(name: object, host: str) -> str:
+    """``name`` if it is a list for answers of this host; empty for anything else, which is never written to."""
+    return name if isinstance(name, str) and re.fullmatch(rf"host\.{host}:(confirm|plan):[0-9A-Za-z_-]+", name) else ""
 
 
 def _full_state(data: Mapping[str, Any], host: str) -> HostState:
@@ -77,6 +99,7 @@ def _full_state(data: Mapping[str, Any], host: str) -> HostState:
     return dataclasses.replace(
         state,
         interfaces=tuple(_interface(interface) for interface in state.interfaces),
+        remotes=tuple(_remote(remote) for remote in state.remotes),
         mesh=checked_mesh(state.mesh) if state.mesh is not None else None,
     )
 
@@ -105,8 +128,7 @@ def _mesh_peer(peer: MeshPeer) -> MeshPeer:
         _require(port.isdecimal() and 0 < int(port) < 65536, "port of an endpoint")
         if HOST_NAME.fullmatch(host) is None:
             ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-    addresses, allowed = (tuple(_behind(each) for each in ips) for ips in (peer.addresses, peer.allowed_ips))
-    return dataclasses.replace(peer, addresses=addresses, allowed_ips=allowed)
+    return dataclasses.replace(peer, addresses=tuple(_behind(each) for each in peer.addresses))
 
 
 def _behind(network: str) -> str:
@@ -185,6 +207,16 @@ def _with_extras(peer: Peer) -> Peer:
     )
 
 
+def _remote(remote: Remote) -> Remote:
+    _require(0 < len(remote.connection) <= 64, "connection id")
+    _require(not remote.host or OPAQUE_ID.fullmatch(remote.host) is not None, "host of a remote client")
+    _require(bool(remote.allowed_ips) or not remote.host, "a remote client without allowed IPs")
+    _require(all(DNS_NAME.fullmatch(name) is not None for name in remote.names), "DNS name")
+    allowed, networks = (tuple(_normal(ip) for ip in ips) for ips in (remote.allowed_ips, remote.networks))
+    _require(not any(each.endswith("/0") for each in (*allowed, *networks)), "a client with everything behind it")
+    return dataclasses.replace(remote, allowed_ips=allowed, networks=networks)
+
+
 def _normal(ip: str) -> str:
     """``ip`` as it is read back. ``ip_network`` alone would cost more than all else in a state of 10,000 peers."""
     address, _, length = ip.partition("/")
@@ -209,12 +241,14 @@ def _remove_peers(data: Mapping[str, Any], host: str) -> RemovePeers:
     return message
 
 
-def _move_clients(data: Mapping[str, Any], host: str) -> MoveClients:
-    message = move_clients_from_json(data)
-    _require(
-        all(not move.host or OPAQUE_ID.fullmatch(move.host) is not None for move in message.moves), "id of a machine"
-    )
-    return dataclasses.replace(message, moves=tuple(Move(_behind(move.network), move.host) for move in message.moves))
+def _add_remotes(data: Mapping[str, Any], host: str) -> AddRemotes:
+    message = add_remotes_from_json(data)
+    _require(all(remote.host for remote in message.remotes), "a remote client that is on no host")
+    return AddRemotes(tuple(_remote(remote) for remote in message.remotes))
+
+
+def _remove_remotes(data: Mapping[str, Any], host: str) -> RemoveRemotes:
+    return remove_remotes_from_json(data)
 
 
 def _show_plan(data: Mapping[str, Any], host: str) -> ShowPlan:
@@ -233,6 +267,7 @@ _READERS: dict[str, Callable[[Mapping[str, Any], str], Message]] = {
     FULL_STATE: _full_state,
     ADD_PEER: _add_peer,
     REMOVE_PEERS: _remove_peers,
-    MOVE_CLIENTS: _move_clients,
+    ADD_REMOTES: _add_remotes,
+    REMOVE_REMOTES: _remove_remotes,
     SHOW_PLAN: _show_plan,
 }

@@ -14,15 +14,16 @@ from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import KombuError
 
-from servers.hostnet.reconcile.apply import Applier
+from servers.hostnet.reconcile.apply import Applier, Change
 from servers.hostnet.reconcile.executor import HOST_ERRORS
 from servers.hostnet.reconcile.reported import BatchReport, FullReport
-from servers.hostnet.state import AddPeer, HostState, MoveClients, RemovePeers, ShowPlan, conditions_to_json
+from servers.hostnet.state import AddPeer, HostState, ShowPlan, conditions_to_json
 from servers.hostnet.state.host_networks import host_networks_to_json
+from servers.hostnet.state.version import FORMAT
 
 from . import decoding
 from .channel import Channel
-from .decoding import BadMessage, Message
+from .decoding import BadMessage, Message, OfLater
 from .heartbeat import report_gone
 
 log = logging.getLogger("hostnet.dispatcher")
@@ -107,6 +108,10 @@ def report_applied(channel: Channel, kind: str, report: FullReport, took: float)
     )
 
 
+# What is carried out by itself, and not in a batch.
+Whole = HostState | ShowPlan | OfLater
+
+
 class Dispatcher:
     """Carries out messages, one after the other. One that raises costs nothing but itself: what came out of the queue
     with it is in no queue any more, and would be missed until the next full state."""
@@ -117,9 +122,7 @@ class Dispatcher:
         applier: Applier,
         channel: Channel,
         inbox: Callable[[int], Iterator[Message]],
-        move: Callable[[Sequence[MoveClients]], None] = lambda messages: None,
     ) -> None:
-        self._move = move
         self._host = host
         self._applier = applier
         self._channel = channel
@@ -132,38 +135,40 @@ class Dispatcher:
         except BadMessage as error:
             log_dropped(error)
             return
-        if isinstance(first, HostState | ShowPlan):
+        if isinstance(first, Whole):
             self._whole(first)
             return
-        batch: list[AddPeer | RemovePeers | MoveClients] = [first]
+        batch: list[Change] = [first]
         for message in self._inbox(BATCH - 1):
-            if isinstance(message, HostState | ShowPlan):
-                self._single(batch)
+            if isinstance(message, Whole):
+                self._changes(batch)
                 self._whole(message)
                 batch = []
             else:
                 batch.append(message)
-        self._single(batch)
+        self._changes(batch)
 
-    def _single(self, batch: Sequence[AddPeer | RemovePeers | MoveClients]) -> None:
-        """Those who connect here wait for an answer; what happened on other machines comes after them."""
-        self._changes([message for message in batch if not isinstance(message, MoveClients)])
-        if moves := [message for message in batch if isinstance(message, MoveClients)]:
-            try:
-                self._move(moves)
-            except Exception as error:
-                log_unexpected(f"{len(moves)} moves", error)
-
-    def _whole(self, message: HostState | ShowPlan) -> None:
+    def _whole(self, message: HostState | ShowPlan | OfLater) -> None:
         try:
-            if isinstance(message, ShowPlan):
-                self._show(message)
-            else:
-                self._full(message)
+            match message:
+                case ShowPlan():
+                    self._show(message)
+                case OfLater():
+                    self._refuse(message)
+                case _:
+                    self._full(message)
         except Exception as error:
             log_unexpected(type(message).__name__, error)
 
-    def _changes(self, batch: list[AddPeer | RemovePeers]) -> None:
+    def _refuse(self, message: OfLater) -> None:
+        text = (
+            f"a message of format {message.format}, and this worker knows {FORMAT} at most: it is of an older release"
+        )
+        log.error("refused: %s", text)
+        if message.confirm:
+            self._channel.confirm([(message.confirm, f"error: {text}")])
+
+    def _changes(self, batch: list[Change]) -> None:
         if not batch:
             return
         try:
@@ -178,7 +183,7 @@ class Dispatcher:
         self._answer(batch, report.answers)
         report_gone(self._channel, report.gone)
 
-    def _answer(self, batch: list[AddPeer | RemovePeers], answers: list[str]) -> None:
+    def _answer(self, batch: list[Change], answers: list[str]) -> None:
         confirmations = [
             (message.confirm, f"error: {answer}" if answer else "ok")
             for message, answer in zip(batch, answers, strict=True)

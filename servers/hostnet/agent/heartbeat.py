@@ -11,12 +11,14 @@ from servers.hostnet.clock import steady
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.reconcile.held import Gone
+from servers.hostnet.state.version import FORMAT, VERSION
 
+from . import machine
 from .channel import Beat, Channel
 
 log = logging.getLogger("hostnet.heartbeat")
 
-INTERVAL = 3.0  # seconds between heartbeats
+INTERVAL = 2.0  # seconds between heartbeats
 ALONE_AFTER = 30.0  # seconds without Redis until the host judges silence by itself
 SWEEP_EVERY = 10.0
 HELLO_EVERY = 30.0  # seconds between hellos while no full state came
@@ -73,7 +75,13 @@ class Heartbeat:
     def step(self) -> None:
         now = self._clock()
         beat = self._channel.beat(
-            version=self._desired.version, backend=self._backend, peers=self._applier.peer_count()
+            version=self._desired.version,
+            backend=self._backend,
+            peers=self._applier.peer_count(),
+            worker=VERSION,
+            speaks=FORMAT,
+            load=machine.load(),
+            traffic=machine.traffic(self._desired.names()),
         )
         if beat is Beat.UNREACHABLE:
             self._alone(now)

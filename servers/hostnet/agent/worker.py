@@ -68,7 +68,14 @@ GIVE_UP = {
     },
 }
 
-TASKS = (decoding.FULL_STATE, decoding.ADD_PEER, decoding.REMOVE_PEERS, decoding.MOVE_CLIENTS, decoding.SHOW_PLAN)
+TASKS = (
+    decoding.FULL_STATE,
+    decoding.ADD_PEER,
+    decoding.REMOVE_PEERS,
+    decoding.ADD_REMOTES,
+    decoding.REMOVE_REMOTES,
+    decoding.SHOW_PLAN,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +210,7 @@ def run(settings: Settings) -> bool:
     applier = Applier(desired, backend, Links(), settings.var / "keys", conntrack.flush, subsystems, shut=shut)
     app = make_app(settings)
     inbox = Inbox(app, app.conf.task_queues[0], settings.host)
-    register(app, Dispatcher(settings.host, applier, channel, inbox.waiting, mesh.move))
+    register(app, Dispatcher(settings.host, applier, channel, inbox.waiting))
     # It runs as root since it changes the network, and takes nothing but JSON.
     warnings.simplefilter("ignore", SecurityWarning)
     for noisy in ("celery.worker.strategy", "celery.app.trace"):

@@ -1,4 +1,4 @@
-"""The names of connected peers as DNS records, and what must be said to get from one set of them to the next. Pure."""
+"""The names of clients as DNS records, and what must be said to get from one set of them to the next. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from servers.hostnet.state import Peer
+from servers.hostnet.state import Peer, Remote
 
 # Seconds: who resolved a name a moment ago asks again, so that names are right within two seconds of a change.
 TTL = 1
@@ -57,13 +57,13 @@ class Records:
     def all(self) -> list[Record]:
         return [(name, value) for name, values in self._of_name.items() for value in values]
 
-    def replace(self, peers: Iterable[Peer]) -> Changes:
+    def replace(self, peers: Iterable[Peer | Remote]) -> Changes:
         """From now on these are all peers. What did not change costs a comparison, and is not in the answer."""
         desired = {peer.connection: (peer.names, peer.allowed_ips) for peer in peers if peer.names}
         gone = [connection for connection, named in self._peers.items() if desired.get(connection) != named]
         return self._change(gone, {each: desired[each] for each in desired if desired[each] != self._peers.get(each)})
 
-    def change(self, gone: Iterable[Peer], new: Iterable[Peer]) -> Changes:
+    def change(self, gone: Iterable[Peer | Remote], new: Iterable[Peer | Remote]) -> Changes:
         """Peers that are there no longer, and such as came; one that was altered is in both. It costs what changes."""
         come = {peer.connection: (peer.names, peer.allowed_ips) for peer in new if peer.names}
         return self._change([*(peer.connection for peer in gone), *come], come)

@@ -1,4 +1,5 @@
-"""Names of clients, and DNS for them: one unbound per server that has ``Interface.dns``, fed with its peers' names."""
+"""Names of clients, and DNS for them: one unbound per server that has ``Interface.dns``, fed with the names of all its
+clients, on whichever host they are."""
 
 from __future__ import annotations
 
@@ -7,10 +8,11 @@ import logging
 import queue
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from servers.hostnet.state import Code, HostCondition, HostState, Interface, Peer
+from servers.hostnet.state import Code, HostCondition, HostState, Interface, Peer, Remote
 from servers.hostnet.subsystem import Stage
 
 from . import config, control, unbound
@@ -30,12 +32,20 @@ cleanup = unbound.cleanup
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    gone: Sequence[Peer]
-    new: Sequence[Peer]
+    gone: Sequence[Peer | Remote]
+    new: Sequence[Peer | Remote]
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """All of one server: its interface, and who has names, here and on other hosts."""
+
+    interface: Interface
+    named: tuple[Peer | Remote, ...]
 
 
 LOOK = Change((), ())  # nothing new: see to it that all is well
-Order = Interface | Change | None  # the whole of it; a change of its peers; the end of the thread
+Order = Zone | Change | None  # the whole of it; a change of its peers; the end of the thread
 
 
 class Resolvers:
@@ -55,12 +65,12 @@ class Resolvers:
             self._removed.append(self._resolvers.pop(name))
             self._removed[-1].remove()
         self._removed = [each for each in self._removed if each.thread.is_alive()]
-        for name, interface in desired.items():
+        for name, zone in desired.items():
             if name not in self._resolvers:
                 before = next((each.thread for each in reversed(self._removed) if each.interface == name), None)
                 self._resolvers[name] = Resolver(name, before)
                 self._resolvers[name].thread.start()
-            self._resolvers[name].give(interface)
+            self._resolvers[name].give(zone)
         if not self._swept:
             self._swept = True
             threading.Thread(target=_sweep, args=[desired.keys()], name="dns-sweep", daemon=True).start()
@@ -69,13 +79,17 @@ class Resolvers:
         if resolver := self._resolvers.get(interface.name):
             resolver.give(Change(gone, new))
 
+    def change_remotes(self, interface: Interface, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
+        if resolver := self._resolvers.get(interface.name):
+            resolver.give(Change(gone, new))
+
     def preview(self, state: HostState) -> list[str]:
         """As ``Subsystem`` says; compared with what unbound itself says it has."""
         desired = _with_dns(state)
         lines = [f"{name}: end its DNS server" for name in sorted(self._resolvers.keys() - desired.keys())]
-        for name, interface in sorted(desired.items()):
+        for name, zone in sorted(desired.items(), key=lambda item: item[0]):
             resolver = self._resolvers.get(name)
-            lines += resolver.preview(interface) if resolver else [f"{name}: start its DNS server"]
+            lines += resolver.preview(zone) if resolver else [f"{name}: start its DNS server"]
         return lines
 
     def drift(self) -> list[str]:
@@ -98,9 +112,16 @@ class Resolvers:
             resolver.thread.join(unbound.START_WITHIN)
 
 
-def _with_dns(state: HostState) -> dict[str, Interface]:
-    """By name."""
-    return {interface.name: interface for interface in state.interfaces if interface.dns is not None}
+def _with_dns(state: HostState) -> dict[str, Zone]:
+    """By the interface's name."""
+    remotes: defaultdict[str, list[Remote]] = defaultdict(list)
+    for remote in state.remotes:
+        remotes[remote.server].append(remote)
+    return {
+        interface.name: Zone(dataclasses.replace(interface, peers=()), (*interface.peers, *remotes[interface.server]))
+        for interface in state.interfaces
+        if interface.dns is not None
+    }
 
 
 def _sweep(desired: set[str]) -> None:
@@ -132,7 +153,7 @@ class Resolver:
         self._host_resolvers = host_resolvers
         self._clock = clock
         self._records = Records()
-        self._desired: Interface | None = None  # without peers: they are in the records
+        self._desired: Interface | None = None
         self._unbound: Unbound | None = None
         self._configuration = ""
         self._resolvers: list[str] = []
@@ -147,15 +168,15 @@ class Resolver:
         running = self._unbound
         return self._problem or (running.complaint if running is not None else "")
 
-    def preview(self, interface: Interface) -> list[str]:
-        """In words, what would change to make it as ``interface`` says."""
-        running, configuration = self._unbound, self._text(interface)
+    def preview(self, zone: Zone) -> list[str]:
+        """In words, what would change to make it as ``zone`` says."""
+        running, configuration = self._unbound, self._text(zone.interface)
         if running is None or not running.alive:
             return [f"{self.interface}: start its DNS server"]
         if configuration != self._configuration:
             return [f"{self.interface}: start its DNS server with another configuration"]
         records = Records()
-        records.replace(interface.peers)
+        records.replace(zone.named)
         desired = {line(record) for record in records.all()}
         try:
             observed = control.given(running.socket, TTL)
@@ -188,7 +209,7 @@ class Resolver:
         if self._removing.is_set():
             self._take_down()
 
-    def _turn(self, order: Interface | Change) -> None:
+    def _turn(self, order: Zone | Change) -> None:
         """Make it so; whatever fails, a later turn begins anew with all names."""
         try:
             changes = self._take(order)
@@ -203,11 +224,11 @@ class Resolver:
             log.exception("%s: a turn failed", self.interface)
             self._failed(type(error).__name__)
 
-    def _take(self, order: Interface | Change) -> Changes:
+    def _take(self, order: Zone | Change) -> Changes:
         if isinstance(order, Change):
             return self._records.change(order.gone, order.new)
-        self._desired = dataclasses.replace(order, peers=())
-        return self._records.replace(order.peers)
+        self._desired = order.interface
+        return self._records.replace(order.named)
 
     def _is_running(self) -> bool:
         """Whether unbound runs with the configuration that it should have."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import os
@@ -36,9 +35,8 @@ def load(path: Path) -> Mesh | None:
 
 
 def save(path: Path, mesh: Mesh) -> None:
-    """Without clients, which will be elsewhere by then. Nothing is written where it says so already."""
-    peers = tuple(dataclasses.replace(peer, allowed_ips=()) for peer in mesh.peers)
-    text = json.dumps(mesh_to_json(dataclasses.replace(mesh, peers=peers)), indent=1)
+    """Nothing is written where it says so already."""
+    text = json.dumps(mesh_to_json(mesh), indent=1)
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if path.read_text() == text:
             return

@@ -6,10 +6,9 @@ file, since the messages come through it; and a thread of its own keeps it up an
 
 from __future__ import annotations
 
-import copy
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from servers.hostnet.clock import steady
@@ -21,9 +20,8 @@ from servers.hostnet.state import (
     HostState,
     Interface,
     Mesh,
-    Move,
-    MoveClients,
     Peer,
+    Remote,
 )
 from servers.hostnet.subsystem import Stage
 from servers.hostnet.wireguard import keys
@@ -115,7 +113,7 @@ class MeshNetwork:
 
     def apply(self, state: HostState) -> None:
         with self._lock:
-            self._members.take_full(state.mesh, state.version)
+            self._members.take_full(state.mesh, state.remotes)
             self._make_so()
             elsewhere = state.mesh is not None and self._redis is not None and self._redis != state.mesh.redis
         if elsewhere:
@@ -124,21 +122,16 @@ class MeshNetwork:
         self._wake.set()
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
-        """Whoever has come to this machine is behind no other one, whatever was said before."""
-        owners = self._members.owners
-        if not owners:
-            return
-        here = [MoveClients(peer.version, tuple(Move(each, "") for each in peer.routed)) for peer in new]
-        self.move([each for each in here if any(move.network in owners for move in each.moves)])
+        """Whoever has come to this machine is behind no other one: of that ``change_remotes`` hears."""
 
-    def move(self, messages: Iterable[MoveClients]) -> None:
-        """Take moves of clients. It costs what they change, however much lies behind the other machines."""
+    def change_remotes(self, interface: Interface, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
+        """It costs what changes, however much lies behind the other machines."""
         with self._lock:
-            changed = {network for each in messages for network in self._members.move(each.version, each.moves)}
+            changed = self._members.change(gone, new)
             if not changed:
                 return
             try:
-                self._push(sorted(changed))
+                self._push(changed)
             except ERRORS as error:
                 log.error("moving clients: %s", error)
                 self._settled = False  # the next full state makes up for it
@@ -213,9 +206,8 @@ class MeshNetwork:
     # In words
 
     def preview(self, state: HostState) -> list[str]:
-        with self._lock:
-            members = copy.deepcopy(self._members)
-        members.take_full(state.mesh, state.version)
+        members = Membership()
+        members.take_full(state.mesh, state.remotes)
         if members.mesh is None:
             return ["take the mesh down"] if link_index(MESH_INTERFACE) else []
         try:

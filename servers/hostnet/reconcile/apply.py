@@ -16,7 +16,18 @@ from servers.hostnet.clock import steady
 from servers.hostnet.netlink.conntrack import ConntrackError
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import Observed
-from servers.hostnet.state import AddPeer, Code, HostCondition, HostState, Interface, Peer, RemovePeers
+from servers.hostnet.state import (
+    AddPeer,
+    AddRemotes,
+    Code,
+    HostCondition,
+    HostState,
+    Interface,
+    Peer,
+    Remote,
+    RemovePeers,
+    RemoveRemotes,
+)
 from servers.hostnet.subsystem import Subsystem, SubsystemError, Subsystems
 from servers.hostnet.wireguard.base import Backend, WireGuardError
 
@@ -31,6 +42,13 @@ from .route_conflicts import conflicts
 from .silence import Silence
 
 log = logging.getLogger("hostnet.apply")
+
+
+Change = AddPeer | RemovePeers | AddRemotes | RemoveRemotes
+
+
+def _of(server: str, remotes: Sequence[Remote]) -> list[Remote]:
+    return [remote for remote in remotes if remote.server == server]
 
 
 class Applier:
@@ -105,7 +123,9 @@ class Applier:
 
     def _whole(self) -> HostState:
         """What is desired now, with all peers."""
-        return dataclasses.replace(self._state, interfaces=self._desired.interfaces())
+        return dataclasses.replace(
+            self._state, interfaces=self._desired.interfaces(), remotes=self._desired.remotes.all()
+        )
 
     def _make_so(self, before: tuple[Interface, ...], unfinished: set[str], found: Sequence[str]) -> FullReport:
         """Make the host what is desired. ``before``, less what is ``unfinished``, is what the last apply left there;
@@ -135,7 +155,7 @@ class Applier:
         self._guarded = failures.guard is None
         self._settled = not failures.errors and self._guarded
         gone = self._finish(self._mark_applied(desired.interfaces, failures), released)
-        self._subsystems.follow(desired)
+        self._subsystems.follow(dataclasses.replace(desired, remotes=self._desired.remotes.settle_all()))
         conditions = [*failures.conditions(), *self._subsystems.conditions(), *self.contest.conditions()]
         return FullReport(desired.version, public_keys, drift, conditions, gone, self._settled, observed.own)
 
@@ -189,16 +209,16 @@ class Applier:
         """What ``full`` would do with ``state``, line by line, with nothing done and nothing remembered; ``None`` where
         it would ignore it. Raise one of ``HOST_ERRORS`` when the host cannot be read."""
         with self._lock:
-            interfaces = self._desired.preview(state, self._clock())
-            if interfaces is None:
+            desired = self._desired.preview(state, self._clock())
+            if desired is None:
                 return None
-            observed, keys = self._executor.observe(), self._executor.known_keys(interfaces)
-            lines = intend(plan(interfaces, keys, observed))
-            return self._subsystems.preview(dataclasses.replace(state, interfaces=interfaces), lines)
+            observed, keys = self._executor.observe(), self._executor.known_keys(desired.interfaces)
+            lines = intend(plan(desired.interfaces, keys, observed))
+            return self._subsystems.preview(desired, lines)
 
     # Single changes
 
-    def changes(self, messages: Sequence[AddPeer | RemovePeers]) -> BatchReport:
+    def changes(self, messages: Sequence[Change]) -> BatchReport:
         """Take a batch of single changes and tell WireGuard of them in one request per interface.
 
         The device is not read: a batch costs what it changes, however many peers there are. Where this raises anything,
@@ -211,6 +231,7 @@ class Applier:
                 now = self._clock()
                 answers = [self._take(message, now) for message in messages]
                 failed = self._push()
+                self._push_remotes()
             except Exception:
                 # Else the one that cannot be carried out would come with every later change, and fail these too.
                 self._desired.retract(new)
@@ -224,11 +245,28 @@ class Applier:
             # Before the first full state nothing was removed yet: the ends are kept until then.
             return BatchReport(answers, self._finish(failed, set()) if self._desired.ready else [])
 
-    def _take(self, message: AddPeer | RemovePeers, now: float) -> str:
-        if isinstance(message, AddPeer):
-            return self._desired.add(message, now)
-        self._desired.remove(message.connections, lingers=message.lingers)
+    def _take(self, message: Change, now: float) -> str:
+        match message:
+            case AddPeer():
+                return self._desired.add(message, now)
+            case RemovePeers():
+                self._desired.remove(message.connections, lingers=message.lingers)
+            case AddRemotes():
+                self._desired.add_remotes(message.remotes)
+            case RemoveRemotes():
+                self._desired.remotes.remove(message.connections)
         return ""
+
+    def _push_remotes(self) -> None:
+        """Tell followers what is elsewhere now. None of it can fail, nor does anybody wait for it."""
+        if not self._desired.ready:
+            return
+        moved = self._desired.remotes.settle()
+        for server in {remote.server for remote in (*moved.gone, *moved.new)}:
+            interface = self._desired.interface(server)
+            if interface is not None:
+                gone, new = _of(server, moved.gone), _of(server, moved.new)
+                self._subsystems.change_remotes(interface, gone, new)
 
     def _push(self) -> dict[str, str]:
         """Tell the host what changed; return the errors by server. What failed stays to be done."""
@@ -249,6 +287,7 @@ class Applier:
     def _push_to(self, interface: Interface, difference: Difference) -> None:
         """Guards come last: they do all or nothing, and all else may be repeated. Whom they do not shut in goes."""
         gone, new = difference.gone, difference.new
+        self._desired.remotes.touch(network for peer in (*gone, *new) for network in peer.routed)
         self._backend.set(interface.name, peers=self._desired.peers.changes(interface.server))
         self._route(interface, {network for peer in (*gone, *new) for network in peer.networks})
         if not gone and not new:
@@ -282,7 +321,7 @@ class Applier:
             return []
         with self._lock:
             self._desired.end_overdue()
-            return self._finish(self._push(), set()) if self._desired.ready else []
+            return self._finish_push()
 
     def drop_silent(self) -> list[Gone]:
         """Remove every peer of which nothing was heard for its server's ping timeout, as far as WireGuard knows.
@@ -294,7 +333,14 @@ class Applier:
                 interface = self._desired.interface(server)
                 if interface is not None:
                     self._desired.remove(self._silent(interface), "silent")
-            return self._finish(self._push(), set()) if self._desired.ready else []
+            return self._finish_push()
+
+    def _finish_push(self) -> list[Gone]:
+        if not self._desired.ready:
+            return []
+        gone = self._finish(self._push(), set())
+        self._push_remotes()
+        return gone
 
     def _silent(self, interface: Interface) -> list[str]:
         now = self._clock()

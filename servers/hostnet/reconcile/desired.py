@@ -11,6 +11,9 @@ The rule is that an old message never wins:
 - A connection that ended may linger (see ``Peer``), until its time is over, a state has it no more, or its address or
   key belongs to another one, whichever is first. Once gone it is as ended as any other.
 
+Clients of the same servers that are on other hosts are in ``remotes``, by rules of the same kind. Whoever lingers here
+while its address is another host's is gone at once.
+
 Addresses and keys belong to one connection, and who loses one has ended. Networks behind clients do not: several may
 name one, it is the newest's, and passes to another when that one ends or no longer names it.
 """
@@ -22,10 +25,11 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable
 
 from servers.hostnet import clock
-from servers.hostnet.state import AddPeer, HostState, Interface, Peer
+from servers.hostnet.state import AddPeer, HostState, Interface, Peer, Remote
 
 from .held import Gone, Held, Reason
 from .indexed import Indexed
+from .remotes import Remotes
 
 # How many ended connections are remembered: at 20 reconnects a second that is hours, while messages live seconds.
 REMEMBERED = 200_000
@@ -42,6 +46,7 @@ class Desired:
         self._interfaces: dict[str, Interface] = {}
         self._steady = steady
         self.peers = Indexed(steady)
+        self.remotes = Remotes(remember, self.uses)
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._gone: dict[str, Gone] = {}  # whose end nobody was told of
 
@@ -53,11 +58,13 @@ class Desired:
             return False
         self.ready, self.version = True, state.version
         self._take_interfaces(state)
+        self.remotes.take_full(state)
         listed = {peer.connection for interface in state.interfaces for peer in interface.peers}
         for connection, held in list(self.peers.by_connection.items()):
             stale = connection not in listed and held.peer.version <= state.version
             if stale or held.server not in self._interfaces:
                 self._end(connection, "asked")
+        self._cut_off_moved()
         # The newest first: whoever has lost its address or key to one of them takes nobody else's place before that.
         every = [(peer.version, interface.server, peer) for interface in state.interfaces for peer in interface.peers]
         for _, server, peer in sorted(every, key=lambda each: each[0], reverse=True):
@@ -67,12 +74,15 @@ class Desired:
                 self._hold(server, peer, now)
         return True
 
-    def preview(self, state: HostState, now: float) -> tuple[Interface, ...] | None:
-        """The interfaces that would be desired if ``state`` were taken; ``None`` where it would not be."""
+    def preview(self, state: HostState, now: float) -> HostState | None:
+        """What would be desired if ``state`` were taken; ``None`` where it would not be."""
         copy = Desired(self.boot, self._remember, self._steady)
         copy.ready, copy.version = self.ready, self.version
         copy._interfaces, copy._ended, copy.peers = dict(self._interfaces), self._ended.copy(), self.peers.copy()
-        return copy.interfaces() if copy.take_full(state, now) else None
+        copy.remotes = self.remotes.copy(copy.uses)
+        if not copy.take_full(state, now):
+            return None
+        return dataclasses.replace(state, interfaces=copy.interfaces(), remotes=copy.remotes.all())
 
     def _take_interfaces(self, state: HostState) -> None:
         interfaces = {i.server: dataclasses.replace(i, peers=()) for i in state.interfaces}
@@ -108,6 +118,16 @@ class Desired:
         for so many seconds."""
         for connection in connections:
             self._end(connection, reason, lingers)
+
+    def add_remotes(self, remotes: Iterable[Remote]) -> None:
+        self.remotes.add(remotes)
+        self._cut_off_moved()
+
+    def _cut_off_moved(self) -> None:
+        """Whoever lingers with an address that another host's client has: that one is not to be shut in with it."""
+        for connection in list(self.peers.lingering):
+            if any(self.remotes.has(ip) for ip in self.peers.by_connection[connection].peer.allowed_ips):
+                self.peers.forget(connection)
 
     def end_overdue(self) -> None:
         """Whoever has lingered long enough is not desired any more."""
@@ -170,6 +190,8 @@ class Desired:
         connection = peer.connection
         if connection in self.peers.by_connection:
             self._end(connection, "asked", peer.lingers)
+        elif any(self.remotes.has(ip) for ip in peer.allowed_ips):
+            self._end(connection, "asked")
         elif not self.ended(connection) and self._hold(server, peer.lingering(peer.lingers), now):
             self._remember_ended(connection)
             self.peers.lingering.allow(connection, peer.lingers)
@@ -193,6 +215,10 @@ class Desired:
     def interface(self, server: str) -> Interface | None:
         """The settings of the interface of ``server``, without its peers."""
         return self._interfaces.get(server)
+
+    def names(self) -> dict[str, str]:
+        """Of the interfaces, by server. Another thread may ask."""
+        return {server: interface.name for server, interface in self._interfaces.items()}
 
     def held(self) -> list[Held]:
         """The open connections."""

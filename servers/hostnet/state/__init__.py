@@ -1,7 +1,7 @@
 """All that the control side and hosts have in common. Nothing here imports Django, so that a host can run it alone."""
 
 from .conditions import Code, HostCondition, Severity, conditions_from_json, conditions_to_json
-from .mesh import Mesh, MeshPeer, Move, MoveClients, mesh_from_json, mesh_to_json, move_clients_from_json
+from .mesh import Mesh, MeshPeer, mesh_from_json, mesh_to_json
 from .messages import (
     AddPeer,
     Dns,
@@ -31,6 +31,7 @@ from .names import (
     OUR_INTERFACE,
     PREFIX,
 )
+from .remotes import AddRemotes, Remote, RemoveRemotes, add_remotes_from_json, remove_remotes_from_json
 
 __all__ = [
     "DNS_NAME",
@@ -42,6 +43,7 @@ __all__ = [
     "OUR_INTERFACE",
     "PREFIX",
     "AddPeer",
+    "AddRemotes",
     "Code",
     "Dns",
     "Forward",
@@ -50,24 +52,25 @@ __all__ = [
     "Interface",
     "Mesh",
     "MeshPeer",
-    "Move",
-    "MoveClients",
     "Peer",
     "Probe",
+    "Remote",
     "RemovePeers",
+    "RemoveRemotes",
     "Route",
     "Severity",
     "ShowPlan",
     "Split",
     "add_peer_from_json",
+    "add_remotes_from_json",
     "conditions_from_json",
     "conditions_to_json",
     "host_state_from_json",
     "interface_from_json",
     "mesh_from_json",
     "mesh_to_json",
-    "move_clients_from_json",
     "peer_from_json",
     "remove_peers_from_json",
+    "remove_remotes_from_json",
     "to_json",
 ]

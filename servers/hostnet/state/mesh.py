@@ -1,4 +1,4 @@
-"""The desired mesh of one host: WireGuard between all machines, and which of them each client is on."""
+"""The desired mesh of one host: WireGuard between all machines."""
 
 from __future__ import annotations
 
@@ -13,19 +13,13 @@ class MeshPeer:
     """Another machine, known by the id of its host.
 
     ``endpoints`` are where its WireGuard listens, as ``address:port`` or ``name:port``, the most likely first.
-    ``addresses`` are its own in the mesh, each alone in prefix notation. ``allowed_ips`` is all that lies behind it
-    besides: addresses of clients that are on it, and networks behind these.
+    ``addresses`` are its own in the mesh, each alone in prefix notation. Clients that are on it are ``Remote``.
     """
 
     host: str
     public_key: str
     endpoints: tuple[str, ...]
     addresses: tuple[str, ...]
-    allowed_ips: tuple[str, ...] = ()
-
-    @property
-    def routed(self) -> tuple[str, ...]:
-        return self.addresses + self.allowed_ips if self.allowed_ips else self.addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +34,6 @@ class Mesh:
     peers: tuple[MeshPeer, ...]
     serves: tuple[int, ...] = ()
     redis: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """``network`` (an address alone, or a network behind a client) lies behind the machine of ``host`` now. Empty:
-    behind no other machine."""
-
-    network: str
-    host: str
-
-
-@dataclass(frozen=True, slots=True)
-class MoveClients:
-    """Clients came, went, or changed machines elsewhere. ``version`` is that of the change."""
-
-    version: int
-    moves: tuple[Move, ...]
 
 
 def mesh_to_json(mesh: Mesh) -> dict[str, Any]:
@@ -81,13 +58,7 @@ def _peer_from_json(data: Mapping[str, Any]) -> MeshPeer:
         public_key=str(data["public_key"]),
         endpoints=_texts(data["endpoints"]),
         addresses=_texts(data["addresses"]),
-        allowed_ips=_texts(data["allowed_ips"]),
     )
-
-
-def move_clients_from_json(data: Mapping[str, Any]) -> MoveClients:
-    moves = tuple(Move(str(each["network"]), str(each["host"])) for each in data["moves"])
-    return MoveClients(int(data["version"]), moves)
 
 
 def _texts(values: Any) -> tuple[str, ...]:

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .mesh import Mesh, MoveClients, mesh_from_json
+from .mesh import Mesh, mesh_from_json
+from .remotes import AddRemotes, Remote, RemoveRemotes, remote_from_json, remote_to_json, remotes_to_json
+from .version import FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,9 @@ class HostState:
     that answers its own hello. ``web_port`` is the TCP port of gateway web on the gateways' addresses.
     ``open_foreign_firewalls``: put a rule for our packets into other firewalls that would drop them. ``mesh`` None:
     this machine is in none.
+
+    ``remotes`` are the clients of these servers that are on other hosts. ``others`` names each other host of these
+    servers (public id) with its version, read before the rows were.
     """
 
     host: str
@@ -147,6 +152,8 @@ class HostState:
     interfaces: tuple[Interface, ...]
     open_foreign_firewalls: bool = False
     mesh: Mesh | None = None
+    remotes: tuple[Remote, ...] = ()
+    others: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +188,26 @@ class ShowPlan:
     confirm: str
 
 
-def to_json(value: HostState | AddPeer | RemovePeers | ShowPlan | MoveClients) -> dict[str, Any]:
-    """A plain JSON object; tuples become lists on the wire."""
+Message = HostState | AddPeer | RemovePeers | AddRemotes | RemoveRemotes | ShowPlan
+
+
+def to_json(value: Message) -> dict[str, Any]:
+    """A plain JSON object; tuples become lists on the wire. ``format`` is what a reader must know at least."""
+    return {"format": FORMAT, **_to_json(value)}
+
+
+def _to_json(value: Message) -> dict[str, Any]:
     if isinstance(value, ShowPlan):
         return {"state": to_json(value.state), "confirm": value.confirm}
+    if isinstance(value, AddRemotes | RemoveRemotes):
+        return remotes_to_json(value)
+    if isinstance(value, HostState):
+        value, remotes = dataclasses.replace(value, remotes=()), value.remotes
+        return {**_plain(value), "remotes": [remote_to_json(each) for each in remotes]}
+    return _plain(value)
+
+
+def _plain(value: HostState | AddPeer | RemovePeers) -> dict[str, Any]:
     data = dataclasses.asdict(value)
     peers = [data["peer"]] if "peer" in data else [p for i in data.get("interfaces", ()) for p in i["peers"]]
     for peer in peers:
@@ -255,6 +278,8 @@ def host_state_from_json(data: Mapping[str, Any]) -> HostState:
         interfaces=tuple(interface_from_json(interface) for interface in data["interfaces"]),
         open_foreign_firewalls=bool(data["open_foreign_firewalls"]),
         mesh=mesh_from_json(data["mesh"]) if data.get("mesh") is not None else None,
+        remotes=tuple(remote_from_json(each) for each in data.get("remotes", ())),
+        others=tuple((str(host), int(version)) for host, version in data.get("others", ())),
     )
 
 

@@ -234,6 +234,8 @@ def test_a_host_says_how_it_is_in_words(admin: Client, server: Server, fixed_clo
     assert admin.get(page).context["page_state"] == ("danger", "silent")
     redis_client().set(f"{host.queue}:alive", json.dumps({"boot": "b", "peers": 3}))
     shown = admin.get(page).content.decode()
+    assert admin.get(page).context["page_state"] == ("warning", "late: no new clients")
+    redis_client().set(f"{host.queue}:fresh", "1")
     assert admin.get(page).context["page_state"] == ("success", "alive")
     for words in ("kernel, 3 peers", "a route was missing", "nft: no", host.public_id, "manage.py hostplan"):
         assert words in shown

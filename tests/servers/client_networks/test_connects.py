@@ -86,7 +86,7 @@ class TestConnects:
         queued()
         connect(identity)
         assert added(host)["networks"] == [OFFICE]
-        assert converged() == {far.pk}
+        assert converged() == {company.host.pk, far.pk}
 
     def test_a_connect_that_no_host_confirms_leaves_it_to_nobody(
         self, company: Company, host: HostStandIn, settings: Any

@@ -52,8 +52,8 @@ def test_a_connection_that_ends_hands_over_in_the_same_transaction(
     assert serves() == "bob"
     far.refresh_from_db()
     assert far.version > before
-    # The host of the one that is gone gets its removal, the other one a full state with the network in it.
-    assert converged() == {far.pk}
+    # To each host of the server the network is somewhere else now.
+    assert converged() == {company.host.pk, far.pk}
     state = desired.state_of(far.pk)
     assert state is not None
     assert state.interfaces[0].peers[0].networks == (OFFICE,)

@@ -21,7 +21,14 @@ from wgpeers.models import Connection, EndReason, State
 
 INTERVAL = 20
 TIME = INTERVAL + 3
-TOLD = {EndReason.ADMIN, EndReason.SESSION, EndReason.NOT_PERMITTED, EndReason.MOVED, EndReason.ELSEWHERE}
+TOLD = {
+    EndReason.ADMIN,
+    EndReason.SESSION,
+    EndReason.NOT_PERMITTED,
+    EndReason.MOVED,
+    EndReason.ELSEWHERE,
+    EndReason.DRAINED,
+}
 
 
 @pytest.fixture

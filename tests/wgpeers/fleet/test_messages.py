@@ -129,7 +129,7 @@ def test_the_full_state_says_what_the_database_says(company: Company) -> None:
     pending = live(company, bob, state=State.PENDING, version=4)
     live(company, carol, state=State.ENDED)
     elsewhere = add_host(server, "gate-2")
-    live(company, company.hire("dave")[0], host=elsewhere)
+    dave = live(company, company.hire("dave")[0], host=elsewhere, version=2)
     peers = (
         state.Peer(opened.public_id, 3, opened.wg_public_key, ("10.9.0.2/32", "fd09::2/128")),
         state.Peer(pending.public_id, 4, pending.wg_public_key, ("10.9.0.3/32",)),
@@ -145,7 +145,16 @@ def test_the_full_state_says_what_the_database_says(company: Company) -> None:
         routes=(state.Route("192.168.1.0/24", False),),
         peers=peers,
     )
-    assert desired.state_of(host.pk) == state.HostState(host.public_id, version(host), "boot-2", 9790, (interface,))
+    remote = state.Remote(dave.public_id, 2, dave.pk, server.public_id, elsewhere.public_id, ("10.9.0.5/32",))
+    assert desired.state_of(host.pk) == state.HostState(
+        host.public_id,
+        version(host),
+        "boot-2",
+        9790,
+        (interface,),
+        remotes=(remote,),
+        others=((elsewhere.public_id, version(elsewhere)),),
+    )
 
 
 @pytest.mark.parametrize(

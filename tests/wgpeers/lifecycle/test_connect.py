@@ -12,7 +12,7 @@ from servers import addresses
 from servers.models import Address, Server
 from tests.concurrency import together
 from tests.conftest import Clock
-from tests.factories import Company, HostStandIn, add_host
+from tests.factories import Company, HostStandIn, add_host, silence
 from tests.lab import until
 from tests.protocol_client import NOW, Identity, make_request, new_wg_key, open_answer, plaintext
 from users.models import Group, Organization, VpnUser
@@ -183,9 +183,7 @@ def test_a_device_that_was_on_another_host_is_removed_there(
     (old,) = live()
     other = add_host(company.server, "gate-2", address="192.0.2.2")
     # Dead to the control side from here on; its queue is read all the same.
-    from core.redis_store import redis_client
-
-    redis_client().delete(f"{company.host.queue}:alive")
+    silence(company.host)
     with HostStandIn(other).running() as second:
         assert address_of(connect(device[1])) == "10.9.0.2/24"
         (new,) = live()

@@ -61,14 +61,15 @@ def test_extras(company: Company, alice: VpnUser) -> None:
         return dataclasses.astuple(queries.extras(company.server.pk, alice.pk))
 
     bob, _ = company.hire("bob")
-    assert extras() == (False, False, False)
+    assert extras() == (False, False, False, False)
     ClientNetwork.objects.create(server=company.server, user=bob, network="192.168.5.0/24")
-    assert extras() == (False, False, True)
+    assert extras() == (False, False, True, False)
+    add_host(company.server, "gate-2")
     ClientNetwork.objects.create(server=company.server, user=alice, network="192.168.6.0/24")
     PortForward.objects.create(server=company.server, user=bob, port=8080)
-    assert extras() == (False, True, True)
+    assert extras() == (False, True, True, True)
     PortForward.objects.create(server=company.server, user=alice, port=8081)
-    assert extras() == (True, True, True)
+    assert extras() == (True, True, True, True)
 
 
 def test_for_ping(company: Company, alice: VpnUser) -> None:

@@ -15,7 +15,7 @@ from core.redis_store import redis_client
 from servers.hostnet.state import AddPeer
 from servers.models import Host, ServerHost
 from tests.attack import at_server, connect, pinged, second_server, unchanged
-from tests.factories import Company, HostStandIn, add_host
+from tests.factories import Company, HostStandIn, add_host, silence
 from tests.lab import HANGING, NEVER, until
 from tests.protocol_client import Identity, b64, make_request, new_wg_key, open_answer, plaintext
 from users.models import Device
@@ -242,7 +242,7 @@ def test_when_no_host_confirms(company: Company, alice: Identity, host: HostStan
 
 
 def test_no_host_is_alive(company: Company, alice: Identity, host: HostStandIn) -> None:
-    redis_client().delete(f"{company.host.queue}:alive")
+    silence(company.host)
     with unchanged(host):
         refused(offer(alice, new_wg_key()), 503, "no_host")
     Host.objects.update(enabled=False)

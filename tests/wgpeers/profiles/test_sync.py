@@ -313,3 +313,26 @@ def test_the_query_is_not_signed_and_not_needed(alice: Identity) -> None:
     request = make_sync(alice, "a")
     request.path += "?ver=2"
     assert request.send().status_code == 200
+
+
+def test_addresses_of_hosts_have_the_priority_of_their_host_and_a_change_of_it_reaches_clients(
+    company: Company, alice: Identity, settings: LazySettings
+) -> None:
+    settings.API_URLS = ["https://vpn.example.com", "https://Gate-2.example.com:8443", "https://[2001:db8::2]"]
+    Host.objects.update(public_address="vpn.example.org")
+    second = add_host(company.server, "gate-2", address="gate-2.example.com", public_address6="2001:db8::2", priority=3)
+    lab = Server.objects.create(name="Lab", network="10.20.0.0/24", wg_network="10.21.0.0/24", port=51821)
+    add_host(lab, "gate-9", address="vpn.example.com", priority=9)  # of another server
+    header = current(alice)
+    assert header["remotes_data"] == {
+        "vpn.example.com": {"priority": 1},
+        "gate-2.example.com": {"priority": 3},
+        "2001:db8::2": {"priority": 3},
+    }
+    assert synced(alice, header["sync_hash"]) == {}
+    row = second.attachments.get()
+    row.priority = 2
+    row.save()
+    after = current(alice)
+    assert after["remotes_data"]["gate-2.example.com"] == {"priority": 2}
+    assert after["sync_hash"] != header["sync_hash"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from typing import Any
 
@@ -10,21 +11,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servers.hostnet.agent.decoding import ADD_PEER, FULL_STATE, REMOVE_PEERS, SHOW_PLAN, BadMessage, Message, read
+from servers.hostnet.agent.decoding import (
+    ADD_PEER,
+    ADD_REMOTES,
+    FULL_STATE,
+    REMOVE_PEERS,
+    REMOVE_REMOTES,
+    SHOW_PLAN,
+    BadMessage,
+    OfLater,
+    read,
+)
 from servers.hostnet.state import (
     AddPeer,
+    AddRemotes,
     Dns,
     Forward,
     HostState,
     Interface,
     Peer,
     Probe,
+    Remote,
     RemovePeers,
+    RemoveRemotes,
     Route,
     ShowPlan,
     Split,
     to_json,
 )
+from servers.hostnet.state.version import FORMAT
 
 KEY = base64.b64encode(bytes(32)).decode()
 PEER = Peer("c1", 7, KEY, ("10.9.0.5/32", "fd01::5/128"))
@@ -58,6 +73,8 @@ BLUE = Interface(
     dns=DNS,
 )
 WHOLE = HostState("h1", 11, "boot", 9790, (RED, BLUE), open_foreign_firewalls=True)
+LAPTOP = Remote("c9", 5, 77, "red", "h2", ("10.9.0.9/32", "fd01::9/128"), ("192.168.7.0/24",), ("laptop.vpn",))
+FAR = dataclasses.replace(STATE, remotes=(LAPTOP, Remote("c8", 6, 78, "red", "")), others=(("h2", 5), ("h3", 0)))
 SHOW = ShowPlan(WHOLE, "host.h1:plan:0123abc")
 
 
@@ -78,10 +95,13 @@ def changed(value: Any, path: str, new: object) -> Any:
         (ADD_PEER, ADD),
         (ADD_PEER, AddPeer("blue", GATEWAY)),
         (REMOVE_PEERS, REMOVE),
+        (FULL_STATE, FAR),
+        (ADD_REMOTES, AddRemotes((LAPTOP,))),
+        (REMOVE_REMOTES, RemoveRemotes(("c1", "c2"))),
         (SHOW_PLAN, SHOW),
     ],
 )
-def test_message_survives_the_wire(task: str, message: Message) -> None:
+def test_message_survives_the_wire(task: str, message: Any) -> None:
     assert read(task, json.loads(json.dumps(to_json(message))), "h1") == message
 
 
@@ -197,6 +217,46 @@ def test_a_removal_without_an_end_is_refused(lingers: object) -> None:
 def test_an_ended_connection_is_not_added() -> None:
     with pytest.raises(BadMessage):
         read(ADD_PEER, to_json(AddPeer("red", PEER.lingering(13))), "h1")
+
+
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [
+        ("host", "h 2"),
+        ("host", "h2; drop"),
+        ("host", ""),
+        ("connection", ""),
+        ("number", "first"),
+        ("version", None),
+        ("allowed_ips", []),
+        ("allowed_ips.0", "0.0.0.0/0"),
+        ("allowed_ips.0", "10.9.0.9/24"),
+        ("networks.0", "::/0"),
+        ("networks.0", "192.168.7.1/24"),
+        ("names.0", "laptop\nserver:"),
+    ],
+)
+def test_damaged_remote_is_refused_alone_and_in_a_state(path: str, new: object) -> None:
+    with pytest.raises(BadMessage):
+        read(ADD_REMOTES, changed(to_json(AddRemotes((LAPTOP,))), f"remotes.0.{path}", new), "h1")
+    if (path, new) != ("host", ""):  # it may wait for its host there, with nothing that is sent to it
+        with pytest.raises(BadMessage):
+            read(FULL_STATE, changed(to_json(FAR), f"remotes.0.{path}", new), "h1")
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [(FULL_STATE, WHOLE), (ADD_PEER, ADD), (REMOVE_PEERS, REMOVE), (ADD_REMOTES, AddRemotes(())), (SHOW_PLAN, SHOW)],
+)
+def test_what_needs_a_later_release_is_refused_in_words_and_what_only_has_more_is_taken(
+    task: str, message: Any
+) -> None:
+    later = changed(to_json(message), "format", FORMAT + 1)
+    assert read(task, later, "h1") == OfLater(FORMAT + 1, getattr(message, "confirm", ""))
+    assert read(task, {**to_json(message), "of a later release": [1]}, "h1") == message
+    # Whatever else it says, no other list is written to.
+    for name in ("host.h1:reports", "host.h2:confirm:c1", "host.h1:confirm:", "celery", 7):
+        assert read(task, {**later, "confirm": name}, "h1") == OfLater(FORMAT + 1, "")
 
 
 json_values = st.recursive(

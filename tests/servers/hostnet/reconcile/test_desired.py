@@ -176,7 +176,7 @@ def test_preview_is_what_a_full_state_would_make_and_leaves_no_trace() -> None:
     before = desired.interfaces()
     preview = desired.preview(state, now=0.0)
     assert preview is not None
-    assert {peer.connection for peer in preview[0].peers} == {"late", "second"}
+    assert {peer.connection for peer in preview.interfaces[0].peers} == {"late", "second"}
     assert desired.preview(dataclasses.replace(state, version=9), now=0.0) is None
     assert desired.interfaces() == before
     assert desired.peers.changed() == []

@@ -1,0 +1,151 @@
+"""What the hosts of a server are told of clients that are on others of them.
+
+Whoever makes or ends a connection only notes its id. A task reads what became of all that were noted, and sends each
+host of those servers one message: while many connect at once, many are in it. So a connect costs the same however many
+hosts there are. What is lost on the way is in the hosts' next full states.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import redis
+
+from core import task_names
+from core.redis_store import redis_client
+from core.task_queue import enqueue_composed, enqueue_for_each
+from servers.hostnet.state import AddRemotes, Remote, RemoveRemotes, to_json
+from servers.models import Host, Server, ServerHost
+from wgpeers.models import Connection, State
+
+from .peers import peers_of
+
+log = logging.getLogger(__name__)
+
+# A set in Redis: connections (public ids) that came or went, of which the other hosts have not been told.
+CHANGED = "remotes:changed"
+AT_ONCE = 500
+QUEUE = "control"
+
+
+# Noting what changed
+
+
+def note(connections: Collection[str]) -> None:
+    """Have all hosts told what became of these connections, of servers that have several hosts."""
+    if not connections:
+        return
+    try:
+        with redis_client().pipeline() as pipe:
+            pipe.scard(CHANGED)
+            pipe.sadd(CHANGED, *connections)
+            waiting = pipe.execute()[0]
+    except redis.RedisError as error:
+        log.warning("other hosts hear of clients with their next full state (%s)", type(error).__name__)
+        return
+    if not waiting:  # else the task is queued already, and has not taken them yet
+        enqueue_composed(task_names.SPREAD, AT_ONCE, QUEUE)
+
+
+def note_ended(connections: Iterable[Connection]) -> None:
+    """Those of them whose servers have several hosts."""
+    rows = list(connections)
+    if not rows:
+        return
+    several = with_several_hosts({row.server_key for row in rows})
+    note([row.public_id for row in rows if row.server_key in several])
+
+
+def with_several_hosts(servers: Collection[int]) -> set[int]:
+    """Of these servers (primary keys)."""
+    pairs = ServerHost.objects.filter(server__in=servers).values_list("server", "host")
+    hosts: dict[int, int] = {}
+    for server, _ in pairs:
+        hosts[server] = hosts.get(server, 0) + 1
+    return {server for server, count in hosts.items() if count > 1}
+
+
+# Telling the hosts
+
+
+def spread(most: int = AT_ONCE) -> int:
+    """Tell of all that was noted, ``most`` connections in one message; how many it were. Raise ``RedisError``."""
+    told = 0
+    while ids := _taken(most):
+        told += len(ids)
+        _tell(ids)
+    return told
+
+
+def _taken(most: int) -> list[str]:
+    taken: Any = redis_client().spop(CHANGED, most)
+    return list(taken)
+
+
+def _tell(ids: Sequence[str]) -> None:
+    rows = Connection.objects.select_related("server", "host").filter(public_id__in=ids)
+    by_server: dict[int, list[Connection]] = {}
+    for row in rows:
+        if row.server is not None:
+            by_server.setdefault(row.server.pk, []).append(row)
+    for mine in by_server.values():
+        server = mine[0].server
+        if server is None:
+            continue
+        hosts = list(Host.objects.filter(attachments__server=server, enabled=True))
+        ended = [row for row in mine if row.state == State.ENDED]
+        _send("hostnet.remove_remotes", RemoveRemotes(tuple(row.public_id for row in ended)), hosts, ended)
+        opened = [row for row in mine if row.state == State.OPEN]
+        _send("hostnet.add_remotes", AddRemotes(tuple(of_connections(server, opened))), hosts, opened)
+
+
+def _send(task: str, message: AddRemotes | RemoveRemotes, hosts: Sequence[Host], rows: Sequence[Connection]) -> None:
+    """The same message for each, so that it is written once: a host passes over its own clients."""
+    on = {row.host_id for row in rows}
+    # To whom all of it is its own it says nothing.
+    concerned = [host.queue for host in hosts if rows and on != {host.pk}]
+    if concerned:
+        enqueue_for_each(task, to_json(message), concerned)
+
+
+# Rows as messages
+
+
+def of_connections(server: Server, rows: Sequence[Connection]) -> list[Remote]:
+    """``rows`` are connections of ``server``, with their hosts. One that waits for its host's word has none yet."""
+    placed = [row for row in rows if row.state == State.OPEN and row.host is not None]
+    found = []
+    for row, peer in zip(placed, peers_of(server, placed, has_forwards=False), strict=True):
+        host = row.host.public_id if row.host is not None else ""
+        found.append(
+            Remote(
+                row.public_id,
+                row.version,
+                row.pk,
+                server.public_id,
+                host,
+                allowed_ips=peer.allowed_ips,
+                networks=peer.networks,
+                names=peer.names,
+            )
+        )
+    waiting = [row for row in rows if row.state == State.PENDING]
+    return [*found, *(Remote(row.public_id, row.version, row.pk, server.public_id, "") for row in waiting)]
+
+
+def others_of(host: Host, servers: Collection[Server]) -> tuple[tuple[str, int], ...]:
+    """The other hosts of these servers, each with its version. To be read before the rows, as ``desired`` does with
+    the host's own."""
+    rows = Host.objects.filter(attachments__server__in=servers).exclude(pk=host.pk).distinct().order_by("pk")
+    return tuple(rows.values_list("public_id", "version"))
+
+
+def on_others(host: Host, servers: Collection[Server]) -> tuple[Remote, ...]:
+    """The clients of these servers that are on other hosts."""
+    found: list[Remote] = []
+    for server in servers:
+        rows = Connection.objects.select_related("host").filter(server=server).exclude(state=State.ENDED)
+        found += of_connections(server, list(rows.exclude(host=host).order_by("pk")))
+    return tuple(found)
