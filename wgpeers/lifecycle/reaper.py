@@ -37,8 +37,10 @@ def sweep(now: float, pace: Pace | None = None) -> int:
     add_missing_deadlines(now)
     # These first: who is silent may be thousands, when a whole network has gone.
     ended = sweep_pending(now, pace) + sweep_sessions(now, pace)
-    while not pace.over and (step := sweep_silent(now, pace)) is not None:
+    while (step := sweep_silent(now, pace)) is not None:
         ended += step
+        if pace.over:
+            break
     return ended
 
 
@@ -72,8 +74,6 @@ def sweep_silent(now: float, pace: Pace | None = None) -> int | None:
     liveness.forget(due.keys() - live.keys())
     ended = 0
     for name, row in live.items():
-        if pace.over:
-            return ended
         # A ping may have come since the batch was read.
         until = liveness.deadline(name)
         if until is None or until <= now:
@@ -81,6 +81,8 @@ def sweep_silent(now: float, pace: Pace | None = None) -> int | None:
             reason = EndReason.UNCONFIRMED if row.state == State.PENDING else EndReason.SILENT
             ended += end([row], reason, now, due=due[name])
             pace.breathe()
+            if ended and pace.over:
+                return ended
     # Nothing of a whole batch could be ended: stop here rather than try the same rows for ever.
     return ended if ended or len(live) < len(due) else None
 
@@ -90,10 +92,10 @@ def sweep_sessions(now: float, pace: Pace | None = None) -> int:
     pace, ended = pace or Pace(), 0
     over = Connection.objects.select_related("server").filter(state=State.OPEN, session_ends__lte=moment(now))
     for row in over[:BATCH]:
-        if pace.over:
-            break
         ended += end([row], EndReason.SESSION, now, due=row.session_ends.timestamp() if row.session_ends else None)
         pace.breathe()
+        if ended and pace.over:
+            break
     return ended
 
 
