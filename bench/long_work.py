@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from tests import long_work
 from tests.factories import Company, HostStandIn
 from tests.lab import HANGING, until
 from tests.long_work import Kind
-from tests.protocol_client import new_wg_key
+from tests.protocol_client import Identity, new_wg_key
 from users.models import Device, RememberedPass, VpnUser, WrongAttempts
 from wgpeers.models import Connection, Decision, ProfileLink, ProfileRevision
 
@@ -49,12 +49,27 @@ Runs = tuple[Run, Run]  # connects, pings
 
 @dataclass(slots=True)
 class Load:
-    """Requests that were signed beforehand, and where they go."""
+    """``pinging``: who has a connection, with its key. ``people``: who have none yet. Requests are signed just before
+    they are sent: they are good for some minutes."""
 
     web: Target
     gateway: Target
-    connects: Iterator[bytes]
-    pings: Iterator[bytes]
+    pinging: list[tuple[Identity, str]]
+    people: Iterator[Identity]
+    connects: Iterator[bytes] = field(default_factory=lambda: iter(()))
+    pings: Iterator[bytes] = field(default_factory=lambda: iter(()))
+
+    def sign(self, runs: int) -> None:
+        now = int(time.time())
+        rounds = range(runs * PINGS // len(self.pinging))
+        # Each of one person's is newer than the one before.
+        newer = [
+            (person, {"wg_public_key": key, "timestamp": now - len(rounds) + number})
+            for number in rounds
+            for person, key in self.pinging
+        ]
+        new = [(person, {"wg_public_key": new_wg_key()}) for person in islice(self.people, runs * CONNECTS)]
+        self.pings, self.connects = iter(sign("PUT", newer, now)), iter(sign("POST", new, now))
 
     def run(self, times: int = 1) -> Runs:
         connects = drive(self.web, list(islice(self.connects, times * CONNECTS)), AT_ONCE)
@@ -71,6 +86,7 @@ def measure(directory: Path) -> Iterator[Figure]:
     administrator = Administrator(load.web)
     redis_client().set(heartbeats.key(company.host), "{}")
     with _host(company.host):
+        load.sign(2)
         load.run()  # everything has been asked once
         alone, beside = [load.run()], list[Runs]()
         for number, kind in enumerate(kinds, start=1):
@@ -88,21 +104,13 @@ def measure(directory: Path) -> Iterator[Figure]:
 
 
 def _load(here: Installation, company: Company, runs: int) -> Load:
-    now = int(time.time())
     people = hire(company, PEOPLE + runs * CONNECTS)
-    keys = open_connections(company, people[:PEOPLE], now)
-    say(f"long_work: signing {runs * (CONNECTS + PINGS)} requests")
-    pinging = [
-        (person, {"wg_public_key": key, "timestamp": now - 300 + number})
-        for number in range(runs * PINGS // PEOPLE)
-        for person, key in zip(people[:PEOPLE], keys, strict=True)
-    ]
-    pings = sign("PUT", pinging, now)
-    connects = sign("POST", [(person, {"wg_public_key": new_wg_key()}) for person in people[PEOPLE:]], now)
+    pinging = people[:PEOPLE]
+    keys = open_connections(company, pinging, time.time())
     for name in ("control", "keys", "beat"):
         here.start(here.program(name))
     gateway, web = here.start_gateway(), here.start_web(CONFIRM_TIMEOUT="60", PENDING_TIMEOUT="600")
-    return Load(web, gateway, iter(connects), iter(pings))
+    return Load(web, gateway, list(zip(pinging, keys, strict=True)), iter(people[PEOPLE:]))
 
 
 @contextmanager
@@ -123,6 +131,7 @@ def _host(host: Host) -> Iterator[None]:
 def _beside(kind: Kind, number: int, company: Company, load: Load, administrator: Administrator) -> Runs:
     branch = long_work.branch_of(company, number)
     kind.prepare(branch, COUNT)
+    load.sign(3)
     until(_is_quiet, QUIET)
     redis_client().set(heartbeats.key(company.host), "{}")
     with _going_on(kind, branch, administrator):

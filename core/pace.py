@@ -19,6 +19,8 @@ from . import clock
 # Seconds of work before a pause, and what a step of a job should take: who waits for it is late by this much.
 AIM = 0.02
 LONGEST_PAUSE = 1.0
+# The same where web computes: its threads take turns, and one that computes gives up its own after 5 ms only.
+AIM_IN_WEB = 0.002
 # A worker goes on with one thing for so many seconds, so that what waits behind it gets its turn.
 TURN = 2.0
 
@@ -46,11 +48,12 @@ _rest = _Rest()
 
 @dataclass(slots=True)
 class Pace:
-    """``steady`` is a clock that nobody sets; ``pause`` lets others write."""
+    """``steady`` is a clock that nobody sets; ``pause`` lets others write. ``aim``: seconds of work before a pause."""
 
     steady: Callable[[], float] = clock.steady
     pause: Callable[[float], None] = field(default_factory=lambda: time.sleep)
     turn: float = TURN
+    aim: float = AIM
     _until: float = field(init=False)
     _since: float = field(init=False)
 
@@ -62,7 +65,7 @@ class Pace:
         """Between two transactions: pause for as long as was worked since the last pause, once that is worth it. Not
         inside a transaction, which would only last longer by it."""
         now = self.steady()
-        if now - self._since < AIM or connection.in_atomic_block:
+        if now - self._since < self.aim or connection.in_atomic_block:
             return
         self.pause(_rest.left(now, now - self._since))
         self._since = self.steady()

@@ -15,7 +15,7 @@ from core.pace import Pace
 from core.redis_store import redis_client
 from servers import access, networks
 from servers.models import Address, Server, ServerHost
-from wgpeers.models import Connection, EndReason, State
+from wgpeers.models import Connection, EndReason, State, live_on
 
 from . import clock_steps, liveness
 from .ending import end
@@ -138,7 +138,7 @@ def _moved() -> list[int]:
     holds = Address.objects.filter(server=OuterRef("server"), host_part=OuterRef("host_part"), user=OuterRef("user"))
     moved = set(live.filter(~Exists(holds)).values_list("pk", flat=True))
     for server in Server.objects.filter(pk__in=live.order_by().values("server")):
-        rows = live.filter(server=server).values_list("pk", "host_part", "address", "address6")
+        rows = live_on(Server.objects.filter(pk=server.pk)).values_list("pk", "host_part", "address", "address6")
         moved.update(pk for pk, host_part, *has in rows.iterator() if [*_addresses(server, host_part)] != has)
     return sorted(moved)
 
