@@ -23,6 +23,7 @@ NAMES = (
     "apply",
     "sweep",
     "change",
+    "long_work",
     "throughput",
     "start",
     "reconnect",
