@@ -24,6 +24,7 @@ NAMES = (
     "sweep",
     "change",
     "mesh",
+    "long_work",
     "throughput",
     "start",
     "reconnect",

@@ -36,10 +36,12 @@ ROUNDS = 7
 # Rows of live connections as the ORM would write them; a million of them through it would take minutes.
 LIVE_ROWS = """
 WITH RECURSIVE counter(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counter WHERE n < %s)
-INSERT INTO wgpeers_connection (public_id, user_name, server_id, host_id, state, device_id, device_name, platform,
-    client_version, wg_public_key, part, address, version, created, opened, end_reason)
-SELECT printf('live%%020d', n), 'somebody', %s, %s, 'open', 'device', '', 'linux', '', printf('%%044d', n), n + 1000,
-    '10.9.0.9', 1, %s, %s, '' FROM counter
+INSERT INTO wgpeers_connection (public_id, user_name, server_id, server_name, host_id,
+    host_name, state, device_id, device_name, platform,
+    client_version, wg_public_key, host_part, address, version, created, opened, end_reason,
+    device_told)
+SELECT printf('live%%020d', n), 'somebody', %s, '', %s, '', 'open', 'device', '', 'linux', '', printf('%%044d', n),
+    n + 1000, '10.9.0.9', 1, %s, %s, '', FALSE FROM counter
 """
 LIVE_DEADLINES = """
 for n = tonumber(ARGV[1]), tonumber(ARGV[2]) do

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from .pace import Pace
 
 # Rows of one transaction.
-PIECE = 200
+PIECE = 100
 
 
 def delete_old(rows: QuerySet[Any], pace: Pace) -> int:
@@ -18,12 +18,11 @@ def delete_old(rows: QuerySet[Any], pace: Pace) -> int:
     What hangs on each must be little. Who calls says by ``rows`` what is old, and an index must find it.
     """
     deleted, unordered = 0, rows.order_by()
-    while not pace.over:
-        keys = list(unordered.values_list("pk", flat=True)[:PIECE])
-        if not keys:
-            break
+    while keys := list(unordered.values_list("pk", flat=True)[:PIECE]):
         # Asked again: a row may have been used since.
         unordered.filter(pk__in=keys).delete()
         deleted += len(keys)
         pace.breathe()
+        if pace.over:
+            break
     return deleted

@@ -3,6 +3,7 @@ is queued after it, by ``core.changes``, so that the worker finds the rows."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, cast
@@ -16,6 +17,9 @@ from .redis_store import own_connection, redis_client
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
+
+# Messages of a queue in which one is looked for, from the newest on.
+LOOKED_AT = 100
 
 
 def task(name: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
@@ -55,6 +59,12 @@ def enqueue_for_each(task: str, argument: object, queues: Sequence[str]) -> bool
     except (redis.RedisError, OSError) as error:
         return _not_queued(task, error)
     return True
+
+
+def waits(task: str, queue: str = "control") -> bool:
+    """Whether ``task`` is queued, behind whoever asks. Raise ``RedisError``."""
+    texts: Any = redis_client().lrange(queue, 0, LOOKED_AT - 1)
+    return any(json.loads(text)["headers"]["task"] == task for text in texts)
 
 
 def _not_queued(task: str, error: Exception) -> bool:

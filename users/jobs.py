@@ -7,6 +7,7 @@ from dataclasses import astuple
 from typing import Any
 
 from django.contrib.admin.models import ADDITION, CHANGE
+from django.contrib.auth.models import User as Administrator
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import IntegrityError, transaction
 
@@ -51,8 +52,29 @@ def people_of(job: Job, most: int | None = None) -> list[Person]:
 @jobs.kind(IMPORT)
 def import_step(job: Job, most: int) -> jobs.Step:
     """Create or change the next people. Who cannot be (their organization is gone by now) is noted and left out."""
-    some, notes = people_of(job, most), list[str]()
-    for person in some:
+    some = people_of(job, most)
+    new = max(0, min(job.arguments["counts"]["new"] - (job.place or 0), len(some)))
+    notes = _create(job, some[:new]) + _put_each(job, some[new:])
+    end = (job.place or 0) + len(some)
+    return jobs.Step(None if end >= len(job.arguments["people"]) else end, len(some), notes)
+
+
+def _create(job: Job, people: Sequence[Person]) -> list[str]:
+    """Those who were not there when the list was read; one by one where somebody is by now, or cannot be."""
+    if not people:
+        return []
+    try:
+        with transaction.atomic():
+            made = services.put_new(people)
+    except (ValidationError, IntegrityError, ObjectDoesNotExist):
+        return _put_each(job, people)
+    jobs.record(job, made, ADDITION, "Imported.")
+    return []
+
+
+def _put_each(job: Job, people: Sequence[Person]) -> list[str]:
+    notes = []
+    for person in people:
         try:
             with transaction.atomic():
                 user, created = services.put(person)
@@ -61,12 +83,12 @@ def import_step(job: Job, most: int) -> jobs.Step:
             notes.append(f"line {person.line}, {person.name}: left out, {said}")
             continue
         jobs.record(job, [user], ADDITION if created else CHANGE, "Imported.")
-    end = (job.place or 0) + len(some)
-    return jobs.Step(None if end >= len(job.arguments["people"]) else end, len(some), notes)
+    return notes
 
 
 # Nobody who is about to be deleted is let in meanwhile, nor with less than what they were asked for.
 deletion.goes_last("users.enrolment", "users.factoroverride")
 deletion.takes_members("users.group")
 deletion.retires("users.vpnuser", lambda keys: VpnUser.objects.filter(pk__in=keys).update(enabled=False))
+deletion.retires("auth.user", lambda keys: Administrator.objects.filter(pk__in=keys).update(is_active=False))
 deletion.retires("users.organization", lambda keys: Organization.objects.filter(pk__in=keys).update(enabled=False))

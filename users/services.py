@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from django.contrib.auth.models import User as Administrator
 from django.db import transaction
 
+from core.changes import after_commit
 from core.names import key_of
+from core.task_names import MAKE_MISSING
 
 from .lists.planning import Person
 from .models import Group, OneTimePassword, Organization, VpnUser
@@ -21,6 +23,34 @@ def set_enabled(users: Iterable[VpnUser], enabled: bool) -> list[VpnUser]:
             for user in users
             if VpnUser.objects.filter(pk=user.pk).exclude(enabled=enabled).update(enabled=enabled)
         ]
+
+
+def put_new(people: Sequence[Person]) -> list[VpnUser]:
+    """Create the users whom a list names, in a few statements however many they are; their keys are made later. All or
+    none: raise ``ValidationError`` or ``IntegrityError`` where one of them cannot be, or is there already."""
+    organizations = Organization.objects.in_bulk({person.organization for person in people})
+    groups = set(Group.objects.filter(pk__in={pk for person in people for pk in person.groups or ()}).values_list("pk"))
+    users = []
+    for person in people:
+        organization = organizations.get(person.organization)
+        if organization is None:
+            raise Organization.DoesNotExist
+        enabled = person.enabled is not False
+        user = VpnUser(organization=organization, name=person.name, email=person.email or "", enabled=enabled)
+        user.clean_fields(exclude={"organization"})
+        users.append(user)
+    membership = VpnUser.groups.through
+    with transaction.atomic():
+        # The constraints say who is there already.
+        made = VpnUser.objects.bulk_create(users)
+        membership.objects.bulk_create(
+            membership(vpnuser=user, group_id=pk)
+            for user, person in zip(made, people, strict=True)
+            for pk in person.groups or ()
+            if (pk,) in groups
+        )
+        after_commit(MAKE_MISSING)
+    return made
 
 
 def put(person: Person) -> tuple[VpnUser, bool]:

@@ -72,5 +72,8 @@ def make_missing() -> None:
         return
     for pk in Organization.objects.filter(ca_certificate="").values_list("pk", flat=True)[:BATCH]:
         enqueue(task_names.MAKE_ORGANIZATION_CA, pk)
-    for pk in VpnUser.objects.filter(certificate="").order_by("pk").values_list("pk", flat=True)[:BATCH]:
+    users = list(VpnUser.objects.filter(certificate="").order_by("pk").values_list("pk", flat=True)[:BATCH])
+    for pk in users:
         enqueue(task_names.MAKE_USER_KEY, pk)
+    if len(users) == BATCH:
+        enqueue(task_names.MAKE_MISSING)  # behind these

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from django.contrib.admin.models import CHANGE
-from django.db.models import QuerySet
 
 from core import clock, deletion, jobs
 from core.models import Job
 from servers.models import Server
 
 from .lifecycle.ending import end
-from .models import Connection, EndReason, State
+from .models import Connection, EndReason, State, live_on
 
 DISCONNECT = "wgpeers.disconnect"
 
@@ -27,14 +26,10 @@ def disconnect(job: Job, most: int) -> jobs.Step:
     return jobs.Step(None if finish >= len(keys) else finish, len(some))
 
 
-def _live_on(servers: QuerySet[Server]) -> QuerySet[Connection]:
-    return Connection.objects.exclude(state=State.ENDED).filter(server__in=servers.order_by().values("pk"))
-
-
 def _end_on_server(server: Server, most: int) -> int:
     """Whoever is connected to a server that is being deleted."""
-    live = Connection.objects.select_related("server").filter(server=server).exclude(state=State.ENDED)
-    return end(live.order_by("pk")[:most], EndReason.STOPPED, clock.now())
+    live = live_on(Server.objects.filter(pk=server.pk)).select_related("server")
+    return end(live.order_by("host_part")[:most], EndReason.STOPPED, clock.now())
 
 
-deletion.ends_first("servers.server", _live_on, _end_on_server)
+deletion.ends_first("servers.server", live_on, _end_on_server)

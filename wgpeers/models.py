@@ -103,6 +103,16 @@ class Connection(models.Model):
         return self.server_id or 0
 
 
+def live_on(servers: models.QuerySet[Server]) -> models.QuerySet[Connection]:
+    """Who is connected to these servers, found among those who are connected.
+
+    Each has a host part: that is said because databases then take the index of the live ones. By that of the server
+    they would go through all of its history.
+    """
+    live = Connection.objects.exclude(state=State.ENDED)
+    return live.filter(server__in=servers.order_by().values("pk"), host_part__gte=0)
+
+
 class SpentKey(models.Model):
     """A WireGuard key that was allowed once. Kept for ever: no key is accepted twice."""
 

@@ -12,7 +12,7 @@ from core import clock, jobs, task_names
 from core.pace import Pace
 from core.pruning import delete_old
 from core.redis_store import RedisUnavailable
-from core.task_queue import enqueue, task
+from core.task_queue import enqueue, task, waits
 from servers import heartbeats, mesh, redis_access
 from servers.hostnet.state import HostState
 from servers.models import Host
@@ -118,6 +118,8 @@ def _revoke(now: float) -> None:
 @task(task_names.ENFORCE)
 def enforce() -> None:
     now = clock.now()
+    if _again(task_names.ENFORCE):
+        return  # a long change asks for it with each of its steps
     _enforce(now)
     # An edit may have given a network to another user, or taken it from whoever served it.
     site_failover.elect_all(now)
@@ -128,6 +130,16 @@ def _enforce(now: float) -> None:
     pace = Pace()
     if reaper.enforce(now, pace) and pace.over:
         enqueue(task_names.ENFORCE)
+    # To look at everybody takes its time too, where there are thousands.
+    pace.breathe()
+
+
+def _again(task: str) -> bool:
+    """Whether the same waits already to be done once more: that one will see all that this one would."""
+    try:
+        return waits(task)
+    except redis.RedisError:
+        return False
 
 
 @task(task_names.PRUNE)

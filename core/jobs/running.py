@@ -18,7 +18,7 @@ from core import clock, task_names
 from core.changes import after_commit
 from core.locking import lock
 from core.models import Job, JobArguments, JobState
-from core.pace import AIM, LONGEST_PAUSE, TURN, Pace
+from core.pace import AIM, TURN, Pace
 from core.pruning import delete_old
 
 from .registry import step_of
@@ -117,31 +117,33 @@ class Work:
     """Works at one job. ``steady`` is a clock that nobody sets; ``pause`` lets others write between two steps."""
 
     job_id: int
-    steady: Callable[[], float] = time.monotonic
-    pause: Callable[[float], None] = time.sleep
+    steady: Callable[[], float] = clock.steady
+    pause: Callable[[float], None] = field(default_factory=lambda: time.sleep)
     most: int = FIRST
-    _arguments: dict[str, Any] | None = field(default=None, init=False)
+    _arguments: dict[str, Any] = field(default_factory=dict, init=False)
+    _held: float = field(default=0.0, init=False)  # seconds for which the last step kept others from writing
 
     def turn(self, seconds: float = TURN) -> bool:
         """Take steps for so long. Whether there is more to do."""
         # Read before the first step: there may be much of it to read.
         given = JobArguments.objects.filter(job=self.job_id).first()
         self._arguments = given.arguments if given else {}
-        until = self.steady() + seconds
-        while self.steady() < until:
-            began = self.steady()
+        pace = Pace(self.steady, self.pause, seconds)
+        while not pace.over:
             if not self._step():
                 return False
-            took = self.steady() - began
-            self.most = max(1, min(MOST, self.most * 2, int(self.most * AIM / max(took, 0.001))))
-            # Half of the time belongs to others, who wait for the database.
-            self.pause(min(took, LONGEST_PAUSE))
+            self.most = max(1, min(MOST, self.most * 2, int(self.most * AIM / max(self._held, 0.001))))
+            pace.breathe()
         return True
 
     def _step(self) -> bool:
         try:
             with transaction.atomic():
-                return self._step_of_locked()
+                # From here on others wait for us; before it we waited for them, and messages go after it.
+                began = self.steady()
+                more = self._step_of_locked()
+                self._held = self.steady() - began
+            return more
         except Exception:
             log.exception("a step of job %s failed", self.job_id)
             return self._failed()
@@ -156,7 +158,7 @@ class Work:
         step_function = step_of(job.kind)
         if step_function is None:
             raise LookupError(f"there is no kind of job named {job.kind}")
-        job.arguments = self._arguments or {}
+        job.arguments = self._arguments
         step = step_function(job, self.most)
         now = clock.moment(clock.now())
         job.place, job.done, job.failures, job.stepped = step.place, job.done + step.done, 0, now

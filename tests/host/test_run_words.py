@@ -24,6 +24,8 @@ def test_a_host_that_cannot_start_is_not_up(installation: Installation) -> None:
     assert "the VPN is not" in said
     assert not re.search(r"\bUp after\b", said)
     assert re.search(r"this machine's host says: \S", said)
+    assert re.search("this machine's host says: .*kernel", said)  # the cause, and not only that there is one
+    assert "This host has put up its tunnels: not done" in said
     assert "bin/run --check" in said
     assert installation.get("/admin/login/")[0] == 200  # where it can be looked at and put right
     installation.stop()

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 
 from core.names import composed, key_of
+from core.pace import AIM_IN_WEB, Pace
 from users.models import Group, Organization, VpnUser
 
 from .reading import Line, Problem
@@ -39,8 +40,9 @@ class Plan:
 def plan(lines: Sequence[Line]) -> Plan:
     """Reads a few whole columns of the database and writes nothing."""
     known = _Known(lines)
-    made, seen = Plan(), dict[tuple[int, str], int]()
+    made, seen, pace = Plan(), dict[tuple[int, str], int](), Pace(aim=AIM_IN_WEB)
     for line in lines:
+        pace.breathe()
         person = _understand(line, known, made.problems)
         if person is None:
             continue

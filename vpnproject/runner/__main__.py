@@ -149,7 +149,7 @@ def say_outcome(host_trouble: str, wanted: checks.Wanted, progress: Progress) ->
         return
     progress.fail(f"The admin is up, and the VPN is not: this machine's host says: {host_trouble}")
     progress.note(f"What it says in full: {wanted.var / 'log' / 'host.log'}. What this machine lacks: bin/run --check")
-    progress.note("It is tried again every 45 s; the host's page in the admin shows when it works.")
+    progress.note("It is tried again by itself; the host's page in the admin shows when it works.")
     progress.plain(f"  {ending}")
 
 

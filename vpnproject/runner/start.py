@@ -56,6 +56,10 @@ class Chosen:
         return f"https://{self.address.in_url}" + ("" if self.port == network.HTTPS else f":{self.port}")
 
 
+class _HostTrouble(Exception):
+    """The step is not done, and the start goes on."""
+
+
 class Start:
     """One ``bin/run``. ``begin`` brings everything up; ``end`` takes it down, whatever ``begin`` got to."""
 
@@ -289,9 +293,7 @@ class Start:
             until(lambda: probes.web_answers(port), ANSWER_WITHIN, self._see("web", "web"))
         with self._progress.step("Gateway web answers"):
             until(lambda: probes.gateway_answers(site.gateway_port), ANSWER_WITHIN, self._see("gateway web", "gateway"))
-        with self._progress.step("This host has put up its tunnels"):
-            host = setup.expect("host", lambda: watch.look([setup.pid]))
-        self.host_trouble = str(host.get("error", ""))
+        self._await_host(setup, watch)
         with self._progress.step("The user's key is made"):
             user = setup.expect("user_key", lambda: watch.look([setup.pid]))
         if error := user.get("error"):
@@ -299,6 +301,24 @@ class Start:
 
     def _redis_answers(self) -> bool:
         return probes.redis_answers(own_socket(self._var), redis_login.read(self._var / redis_login.PASSWORD))
+
+    def _await_host(self, setup: Setup, watch: Watch) -> None:
+        """Wait until this machine is a VPN host, or says what keeps it from that: then all else runs, and is said."""
+        with suppress(_HostTrouble), self._progress.step("This host has put up its tunnels"):
+            host = setup.expect("host", lambda: watch.look([setup.pid]))
+            self.host_trouble = str(host["error"])
+            if self.host_trouble and not host["reported"]:
+                # Then its worker does not even start, and only its log knows why.
+                self.host_trouble += self._last_words("host")
+            if self.host_trouble:
+                raise _HostTrouble
+
+    def _last_words(self, program: str) -> str:
+        try:
+            lines = (self._var / "log" / f"{program}.log").read_text(errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return f" ({lines[-1].strip()[:300]})" if lines else ""
 
     def _write_configuration(self, servers: list[programs.Program]) -> None:
         assert self.house is not None  # noqa: S101 (begin made it)

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 LEAST = 2.0  # seconds; less is what a clock is put right by all the time
 SHOWN_FOR = 86400  # seconds
-AT_ONCE = 200  # rows of one transaction
+AT_ONCE = 100  # rows of one transaction
 _LAST = "clock:step"
 _SEEN = f"clock:seen:{clock.BOOT}"
 

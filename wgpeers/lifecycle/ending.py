@@ -94,9 +94,10 @@ def end(
     count, left = 0, iter(connections)
     pace, in_turns = pace or Pace(), pace is not None
     while some := list(islice(left, TOLD_AT_ONCE)):
-        ended = []
+        ended: list[Connection] = []
         for connection in some:
-            if in_turns and pace.over:
+            # Somebody in each turn, however long it took to find them.
+            if in_turns and pace.over and count + len(ended):
                 break
             if _end_one(connection, reason, now, due):
                 ended.append(connection)

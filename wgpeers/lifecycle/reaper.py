@@ -15,7 +15,7 @@ from core.pace import Pace
 from core.redis_store import redis_client
 from servers import access, networks
 from servers.models import Address, Server, ServerHost
-from wgpeers.models import Connection, EndReason, State
+from wgpeers.models import Connection, EndReason, State, live_on
 
 from . import clock_steps, liveness
 from .ending import end
@@ -37,8 +37,10 @@ def sweep(now: float, pace: Pace | None = None) -> int:
     add_missing_deadlines(now)
     # These first: who is silent may be thousands, when a whole network has gone.
     ended = sweep_pending(now, pace) + sweep_sessions(now, pace)
-    while not pace.over and (step := sweep_silent(now, pace)) is not None:
+    while (step := sweep_silent(now, pace)) is not None:
         ended += step
+        if pace.over:
+            break
     return ended
 
 
@@ -72,8 +74,6 @@ def sweep_silent(now: float, pace: Pace | None = None) -> int | None:
     liveness.forget(due.keys() - live.keys())
     ended = 0
     for name, row in live.items():
-        if pace.over:
-            return ended
         # A ping may have come since the batch was read.
         until = liveness.deadline(name)
         if until is None or until <= now:
@@ -81,6 +81,8 @@ def sweep_silent(now: float, pace: Pace | None = None) -> int | None:
             reason = EndReason.UNCONFIRMED if row.state == State.PENDING else EndReason.SILENT
             ended += end([row], reason, now, due=due[name])
             pace.breathe()
+            if ended and pace.over:
+                return ended
     # Nothing of a whole batch could be ended: stop here rather than try the same rows for ever.
     return ended if ended or len(live) < len(due) else None
 
@@ -90,10 +92,10 @@ def sweep_sessions(now: float, pace: Pace | None = None) -> int:
     pace, ended = pace or Pace(), 0
     over = Connection.objects.select_related("server").filter(state=State.OPEN, session_ends__lte=moment(now))
     for row in over[:BATCH]:
-        if pace.over:
-            break
         ended += end([row], EndReason.SESSION, now, due=row.session_ends.timestamp() if row.session_ends else None)
         pace.breathe()
+        if ended and pace.over:
+            break
     return ended
 
 
@@ -136,7 +138,7 @@ def _moved() -> list[int]:
     holds = Address.objects.filter(server=OuterRef("server"), host_part=OuterRef("host_part"), user=OuterRef("user"))
     moved = set(live.filter(~Exists(holds)).values_list("pk", flat=True))
     for server in Server.objects.filter(pk__in=live.order_by().values("server")):
-        rows = live.filter(server=server).values_list("pk", "host_part", "address", "address6")
+        rows = live_on(Server.objects.filter(pk=server.pk)).values_list("pk", "host_part", "address", "address6")
         moved.update(pk for pk, host_part, *has in rows.iterator() if [*_addresses(server, host_part)] != has)
     return sorted(moved)
 

@@ -18,8 +18,10 @@ from core.redis_store import redis_client
 from core.tasks import run_job
 from tests.admin_site import queued, staff
 from users.models import Group, Organization, VpnUser
+from users.tasks import BATCH, make_missing
 
 USERS = "/admin/users/vpnuser/"
+HUNDREDS = BATCH + 50
 IMPORT, EXPORT = reverse("admin:users_vpnuser_import_list"), reverse("admin:users_vpnuser_export_list")
 
 
@@ -78,15 +80,33 @@ def test_nothing_is_imported_before_a_yes_and_then_in_the_background(admin: Clie
     assert names() == ["alice", "bob"]
 
 
-def test_a_thousand_users_are_imported_and_their_keys_made_later(admin: Client) -> None:
+def test_hundreds_of_users_are_imported_and_their_keys_made_later(admin: Client) -> None:
     Organization.objects.create(name="Org")
     Group.objects.create(name="staff")
-    rows = [f"Org,user{number},user{number}@example.com,staff,yes" for number in range(1000)]
+    rows = [f"Org,user{number},user{number}@example.com,staff,yes" for number in range(HUNDREDS)]
     load(admin, "\n".join(["organization,name,email,groups,enabled", *rows]))
-    assert VpnUser.objects.count() == 1000
-    assert VpnUser.objects.filter(groups__name="staff").count() == 1000
-    assert redis_client().llen("keys") >= 1000
+    assert VpnUser.objects.count() == HUNDREDS
+    assert VpnUser.objects.filter(groups__name="staff").count() == HUNDREDS
+    assert VpnUser.objects.filter(email="user7@example.com", name_key="user7", enabled=True).exists()
     assert not VpnUser.objects.exclude(certificate="").exists()
+    assert LogEntry.objects.filter(change_message="Imported.").count() == HUNDREDS
+    assert "users.make_missing" in queued("keys")
+    redis_client().delete("keys")
+    make_missing()
+    *keys, again = queued("keys")
+    assert ("users.make_user_key" in keys, again) == (True, "users.make_missing")
+
+
+def test_who_came_between_the_question_and_the_yes_is_not_there_twice(admin: Client) -> None:
+    organization = Organization.objects.create(name="Org")
+    page = upload(admin, "organization,name,email\nOrg,alice,a@example.com\nOrg,bob,b@example.com\n")
+    VpnUser.objects.create(organization=organization, name="BOB")
+    admin.post(page.redirect_chain[-1][0])
+    finish()
+    assert list(VpnUser.objects.order_by("name_key").values_list("name", "email")) == [
+        ("alice", "a@example.com"),
+        ("BOB", "b@example.com"),
+    ]
 
 
 def test_an_import_changes_what_it_says_and_leaves_the_rest(admin: Client, user: VpnUser) -> None:

@@ -31,6 +31,7 @@ from wgpeers.models import ProfileLink
 HOST_WITHIN = 60.0
 KEY_WITHIN = 120.0
 LOOK_EVERY = 0.1
+NOT_REPORTED = "its worker has not reported yet"
 
 
 class Command(BaseCommand):
@@ -57,7 +58,8 @@ class Command(BaseCommand):
             if options["fresh"]:
                 # What the worker of an earlier run said last may still stand for some seconds.
                 redis_client().delete(heartbeats.key(host))
-            self.emit("host", error=self._wait_for_host(host))
+            error = self._wait_for_host(host)
+            self.emit("host", error=error, reported=error != NOT_REPORTED)
             self.emit("user_key", error=self._wait_for_key(user))
         except (ValidationError, DatabaseError) as error:
             text = "; ".join(error.messages) if isinstance(error, ValidationError) else str(error)
@@ -114,7 +116,7 @@ class Command(BaseCommand):
             )
 
         if not until(applied, HOST_WITHIN):
-            return "its worker has not reported yet"
+            return NOT_REPORTED
         return "; ".join(each["text"] for each in host.conditions if each["severity"] == Severity.ERROR)
 
     def _wait_for_key(self, user: VpnUser | None) -> str:
