@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from core.signs import KEY, note
+from servers.hostnet.state import redis_connections
 from servers.hostnet.state.redis_urls import own_redis
 
 from . import front, privileges
@@ -31,7 +32,7 @@ class Signs:
         self._site = site
         self._environment = {**base_environment(instance), **django_environment(site.var)}
         url = site.redis_url or own_redis(site.var)
-        self._redis = redis.Redis.from_url(
+        self._redis = redis_connections.client(
             url,
             decode_responses=True,
             encoding_errors="replace",

@@ -36,7 +36,7 @@ from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.state import OUR_INTERFACE, lost_acks
-from servers.hostnet.state.redis_urls import broker_url
+from servers.hostnet.state.redis_urls import broker_options, broker_url, is_sentinel, sentinels
 from servers.hostnet.subsystem import Subsystem
 from servers.hostnet.wireguard.base import WireGuardError
 from servers.hostnet.wireguard.choose import choose
@@ -75,6 +75,11 @@ class Settings:
         if not port.isdecimal() or not 0 < int(port) < 65536:
             sys.exit("VPN_GATEWAY_PORT must be a port number")
         backend = env.get("HOSTNET_BACKEND", "auto")
+        try:
+            if is_sentinel(env["HOST_REDIS_URL"]):
+                sentinels(env["HOST_REDIS_URL"])
+        except ValueError as error:
+            sys.exit(f"HOST_REDIS_URL: {error}")
         return cls(env["HOST_ID"], env["HOST_REDIS_URL"], Path(env["HOST_VAR"]), backend, int(port))
 
     @property
@@ -114,6 +119,7 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,
         broker_transport_options={
+            **broker_options(settings.redis_url),
             "unacked_key": f"{name}:unacked",
             "unacked_index_key": f"{name}:unacked_index",
             "unacked_mutex_key": f"{name}:unacked_mutex",
