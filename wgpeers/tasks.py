@@ -9,8 +9,8 @@ import redis
 from django.conf import settings
 from django.db.models import Q
 
-from core import clock, jobs, task_names
-from core.redis_store import RedisUnavailable
+from core import clock, jobs, nodes, task_names
+from core.redis_store import RedisUnavailable, redis_client
 from core.task_queue import enqueue, task
 from servers import heartbeats
 from servers.hostnet.state import HostState
@@ -68,8 +68,20 @@ def take_reports() -> None:
 @task(task_names.SWEEP)
 def sweep() -> None:
     now = clock.now()
-    _revoke(now)
+    if _may_judge():
+        _revoke(now)
     site_failover.elect_all(now)
+
+
+def _may_judge() -> bool:
+    """Whether this node's clock is good enough to say whose time is over."""
+    try:
+        fine = nodes.agrees(redis_client())
+    except (redis.RedisError, RedisUnavailable):
+        return True  # which ``_revoke`` finds out as well, and says
+    if not fine:
+        log.error("no sweep: this machine's clock differs by more than a minute from the other control nodes'")
+    return fine
 
 
 def _revoke(now: float) -> None:

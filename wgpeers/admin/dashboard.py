@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import redis
 from django.conf import settings
 from django.db import connection
 from django.db.models import Count, Q
@@ -14,9 +15,9 @@ from django.db.models.functions import TruncHour
 from django.http import HttpRequest
 from django.urls import reverse
 
-from core import clock, disks
+from core import clock, disks, leases, nodes
 from core.admin.page import GOOD, ago, span
-from core.redis_store import RedisUnavailable, cannot_store, eviction_policy
+from core.redis_store import RedisUnavailable, cannot_store, eviction_policy, redis_client
 from servers.admin.pages import UNKNOWN, read_heartbeats, status_of
 from servers.models import Host, Server
 from wgpeers.lifecycle import clock_steps, sweeps
@@ -25,6 +26,7 @@ from wgpeers.models import Connection, Decision, State
 from .decisions import ENDINGS, verdict_of
 
 HOURS = 24
+BEAT_LEASE = "beat"  # vpnproject.beat's
 RECENT = 8
 
 
@@ -37,6 +39,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if _may_view(request, "servers.host"):
         hosts = _hosts()
         cards.append(_hosts_up(hosts))
+        context["control_nodes"] = ", ".join(_control_nodes())
         context["hosts"] = [{"host": host, "status": status_of(host)} for host in hosts]
     if _may_view(request, "servers.server"):
         cards.append(_servers())
@@ -53,7 +56,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def _warnings(now: float) -> list[str]:
     """What is wrong with this machine, in words."""
     try:
-        of_redis = [_clock_step(now), _late_sweeps(), _evicting_redis(), _refusing_redis()]
+        of_redis = [_clock_step(now), _late_sweeps(), _strange_clock(), _evicting_redis(), _refusing_redis()]
     except RedisUnavailable:
         of_redis = ["Redis cannot be reached: nobody can connect, and nobody is revoked for silence."]
     return [*_failing_disks(), *(words for words in of_redis if words)]
@@ -88,6 +91,31 @@ def _late_sweeps() -> str:
         f"There has been no sweep for {span(late)}: nobody is revoked for silence, and nothing is repaired. "
         "Is the control worker or the beat hanging? Start bin/run anew."
     )
+
+
+def _strange_clock() -> str:
+    try:
+        if nodes.agrees(redis_client()):
+            return ""
+    except redis.RedisError as error:
+        raise RedisUnavailable from error
+    return (
+        f"The clock of {nodes.LABEL}, which shows you this page, differs from the other control nodes' by more than a "
+        "minute: it revokes nobody. Have the clocks kept by chrony or systemd-timesyncd."
+    )
+
+
+def _control_nodes() -> list[str]:
+    """In words, the one that beats first; empty where nobody can say."""
+    try:
+        store = redis_client()
+        beats = leases.holder(BEAT_LEASE)
+        names = [node.label for node in nodes.living(store)]
+    except redis.RedisError:
+        return []
+    if beats is None:
+        return names
+    return [f"{beats.label} (beats)", *(name for name in names if name != beats.label)]
 
 
 def _evicting_redis() -> str:
