@@ -28,6 +28,8 @@ from servers.hostnet.dns import resolvers as dns
 from servers.hostnet.firewall.ruleset import TABLE
 from servers.hostnet.firewall.table import Firewall, FirewallError
 from servers.hostnet.foreign.manager import Foreign
+from servers.hostnet.gateway import proxy
+from servers.hostnet.gateway.forwarding import Forwarding
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.events import Events
 from servers.hostnet.netlink.links import LinkError, Links
@@ -159,6 +161,7 @@ def run(settings: Settings) -> None:
     subsystems: list[Subsystem] = [
         firewall,
         dns.Resolvers(),
+        Forwarding(settings.host),
         prober,
         Foreign(),
     ]
@@ -201,6 +204,7 @@ def cleanup(backend_setting: str) -> list[str]:
         Foreign().remove()
     except FirewallError as error:
         errors.append(str(error))
+    proxy.cleanup()
     return errors + dns.cleanup()
 
 

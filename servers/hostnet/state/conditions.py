@@ -28,6 +28,7 @@ class Code(enum.StrEnum):
     ROUTE_FAILED = "route_failed"  # the kernel refused a route to a network behind a client
     ROUTE_REFUSED = "route_refused"  # we refused it, since the host has that network itself
     DNS_FAILED = "dns_failed"  # a server's resolver does not answer its clients
+    GATEWAY_FAILED = "gateway_failed"  # what forwards pings to gateway web on another machine does not run
     FOREIGN_FIREWALL = "foreign_firewall"  # a firewall that is not ours drops our packets, or may
     FOREIGN_UNREADABLE = "foreign_unreadable"  # whether one does could not be found out
     CLOCK_OFF = "clock_off"  # its clock is not the control side's, who says so of the host
@@ -41,6 +42,7 @@ SEVERITY = {
     Code.ROUTE_FAILED: Severity.ERROR,
     Code.ROUTE_REFUSED: Severity.WARNING,
     Code.DNS_FAILED: Severity.ERROR,
+    Code.GATEWAY_FAILED: Severity.ERROR,
     Code.FOREIGN_FIREWALL: Severity.WARNING,
     Code.FOREIGN_UNREADABLE: Severity.WARNING,
     Code.CLOCK_OFF: Severity.WARNING,

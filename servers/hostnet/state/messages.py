@@ -7,6 +7,7 @@ side plans and applies them.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -129,12 +130,22 @@ class Interface:
 
 
 @dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway web on another machine: the IP address there and the TCP port."""
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class HostState:
     """Everything that must be true on one host at ``version``.
 
     ``boot`` is the boot id of the worker run this state was made for: a worker takes as its first state only one
     that answers its own hello. ``web_port`` is the TCP port of gateway web on the gateways' addresses.
-    ``open_foreign_firewalls``: put a rule for our packets into other firewalls that would drop them.
+    ``open_foreign_firewalls``: put a rule for our packets into other firewalls that would drop them. ``gateways``:
+    where pings go that clients send to the gateways' addresses, the first that answers; empty where gateway web is on
+    this very machine.
     """
 
     host: str
@@ -143,6 +154,7 @@ class HostState:
     web_port: int
     interfaces: tuple[Interface, ...]
     open_foreign_firewalls: bool = False
+    gateways: tuple[Gateway, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +253,14 @@ def interface_from_json(data: Mapping[str, Any]) -> Interface:
     )
 
 
+def gateway_from_json(data: Mapping[str, Any]) -> Gateway:
+    """Raise ``ValueError`` for what is no address or no port."""
+    address, port = ipaddress.ip_address(str(data["address"])), int(data["port"])
+    if not 0 < port < 65536:
+        raise ValueError("no port")
+    return Gateway(str(address), port)
+
+
 def host_state_from_json(data: Mapping[str, Any]) -> HostState:
     """Raise ``KeyError``, ``TypeError`` or ``ValueError`` where ``data`` is not a whole state."""
     return HostState(
@@ -250,6 +270,7 @@ def host_state_from_json(data: Mapping[str, Any]) -> HostState:
         web_port=int(data["web_port"]),
         interfaces=tuple(interface_from_json(interface) for interface in data["interfaces"]),
         open_foreign_firewalls=bool(data["open_foreign_firewalls"]),
+        gateways=tuple(gateway_from_json(gateway) for gateway in data["gateways"]),
     )
 
 

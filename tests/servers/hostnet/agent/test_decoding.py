@@ -15,6 +15,7 @@ from servers.hostnet.state import (
     AddPeer,
     Dns,
     Forward,
+    Gateway,
     HostState,
     Interface,
     Peer,
@@ -57,7 +58,8 @@ BLUE = Interface(
     restrict=False,
     dns=DNS,
 )
-WHOLE = HostState("h1", 11, "boot", 9790, (RED, BLUE), open_foreign_firewalls=True)
+GATEWAYS = (Gateway("fd00::1", 9790), Gateway("10.99.0.2", 9791))
+WHOLE = HostState("h1", 11, "boot", 9790, (RED, BLUE), open_foreign_firewalls=True, gateways=GATEWAYS)
 SHOW = ShowPlan(WHOLE, "host.h1:plan:0123abc")
 
 
