@@ -52,8 +52,8 @@ def begins_request(wrapper: DatabaseWrapper) -> None:
     wrapper.close_if_unusable_or_obsolete()
 
 
-def port_of(wrapper: DatabaseWrapper) -> int:
-    return int(wrapper.connection.info.port)
+def where(wrapper: DatabaseWrapper) -> str:
+    return str(wrapper.connection.info.host)
 
 
 def works(wrapper: DatabaseWrapper, text: str) -> bool:
@@ -66,7 +66,7 @@ def works(wrapper: DatabaseWrapper, text: str) -> bool:
 
 
 def test_the_primary_is_found_behind_a_standby_that_answers(pair: PostgresPair, wrapper: DatabaseWrapper) -> None:
-    assert port_of(wrapper) == pair.primary.port
+    assert where(wrapper) == pair.primary.address
 
 
 def test_after_the_primary_died_and_its_standby_was_promoted_the_same_process_goes_on(
@@ -78,7 +78,7 @@ def test_after_the_primary_died_and_its_standby_was_promoted_the_same_process_go
     assert not works(wrapper, "while none is primary")
     pair.promote()
     until(lambda: works(wrapper, "after"), every=0.1)
-    assert port_of(wrapper) == pair.standby.port
+    assert where(wrapper) == pair.standby.address
     assert notes(wrapper) == ["after", "before"]
 
 
@@ -114,7 +114,7 @@ def test_a_refusal_to_write_closes_the_connection(pair: PostgresPair, wrapper: D
     until(lambda: refused(wrapper, "x"))
     assert wrapper.connection is None
     note(wrapper, "after")
-    assert port_of(wrapper) == pair.standby.port
+    assert where(wrapper) == pair.standby.address
 
 
 def test_a_refusal_within_a_transaction_ends_it_and_the_next_is_elsewhere(
@@ -135,7 +135,7 @@ def test_a_refusal_within_a_transaction_ends_it_and_the_next_is_elsewhere(
     assert not wrapper.in_atomic_block
     with transaction.atomic(using="other"):
         note(wrapper, "after")
-    assert port_of(wrapper) == pair.standby.port
+    assert where(wrapper) == pair.standby.address
 
 
 def test_who_only_reads_has_a_new_connection_with_the_next_request(
@@ -147,6 +147,6 @@ def test_who_only_reads_has_a_new_connection_with_the_next_request(
     def elsewhere() -> bool:
         begins_request(wrapper)
         notes(wrapper)
-        return port_of(wrapper) == pair.standby.port
+        return where(wrapper) == pair.standby.address
 
     until(elsewhere)

@@ -19,7 +19,6 @@ from tests.lab.waiting import HANGING, until
 PROGRAMS = Path("/usr/lib/postgresql")
 NAME = "vpn"
 CONFIGURATION = """
-listen_addresses = '127.0.0.1'
 unix_socket_permissions = 0777
 fsync = off
 wal_keep_size = 256MB
@@ -34,10 +33,10 @@ def programs() -> Path:
 
 
 class Server:
-    """One PostgreSQL; it refuses to run as root."""
+    """One PostgreSQL; it refuses to run as root. Two may have the same port at different addresses."""
 
-    def __init__(self, directory: Path, port: int) -> None:
-        self.directory, self.port = directory, port
+    def __init__(self, directory: Path, address: str, port: int) -> None:
+        self.directory, self.address, self.port = directory, address, port
         self.data, self.log = directory / "data", directory / "log"
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir()
@@ -50,7 +49,7 @@ class Server:
 
     def copy_of(self, primary: Server) -> None:
         """Make it a standby."""
-        source = f"host=127.0.0.1 port={primary.port} user=root"
+        source = f"host={primary.address} port={primary.port} user=root"
         run(self.directory, "pg_basebackup", "--pgdata", self.data, "-d", source, "-R", "-c", "fast", "--no-sync")
 
     def configure(self, text: str) -> None:
@@ -58,7 +57,7 @@ class Server:
             file.write(text)
 
     def start(self) -> None:
-        where = ("-p", str(self.port), "-k", str(self.directory))
+        where = ("-p", str(self.port), "-k", str(self.directory), "-c", f"listen_addresses={self.address}")
         as_postgres = ("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--pdeathsig", "QUIT")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -78,7 +77,7 @@ class Server:
             return False
 
     def connect(self, name: str = NAME) -> psycopg.Connection[Any]:
-        return psycopg.connect(host="127.0.0.1", port=self.port, user="root", dbname=name, autocommit=True)
+        return psycopg.connect(host=self.address, port=self.port, user="root", dbname=name, autocommit=True)
 
     def run(self, sql: str) -> None:
         with self.connect("postgres") as connection:
@@ -98,14 +97,22 @@ class PostgresPair:
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="lab-pg-"))
         self.directory.chmod(0o755)
-        first, second = free_ports(2)
-        self.primary = Server(self.directory / "a", first)
-        self.standby = Server(self.directory / "b", second)
+        (port,) = free_ports(1)
+        self.primary = Server(self.directory / "a", "127.0.0.1", port)
+        self.standby = Server(self.directory / "b", "127.0.0.2", port)
 
     @property
     def url(self) -> str:
         """By loopback, the standby first: whoever takes the first that answers is wrong."""
-        return f"postgres://root@127.0.0.1:{self.standby.port},127.0.0.1:{self.primary.port}/{NAME}"
+        first, second = (f"{server.address}:{server.port}" for server in (self.standby, self.primary))
+        return f"postgres://root@{first},{second}/{NAME}"
+
+    @property
+    def socket_url(self) -> str:
+        """By sockets, which every network namespace reaches."""
+        sockets = f"{self.standby.directory},{self.primary.directory}"
+        wanted = f"port={self.primary.port}&target_session_attrs=read-write&connect_timeout=3"
+        return f"postgres://root@/{NAME}?host={sockets}&{wanted}"
 
     def __enter__(self) -> Self:
         try:
