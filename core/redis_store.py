@@ -1,4 +1,7 @@
-"""The one door to Redis: everything that moves every second, and may be lost."""
+"""The one door to Redis: everything that moves every second, and may be lost.
+
+How a URL is reached (by a socket, by Sentinels) is ``settings.REDIS_POOL``'s business, which hosts use as well.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def _options(timeout: float) -> dict[str, Any]:
 
 @lru_cache(maxsize=4)
 def _client(url: str, timeout: float) -> redis.Redis:
-    return redis.Redis.from_url(url, **_options(timeout))
+    return redis.Redis.from_pool(settings.REDIS_POOL(url, **_options(timeout)))
 
 
 def redis_client() -> redis.Redis:
@@ -60,11 +63,12 @@ class OwnConnection:
     of every ping."""
 
     def __init__(self, url: str, timeout: float) -> None:
-        self._connection = redis.ConnectionPool.from_url(url, **_options(timeout)).make_connection()
+        self._pool = settings.REDIS_POOL(url, **_options(timeout))  # which knows where the connection is to go
+        self._connection = self._pool.make_connection()
 
     def call(self, *words: str) -> Any:
-        """The answer to one command, which must be one that may be carried out twice: where Redis was started anew
-        since the last call, it is sent once more."""
+        """The answer to one command, which must be one that may be carried out twice: where Redis was started anew, or
+        is another one, since the last call, it is sent once more."""
         packed = self._connection.pack_command(*words)  # type: ignore[no-untyped-call]
         try:
             return self._exchange(packed)
@@ -72,9 +76,11 @@ class OwnConnection:
             return self._exchange(packed)
 
     def _exchange(self, packed: Any) -> Any:
+        # Where it is not connected: under Sentinel only this asks where to.
+        self._connection.connect()  # type: ignore[no-untyped-call]
         # Both disconnect when they fail, so an answer that comes late is never taken for the next one.
         self._connection.send_packed_command(packed)  # type: ignore[no-untyped-call]
-        return self._connection.read_response()
+        return self._connection.read_response(disconnect_on_error=True)
 
 
 _threads = threading.local()

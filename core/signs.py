@@ -4,15 +4,19 @@ stands still. Without Django: the supervising side reads them."""
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final
 
 import redis
 
-# A hash, by the program's name. Who reads it also writes to it, so as to know whether anybody can.
-KEY: Final = "signs"
+from .nodes import ME
 
 
-def note(client: redis.Redis, program: str) -> None:
+def key(node: str = ME) -> str:
+    """Of a hash, by the program's name. Each control node has one: what another one does says nothing of its programs.
+    Who reads it also writes to it, so as to know whether anybody can."""
+    return f"signs:{node}"
+
+
+def note(client: redis.Redis, program: str, node: str = ME) -> None:
     """Without Redis nobody can see it, and nobody looks."""
     with suppress(redis.RedisError):
-        client.hincrby(KEY, program, 1)
+        client.hincrby(key(node), program, 1)

@@ -13,7 +13,7 @@ import redis
 from django.conf import LazySettings
 
 from core import clock, redis_store
-from servers.hostnet.state.redis_urls import broker_url
+from servers.hostnet.state.redis_urls import broker_options, broker_url
 from tests.lab import HANGING
 from vpnproject import celery_app
 from wgpeers.lifecycle.keepalive import keepalive
@@ -75,6 +75,10 @@ def real_redis(redis_url: str, settings: LazySettings) -> None:
 def send_celery_to(redis_url: str) -> None:
     """Have this process's Celery app queue its tasks there from now on; it keeps connections to where it was."""
     celery_app.conf.broker_url = broker_url(redis_url)
+    # One dictionary for all who have looked at it.
+    options = celery_app.conf.broker_transport_options
+    options.pop("master_name", None)
+    options |= broker_options(redis_url)
     celery_app._pool = celery_app.amqp._producer_pool = None
 
 

@@ -17,7 +17,19 @@ from typing import Any, Self
 
 import redis
 
-from tests.lab import HANGING, ONE_TRY, PATIENCE, PROJECT, PYTHON, Lab, Machine, RedisServer, ended_afterwards, until
+from tests.lab import (
+    HANGING,
+    ONE_TRY,
+    PATIENCE,
+    PROJECT,
+    PYTHON,
+    Lab,
+    Machine,
+    RedisServer,
+    SentinelRedis,
+    ended_afterwards,
+    until,
+)
 from vpnproject.runner import client_wheel, front, programs
 from vpnproject.runner.programs import BEAT
 
@@ -70,7 +82,7 @@ class Stack:
     def __init__(
         self,
         machine: Machine,
-        server: RedisServer,
+        server: RedisServer | SentinelRedis,
         environment: Mapping[str, str],
         ipv6: bool = False,
         name: str = "",

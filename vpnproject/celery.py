@@ -33,17 +33,6 @@ app.conf.update(
     worker_send_task_events=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_transport_options={
-        # A producer (a connect, an admin's save) must fail fast when Redis is away; the sweeps make up for it.
-        "socket_timeout": 5,
-        "socket_connect_timeout": 2,
-        "retry_on_timeout": False,
-        "max_retries": 1,
-        "interval_start": 0,
-        "interval_max": 0.2,
-        # Only the keys queue holds work for longer than moments; see users.tasks.
-        "visibility_timeout": 600,
-    },
     task_publish_retry=True,
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
     beat_schedule={

@@ -12,6 +12,10 @@ import environ
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
+from servers.hostnet.state.redis_urls import FORM, is_sentinel, sentinels
+
+from .postgresql_url import postgresql, several
+
 _env = environ.Env()
 _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -118,17 +122,24 @@ def kept(path: Path) -> str:
 
 
 def redis_url(default: str) -> str:
+    """Where Redis is; see ``redis_urls`` for what can be said."""
     url = text("REDIS_URL", default)
-    if not url.startswith(("unix://", "redis://", "rediss://")):
-        hint = "Write it like unix:///path/redis.sock?db=0 or redis://host:6379/0."
-        raise ImproperlyConfigured(f"REDIS_URL begins with none of unix://, redis:// and rediss://. {hint}")
+    if is_sentinel(url):
+        try:
+            sentinels(url)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"REDIS_URL: {error}.") from None
+    elif not url.startswith(("unix://", "redis://", "rediss://")):
+        hint = f"Write it like unix:///path/redis.sock?db=0, redis://host:6379/0 or {FORM}."
+        raise ImproperlyConfigured(f"REDIS_URL begins with none of unix://, redis://, rediss://, sentinel://. {hint}")
     return url
 
 
 def database(default_file: Path) -> dict[str, Any]:
-    """SQLite in WAL mode unless ``DATABASE_URL`` names a PostgreSQL."""
+    """SQLite in WAL mode unless ``DATABASE_URL`` names a PostgreSQL, or several of which one is primary."""
+    url, addresses = several(text("DATABASE_URL", f"sqlite:///{default_file}"))
     try:
-        config = dict(_env.db_url("DATABASE_URL", default=f"sqlite:///{default_file}"))
+        config = dict(environ.Env.db_url_config(url))
     except ValueError:  # of a port; its words would show the password
         config = {}
     engine = config.get("ENGINE")
@@ -142,8 +153,9 @@ def database(default_file: Path) -> dict[str, Any]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000;",
         }
     elif engine == "django.db.backends.postgresql":
-        config["CONN_HEALTH_CHECKS"] = True
+        config = postgresql(config, addresses)
     else:
-        raise ImproperlyConfigured("DATABASE_URL: use sqlite:///path or postgres://user@host/name.")
+        hint = "or postgres://user@host1:5432,host2:5432/name for a primary and its standby."
+        raise ImproperlyConfigured(f"DATABASE_URL: use sqlite:///path, postgres://user@host/name, {hint}")
     config["CONN_MAX_AGE"] = None
     return config

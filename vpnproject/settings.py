@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from servers.hostnet.state.redis_urls import broker_url, own_redis
+from servers.hostnet.state import redis_connections
+from servers.hostnet.state.redis_urls import broker_options, broker_url, own_redis
 
 from . import env
 
@@ -140,7 +141,21 @@ STORAGES = {
 }
 
 REDIS_URL = env.redis_url(own_redis(VAR, env.kept(VAR / "redis_password")))
+# How a URL of Redis is reached; core.redis_store knows no other part and finds it here.
+REDIS_POOL = redis_connections.pool
 CELERY_BROKER_URL = broker_url(REDIS_URL)
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # A producer (a connect, an admin's save) must fail fast when Redis is away; the sweeps make up for it.
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+    "retry_on_timeout": False,
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_max": 0.2,
+    # Only the keys queue holds work for longer than moments; see users.tasks.
+    "visibility_timeout": 600,
+    **broker_options(REDIS_URL),
+}
 
 # The connect API authenticates by its own envelope, never by a session; see wgpeers.protocol.envelope.
 REST_FRAMEWORK = {

@@ -8,10 +8,10 @@ from datetime import timedelta
 import redis
 from django.conf import settings
 
-from core import clock, jobs, task_names
+from core import clock, jobs, nodes, task_names
 from core.pace import Pace
 from core.pruning import delete_old
-from core.redis_store import RedisUnavailable
+from core.redis_store import RedisUnavailable, redis_client
 from core.task_queue import enqueue, task, waits
 from servers import heartbeats, mesh, redis_access
 from servers.hostnet.state import HostState
@@ -93,11 +93,23 @@ def spread_remotes(most: int) -> None:
 @task(task_names.SWEEP)
 def sweep() -> None:
     now = clock.now()
-    _revoke(now)
+    if _may_judge():
+        _revoke(now)
     spread_remotes(remotes.AT_ONCE)  # should whoever was to do it have died with its message
     if moved := draining.step(now):
         log.info("%d clients were sent away from hosts that are being emptied", moved)
     site_failover.elect_all(now)
+
+
+def _may_judge() -> bool:
+    """Whether this node's clock is good enough to say whose time is over."""
+    try:
+        fine = nodes.agrees(redis_client())
+    except (redis.RedisError, RedisUnavailable):
+        return True  # which ``_revoke`` finds out as well, and says
+    if not fine:
+        log.error("no sweep: this machine's clock differs by more than a minute from the other control nodes'")
+    return fine
 
 
 def _revoke(now: float) -> None:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from django.conf import LazySettings, settings
-from django.db import connections
+from django.conf import LazySettings
 
 from core import clock
 from core.crypto import Secret
 from servers.models import Host, Route, Server, ServerHost
 from tests.conftest import send_celery_to
 from tests.lab import HANGING, NEVER, PATIENCE, Echo, Lab, Machine, Pinger, RedisServer, until
+from tests.processes import environment
 from tests.protocol_client import VECTORS, another_rsa_key
 from tests.stack import BACKEND, GATEWAY_PORT, Stack, WgPeer
 from tests.strangers import strangers
@@ -83,17 +83,6 @@ def world(transactional_db: None, settings: LazySettings) -> Iterator[World]:
             yield build(lab, stack)
             if stack.worker is not None:
                 stack.worker.kill()
-
-
-def environment() -> dict[str, str]:
-    """The settings of this test's processes: its very database and keys."""
-    database = connections["default"].settings_dict
-    if connections["default"].vendor == "sqlite":
-        url = f"sqlite:///{database['NAME']}"
-    else:
-        url = f"postgres://{database['USER']}@/{database['HOST']}/{database['NAME']}"
-    keys = "\n".join(key.decode() for key in settings.FIELD_KEYS)
-    return {"DATABASE_URL": url, "FIELD_KEYS": keys, "SECRET_KEY": settings.SECRET_KEY}
 
 
 def build(lab: Lab, stack: Stack, **host_addresses: str) -> World:

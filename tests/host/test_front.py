@@ -20,8 +20,8 @@ from core.redis_store import redis_client
 from tests.conftest import send_celery_to
 from tests.factories import Company, HostStandIn, found
 from tests.host import privileged
-from tests.host.test_end_to_end import environment
 from tests.lab import HANGING, NEVER, Lab, Machine, RedisServer, until
+from tests.processes import environment
 from tests.protocol_client import Identity, make_request, new_wg_key, plaintext
 from tests.stack import GATEWAY_PORT, Stack, unverified
 from tests.strangers import HEADERS, strangers

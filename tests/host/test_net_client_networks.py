@@ -14,8 +14,9 @@ from django.conf import LazySettings
 
 from servers.models import ClientNetwork
 from tests.conftest import send_celery_to
-from tests.host.test_end_to_end import World, build, environment
+from tests.host.test_end_to_end import World, build
 from tests.lab import NEVER, ONE_TRY, Echo, Lab, Machine, RedisServer
+from tests.processes import environment
 from tests.stack import Stack, WgPeer
 from users.models import VpnUser
 from wgpeers.lifecycle import connect

@@ -9,8 +9,9 @@ from django.conf import LazySettings
 
 from servers.models import PortForward, Route
 from tests.conftest import send_celery_to
-from tests.host.test_end_to_end import World, build, environment
+from tests.host.test_end_to_end import World, build
 from tests.lab import NEVER, ONE_TRY, Echo, Lab, RedisServer
+from tests.processes import environment
 from tests.stack import Stack
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]

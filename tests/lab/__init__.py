@@ -15,7 +15,9 @@ has unbound's directories.
 from tests.lab.disks import FAILURES, Disk
 from tests.lab.namespaces import Namespace
 from tests.lab.networks import Lab, Machine
+from tests.lab.postgresql import PostgresPair
 from tests.lab.programs import PROJECT, PYTHON, RedisServer, ended_afterwards
+from tests.lab.sentinels import SentinelRedis
 from tests.lab.traffic import Echo, Pinger
 from tests.lab.tunnels import KeyPair, Tunnel
 from tests.lab.waiting import HANGING, NEVER, ONE_TRY, PATIENCE, until
@@ -35,7 +37,9 @@ __all__ = [
     "Machine",
     "Namespace",
     "Pinger",
+    "PostgresPair",
     "RedisServer",
+    "SentinelRedis",
     "Tunnel",
     "ended_afterwards",
     "until",

@@ -152,11 +152,31 @@ def test_api_urls_that_no_client_could_use_are_refused(monkeypatch: pytest.Monke
         ("sqlite:////tmp/x.db", {"ENGINE": "core.sqlite", "NAME": "/tmp/x.db"}),
         (
             "postgres://vpn:pw@db.example.com:5433/vpn",
-            {"ENGINE": "django.db.backends.postgresql", "NAME": "vpn", "HOST": "db.example.com", "PORT": 5433},
+            {"ENGINE": "core.postgresql", "NAME": "vpn", "HOST": "db.example.com", "PORT": 5433, "OPTIONS": {}},
         ),
         (
             "postgres://vpn@/vpn?host=/run/postgresql",
-            {"ENGINE": "django.db.backends.postgresql", "NAME": "vpn", "OPTIONS": {"host": "/run/postgresql"}},
+            {"ENGINE": "core.postgresql", "NAME": "vpn", "OPTIONS": {"host": "/run/postgresql"}},
+        ),
+        (
+            "postgresql://vpn:p%40,w@db-1.example.com,[fd00::2]:5433,192.0.2.3:1/vpn?sslmode=require",
+            {
+                "ENGINE": "core.postgresql",
+                "NAME": "vpn",
+                "USER": "vpn",
+                "PASSWORD": "p@,w",
+                "HOST": "db-1.example.com,fd00::2,192.0.2.3",
+                "PORT": "5432,5433,1",
+                "OPTIONS": {
+                    "target_session_attrs": "read-write",
+                    "sslmode": "require",
+                    "connect_timeout": 3,
+                    "keepalives_idle": 5,
+                    "keepalives_interval": 2,
+                    "keepalives_count": 3,
+                    "tcp_user_timeout": 10_000,
+                },
+            },
         ),
     ],
 )
@@ -164,6 +184,30 @@ def test_database_urls(monkeypatch: pytest.MonkeyPatch, given: str, expected: di
     monkeypatch.setenv("DATABASE_URL", given)
     config = env.database(NONE)
     assert {name: config[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "postgres://u:secret@h1:port,h2/d",
+        "postgres://u:secret@h1:99999,h2/d",
+        "postgres://u:secret@h1,,h2/d",
+        "postgres://u:secret@fd00::1,fd00::2/d",
+        "postgres://u:secret@h1,h2/d?target_session_attrs=any",
+        "postgres://u:secret@h1,h2/d?target_session_attrs=prefer-standby",
+    ],
+)
+def test_several_servers_of_which_some_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", given)
+    with pytest.raises(ImproperlyConfigured, match=r"DATABASE_URL: .*(commas|several servers)") as refused:
+        env.database(NONE)
+    assert "secret" not in str(refused.value)
+
+
+def test_what_is_set_about_waiting_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgres://u@h1,h2/d?connect_timeout=9&target_session_attrs=primary")
+    options = env.database(NONE)["OPTIONS"]
+    assert (options["connect_timeout"], options["target_session_attrs"]) == (9, "primary")
 
 
 def test_sqlite_waits_for_its_turn_and_keeps_a_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

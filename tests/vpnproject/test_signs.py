@@ -7,18 +7,18 @@ from celery.app.trace import build_tracer
 from django.conf import LazySettings
 
 from core.redis_store import redis_client
-from core.signs import KEY
+from core.signs import key
 from vpnproject.beat import SteadyScheduler
 from vpnproject.celery import app
 
 
 @pytest.fixture(autouse=True)
 def _none_before() -> None:
-    redis_client().delete(KEY)
+    redis_client().delete(key())
 
 
 def counts() -> dict[str, str]:
-    return {str(name): str(value) for name, value in redis_client().hgetall(KEY).items()}
+    return {str(name): str(value) for name, value in redis_client().hgetall(key()).items()}
 
 
 @pytest.mark.parametrize(("worker", "noted"), [("control@a", {"control": "1"}), ("keys@a", {"keys": "1"}), ("x@a", {})])

@@ -57,6 +57,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         const="admin",
         help="give an administrator (default: admin) a new one-time password, and end; the server may run meanwhile",
     )
+    control = parser.add_argument_group("a further control node (docs/MANY_HOSTS.md)")
+    control.add_argument("--node-key", action="store_true", help="print this node's public key, and end")
+    control.add_argument(
+        "--export-secrets",
+        metavar="KEY",
+        help="print the secrets and settings for the new control node with that public key, sealed to it, and end",
+    )
+    control.add_argument(
+        "--import-secrets", metavar="FILE", type=Path, help="take what --export-secrets printed, and end"
+    )
+    control.add_argument("--from", metavar="KEY", dest="sender", help="public key of the node that exported it")
     # For the service alone: says no secret.
     parser.add_argument("--service", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -153,6 +164,24 @@ def say_outcome(host_trouble: str, wanted: checks.Wanted, progress: Progress) ->
     progress.plain(f"  {ending}")
 
 
+def hand_over(given: argparse.Namespace, wanted: checks.Wanted, progress: Progress) -> int:
+    """What is shared with further control nodes. What is printed may be piped, and is nothing else."""
+    from . import handover  # needs what --check must do without
+
+    if given.node_key:
+        print(handover.public_key(wanted.var))
+    elif given.export_secrets:
+        print(handover.export_secrets(wanted.var, wanted.project, given.export_secrets))
+    elif not given.sender:
+        raise RunError("Say with --from whose secrets these are: the key that --node-key prints there.")
+    else:
+        with alone(wanted.var):
+            names = handover.import_secrets(wanted.var, given.import_secrets.read_text(), given.sender)
+        progress.good(f"Secrets taken, and {len(names)} settings: {', '.join(names)}")
+        progress.plain("  bin/run starts this node now.")
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     given = parse(arguments)
     wanted = checks.Wanted(PROJECT, given.var.resolve(), given.port, given.public_address, given.service)
@@ -176,6 +205,8 @@ def main(arguments: list[str]) -> int:
 
             password.renew(wanted, given.new_password, progress)
             return 0
+        if given.node_key or given.export_secrets or given.import_secrets:
+            return hand_over(given, wanted, progress)
         with alone(wanted.var):
             stop_on_signals()
             return run(wanted, progress)

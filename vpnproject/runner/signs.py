@@ -11,7 +11,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from core.signs import KEY, note
+from core import nodes, signs
+from servers.hostnet.state import redis_connections
 from servers.hostnet.state.redis_urls import own_redis
 
 from . import front, privileges
@@ -29,10 +30,11 @@ class Signs:
 
     def __init__(self, site: Site, instance: str) -> None:
         self._site = site
+        self._instance, self._key = instance, signs.key(instance)
         self._environment = {**base_environment(instance), **django_environment(site.var)}
         own = own_redis(site.var, site.redis_password)
         url = site.redis_url or own
-        self._redis = redis.Redis.from_url(
+        self._redis = redis_connections.client(
             url,
             decode_responses=True,
             encoding_errors="replace",
@@ -57,13 +59,19 @@ class Signs:
     def stored(self) -> dict[str, str] | None:
         """By program, what changes while it lives. None where Redis takes nothing: then they cannot show anything."""
         try:
-            note(self._redis, "watch")
-            self._redis.hset(KEY, "watched", 1)
-            found = {str(name): str(value) for name, value in self._redis.hgetall(KEY).items()}
+            signs.note(self._redis, "watch", self._instance)
+            self._redis.hset(self._key, "watched", 1)
+            found = {str(name): str(value) for name, value in self._redis.hgetall(self._key).items()}
             found["host"] = str(self._redis.get(f"host.{self._site.host_id}:alive"))
         except redis.RedisError:
             return None
         return found
+
+    def nodes(self) -> int:
+        """How many control nodes share what there is to do; this one at least."""
+        with suppress(redis.RedisError):
+            return max(1, len(nodes.living(self._redis)))
+        return 1
 
     def answers(self, name: str) -> bool | None:
         """Whether web, gateway web or the front answers; None where nobody listens."""

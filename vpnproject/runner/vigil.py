@@ -28,6 +28,8 @@ LONGEST_LOOK = 10.0
 NEEDS = {"beat": "redis", "host": "redis", "control": "beat", "keys": "beat", "web": "redis", "gateway": "redis"}
 # These wait for the database, which may be what hangs. It is asked before one of them is restarted.
 USE_DATABASE = {"control", "keys", "web", "gateway"}
+# These get what the beat sends in turn, each node's.
+SHARE_WORK = {"control", "keys"}
 BY_REQUEST = ("front", "web", "gateway")
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -39,6 +41,7 @@ class Readings(Protocol):
 
     def redis(self) -> bool | None: ...
     def stored(self) -> dict[str, str] | None: ...
+    def nodes(self) -> int: ...
     def answers(self, name: str) -> bool | None: ...
     def database(self) -> bool: ...
 
@@ -100,7 +103,10 @@ class Vigil:
         if name not in PATIENCE or (name == "redis" and not self._signs.own_redis):
             return False
         times = self._restarts.get(name, 0)
-        if silent < min(LONGEST_PATIENCE, PATIENCE[name] * 2**times):
+        patience = PATIENCE[name] * 2**times
+        if silent >= patience and name in SHARE_WORK:
+            patience *= self._signs.nodes()
+        if silent < min(LONGEST_PATIENCE, patience):
             return False
         self._silent[name] = 0.0
         if name in USE_DATABASE and not self._signs.database():

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import redis
 from django.conf import settings
 from django.db import connection
 from django.db.models import Count
@@ -15,9 +16,9 @@ from django.db.models.functions import TruncHour
 from django.http import HttpRequest
 from django.urls import reverse
 
-from core import clock, disks, web_certificate
+from core import clock, disks, leases, nodes, web_certificate
 from core.admin.page import GOOD, ago, span
-from core.redis_store import RedisUnavailable, cannot_store, eviction_policy
+from core.redis_store import RedisUnavailable, cannot_store, eviction_policy, redis_client
 from servers.admin.pages import UNKNOWN, read_heartbeats, status_of
 from servers.models import Host, Server
 from users.models import VpnUser
@@ -30,6 +31,7 @@ from .decisions import ENDINGS, verdict_of
 HOURS = 24
 # Of the bars and of the legend below them.
 COLOURS = {"allowed": "var(--color-primary-500)", "refused": "#f59e0b"}
+BEAT_LEASE = "beat"  # vpnproject.beat's
 RECENT = 8
 # In the place of the theme's own: whole numbers alone are counted.
 _TICKS = {"color": "#9ca3af", "precision": 0}
@@ -54,6 +56,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if _may_view(request, "servers.host"):
         hosts = _hosts()
         cards.append(_hosts_up(hosts))
+        context["control_nodes"] = ", ".join(_control_nodes())
         context["hosts"] = [{"host": host, "status": status_of(host)} for host in hosts]
     if _may_view(request, "servers.server"):
         cards.append(_servers())
@@ -70,7 +73,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def _warnings(now: float) -> list[str]:
     """What is wrong with this machine, in words."""
     try:
-        of_redis = [_clock_step(now), _late_sweeps(), _evicting_redis(), _refusing_redis()]
+        of_redis = [_clock_step(now), _late_sweeps(), _strange_clock(), _evicting_redis(), _refusing_redis()]
     except RedisUnavailable:
         of_redis = ["Redis cannot be reached: nobody can connect, and nobody is revoked for silence."]
     certificate = web_certificate.warning(settings.CERTIFICATE, clock.moment(now))
@@ -106,6 +109,31 @@ def _late_sweeps() -> str:
         f"There has been no sweep for {span(late)}: nobody is revoked for silence, and nothing is repaired. "
         "Is the control worker or the beat hanging? Start bin/run anew."
     )
+
+
+def _strange_clock() -> str:
+    try:
+        if nodes.agrees(redis_client()):
+            return ""
+    except redis.RedisError as error:
+        raise RedisUnavailable from error
+    return (
+        f"The clock of {nodes.LABEL}, which shows you this page, differs from the other control nodes' by more than a "
+        "minute: it revokes nobody. Have the clocks kept by chrony or systemd-timesyncd."
+    )
+
+
+def _control_nodes() -> list[str]:
+    """In words, the one that beats first; empty where nobody can say."""
+    try:
+        store = redis_client()
+        beats = leases.holder(BEAT_LEASE)
+        names = [node.label for node in nodes.living(store)]
+    except redis.RedisError:
+        return []
+    if beats is None:
+        return names
+    return [f"{beats.label} (beats)", *(name for name in names if name != beats.label)]
 
 
 def _evicting_redis() -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import redis
-from django.db import DataError
+from django.db import DatabaseError, DataError
 
 from core import task_names
 from core.clock import moment
+from core.leases import Lease
 from core.pace import Pace
 from core.redis_store import RedisUnavailable, redis_client
 from core.task_queue import enqueue
@@ -38,22 +41,56 @@ LONGEST_TEXT = 2000
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError, DataError)
 
 
+# One worker at a time, of all on all control nodes, so that what a host says is taken in the order in which it said it.
+_turn, _here = Lease("reports", 10.0), threading.Lock()
+
+
 def take_reports(now: float) -> int:
-    """Read what every host has reported since; how many reports it were."""
+    """Read what every host has reported since; how many reports it were. Nothing where somebody else does just that.
+
+    What cannot be written to the database is given back, for the next time.
+    """
+    if not _here.acquire(blocking=False):
+        return 0
+    try:
+        if not _turn.hold():
+            return 0
+        try:
+            return _take_all(now)
+        finally:
+            with suppress(redis.RedisError):
+                _turn.release()
+    finally:
+        _here.release()
+
+
+def _take_all(now: float) -> int:
     taken = 0
     hosts = list(Host.objects.all())
     behind = {host.pk for host in restored.catch_up(hosts)}
     for host in hosts:
-        greeted = host.pk in behind
-        for text in _waiting(host):
-            taken += 1
-            try:
-                greeted |= take_report(host, json.loads(text), now)
-            except UNREADABLE as error:
-                log.warning("host %s sent a report that cannot be read (%s)", host, type(error).__name__)
+        if not _turn.hold():  # it took so long that somebody else goes on with it
+            break
+        texts = _waiting(host)
+        greeted = _take_from(host, texts, now) or host.pk in behind
+        taken += len(texts)
         if greeted:  # once, however often it said hello: a full state is work for the queue of all hosts
             enqueue(task_names.CONVERGE, host.pk)
     return taken
+
+
+def _take_from(host: Host, texts: list[str], now: float) -> bool:
+    """Whether the host waits for a full state."""
+    greeted = False
+    for number, text in enumerate(texts):
+        try:
+            greeted |= take_report(host, json.loads(text), now)
+        except UNREADABLE as error:
+            log.warning("host %s sent a report that cannot be read (%s)", host, type(error).__name__)
+        except DatabaseError:
+            redis_client().lpush(f"{host.queue}:reports", *reversed(texts[number:]))
+            raise
+    return greeted
 
 
 def _waiting(host: Host) -> list[str]:

@@ -3,6 +3,11 @@
 Each sweep compares the time of day with a clock that nobody sets. What differs since the sweep before is a step, or a
 clock that runs away, and everything that was written down in the old time is moved by as much. So a step ends nobody
 who pings, and keeps nobody who is silent for longer than from one sweep to the next.
+
+With several control nodes it is one node's clock that was set, and most of what is written down is in the others'
+time. Whether that was wrong before or is now, nobody can tell from here. So nothing is moved; after a long step
+everybody gets a full deadline, as after a loss of memory, and no deadline is left that no ping could have made. Which
+node's clock is so wrong that it may not sweep at all: see ``core.nodes``.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from datetime import timedelta
 import redis
 from django.db.models import F
 
-from core import clock
+from core import clock, nodes
 from core.clock import moment
 from core.pace import Pace
 from core.redis_store import RedisUnavailable, redis_client
@@ -43,15 +48,19 @@ class Step:
 def follow(now: float) -> None:
     """Move everything by what the clock was set since the last call. Raise ``RedisError``."""
     ahead = now - clock.steady()
+    alone = len(nodes.living(redis_client())) < 2
     before = redis_client().get(_SEEN)
     if before is not None:
         seen = json.loads(before)
         step = ahead - seen["ahead"]
         if abs(step) < LEAST:
             return
-        log.warning("the clock was set by %+.0f s; deadlines and sessions are moved with it", step)
-        _move_sessions(step, seen["now"] + step, now)
-        _move_deadlines(step, now)
+        log.warning("this machine's clock was set by %+.0f s", step)
+        if alone:
+            _move_sessions(step, seen["now"] + step, now)
+            _move_deadlines(step, now)
+        elif abs(step) > nodes.MAY_DIFFER:
+            _give_full_deadlines(step, now)
         redis_client().set(_LAST, json.dumps({"seconds": step, "time": now}), ex=SHOWN_FOR)
     # Last: a sweep that dies before it moves everything once more, and that is better than not at all.
     redis_client().set(_SEEN, json.dumps({"ahead": ahead, "now": now}))
@@ -75,6 +84,13 @@ def _move_sessions(step: float, first_new: float, now: float) -> None:
         some = Connection.objects.filter(pk__in=keys[start : start + AT_ONCE])
         some.update(session_ends=F("session_ends") + timedelta(seconds=step))
         pace.breathe()
+
+
+def _give_full_deadlines(step: float, now: float) -> None:
+    if step < 0:  # none is later than a ping at this moment could have made it
+        _move_deadlines(step, now)
+    live = Connection.objects.exclude(state=State.ENDED).values_list("public_id", "server__ping_timeout")
+    liveness.refill((connection, now + timeout) for connection, timeout in live.iterator())
 
 
 def _move_deadlines(step: float, now: float) -> None:

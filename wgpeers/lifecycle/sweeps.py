@@ -6,7 +6,7 @@ import json
 
 import redis
 
-from core import clock
+from core import clock, nodes
 from core.redis_store import RedisUnavailable, redis_client
 
 _LAST = "sweeps:last"
@@ -15,7 +15,8 @@ LATE = 60.0  # seconds; a sweep comes every ten
 
 def note() -> None:
     """A sweep is done. Raise ``RedisError``."""
-    redis_client().set(_LAST, json.dumps({"boot": clock.BOOT, "steady": clock.steady()}))
+    said = {"boot": clock.BOOT, "steady": clock.steady(), "node": nodes.ME, "now": clock.now()}
+    redis_client().set(_LAST, json.dumps(said))
 
 
 def late() -> float | None:
@@ -26,7 +27,11 @@ def late() -> float | None:
     except redis.RedisError as error:
         raise RedisUnavailable from error
     last = json.loads(text) if text else {}
-    if last.get("boot") != clock.BOOT:  # of before this machine was started, or of another one
+    if last.get("boot") == clock.BOOT:
+        since = clock.steady() - float(last["steady"])
+        return since if since > LATE else None
+    if last.get("node", nodes.ME) == nodes.ME:  # of before this machine was started
         return None
-    since = clock.steady() - float(last["steady"])
-    return since if since > LATE else None
+    # Of another node, by whose clock there may be as much more to it.
+    since = clock.now() - float(last["now"])
+    return since if since > LATE + nodes.MAY_DIFFER else None

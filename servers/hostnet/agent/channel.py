@@ -19,6 +19,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from servers.hostnet.state import redis_connections
+
 log = logging.getLogger("hostnet.channel")
 
 TIMEOUT = 2.0  # seconds for one request to Redis
@@ -44,7 +46,7 @@ class Channel:
         self._prefix = f"host.{host}"
         self._clock = clock
         # No retries of its own: every caller here has a better one, at its next turn.
-        self._redis = redis.Redis.from_url(
+        self._redis = redis_connections.client(
             url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
         )
         self._reports: deque[str] = deque(maxlen=REPORTS_KEPT)

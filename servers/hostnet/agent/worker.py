@@ -32,6 +32,8 @@ from servers.hostnet.firewall.table import Firewall, FirewallError
 from servers.hostnet.foreign.manager import Foreign
 from servers.hostnet.mesh import memory
 from servers.hostnet.mesh import network as mesh_network
+from servers.hostnet.gateway import proxy
+from servers.hostnet.gateway.forwarding import Forwarding
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.events import Events
 from servers.hostnet.netlink.links import LinkError, Links
@@ -41,7 +43,14 @@ from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.state import OUR_INTERFACE, lost_acks
-from servers.hostnet.state.redis_urls import broker_url, in_mesh, with_password
+from servers.hostnet.state.redis_urls import (
+    broker_options,
+    broker_url,
+    in_mesh,
+    is_sentinel,
+    sentinels,
+    with_password,
+)
 from servers.hostnet.subsystem import Subsystem
 from servers.hostnet.wireguard.base import WireGuardError
 from servers.hostnet.wireguard.choose import choose
@@ -100,6 +109,11 @@ class Settings:
         port = env.get("VPN_GATEWAY_PORT", "9790")
         if not port.isdecimal() or not 0 < int(port) < 65536:
             sys.exit("VPN_GATEWAY_PORT must be a port number")
+        try:
+            if is_sentinel(env["HOST_REDIS_URL"]):
+                sentinels(env["HOST_REDIS_URL"])
+        except ValueError as error:
+            sys.exit(f"HOST_REDIS_URL: {error}")
         backend, var = env.get("HOSTNET_BACKEND", "auto"), Path(env["HOST_VAR"])
         return cls(env["HOST_ID"], with_password(env["HOST_REDIS_URL"], _password(var)), var, backend, int(port))
 
@@ -149,6 +163,7 @@ def make_app(settings: Settings) -> Celery:
         broker_channel_error_retry=True,
         broker_transport_options={
             **GIVE_UP,
+            **broker_options(settings.redis_url),
             "unacked_key": f"{name}:unacked",
             "unacked_index_key": f"{name}:unacked_index",
             "unacked_mutex_key": f"{name}:unacked_mutex",
@@ -203,6 +218,7 @@ def run(settings: Settings) -> bool:
         firewall,
         Detour(),
         dns.Resolvers(),
+        Forwarding(settings.host),
         prober,
         Foreign(),
         mesh,
@@ -250,6 +266,7 @@ def cleanup(backend_setting: str) -> list[str]:
         Foreign().remove()
     except FirewallError as error:
         errors.append(str(error))
+    proxy.cleanup()
     return errors + dns.cleanup()
 
 

@@ -30,6 +30,7 @@ class Code(enum.StrEnum):
     NETWORK_COLLIDES = "network_collides"  # a tunnel network is one that the host has itself
     OUTER_FAILED = "outer_failed"  # routing rules that keep WireGuard's own packets out of tunnels
     DNS_FAILED = "dns_failed"  # a server's resolver does not answer its clients
+    GATEWAY_FAILED = "gateway_failed"  # what forwards pings to gateway web on another machine does not run
     FOREIGN_FIREWALL = "foreign_firewall"  # a firewall that is not ours drops our packets, or may
     FOREIGN_UNREADABLE = "foreign_unreadable"  # whether one does could not be found out
     MESH_FAILED = "mesh_failed"  # the tunnel to the other machines, or what is routed into it
@@ -47,6 +48,7 @@ SEVERITY = {
     Code.NETWORK_COLLIDES: Severity.ERROR,
     Code.OUTER_FAILED: Severity.ERROR,
     Code.DNS_FAILED: Severity.ERROR,
+    Code.GATEWAY_FAILED: Severity.ERROR,
     Code.FOREIGN_FIREWALL: Severity.WARNING,
     Code.FOREIGN_UNREADABLE: Severity.WARNING,
     Code.MESH_FAILED: Severity.ERROR,

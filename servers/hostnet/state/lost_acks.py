@@ -33,6 +33,11 @@ class Channel(redis.Channel):
     QoS = QoS
 
 
+class SentinelChannel(redis.SentinelChannel):
+    QoS = QoS
+
+
 def survive() -> None:
     """From now on, in this whole process."""
     redis.Transport.Channel = Channel
+    redis.SentinelTransport.Channel = SentinelChannel

@@ -7,6 +7,7 @@ side plans and applies them.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -133,13 +134,22 @@ class Interface:
 
 
 @dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway web on another machine: the IP address there and the TCP port."""
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class HostState:
     """Everything that must be true on one host at ``version``.
 
     ``boot`` is the boot id of the worker run this state was made for: a worker takes as its first state only one
     that answers its own hello. ``web_port`` is the TCP port of gateway web on the gateways' addresses.
     ``open_foreign_firewalls``: put a rule for our packets into other firewalls that would drop them. ``mesh`` None:
-    this machine is in none.
+    this machine is in none. ``gateways``: where pings go that clients send to the gateways' addresses, the first that
+    answers; empty where gateway web is on this very machine.
 
     ``remotes`` are the clients of these servers that are on other hosts. ``others`` names each other host of these
     servers (public id) with its version, read before the rows were.
@@ -154,6 +164,7 @@ class HostState:
     mesh: Mesh | None = None
     remotes: tuple[Remote, ...] = ()
     others: tuple[tuple[str, int], ...] = ()
+    gateways: tuple[Gateway, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +279,14 @@ def interface_from_json(data: Mapping[str, Any]) -> Interface:
     )
 
 
+def gateway_from_json(data: Mapping[str, Any]) -> Gateway:
+    """Raise ``ValueError`` for what is no address or no port."""
+    address, port = ipaddress.ip_address(str(data["address"])), int(data["port"])
+    if not 0 < port < 65536:
+        raise ValueError("no port")
+    return Gateway(str(address), port)
+
+
 def host_state_from_json(data: Mapping[str, Any]) -> HostState:
     """Raise ``KeyError``, ``TypeError`` or ``ValueError`` where ``data`` is not a whole state."""
     return HostState(
@@ -280,6 +299,7 @@ def host_state_from_json(data: Mapping[str, Any]) -> HostState:
         mesh=mesh_from_json(data["mesh"]) if data.get("mesh") is not None else None,
         remotes=tuple(remote_from_json(each) for each in data.get("remotes", ())),
         others=tuple((str(host), int(version)) for host, version in data.get("others", ())),
+        gateways=tuple(gateway_from_json(gateway) for gateway in data["gateways"]),
     )
 
 

@@ -36,6 +36,7 @@ class Shown:
     still: set[str] = field(default_factory=set)
     mute: set[str] = field(default_factory=set)
     database_is: bool = True
+    nodes_are: int = 1
     looks: int = 0
     asked: int = 0
 
@@ -46,6 +47,9 @@ class Shown:
         self.looks += 1
         counts = {name: "0" if name in self.still else str(self.looks) for name in ("beat", "control", "keys", "host")}
         return counts if self.takes else None
+
+    def nodes(self) -> int:
+        return self.nodes_are
 
     def answers(self, name: str) -> bool | None:
         return name not in self.mute
@@ -212,7 +216,8 @@ def test_signs_are_read_and_a_redis_that_refuses_shows_none(site: programs.Site)
     signs = Signs(site, "none")
     with redis.Redis.from_url(site.redis_url) as client:
         before = signs.stored()
-        noted.note(client, "beat")
+        noted.note(client, "beat", "none")
+        noted.note(client, "control", "another node's")
         client.set("host.a:alive", "3")
         after = signs.stored()
         assert before is not None

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
+from core import nodes
 from core.clock import moment
+from core.redis_store import redis_client
 from tests.admin_site import staff
 from tests.attack import connect, pinged
 from tests.conftest import Clock
 from tests.connection_rows import with_fresh_marker
 from tests.factories import Company, HostStandIn
 from tests.protocol_client import Identity, new_wg_key
+from wgpeers import tasks
 from wgpeers.lifecycle import liveness, reaper
 from wgpeers.lifecycle.keepalive import keepalive
 from wgpeers.models import Connection, State
@@ -131,3 +134,50 @@ def test_a_step_is_said_on_the_first_page(alice: Person, fixed_clock: Clock, cli
     fixed_clock.advance(600)
     page = client.get("/admin/").content.decode()
     assert "clock was set back by 60 min, 10 min ago" in page
+
+
+def beside_others(ahead: float = 0.0) -> None:
+    """This node is one of three; the others' clocks are ahead of its own by so much."""
+    store = redis_client()
+    nodes.appear(store)
+    mine = next(node for node in nodes.living(store) if node.name == nodes.ME)
+    for name in ("b", "c"):
+        nodes.appear(store, name, name)
+        store.hset(f"node:{name}", "ahead", repr(mine.ahead + ahead))
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR, 50, -50])
+def test_one_nodes_clock_that_is_put_right_ends_nobody_and_keeps_nobody_for_ever(
+    alice: Person, fixed_clock: Clock, step: int
+) -> None:
+    beside_others()
+    tasks.sweep()
+    fixed_clock.step(step)
+    beside_others()
+    for _ in range(4):
+        tasks.sweep()
+        fixed_clock.advance(10)
+        beside_others()  # time went on for them, too
+        alice.ping()
+    assert live() == {"alice (Acme)"}
+    until = liveness.deadline(Connection.objects.get().public_id)
+    assert until is not None
+    assert until <= fixed_clock.now + TIMEOUT
+    fixed_clock.advance(TIMEOUT)
+    beside_others()
+    tasks.sweep()
+    assert live() == set()
+
+
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR, DAY])
+def test_a_node_whose_clock_is_wrong_sweeps_nobody_and_says_so(
+    alice: Person, fixed_clock: Clock, ahead: int, caplog: pytest.LogCaptureFixture, client: Client
+) -> None:
+    fixed_clock.step(-ahead)
+    beside_others(ahead)
+    fixed_clock.advance(2 * TIMEOUT)
+    tasks.sweep()
+    assert live() == {"alice (Acme)"}
+    assert "differs by more than a minute" in caplog.text
+    staff(client, superuser=True)
+    assert "differs from the other control nodes" in client.get("/admin/").content.decode()

@@ -27,6 +27,7 @@ from servers.hostnet.state import (
     AddRemotes,
     Dns,
     Forward,
+    Gateway,
     HostState,
     Interface,
     Peer,
@@ -72,7 +73,8 @@ BLUE = Interface(
     restrict=False,
     dns=DNS,
 )
-WHOLE = HostState("h1", 11, "boot", 9790, (RED, BLUE), open_foreign_firewalls=True)
+GATEWAYS = (Gateway("fd00::1", 9790), Gateway("10.99.0.2", 9791))
+WHOLE = HostState("h1", 11, "boot", 9790, (RED, BLUE), open_foreign_firewalls=True, gateways=GATEWAYS)
 LAPTOP = Remote("c9", 5, 77, "red", "h2", ("10.9.0.9/32", "fd01::9/128"), ("192.168.7.0/24",), ("laptop.vpn",))
 FAR = dataclasses.replace(STATE, remotes=(LAPTOP, Remote("c8", 6, 78, "red", "")), others=(("h2", 5), ("h3", 0)))
 SHOW = ShowPlan(WHOLE, "host.h1:plan:0123abc")

@@ -1,0 +1,89 @@
+"""What one process at a time may do, of all those on all machines: a *lease*, kept in Redis.
+
+Its holder raises a count while it has it. Whoever else would like it watches the count by a clock of its own that
+nobody sets: once it has stood still for long enough, the holder is dead, and one of those who wait takes the lease
+over. So no time of day has a part in it, on whatever machine, and nothing runs out in Redis.
+
+A holder that is frozen may go on, for a moment, with what it began while it had the lease. So what a lease is for must
+bear being done twice; each new holder has a higher ``term``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from dataclasses import dataclass, field
+
+from . import clock
+from .redis_store import redis_client
+
+# One step: has it, or takes it where nobody has it or where it is as it was when it was last seen to move.
+_HOLD = """
+local holder, count = redis.call('HGET', KEYS[1], 'holder'), redis.call('HGET', KEYS[1], 'count')
+if holder ~= ARGV[1] then
+  if holder and (holder ~= ARGV[3] or count ~= ARGV[4]) then return {0, holder, count} end
+  redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'label', ARGV[2])
+  redis.call('HINCRBY', KEYS[1], 'term', 1)
+end
+return {1, redis.call('HINCRBY', KEYS[1], 'count', 1), redis.call('HGET', KEYS[1], 'term')}
+"""
+# The term stays, so that the next one is higher.
+_RELEASE = """
+if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then redis.call('HDEL', KEYS[1], 'holder', 'label', 'count') end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has a lease, in words, and how often it has changed hands."""
+
+    label: str
+    term: int
+
+
+@dataclass(slots=True)
+class Lease:
+    """One process's side of the lease ``name``. ``patience``: seconds for which the count may stand still; its holder
+    calls ``hold`` several times as often. ``label`` tells people who has it. Threads may share it."""
+
+    name: str
+    patience: float
+    label: str = ""
+    me: str = field(default_factory=lambda: secrets.token_hex(8))
+    # What was last seen of somebody else's, and since when it has been so.
+    _seen: tuple[str, str] = ("", "")
+    _since: float = 0.0
+    _held: float | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def key(self) -> str:
+        return f"lease:{self.name}"
+
+    def hold(self) -> bool:
+        """Keep it, or take it where it is free; whether it is ours. Raise ``RedisError``."""
+        with self._lock:
+            asked = clock.steady()
+            over = self._seen if asked - self._since >= self.patience else ("", "")
+            mine, *said = redis_client().eval(_HOLD, 1, self.key, self.me, self.label, *over)
+            self._held = asked if mine else None
+            seen = ("", "") if mine else (str(said[0]), str(said[1]))
+            if seen != self._seen:
+                self._seen, self._since = seen, asked
+            return bool(mine)
+
+    def is_fresh(self) -> bool:
+        """Whether it was ours so short a time ago that nobody else can have taken it since."""
+        return self._held is not None and clock.steady() - self._held < self.patience / 2
+
+    def release(self) -> None:
+        """Let somebody else have it at once. Raise ``RedisError``."""
+        with self._lock:
+            self._held = None
+            redis_client().eval(_RELEASE, 1, self.key, self.me)
+
+
+def holder(name: str) -> Holder | None:
+    """Raise ``RedisError``."""
+    label, term = redis_client().hmget(f"lease:{name}", "label", "term")
+    return None if label is None else Holder(str(label), int(term or 0))

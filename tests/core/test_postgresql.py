@@ -1,0 +1,152 @@
+"""A primary and its standby: a connection is always to the one that takes changes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from django.db import OperationalError, connections, transaction
+from django.db.utils import ConnectionHandler
+
+from core.postgresql.base import DatabaseWrapper
+from tests.lab import PostgresPair, until
+from vpnproject.env import database
+
+pytestmark = pytest.mark.django_db  # lets the test open databases
+
+
+@pytest.fixture
+def pair() -> Iterator[PostgresPair]:
+    with PostgresPair() as made:
+        yield made
+
+
+@pytest.fixture
+def wrapper(pair: PostgresPair, monkeypatch: pytest.MonkeyPatch) -> Iterator[DatabaseWrapper]:
+    monkeypatch.setenv("DATABASE_URL", pair.url)
+    config = ConnectionHandler({"default": database(pair.directory)}).settings["default"]
+    made = DatabaseWrapper(config, alias="other")
+    connections["other"] = made
+    with made.cursor() as cursor:
+        cursor.execute("CREATE TABLE notes (text text)")
+    yield made
+    made.close()
+    del connections["other"]
+
+
+def note(wrapper: DatabaseWrapper, text: str) -> None:
+    with wrapper.cursor() as cursor:
+        cursor.execute("INSERT INTO notes VALUES (%s)", [text])
+
+
+def notes(wrapper: DatabaseWrapper) -> list[str]:
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT text FROM notes ORDER BY text")
+        return [row[0] for row in cursor.fetchall()]
+
+
+def begins_request(wrapper: DatabaseWrapper) -> None:
+    """As Django does between two requests, and Celery around each task."""
+    wrapper.close_if_unusable_or_obsolete()
+
+
+def where(wrapper: DatabaseWrapper) -> str:
+    return str(wrapper.connection.info.host)
+
+
+def works(wrapper: DatabaseWrapper, text: str) -> bool:
+    begins_request(wrapper)
+    try:
+        note(wrapper, text)
+    except OperationalError:
+        return False
+    return True
+
+
+def test_the_primary_is_found_behind_a_standby_that_answers(pair: PostgresPair, wrapper: DatabaseWrapper) -> None:
+    assert where(wrapper) == pair.primary.address
+
+
+def test_after_the_primary_died_and_its_standby_was_promoted_the_same_process_goes_on(
+    pair: PostgresPair, wrapper: DatabaseWrapper
+) -> None:
+    assert works(wrapper, "before")
+    until(lambda: copied(pair, 1))
+    pair.primary.kill()
+    assert not works(wrapper, "while none is primary")
+    pair.promote()
+    until(lambda: works(wrapper, "after"), every=0.1)
+    assert where(wrapper) == pair.standby.address
+    assert notes(wrapper) == ["after", "before"]
+
+
+def copied(pair: PostgresPair, count: int) -> bool:
+    with pair.standby.connect() as connection, contextlib.suppress(psycopg.errors.UndefinedTable):
+        return connection.execute("SELECT count(*) FROM notes").fetchone() == (count,)
+    return False
+
+
+def demote(pair: PostgresPair) -> None:
+    """The primary takes no changes any more, and its connections stay: as when a new primary was made of the other one.
+
+    The setting holds for connections that are there as well, as it does on a standby.
+    """
+    pair.primary.run("ALTER SYSTEM SET default_transaction_read_only = on")
+    pair.primary.run("SELECT pg_reload_conf()")
+    pair.promote()
+
+
+def refused(wrapper: DatabaseWrapper, text: str) -> bool:
+    """Without what comes between two requests."""
+    try:
+        note(wrapper, text)
+    except OperationalError as error:
+        return "takes no changes" in str(error)
+    return False
+
+
+def test_a_refusal_to_write_closes_the_connection(pair: PostgresPair, wrapper: DatabaseWrapper) -> None:
+    assert works(wrapper, "before")
+    until(lambda: copied(pair, 1))
+    demote(pair)
+    until(lambda: refused(wrapper, "x"))
+    assert wrapper.connection is None
+    note(wrapper, "after")
+    assert where(wrapper) == pair.standby.address
+
+
+def test_a_refusal_within_a_transaction_ends_it_and_the_next_is_elsewhere(
+    pair: PostgresPair, wrapper: DatabaseWrapper
+) -> None:
+    until(lambda: copied(pair, 0))
+    demote(pair)
+
+    def transactions_fail() -> bool:
+        try:
+            with transaction.atomic(using="other"), transaction.atomic(using="other"):
+                note(wrapper, "x")
+        except OperationalError:
+            return True
+        return False
+
+    until(transactions_fail)
+    assert not wrapper.in_atomic_block
+    with transaction.atomic(using="other"):
+        note(wrapper, "after")
+    assert where(wrapper) == pair.standby.address
+
+
+def test_who_only_reads_has_a_new_connection_with_the_next_request(
+    pair: PostgresPair, wrapper: DatabaseWrapper
+) -> None:
+    until(lambda: copied(pair, 0))
+    demote(pair)
+
+    def elsewhere() -> bool:
+        begins_request(wrapper)
+        notes(wrapper)
+        return where(wrapper) == pair.standby.address
+
+    until(elsewhere)
