@@ -9,6 +9,7 @@ from django.db import models
 
 from core.crypto import SecretField
 
+from ..fields import NetworkField
 from ..networks import spelled
 from ..rules.registry import Ruled
 from .host import Host
@@ -25,8 +26,7 @@ def random_network() -> str:
 class Mesh(Ruled):
     """The installation's one mesh. A machine's address in it is the network's first plus the machine's part."""
 
-    network = models.CharField(
-        max_length=64,
+    network = NetworkField(
         default=random_network,
         help_text="Addresses of the machines among themselves: IPv6 or IPv4, used nowhere else. When it is changed, "
         "machines that are off meanwhile have to join again.",

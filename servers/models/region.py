@@ -8,6 +8,7 @@ from typing import Any
 from django.db import models
 
 from .. import networks, validators
+from ..fields import NetworkField
 from ..rules.registry import Ruled
 
 
@@ -15,7 +16,7 @@ class ClientRegion(Ruled):
     """A network that clients' requests come from, and its region: such clients are sent to hosts of that region first.
     Of several that an address is in, the smallest network counts."""
 
-    network = models.CharField(max_length=49, unique=True, help_text="For example 203.0.113.0/24, or 2001:db8::/32.")
+    network = NetworkField(unique=True, help_text="For example 203.0.113.0/24, or 2001:db8::/32.")
     region = models.CharField(max_length=32, validators=[validators.region], help_text="As it is called at the hosts.")
 
     class Meta:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from django.core.exceptions import ValidationError
 
 from servers import networks
 from servers.models import ClientRegion
 
-from .registry import rule
+from .registry import Mistake, rule
 
 
 @rule(ClientRegion)
-def check(row: ClientRegion) -> None:
+def check(row: ClientRegion) -> Iterator[Mistake]:
     try:
         networks.parse(row.network)
     except ValidationError as error:
-        raise ValidationError({"network": error.messages}) from None
+        yield Mistake("network", error.messages[0])

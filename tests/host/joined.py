@@ -18,8 +18,8 @@ from django.conf import LazySettings
 from servers import heartbeats, joining, mesh
 from servers.models import Host, MeshNode
 from tests.conftest import send_celery_to
-from tests.host.test_end_to_end import environment
 from tests.lab import HANGING, PROJECT, Lab, Machine, RedisServer, ended_afterwards, until
+from tests.processes import environment
 from tests.stack import BACKEND, Stack
 from vpnproject.runner import privileges
 

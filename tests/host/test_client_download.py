@@ -16,8 +16,9 @@ from django.conf import LazySettings
 
 from core.crypto import Secret
 from tests.conftest import send_celery_to
-from tests.host.test_end_to_end import CERTIFICATE, World, build, environment
+from tests.host.test_end_to_end import CERTIFICATE, World, build
 from tests.lab import PYTHON, Echo, Lab, Machine, RedisServer
+from tests.processes import environment
 from tests.protocol_client import VECTORS
 from tests.stack import BACKEND, Stack, WgPeer
 from users.models import VpnUser

@@ -15,9 +15,9 @@ from django.conf import LazySettings
 from core.redis_store import redis_client
 from tests.conftest import send_celery_to
 from tests.factories import HostStandIn, found
-from tests.host.test_end_to_end import environment
 from tests.host.test_front import Site, asked, is_good
 from tests.lab import Lab, RedisServer
+from tests.processes import environment
 from tests.protocol_client import make_request, new_wg_key, plaintext
 from tests.stack import Stack
 from wgpeers.models import Connection, State

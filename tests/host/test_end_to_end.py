@@ -217,10 +217,12 @@ def test_redis_killed_and_restarted_empty_drops_no_packet_and_revokes_nobody(wor
     world.wait(peer.connected)
     before = world.live(user)
     assert before is not None
+    redis = world.stack.redis
+    assert isinstance(redis, RedisServer)
     with Pinger(peer.machine, "10.9.0.1") as pinger:
-        world.stack.redis.kill()
+        redis.kill()
         time_of_death = time.time()
-        world.stack.redis.start()
+        redis.start()
         # The sweep notices the loss and refills; the client's pings are answered all along or retried.
         world.wait(lambda: liveness.deadlines([before.public_id]))
         world.wait(lambda: time.time() > time_of_death + PING_TIMEOUT + 12)

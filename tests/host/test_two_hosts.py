@@ -17,6 +17,7 @@ from tests.conftest import send_celery_to
 from tests.dnsclient import NOERROR, Answer, lookup
 from tests.host import test_end_to_end as one_host
 from tests.lab import NEVER, ONE_TRY, Lab, Machine, Pinger, RedisServer
+from tests.processes import environment
 from tests.stack import HostWorker, Stack, WgPeer
 from users.models import VpnUser
 from wgpeers.models import Connection, State
@@ -66,8 +67,8 @@ def world(transactional_db: None, settings: LazySettings) -> Iterator[World]:
         send_celery_to(redis.url)
         first, second = lab.add_host(), lab.add_host()
         first.ip("addr", "add", f"{API}/24", "dev", "wan")
-        stack = closing.enter_context(Stack(first, redis, one_host.environment(), name=API))
-        closing.enter_context(Stack(second, redis, one_host.environment(), name=API, pings_only=True))
+        stack = closing.enter_context(Stack(first, redis, environment(), name=API))
+        closing.enter_context(Stack(second, redis, environment(), name=API, pings_only=True))
         base = one_host.build(lab, stack)
         Server.objects.update(dns_mapping=True)
         assert stack.worker is not None

@@ -13,7 +13,7 @@ from django.db import DatabaseError
 from django.db import connection as database
 
 from core.clock import moment
-from core.models import Job
+from core.models import Job, JobArguments
 from core.redis_store import redis_client
 from servers.models import ClientNetwork, Host
 from tests.concurrency import together
@@ -51,7 +51,8 @@ def company(transactional_db: None, fixed_clock: Clock) -> Company:
         time=moment(NOW) - timedelta(days=400), last=moment(NOW), code="x", layer="pin", allowed=False
     )
     arguments = {"keys": [lan.user_id], "enabled": True}
-    Job.objects.create(kind="users.set_enabled", title="x", arguments=arguments, total=1, created=moment(NOW))
+    job = Job.objects.create(kind="users.set_enabled", title="x", total=1, created=moment(NOW))
+    JobArguments.objects.create(job=job, arguments=arguments)
     company.host.refresh_from_db()
     for report in (
         {"kind": "hello", "boot": "b2", "time": NOW},

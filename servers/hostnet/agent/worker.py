@@ -30,10 +30,10 @@ from servers.hostnet.dns import resolvers as dns
 from servers.hostnet.firewall.ruleset import TABLE
 from servers.hostnet.firewall.table import Firewall, FirewallError
 from servers.hostnet.foreign.manager import Foreign
-from servers.hostnet.mesh import memory
-from servers.hostnet.mesh import network as mesh_network
 from servers.hostnet.gateway import proxy
 from servers.hostnet.gateway.forwarding import Forwarding
+from servers.hostnet.mesh import memory
+from servers.hostnet.mesh import network as mesh_network
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.events import Events
 from servers.hostnet.netlink.links import LinkError, Links

@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from .mesh import Mesh
+
+# In the place of an address in a host's URL: wherever the mesh that it last knew says.
+MESH = "mesh"
 SENTINEL_PORT = 26379
 FORM = "sentinel://user:password@host1:26379,host2:26379/MASTER/0"
 # Seconds for one of them to answer. One whose machine is gone is asked before the next one at each new connection.
@@ -59,11 +63,6 @@ class Sentinels:
         """redis-py's options for connections to the Sentinels, without those about repeating."""
         limits = {"socket_timeout": SENTINEL_WITHIN, "socket_connect_timeout": SENTINEL_WITHIN}
         return {**limits, **self.own_login.options()}
-
-from .mesh import Mesh
-
-# In the place of an address in a host's URL: wherever the mesh that it last knew says.
-MESH = "mesh"
 
 
 def own_socket(var: Path) -> Path:
