@@ -47,6 +47,7 @@ class AdministratorPage(
 ):
     form: Any = UserChangeForm
     add_form = UserCreationForm
+    add_form_template = "admin/change_form.html"  # Django's own has words of its own beside ours
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "is_active", "is_superuser", "last_login")
     list_filter = ("is_active", "is_superuser", "groups")
