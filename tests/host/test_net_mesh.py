@@ -129,7 +129,9 @@ def test_clients_on_two_machines_reach_each_other_where_their_server_lets_them(
         assert alice.ask_tcp(REMOTE, 7000) == b"10.9.0.5 hello"
         assert far.machine.ask_tcp("10.9.0.5", 7001, source=REMOTE) == f"{REMOTE} hello".encode()
         # From an address that is nobody's of the server's it reaches no client.
-        assert far.machine.ask_tcp("10.9.0.5", 7001, timeout=NEVER, source="") is not None
+        far.machine.ip("addr", "add", "10.77.7.7/32", "dev", "wgfar")
+        assert far.machine.ask_tcp("10.9.0.5", 7001, timeout=NEVER, source="10.77.7.7") is None
+        far.machine.ip("addr", "del", "10.77.7.7/32", "dev", "wgfar")
         far.move(Move(f"{REMOTE}/32", ""))
         until(lambda: f"{REMOTE}/32" not in behind(world))
         assert alice.ask_tcp(REMOTE, 7000, timeout=NEVER) is None
