@@ -20,7 +20,7 @@ from servers import joining, mesh
 from servers.hostnet.state.joining import Token
 from servers.models import Host, MeshNode, Server, ServerHost
 from tests.host.joined import Installation, Joined, installation
-from tests.lab import HANGING, NEVER, Namespace
+from tests.lab import HANGING, NEVER, ONE_TRY, Namespace
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
 
@@ -43,7 +43,7 @@ class Capture:
         self._addresses = addresses
         family = socket.AF_PACKET
         self._socket = where.call(lambda: socket.socket(family, socket.SOCK_RAW, socket.htons(ETH_P_ALL)))
-        self._socket.settimeout(0.1)
+        self._socket.settimeout(ONE_TRY)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -91,7 +91,7 @@ def test_machines_join_and_reach_redis_and_each_other_through_the_mesh_alone(wor
         for address in (control.address, control.address6):
             assert each.machine.ask_tcp(address, redis_port, timeout=NEVER) is None
         assert each.machine.ask_tcp(at_control, 443, timeout=NEVER) is None
-    world.wait(lambda: berlin.machine.pings(world.address(paris.host), timeout=1))
+    world.wait(lambda: berlin.machine.pings(world.address(paris.host), timeout=ONE_TRY))
     assert MeshNode.objects.count() == 3
     only_wireguard_is_seen(world, berlin, paris)
 
@@ -225,13 +225,13 @@ def test_restarts_of_redis_and_of_hosts_are_made_up_for(world: Installation) -> 
     berlin.machine.run("sh", "-c", "ip rule del pref 32700; ip -6 rule del pref 32700; nft flush ruleset", check=False)
     world.stack.redis.kill()
     berlin.start("run")
-    world.wait(lambda: berlin.machine.pings(world.address(world.control), timeout=1))
+    world.wait(lambda: berlin.machine.pings(world.address(world.control), timeout=ONE_TRY))
     assert berlin.machine.run("wg", "show", "wgm0", "public-key").stdout == before
     world.stack.redis.start()
     world.wait(lambda: berlin.status().get("green"))
     # Somebody takes the interface away.
     berlin.machine.ip("link", "del", "wgm0")
-    world.wait(lambda: berlin.machine.pings(world.address(world.control), timeout=1))
+    world.wait(lambda: berlin.machine.pings(world.address(world.control), timeout=ONE_TRY))
 
 
 def kill_wireguard(added: Joined) -> None:
@@ -253,7 +253,7 @@ def test_machine_behind_nat_joins_and_the_network_of_the_mesh_is_changed_under_a
     world.join(home)
     # Nobody reaches it by the address that its host has, but it sends, and is answered where it sends from.
     for other in (world.stack.machine, berlin.machine):
-        world.wait(lambda other=other: other.pings(world.address(home.host), timeout=1))
+        world.wait(lambda other=other: other.pings(world.address(home.host), timeout=ONE_TRY))
     row = mesh.the_mesh()
     before = row.network
     row.network = "10.77.0.0/24"
