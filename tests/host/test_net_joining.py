@@ -2,22 +2,74 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
 
-from servers.models import MeshNode
-from tests.host.joined import Installation, installation
-from tests.lab import NEVER
+from core.redis_store import redis_client
+from servers import joining, mesh
+from servers.hostnet.state.joining import Token
+from servers.models import Host, MeshNode, Server, ServerHost
+from tests.host.joined import Installation, Joined, installation
+from tests.lab import HANGING, NEVER, ONE_TRY, Namespace
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+
+ETH_P_ALL, UDP = 3, 17
+MESH_PORT = 51800
 
 
 @pytest.fixture
 def world(transactional_db: None, settings: LazySettings) -> Iterator[Installation]:
     with installation(settings) as world:
         yield world
+
+
+class Capture:
+    """Every packet that passes ``where`` between two of ``addresses`` (IPv4) while it is entered: its protocol, ports
+    and bytes."""
+
+    def __init__(self, where: Namespace, addresses: set[str]) -> None:
+        self.packets: list[tuple[int, tuple[int, int], bytes]] = []
+        self._addresses = addresses
+        family = socket.AF_PACKET
+        self._socket = where.call(lambda: socket.socket(family, socket.SOCK_RAW, socket.htons(ETH_P_ALL)))
+        self._socket.settimeout(ONE_TRY)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Capture:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(HANGING)
+        self._socket.close()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                self._take(self._socket.recv(65536))
+
+    def _take(self, frame: bytes) -> None:
+        if frame[12:14] != b"\x08\x00":
+            return
+        packet = frame[14:]
+        source, target = (socket.inet_ntoa(packet[at : at + 4]) for at in (12, 16))
+        if {source, target} <= self._addresses:
+            body = packet[(packet[0] & 15) * 4 :]
+            ports = int.from_bytes(body[:2], "big"), int.from_bytes(body[2:4], "big")
+            self.packets.append((packet[9], ports, body))
 
 
 def test_machines_join_and_reach_redis_and_each_other_through_the_mesh_alone(world: Installation) -> None:
@@ -39,5 +91,183 @@ def test_machines_join_and_reach_redis_and_each_other_through_the_mesh_alone(wor
         for address in (control.address, control.address6):
             assert each.machine.ask_tcp(address, redis_port, timeout=NEVER) is None
         assert each.machine.ask_tcp(at_control, 443, timeout=NEVER) is None
-    world.wait(lambda: berlin.machine.pings(world.address(paris.host), timeout=1))
+    world.wait(lambda: berlin.machine.pings(world.address(paris.host), timeout=ONE_TRY))
     assert MeshNode.objects.count() == 3
+    only_wireguard_is_seen(world, berlin, paris)
+
+
+def only_wireguard_is_seen(world: Installation, berlin: Joined, paris: Joined) -> None:
+    """While hosts beat, are told what to be, report, and ping each other."""
+    addresses = {machine.address for machine in (world.stack.machine, berlin.machine, paris.machine)}
+    with Capture(world.lab.internet, addresses) as seen:
+        for each in (berlin, paris):
+            before = Host.objects.get(pk=each.host.pk).applied_version
+            each.host.refresh_from_db()
+            each.host.open_foreign_firewalls = True
+            each.host.save()
+            world.wait(lambda each=each, before=before: Host.objects.get(pk=each.host.pk).applied_version > before)
+        assert berlin.machine.pings(world.address(paris.host))
+    assert len(seen.packets) > 20
+    assert {(protocol, MESH_PORT in ports) for protocol, ports, _ in seen.packets} == {(UDP, True)}
+    assert not [body for _, _, body in seen.packets if b"host." in body or b"hostnet" in body or b"LPUSH" in body]
+
+
+def test_token_that_is_no_good_changes_nothing_and_is_explained(world: Installation) -> None:
+    berlin, paris = world.add("Berlin"), world.add("Paris")
+    name = world.stack.name
+
+    def refused(added: Joined, *arguments: str) -> str:
+        before, links = added.files(), added.machine.ip("link")
+        nodes = list(MeshNode.objects.values())
+        done = added.tell("join", *arguments)
+        assert done.returncode == 1, done.stdout
+        assert (added.files(), added.machine.ip("link"), list(MeshNode.objects.values())) == (before, links, nodes)
+        return done.stdout
+
+    stranger = Token.make(os.urandom(32)).text
+    assert "did not prove to be the control side that made this token" in refused(berlin, name, stranger)
+    assert "not all of it" in refused(berlin, name, world.token(berlin)[:-5])
+    expired = joining.make_token(berlin.host, time.time() - 16 * 60).text
+    assert "has expired" in refused(berlin, name, expired)
+    assert "cannot be asked" in refused(berlin, f"{name}:4443", world.token(berlin))
+    assert "Give the token" in refused(berlin, name)
+    assert "is no address" in refused(berlin, "http://x/", world.token(berlin))
+    # The mesh's network is one that this machine has.
+    paris.machine.ip("addr", "add", mesh.addresses(mesh.the_mesh(), world.control.node)[0] + "9/64", "dev", "lo")
+    assert "which this machine has" in refused(paris, name, world.token(paris))
+    # Whether it would work is said, and nothing done; then it works, once.
+    token = world.token(berlin)
+    before = berlin.files()
+    done = berlin.tell("join", name, token, "--check")
+    assert (done.returncode, berlin.files()) == (0, before), done.stdout
+    assert "becomes host Berlin" in done.stdout
+    file = world.directory / "token"
+    file.write_text(token + "\n")
+    done = berlin.tell("join", name, "--token-file", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "start the worker with bin/host run" in done.stdout  # systemd does not run here
+    modes = {path.name: path.stat().st_mode & 0o777 for path in berlin.directory.iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert berlin.directory.stat().st_mode & 0o777 == 0o700
+    key = (berlin.directory / "mesh_key").read_bytes()
+    assert "has been used" in refused(berlin, name, token)
+    berlin.start("run")
+    world.wait(lambda: berlin.status().get("green"))
+    # Again, with a new token: the key and the address stay, and the worker that runs is to be ended first.
+    address = world.address(berlin.host)
+    assert "end that one first" in refused(berlin, name, world.token(berlin))
+    berlin.end()
+    assert berlin.tell("join", name, world.token(berlin)).returncode == 0
+    berlin.start("run")
+    world.wait(lambda: berlin.status().get("green"))
+    assert (berlin.directory / "mesh_key").read_bytes() == key
+    assert world.address(Host.objects.get(pk=berlin.host.pk)) == address
+
+
+def test_host_that_is_removed_is_out_of_everything_at_once_and_one_that_leaves_as_well(world: Installation) -> None:
+    berlin, paris = world.add("Berlin"), world.add("Paris")
+    world.join(berlin)
+    world.join(paris)
+    server = Server.objects.create(name="Office", network="10.8.0.0/24", wg_network="10.9.0.0/24", started=True)
+    for each in (berlin, paris):
+        ServerHost.objects.create(server=server, host=each.host)
+    world.wait(lambda: ServerHost.objects.exclude(public_key="").count() == 2)
+    key = MeshNode.objects.get(host=berlin.host).public_key
+    secret = (berlin.directory / "host.env").read_text()
+    session = shaken(paris)
+    public_id = berlin.host.public_id
+    berlin.host.delete()
+    for machine in (world.stack.machine, paris.machine):
+        world.wait(lambda machine=machine: key not in machine.run("wg", "show", "wgm0", "peers").stdout)
+    world.wait(lambda: f"host.{public_id}" not in redis_client().acl_users())
+    # It was told, and has taken everything down.
+    world.wait(lambda: not {"wgs", "wgm"} & {line.split(":")[1].strip()[:3] for line in links(berlin)})
+    assert f"host.{public_id}" in secret
+    assert "green" in json.dumps(berlin.status())
+    assert berlin.status()["green"] is False
+    assert not redis_client().keys(f"host.{public_id}*")
+    # The other one is none the wiser.
+    assert shaken(paris) == session or paris.status()["green"]
+    paris.end()
+    done = paris.tell("leave")
+    assert done.returncode == 0, done.stdout
+    assert "The control side was told" in done.stdout
+    assert (paris.directory.exists(), links(paris)) == (False, [])
+    assert "wgvpn" not in paris.machine.run("nft", "list", "tables").stdout
+    world.wait(lambda: not MeshNode.objects.filter(host=paris.host).exists())
+    world.wait(lambda: "wgm0" not in world.stack.machine.ip("link"))  # it is alone again
+    world.wait(lambda: redis_client().config_get("port")["port"] == "0")
+
+
+def links(added: Joined) -> list[str]:
+    return [line for line in added.machine.ip("-o", "link").splitlines() if ": wg" in line]
+
+
+def shaken(added: Joined) -> str:
+    return added.machine.run("wg", "show", "wgm0", "latest-handshakes").stdout
+
+
+def test_restarts_of_redis_and_of_hosts_are_made_up_for(world: Installation) -> None:
+    berlin = world.add("Berlin")
+    world.join(berlin)
+    # Redis dies and comes back: its users are in its file, and it listens again as soon as it is asked to.
+    world.stack.redis.kill()
+    world.stack.redis.start()
+    world.wait(lambda: world.alive(berlin))
+    # The worker ends, and its tunnels stay.
+    before = berlin.machine.run("wg", "show", "wgm0", "public-key").stdout
+    berlin.end()
+    assert "wgm0" in berlin.machine.ip("link")
+    assert berlin.machine.pings(world.address(world.control))
+    # The machine starts anew while Redis is away: it has nothing but its files, and the mesh comes up from these.
+    kill_wireguard(berlin)
+    world.wait(lambda: "wgm0" not in berlin.machine.ip("link"))
+    berlin.machine.run("sh", "-c", "ip rule del pref 32700; ip -6 rule del pref 32700; nft flush ruleset", check=False)
+    world.stack.redis.kill()
+    berlin.start("run")
+    world.wait(lambda: berlin.machine.pings(world.address(world.control), timeout=ONE_TRY))
+    assert berlin.machine.run("wg", "show", "wgm0", "public-key").stdout == before
+    world.stack.redis.start()
+    world.wait(lambda: berlin.status().get("green"))
+    # Somebody takes the interface away.
+    berlin.machine.ip("link", "del", "wgm0")
+    world.wait(lambda: berlin.machine.pings(world.address(world.control), timeout=ONE_TRY))
+
+
+def kill_wireguard(added: Joined) -> None:
+    """As a reboot does."""
+    for pid in added.machine.processes():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"wireguard-go\0wgm0"):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_machine_behind_nat_joins_and_the_network_of_the_mesh_is_changed_under_all(world: Installation) -> None:
+    router = world.lab.add_client()
+    machine = world.lab.add_behind(router, 60)
+    router.run("nft", "add table ip n; add chain ip n p { type nat hook postrouting priority 100; }")
+    router.run("nft", 'add rule ip n p oifname "eth0" masquerade')
+    machine.address = router.address  # as who is told of it believes
+    berlin, home = world.add("Berlin"), world.add("home", machine)
+    world.join(berlin)
+    world.join(home)
+    # Nobody reaches it by the address that its host has, but it sends, and is answered where it sends from.
+    for other in (world.stack.machine, berlin.machine):
+        world.wait(lambda other=other: other.pings(world.address(home.host), timeout=ONE_TRY))
+    row = mesh.the_mesh()
+    before = row.network
+    row.network = "10.77.0.0/24"
+    row.full_clean()
+    mesh.change_network(row, before)
+    for each in (berlin, home):
+        world.wait(lambda each=each: has(each, 2) and each.status()["green"])
+    # Once its time is over the network of before is gone, and nobody misses it.
+    mesh.forget_former(time.time() + mesh.FORMER_FOR + 1)
+    for each in (berlin, home):
+        world.wait(lambda each=each: has(each, 1) and each.status()["green"])
+
+
+def has(added: Joined, count: int) -> bool:
+    """So many addresses in the mesh, one of them in the new network."""
+    addresses = added.status().get("mesh", "").split(", ")
+    return len(addresses) == count and any(each.startswith("10.77.0.") for each in addresses)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from servers.hostnet.mesh.plan import take_off
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Backend, PeerChange, WireGuardError
 from servers.hostnet.wireguard.choose import choose
@@ -109,6 +110,31 @@ def test_an_address_given_to_another_peer_moves(backend: Backend, name: str) -> 
     backend.set(name, peers=[PeerChange(old, ("10.0.0.9/32",))])
     backend.set(name, peers=[PeerChange(new, ("10.0.0.9/32",))])
     assert _networks(backend, name) == {old: frozenset(), new: {"10.0.0.9/32"}}
+
+
+def test_network_is_added_beside_others_and_taken_off_whoever_had_it(backend: Backend, name: str) -> None:
+    one, two = (peer.public_key for peer in make_peers(2))
+    backend.set(name, private_key=keys.make_private())
+    backend.set(name, peers=[PeerChange(one, ("10.1.0.1/32", "10.1.0.2/32", "fd00::9/128")), PeerChange(two)])
+    backend.set(name, peers=[PeerChange(two, ("10.1.0.1/32", "fd00::8/128"), add=True)])
+    backend.set(name, peers=[PeerChange(two, ("10.1.0.3/32",), add=True)])
+    found = {key: set(peer.allowed_ips) for key, peer in backend.get(name).peers.items()}
+    assert found == {one: {"10.1.0.2/32", "fd00::9/128"}, two: {"10.1.0.1/32", "10.1.0.3/32", "fd00::8/128"}}
+    # One network alone is taken off by a peer that nobody is.
+    backend.set(name, peers=take_off(["10.1.0.3/32", "fd00::9/128"]))
+    found = {key: set(peer.allowed_ips) for key, peer in backend.get(name).peers.items()}
+    assert found == {one: {"10.1.0.2/32"}, two: {"10.1.0.1/32", "fd00::8/128"}}
+
+
+@pytest.mark.parametrize("endpoint", ["192.0.2.1:4711", "[2001:db8::1]:4711"])
+def test_endpoint_is_set_and_nothing_else(backend: Backend, name: str, endpoint: str) -> None:
+    (peer,) = make_peers(1)
+    backend.set(name, private_key=keys.make_private(), peers=[peer])
+    backend.set(name, peers=[PeerChange(peer.public_key, add=True, endpoint=endpoint, keepalive=25)])
+    (found,) = backend.get(name).peers.values()
+    assert (found.endpoint, set(found.allowed_ips)) == (endpoint, set(peer.allowed_ips))
+    backend.set(name, peers=[PeerChange(peer.public_key, ("10.1.0.1/32",))])
+    assert next(iter(backend.get(name).peers.values())).endpoint == endpoint
 
 
 def test_removing_a_peer_that_is_not_there_is_no_error(backend: Backend, name: str) -> None:

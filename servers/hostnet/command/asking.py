@@ -35,7 +35,14 @@ class Address:
             host, port = parts.hostname or "", parts.port or 443
         except ValueError:
             host, port, parts = "", 0, urlsplit("")
-        if parts.scheme != "https" or not _NAME.fullmatch(host) or parts.path not in ("", "/") or parts.query:
+        # urlsplit leaves out line breaks.
+        if (
+            not bare.isprintable()
+            or parts.scheme != "https"
+            or not _NAME.fullmatch(host)
+            or parts.path not in ("", "/")
+            or parts.query
+        ):
             raise HostError(f"{text[:80]!r} is no address of a control side: write it like vpn.example.com:8443.")
         return cls(host, port)
 
@@ -47,7 +54,10 @@ class Address:
 def ask(address: Address, token: Token, action: str, **more: Any) -> dict[str, Any]:
     """What the control side answers. Raise ``HostError`` with its own words where it refuses, and ours where whoever
     answers is not the one that made the token."""
-    request = Request(token.control_key)
+    try:
+        request = Request(token.control_key)
+    except JoinError:
+        raise HostError("This is not a token: copy it anew from the host's page.") from None
     status, body = _post(address, request.body({"action": action, "token": token.sent, **more}))
     try:
         said = request.answer(body)

@@ -133,7 +133,8 @@ class Applier:
         desired, failures = self._whole(), Failures()
         try:
             observed = self._executor.observe()
-            drift = [*dict.fromkeys([*found, *(self._drift(before, unfinished, observed) if self._settled else [])])]
+            seen = [*found, *(self._drift(before, unfinished, observed) if self._settled else [])]
+            drift = [*dict.fromkeys(seen)]  # a follower puts right what it found only below
         except HOST_ERRORS as error:  # the host could not even be read
             log.error("state %d: %s", desired.version, error)
             self._settled = False

@@ -90,8 +90,12 @@ class Request:
     """The machine's side of one request."""
 
     def __init__(self, control_key: bytes) -> None:
+        """Raise ``JoinError`` where the key is none that anything can be sealed to."""
         self._private = PrivateKey.generate()
-        self._box = Box(self._private, PublicKey(control_key))
+        try:
+            self._box = Box(self._private, PublicKey(control_key))
+        except CryptoError:
+            raise JoinError("the key in the token is none") from None
 
     def body(self, message: Mapping[str, Any]) -> bytes:
         key = base64.b64encode(bytes(self._private.public_key)).decode()

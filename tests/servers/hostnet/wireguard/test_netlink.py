@@ -174,3 +174,24 @@ def test_what_is_no_public_key_is_refused(bad: str) -> None:
     """Among them one whose last bits are not zero: the same key under a second name."""
     with pytest.raises(WireGuardError, match="not a WireGuard public key"):
         list(batches([PeerChange(bad)]))
+
+
+@pytest.mark.parametrize("endpoint", ["192.0.2.1:51820", "[2001:db8::1]:51820"])
+def test_endpoint_and_keepalive_are_written_as_they_are_read(endpoint: str) -> None:
+    change = PeerChange(key_text(bytes(range(32))), ("10.0.0.5/32",), add=True, endpoint=endpoint, keepalive=25)
+    (payload,) = batches([change])
+    collector = PeerCollector()
+    collector.add(payload)
+    (peer,) = collector.peers.values()
+    assert (peer.endpoint, set(peer.allowed_ips)) == (endpoint, {"10.0.0.5/32"})
+    (found,) = decode(wgmsg, encode([("WGDEVICE_A_PEERS", payload)], DeviceMessage)).get_attr("WGDEVICE_A_PEERS")
+    assert found.get_attr("WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL") == 25
+    assert found.get_attr("WGPEER_A_FLAGS") is None  # what it had stays
+
+
+def test_peer_that_gets_more_than_fits_keeps_what_it_had() -> None:
+    many = tuple(f"10.0.{n >> 8}.{n & 255}/32" for n in range(2000))
+    change = PeerChange(key_text(bytes(32)), many, add=True)
+    found = [peer for payload in batches([change]) for peer in read_by_pyroute2(payload)]
+    assert {flags for _, flags, _ in found} == {None}
+    assert [ip for _, _, ips in found for ip in ips] == list(many)

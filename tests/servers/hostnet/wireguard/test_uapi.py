@@ -157,3 +157,34 @@ def test_any_answer_is_read_or_refused(reply: bytes) -> None:
     except (WireGuardError, ValueError):
         return
     assert device.name == "wgs0"
+
+
+def test_networks_are_added_and_an_endpoint_is_set_without_a_word_of_the_rest() -> None:
+    change = PeerChange(key_text(KEY), ("10.0.0.5/32",), add=True, endpoint="[2001:db8::1]:51820", keepalive=25)
+    assert uapi.set_request(None, None, [change]).decode().splitlines() == [
+        "set=1",
+        f"public_key={KEY.hex()}",
+        "protocol_version=1",
+        "endpoint=[2001:db8::1]:51820",
+        "persistent_keepalive_interval=25",
+        "allowed_ip=10.0.0.5/32",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "x:1",
+        "192.0.2.1",
+        "192.0.2.1:0",
+        "192.0.2.1:65536",
+        "192.0.2.1:٣",
+        "2001:db8::1:5",
+        "[::1]:5\nremove=true",
+        ":5",
+    ],
+)
+def test_endpoint_that_is_none_is_refused(endpoint: str) -> None:
+    with pytest.raises(WireGuardError, match="not an address and a port"):
+        uapi.set_request(None, None, [PeerChange(key_text(KEY), endpoint=endpoint)])
