@@ -139,8 +139,8 @@ class HostState:
     that answers its own hello. ``web_port`` is the TCP port of gateway web on the gateways' addresses.
     ``open_foreign_firewalls``: put a rule for our packets into other firewalls that would drop them.
 
-    ``remotes`` are the clients of these servers that are on other hosts. ``others`` names each other host of these
-    servers (public id) with its version, read before the rows were.
+    ``remotes`` are the clients of these servers that are on other hosts. ``others`` names every other host
+    (public id) with its version, read before the rows were.
     """
 
     host: str
