@@ -8,6 +8,7 @@ hosts there are. What is lost on the way is in the hosts' next full states.
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -54,12 +55,11 @@ def note_ended(connections: Iterable[Connection]) -> None:
     rows = list(connections)
     if not rows:
         return
-    hosts: dict[int, set[int]] = {}
-    for server, host in ServerHost.objects.filter(server__in={row.server_key for row in rows}).values_list(
-        "server", "host"
-    ):
-        hosts.setdefault(server, set()).add(host)
-    note([row.public_id for row in rows if hosts.get(row.server_key, set()) - {row.host_id}])
+    attached = ServerHost.objects.filter(server__in={row.server_key for row in rows})
+    hosts: defaultdict[int, set[int | None]] = defaultdict(set)
+    for server, host in attached.values_list("server", "host"):
+        hosts[server].add(host)
+    note([row.public_id for row in rows if hosts[row.server_key] - {row.host_id}])
 
 
 # Telling the hosts
@@ -81,14 +81,11 @@ def _taken(most: int) -> list[str]:
 
 def _tell(ids: Sequence[str]) -> None:
     rows = Connection.objects.select_related("server").filter(public_id__in=ids)
-    by_server: dict[int, list[Connection]] = {}
+    by_server: defaultdict[Server, list[Connection]] = defaultdict(list)
     for row in rows:
         if row.server is not None:
-            by_server.setdefault(row.server.pk, []).append(row)
-    for mine in by_server.values():
-        server = mine[0].server
-        if server is None:
-            continue
+            by_server[row.server].append(row)
+    for server, mine in by_server.items():
         hosts = list(Host.objects.filter(attachments__server=server, enabled=True))
         ended = [row for row in mine if row.state == State.ENDED]
         _send("hostnet.remove_remotes", RemoveRemotes(tuple(row.public_id for row in ended)), hosts, ended)
