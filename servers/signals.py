@@ -60,7 +60,7 @@ def cut_machine_off(instance: MeshNode, origin: object, **kwargs: Any) -> None:
 @receiver(pre_delete, sender=ServerHost)
 def detach_host(instance: ServerHost, **kwargs: Any) -> None:
     """Also where the server goes: its attachments go with it."""
-    changes.record(instance.hosts_concerned())
+    changes.record([instance.host_id])
 
 
 @receiver(pre_delete, sender=Route)

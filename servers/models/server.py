@@ -197,9 +197,4 @@ class ServerHost(Ruled, SharedRow):
     def save(self, *args: Any, **kwargs: Any) -> None:
         with transaction.atomic():
             super().save(*args, **kwargs)
-            changes.record(self.hosts_concerned())
-
-    def hosts_concerned(self) -> set[int]:
-        """Its own host, and the server's others: which clients are elsewhere they know by the hosts that there are."""
-        others = ServerHost.objects.filter(server=self.server_id)
-        return {self.host_id, *others.values_list("host_id", flat=True)}
+            changes.record([self.host_id])

@@ -29,7 +29,7 @@ def state_of(host_id: int) -> HostState | None:
     if host is None:
         return None
     servers = _running_servers(host)
-    others = remotes.others_of(host, servers)
+    others = remotes.others_of(host)
     elsewhere = remotes.on_others(host, servers) if others else ()
     connections = _connections(host)
     # After those that are open: who ends in between is in both rather than in neither, and its host knows what to take.

@@ -44,8 +44,8 @@ class Wish:
 
 def suitable(account: Account, attempt: Attempt, attachments: Sequence[ServerHost], asked: str) -> list[ServerHost]:
     """Of the server's ``attachments`` those that can take this client now, in the order in which to try them: the one
-    it asked for, else by priority, region, and how many clients a host has for its weight. Never first one on which the
-    same device is connected still. Raise ``Refusal`` where there is none."""
+    it asked for, else by priority, region, and how many clients a host has for its weight; those on which the same
+    device is connected still come after the others. Raise ``Refusal`` where there is none."""
     able = [each for each in attachments if not each.host.draining]
     heard = heartbeats.fresh([each.host for each in able])
     living = [each for each in able if each.host_id in heard]

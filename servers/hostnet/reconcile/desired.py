@@ -126,8 +126,12 @@ class Desired:
     def _cut_off_moved(self) -> None:
         """Whoever lingers with an address that another host's client has: that one is not to be shut in with it."""
         for connection in list(self.peers.lingering):
-            if any(self.remotes.has(ip) for ip in self.peers.by_connection[connection].peer.allowed_ips):
+            if self._is_elsewhere(self.peers.by_connection[connection].peer):
                 self.peers.forget(connection)
+
+    def _is_elsewhere(self, peer: Peer) -> bool:
+        """Whether a client of another host has an address of it."""
+        return any(self.remotes.has(ip) for ip in peer.allowed_ips)
 
     def end_overdue(self) -> None:
         """Whoever has lingered long enough is not desired any more."""
@@ -181,7 +185,7 @@ class Desired:
             self._gone.setdefault(connection, Gone(connection, reason))
             return
         self._gone[connection] = Gone(connection, reason, held.server, held.peer.routed)
-        if lingers:
+        if lingers and not self._is_elsewhere(held.peer):
             self.peers.place(dataclasses.replace(held, peer=held.peer.lingering(lingers)))
             self.peers.lingering.allow(connection, lingers)
 
@@ -190,7 +194,7 @@ class Desired:
         connection = peer.connection
         if connection in self.peers.by_connection:
             self._end(connection, "asked", peer.lingers)
-        elif any(self.remotes.has(ip) for ip in peer.allowed_ips):
+        elif self._is_elsewhere(peer):
             self._end(connection, "asked")
         elif not self.ended(connection) and self._hold(server, peer.lingering(peer.lingers), now):
             self._remember_ended(connection)

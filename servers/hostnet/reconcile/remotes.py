@@ -4,8 +4,9 @@ in any order. Pure.
 An old message never wins, here as with peers:
 
 - Nothing is added before the first full state.
-- A full state names each other host with its version, read before the rows: it holds every change of that host up to
-  it. A remote that the state lacks has ended, unless it is newer than that.
+- A full state names all other hosts with their versions, read before the rows: it holds every change of a host up to
+  its version. A remote that the state lacks has ended, unless it is newer than that. Of a host that it does not name it
+  says nothing, unless an older state did: that one was deleted since.
 - A remote that ended never comes back, and one that is told of late, when a full state of its time lacked it, neither.
 - Of two remotes that have one address or network the newer has it. An open peer of this host comes before both: should
   that one have ended, this host is told so by a message of its own.
@@ -40,6 +41,7 @@ class Remotes:
         self._own = ""
         self._servers: frozenset[str] = frozenset()
         self._others: dict[str, int] = {}  # versions of the other hosts, as of the states that were taken
+        self._named: dict[str, int] = {}  # and the version of the last state that named it
         self._ready = False
         self._held: dict[str, Remote] = {}  # by connection
         self._by_network: defaultdict[str, set[str]] = defaultdict(set)  # those that are placed
@@ -50,7 +52,8 @@ class Remotes:
     def copy(self, is_here: Callable[[str], bool]) -> Remotes:
         copy = Remotes(self._remember, is_here)
         copy._own, copy._servers, copy._ready = self._own, self._servers, self._ready
-        copy._others, copy._held, copy._ended = dict(self._others), dict(self._held), self._ended.copy()
+        copy._others, copy._named = dict(self._others), dict(self._named)
+        copy._held, copy._ended = dict(self._held), self._ended.copy()
         for network, connections in self._by_network.items():
             copy._by_network[network] = set(connections)
         return copy
@@ -66,11 +69,14 @@ class Remotes:
         for connection, held in list(self._held.items()):
             if connection in listed:
                 continue
-            if held.server not in self._servers or held.host not in stated:
+            deleted = held.host not in stated and self._named.get(held.host, state.version) < state.version
+            if held.server not in self._servers or not held.host or deleted:
                 self._forget(connection)
-            elif held.version <= stated[held.host]:
+            elif held.version <= stated.get(held.host, -1):
                 self._end(connection)
-        self._others = {host: max(version, self._others.get(host, 0)) for host, version in stated.items()}
+        for host, version in stated.items():
+            self._others[host] = max(version, self._others.get(host, 0))
+            self._named[host] = state.version
         for remote in state.remotes:
             if self._may_be(remote) and (remote.host or remote.connection not in self._held):
                 self._hold(remote)

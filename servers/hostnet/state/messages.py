@@ -151,8 +151,8 @@ class HostState:
     this machine is in none. ``gateways``: where pings go that clients send to the gateways' addresses, the first that
     answers; empty where gateway web is on this very machine.
 
-    ``remotes`` are the clients of these servers that are on other hosts. ``others`` names each other host of these
-    servers (public id) with its version, read before the rows were.
+    ``remotes`` are the clients of these servers that are on other hosts. ``others`` names every other host
+    (public id) with its version, read before the rows were.
     """
 
     host: str

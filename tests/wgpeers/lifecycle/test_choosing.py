@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from django.core.exceptions import ValidationError
 
 from core.redis_store import redis_client
 from servers.models import ClientRegion, Host, Server, ServerHost
+from tests.concurrency import together
 from tests.conftest import Clock
 from tests.connection_rows import live
 from tests.factories import Company, HostStandIn, add_host, revive, silence
+from tests.lab import until
 from tests.protocol_client import NOW, Identity, make_request, open_answer, plaintext
 from wgpeers.lifecycle import choosing, obstacles
 from wgpeers.models import Connection, SpentKey, State
@@ -249,3 +252,31 @@ def test_a_request_that_waited_too_long_for_its_turn_is_told_to_come_again(
 
 def test_those_who_are_told_to_come_again_do_not_all_come_in_the_same_second() -> None:
     assert len({choosing.pause(choosing.LATER) for _ in range(1000)}) == 41
+
+
+def test_a_device_that_comes_to_two_hosts_at_once_is_on_one_of_them(company: Company, settings: LazySettings) -> None:
+    settings.API_URLS = ["https://192.0.2.1", "https://192.0.2.2"]
+    second = add_host(company.server, "gate-2", address="192.0.2.2")
+    _, identity = company.hire("alice")
+    with standing_in(company.host, second) as hosts:
+        calls = [partial(send, identity, to=f"192.0.2.{1 + number % 2}") for number in range(6)]
+        answers: list[Any] = together(calls)
+        assert not [answer for answer in answers if isinstance(answer, Exception)]
+        (winner,) = Connection.objects.exclude(state=State.ENDED)
+        gone = {row.public_id: row.host_id for row in Connection.objects.filter(state=State.ENDED)}
+
+        def told() -> dict[str, int]:
+            """Who was taken off which host, be it with a message that put another one there."""
+            return {
+                each: host.host.pk
+                for host in hosts
+                for message in (*host.of("hostnet.remove_peers"), *host.of("hostnet.add_peer"))
+                for each in message.get("connections", message.get("replaces", ()))
+            }
+
+        until(lambda: told().items() >= gone.items())
+    # Whoever was told "allowed" has the one address; who was overtaken gets a 5xx and tries again.
+    allowed = [each for each in answers if each.status_code == 200]
+    assert {each.opened["configuration"]["address"] for each in allowed} == {f"{winner.address}/24"}
+    assert all(each.status_code == 503 for each in answers if each not in allowed)
+    assert winner.public_id not in told()

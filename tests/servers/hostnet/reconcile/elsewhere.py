@@ -25,6 +25,7 @@ class Row:
     address: str
     number: int
     version: int
+    tried: set[str]
     open: bool = False
 
 
@@ -39,7 +40,6 @@ class Elsewhere(RuleBasedStateMachine):
         self.attached = {(server, host) for server in SERVERS for host in HOSTS}
         self.rows: dict[str, Row] = {}
         self.ended_at: dict[str, tuple[str, int]] = {}  # the host and its version
-        self.detached: set[str] = set()  # connections that ended since their host no longer carries their server
         self.count = 0
         self.known_boot = ""
         self.readings: list[tuple[dict[str, int], str]] = []
@@ -58,7 +58,7 @@ class Elsewhere(RuleBasedStateMachine):
             self._end(connection)
         self.versions[host] += 1
         self.count += 1
-        self.rows[f"c{self.count}"] = Row(server, host, address, self.count, self.versions[host])
+        self.rows[f"c{self.count}"] = Row(server, host, address, self.count, self.versions[host], {host})
         self._tell_own(f"c{self.count}")
 
     def _tell_own(self, connection: str) -> None:
@@ -83,6 +83,9 @@ class Elsewhere(RuleBasedStateMachine):
         if connection is None or (self.rows[connection].server, host) not in self.attached:
             return
         row = self.rows[connection]
+        if host in row.tried:  # a request tries none twice
+            return
+        row.tried.add(host)
         for each in {row.host, host}:
             self.versions[each] += 1
         if row.host == HOSTS[0]:
@@ -90,27 +93,25 @@ class Elsewhere(RuleBasedStateMachine):
         row.host, row.version = host, self.versions[host]
         self._tell_own(connection)
 
-    @rule(which=st.integers(0, 9), opened=st.booleans())
-    def disconnect(self, which: int, opened: bool) -> None:
+    @rule(which=st.integers(0, 9), opened=st.booleans(), lingers=st.sampled_from((0.0, 13.0)))
+    def disconnect(self, which: int, opened: bool, lingers: float) -> None:
         if connection := self._pick(which, opened=opened):
-            self._end(connection)
+            self._end(connection, lingers)
 
-    def _end(self, connection: str) -> None:
+    def _end(self, connection: str, lingers: float = 0.0) -> None:
         row = self.rows.pop(connection)
         self.versions[row.host] += 1
         self.ended_at[connection] = (row.host, self.versions[row.host])
         self.sent.append(RemoveRemotes((connection,)))
         if row.host == HOSTS[0]:
-            self.sent.append(RemovePeers(self.versions[row.host], (connection,)))
+            self.sent.append(RemovePeers(self.versions[row.host], (connection,), lingers))
 
     @rule(server=st.sampled_from(SERVERS), host=st.sampled_from(HOSTS[1:]))
     def attach_or_detach(self, server: str, host: str) -> None:
-        """All hosts of the server learn of it."""
-        for each in HOSTS:
-            self.versions[each] += 1
+        """Only the host itself learns of it, and those who are told that its clients have ended."""
+        self.versions[host] += 1
         self.attached ^= {(server, host)}
         for connection in [c for c, row in self.rows.items() if (row.server, row.host) == (server, host)]:
-            self.detached.add(connection)
             self._end(connection)
 
     def _remote(self, connection: str) -> Remote:
@@ -142,8 +143,7 @@ class Elsewhere(RuleBasedStateMachine):
             mine = [(c, row) for c, row in self.rows.items() if (row.server, row.host) == (server, own)]
             peers = tuple(Peer(c, row.version, f"key-{c}-{row.version}", (row.address,)) for c, row in mine)
             interfaces.append(Interface(f"wgs{number}", server, 1000 + number, (), 0, False, 360, (), peers))
-        carrying = {host for _, host in self.attached} - {own}
-        others = tuple((host, versions[host]) for host in sorted(carrying))
+        others = tuple((host, versions[host]) for host in HOSTS[1:])
         remotes = tuple(self._remote(c) for c, row in self.rows.items() if row.host != own)
         return HostState(own, versions[own], boot, 9790, tuple(interfaces), remotes=remotes, others=others)
 
@@ -154,7 +154,7 @@ class Elsewhere(RuleBasedStateMachine):
         if not really:
             return
         self.boots += 1
-        self.host = self.desired_class(f"boot{self.boots}")
+        self.host = self.desired_class(f"boot{self.boots}", steady=lambda: 0.0)
         self.removed: set[str] = set()
         self.read_as_ended: set[str] = set()
         self.before: dict[str, Remote] = {}
@@ -197,7 +197,7 @@ class Elsewhere(RuleBasedStateMachine):
             case AddPeer():
                 self.host.add(message, now=0.0)
             case RemovePeers():
-                self.host.remove(message.connections)
+                self.host.remove(message.connections, lingers=message.lingers)
             case AddRemotes():
                 self.host.add_remotes(message.remotes)
             case RemoveRemotes():
@@ -215,6 +215,9 @@ class Elsewhere(RuleBasedStateMachine):
         assert len(set(placed)) == len(placed)
         # Networks of servers differ, so an address says of itself which server's it is; here they do not.
         assert not {ip for _, ip in placed} & {ip for _, ip in self._local()}
+        # Nor is one shut in because somebody lingers here who had its address before.
+        lingering = [peer for i in self.host.interfaces() for peer in i.peers if peer.lingers]
+        assert not {ip for _, ip in placed} & {ip for peer in lingering for ip in peer.allowed_ips}
 
     @invariant()
     def nothing_that_ended_is_there(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -17,8 +18,8 @@ from tests.servers.hostnet.reconcile.elsewhere import Elsewhere
 
 def check(remotes_class: type[Remotes], examples: int) -> None:
     class Host(Desired):
-        def __init__(self, boot: str) -> None:
-            super().__init__(boot)
+        def __init__(self, boot: str, **options: Any) -> None:
+            super().__init__(boot, **options)
             self.remotes = remotes_class(100_000, self.uses)
 
     class Machine(Elsewhere):
@@ -33,6 +34,7 @@ def check(remotes_class: type[Remotes], examples: int) -> None:
             deadline=None,
             database=None,
             derandomize=broken,
+            print_blob=True,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate] if broken else list(Phase),
         ),
@@ -180,6 +182,14 @@ def test_who_lingers_here_is_gone_when_its_address_is_elsewhere() -> None:
     # Nor does a state that was read between the two bring it back.
     assert desired.take_full(state(peers=(here.lingering(9.0),)), 0.0)
     assert desired.interfaces()[0].peers == ()
+
+
+def test_who_is_to_linger_when_its_address_is_elsewhere_already_is_gone_at_once() -> None:
+    desired = ready(remote("c1"), peers=(Peer("here", 5, "key", (IP,)),))
+    desired.remove(["here"], lingers=13.0)
+    assert desired.interfaces()[0].peers == ()
+    desired.remotes.touch((IP,))
+    assert desired.remotes.settle() == moved(new=[remote("c1")])
 
 
 def test_who_lingers_by_a_state_that_has_its_address_elsewhere_does_not() -> None:
