@@ -218,6 +218,7 @@ def test_redis_killed_and_restarted_empty_drops_no_packet_and_revokes_nobody(wor
     before = world.live(user)
     assert before is not None
     with Pinger(peer.machine, "10.9.0.1") as pinger:
+        assert isinstance(world.stack.redis, RedisServer)
         world.stack.redis.kill()
         time_of_death = time.time()
         world.stack.redis.start()

@@ -26,7 +26,6 @@ from wgpeers.models import Connection, Decision, State
 from .decisions import ENDINGS, verdict_of
 
 HOURS = 24
-BEAT_LEASE = "beat"  # vpnproject.beat's
 RECENT = 8
 
 
@@ -109,7 +108,7 @@ def _control_nodes() -> list[str]:
     """In words, the one that beats first; empty where nobody can say."""
     try:
         store = redis_client()
-        beats = leases.holder(BEAT_LEASE)
+        beats = leases.holder(leases.BEAT)
         names = [node.label for node in nodes.living(store)]
     except redis.RedisError:
         return []

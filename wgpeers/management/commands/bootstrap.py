@@ -20,6 +20,7 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError
 
 from core import clock
+from core.locking import alone_setting_up
 from core.redis_store import redis_client
 from servers import heartbeats
 from servers.hostnet.state.conditions import Severity
@@ -49,8 +50,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self._database(options["stamp"])
-            host, user = self._rows(options)
+            with alone_setting_up():
+                self._database(options["stamp"])
+                host, user = self._rows(options)
             if options["fresh"]:
                 # What the worker of an earlier run said last may still stand for some seconds.
                 redis_client().delete(heartbeats.key(host))
