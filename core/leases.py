@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from . import clock
 from .redis_store import redis_client
 
+# The lease of whoever sends the sweeps; its label is a control node's.
+BEAT = "beat"
+
 # One step: has it, or takes it where nobody has it or where it is as it was when it was last seen to move.
 _HOLD = """
 local holder, count = redis.call('HGET', KEYS[1], 'holder'), redis.call('HGET', KEYS[1], 'count')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from django.core.exceptions import ObjectDoesNotExist
@@ -9,7 +11,7 @@ from django.db import connection, models
 
 from .sql import lock_row
 
-_TURNS = 0x77677670  # any number; nobody else in this database has such locks
+_TURNS, _SETTING_UP = 0x77677670, 0x77677671  # any numbers; nobody else in this database has such locks
 
 
 class SharedRow(models.Model):
@@ -37,6 +39,21 @@ def take_turns() -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURNS])
+
+
+@contextmanager
+def alone_setting_up() -> Iterator[None]:
+    """One process at a time, of all on all machines: two control nodes may be started at the same moment, on an empty
+    database. On SQLite there is one machine, on which ``bin/run`` is alone."""
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [_SETTING_UP])
+        try:
+            yield
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [_SETTING_UP])
 
 
 def lock(row: models.Model) -> None:

@@ -11,8 +11,10 @@ def environment() -> dict[str, str]:
     database = connections["default"].settings_dict
     if connections["default"].vendor == "sqlite":
         url = f"sqlite:///{database['NAME']}"
-    else:
+    elif str(database["HOST"]).startswith("/"):
         url = f"postgres://{database['USER']}@/{database['HOST']}/{database['NAME']}"
+    else:
+        url = f"postgres://{database['USER']}@{database['HOST']}:{database['PORT']}/{database['NAME']}"
     keys = "\n".join(key.decode() for key in settings.FIELD_KEYS)
     return {
         "DATABASE_URL": url,

@@ -35,6 +35,7 @@ from vpnproject.runner.programs import BEAT
 
 BIN = PYTHON.parent
 GATEWAY_PORT = 9790
+MESH = "fd00:0:0:a0c::/64"  # what the front takes for it
 WEB_PROCESSES = 2 if PATIENCE == 1 else 1  # on an emulated machine each takes half a minute to start
 # In a machine: it has a directory for the front of its own. Its directory, certificate and key; the configuration.
 PREPARE = """
@@ -193,7 +194,7 @@ class Stack:
         subprocess.run(
             ["openssl", "req", "-x509", *kind, *files, *subject], check=True, capture_output=True, timeout=HANGING
         )
-        wanted = front.Front(self.site.front, 443, GATEWAY_PORT, self._ipv6, plain_port=80)
+        wanted = front.Front(self.site.front, 443, GATEWAY_PORT, self._ipv6, plain_port=80, mesh=MESH)
         self.machine.run(
             *("env", f"PYTHONPATH={PROJECT / 'vpnproject'}:{PROJECT}", PYTHON, "-c", PREPARE, self.site.front),
             *(self.directory / "cert.pem", self.directory / "key.pem"),

@@ -25,6 +25,10 @@ ALLOWED = {
         "sqlite3.connect(self._database, timeout=LOCK_WITHIN, isolation_level=None, check_same_thread=False)",
     ): "a fault that does not come about is none",
     ("tests/endurance/run.py", "self._over.wait(LOOK_EVERY)"): "the pace of looking; less often is just as good",
+    (
+        "tests/vpnproject/test_redis_failover.py",
+        "settings.CONFIRM_TIMEOUT = 1.0",
+    ): "nothing is confirmed there; who waits that long in vain asks again",
     ("client/tests/test_wgpeer_http.py", "time.sleep(0.05)"): "the pace of a slow server; slower is just as good",
     ("client/tests/wgpeer_wire.py", "tap.settimeout(0.1)"): "read again until it is told to stop",
     ("client/tests/wgpeer_wire.py", "self._ending.wait(0.003)"): "the pace of what goes on beside the test",

@@ -19,13 +19,12 @@ from celery.beat import Scheduler
 from celery.schedules import schedule
 
 from core import clock, nodes, signs
-from core.leases import Lease
+from core.leases import BEAT, Lease
 from core.redis_store import redis_client
 
 log = logging.getLogger(__name__)
 
 _BEGIN = datetime(2000, 1, 1, tzinfo=UTC)  # any day
-LEASE = "beat"
 # Seconds without a sign of the beat that has the lease, after which another one takes it.
 PATIENCE = 8.0
 LOOK_EVERY = 1.0
@@ -44,7 +43,7 @@ class SteadyScheduler(Scheduler):
     """Nothing is kept over a restart, nor handed over: each task is due when it starts, and when it takes over."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.lease = Lease(LEASE, PATIENCE, nodes.LABEL)
+        self.lease = Lease(BEAT, PATIENCE, nodes.LABEL)
         self._had = False
         super().__init__(*arguments, **options)
 

@@ -20,6 +20,12 @@ class TunnelsOnly:
         self._gateways = Gateways()
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if self._gateways.admits(request.META.get("REMOTE_ADDR", ""), request.META.get("SERVER_ADDR", "")):
+        meta = request.META
+        if self._gateways.admits(meta.get("REMOTE_ADDR", ""), meta.get("SERVER_ADDR", "")):
+            return self._get_response(request)
+        # What a host says that forwards it. Of anybody else it means nothing.
+        client, local = meta.get("HTTP_X_HOST_CLIENT", ""), meta.get("HTTP_X_HOST_GATEWAY", "")
+        if self._gateways.forwards(meta.get("REMOTE_ADDR", ""), client, local):
+            meta["REMOTE_ADDR"], meta["SERVER_ADDR"] = client, local
             return self._get_response(request)
         return HttpResponseForbidden(headers={"X-Accel-Redirect": HANG_UP})

@@ -23,7 +23,7 @@ from tests.host import privileged
 from tests.lab import HANGING, NEVER, Lab, Machine, RedisServer, until
 from tests.processes import environment
 from tests.protocol_client import Identity, make_request, new_wg_key, plaintext
-from tests.stack import GATEWAY_PORT, Stack, unverified
+from tests.stack import GATEWAY_PORT, MESH, Stack, unverified
 from tests.strangers import HEADERS, strangers
 from vpnproject.runner import front
 from wgpeers.models import Connection
@@ -149,6 +149,29 @@ def test_one_source_gets_its_share_and_others_theirs(
             return in_time
 
     until(too_many)
+
+
+@pytest.mark.parametrize(("network", "counted"), [(MESH, False), ("fd00:0:0:a0d::/64", True)])
+def test_hosts_of_the_mesh_bring_many_pings_each_and_are_not_counted(site: Site, network: str, counted: bool) -> None:
+    host = network.replace("::/64", "::7")
+    site.machine.ip("addr", "add", f"{host}/64", "dev", "lo")
+
+    def seen() -> bool:
+        """Whether it was seen before any could be ended for its silence."""
+        with ExitStack() as stack:
+            kind = socket.SOCK_STREAM
+            many = [stack.enter_context(site.machine.socket(host, kind)) for _ in range(3 * front.PER_TUNNEL)]
+            began = time.monotonic()
+            for connection in many:
+                connection.bind((host, 0))
+                connection.connect((host, GATEWAY_PORT))
+            until(lambda: ended(many) or time.monotonic() - began > front.COMING / 4)
+            some = bool(ended(many))
+            in_time = time.monotonic() - began < front.COMING / 2
+            assert not in_time or some == counted
+            return in_time
+
+    until(seen)
 
 
 def test_headers_of_strangers_say_nothing_of_where_they_are(site: Site) -> None:

@@ -83,3 +83,46 @@ def test_without_the_database_tunnels_go_on_and_strangers_stay_out(
         assert gateways.admits("10.9.0.2", "10.9.0.1")
         assert not gateways.admits("192.0.2.9", "10.9.0.1")
         assert not Gateways().admits("10.9.0.2", "10.9.0.1")
+
+
+@pytest.fixture
+def forwarded(company: Company, fixed_clock: Clock) -> Gateways:
+    """One host, fd00::7 in the mesh, carries the company's server; another one, fd00::8, another server."""
+    Server.objects.update(ipv6=True, network6="fd09::/64")
+    other = Server.objects.create(name="Other", network="10.18.0.0/24", wg_network="10.19.0.0/24", started=True)
+    return Gateways(lambda: [("fd00::7", company.server.pk), ("fd00::8", other.pk)])
+
+
+@pytest.mark.parametrize(
+    ("host", "source", "local", "believed"),
+    [
+        ("fd00::7", "10.9.0.2", "10.9.0.1", True),
+        ("fd00:0::7", "fd09::2", "fd09::1", True),  # however it is written
+        ("fd00::8", "10.19.0.2", "10.19.0.1", True),
+        ("fd00::8", "10.9.0.2", "10.9.0.1", False),  # not its server
+        ("fd00::9", "10.9.0.2", "10.9.0.1", False),  # a host that carries nothing, or nobody
+        ("10.9.0.3", "10.9.0.2", "10.9.0.1", False),  # a client, in another one's name
+        ("127.0.0.1", "10.9.0.2", "10.9.0.1", False),
+        ("fd00::7", "10.19.0.2", "10.9.0.1", False),
+        ("fd00::7", "127.0.0.1", "127.0.0.1", False),
+        ("fd00::7", "", "", False),
+        ("", "10.9.0.2", "10.9.0.1", False),
+    ],
+)
+def test_a_host_is_believed_for_the_servers_that_it_carries(
+    forwarded: Gateways, host: str, source: str, local: str, believed: bool
+) -> None:
+    assert forwarded.forwards(host, source, local) is believed
+
+
+def test_without_a_mesh_nobody_forwards(gateways: Gateways) -> None:
+    assert not gateways.forwards("fd00::7", "10.9.0.2", "10.9.0.1")
+
+
+def test_a_host_that_carries_a_server_no_more_is_believed_no_more(company: Company, fixed_clock: Clock) -> None:
+    carried = [("fd00::7", company.server.pk)]
+    gateways = Gateways(lambda: carried)
+    assert gateways.forwards("fd00::7", "10.9.0.2", "10.9.0.1")
+    carried.clear()
+    fixed_clock.advance(READ_AGAIN)
+    assert not gateways.forwards("fd00::7", "10.9.0.2", "10.9.0.1")

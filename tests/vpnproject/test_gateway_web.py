@@ -8,9 +8,12 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
+from servers.gateways import Gateways
 from tests.attack import connect, ping
 from tests.factories import Company, HostStandIn
 from tests.protocol_client import Identity, make_request, make_sync, new_wg_key, plaintext
+from wgpeers import views
+from wgpeers.lifecycle import ping as pings
 
 TUNNEL: dict[str, Any] = {"REMOTE_ADDR": "10.9.0.9", "SERVER_ADDR": "10.9.0.1"}
 HOSTS = ["10.9.0.1:9790", "[fd09::1]:9790", "gate_1.example", "-", "bad host", "a" * 300, "", "[fe80::1%eth0]", "x:y"]
@@ -50,6 +53,31 @@ def test_gateway_web_hangs_up_on_whom_no_tunnel_brought(alice: Identity, key: st
         for response in (ping(alice, key, **TUNNEL | elsewhere), Client().get("/", **TUNNEL | elsewhere)):
             assert response.content == b""
             assert response["X-Accel-Redirect"] == "/.hang_up"  # the front then says nothing at all
+
+
+@pytest.mark.usefixtures("gateway")
+def test_what_a_host_forwards_counts_as_its_clients_and_what_others_claim_does_not(
+    company: Company, alice: Identity, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vpnproject.tunnels_only.Gateways", lambda: Gateways(lambda: [("fd00::7", company.server.pk)]))
+    claims: dict[str, Any] = {
+        "HTTP_X_HOST_CLIENT": "10.9.0.2",
+        "HTTP_X_HOST_GATEWAY": "10.9.0.1",
+        "SERVER_ADDR": "fd00::1",
+    }
+    seen: list[str | None] = []
+    ask = pings.ping
+
+    def note(signed: Any, ids: Any, source: str | None, now: float) -> Any:
+        seen.append(source)
+        return ask(signed, ids, source, now)
+
+    monkeypatch.setattr(views, "ping", note)
+    assert ping(alice, key, REMOTE_ADDR="fd00::7", **claims).status_code == 200
+    assert ping(alice, key, REMOTE_ADDR="fd00::8", **claims)["X-Accel-Redirect"] == "/.hang_up"
+    # A client's own claim changes nothing of who it is.
+    assert ping(alice, key, **{**claims, **TUNNEL}).status_code == 200
+    assert seen == ["10.9.0.2", "10.9.0.9"]
 
 
 @pytest.mark.usefixtures("gateway")

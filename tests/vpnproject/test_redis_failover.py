@@ -37,7 +37,6 @@ def server(settings: LazySettings) -> Iterator[SentinelRedis]:
     before = settings.REDIS_URL
     with SentinelRedis(password="of-redis") as made:
         settings.REDIS_URL = made.url
-        settings.CONFIRM_TIMEOUT = 1.0  # nobody waits for an answer longer than for it and a little
         send_celery_to(made.url)
         yield made
         settings.REDIS_URL = before
@@ -60,7 +59,10 @@ def works(call: Callable[[], object]) -> bool:
 
 
 @pytest.mark.parametrize("how", FAULTS)
-def test_connections_of_every_kind_find_the_next_master(server: SentinelRedis, how: str) -> None:
+def test_connections_of_every_kind_find_the_next_master(
+    server: SentinelRedis, settings: LazySettings, how: str
+) -> None:
+    settings.CONFIRM_TIMEOUT = 1.0  # nobody waits for an answer longer than for it and a little
     channel = Channel("h1", server.url, "boot")
     kinds: dict[str, Callable[[], object]] = {
         "pooled": lambda: redis_client().set("a", "1"),

@@ -47,6 +47,8 @@ class Front:
     ipv6: bool
     trusted: tuple[str, ...] = ()
     plain_port: int = 0
+    # The mesh's network: hosts forward the pings of many clients each, so they are not counted.
+    mesh: str = ""
 
 
 def directory(instance: str) -> Path:
@@ -145,7 +147,14 @@ stream {{
         default $network;
 {_uncounted(front.trusted)}    }}
     limit_conn_zone $source zone=sources:4m;
-    limit_conn_zone $binary_remote_addr zone=tunnels:4m;
+    geo $hosts {{
+        default 0;
+{_mesh(front.mesh)}    }}
+    map $hosts $tunnel {{
+        1 "";
+        default $binary_remote_addr;
+    }}
+    limit_conn_zone $tunnel zone=tunnels:4m;
     limit_conn_zone $server_port zone=listeners:64k;
     server {{
         listen 0.0.0.0:{front.port} reuseport backlog=4096;
@@ -158,7 +167,7 @@ stream {{
     # should somebody have removed that, gateway web itself has strangers hung up on.
     server {{
         listen 0.0.0.0:{front.gateway_port} reuseport backlog=4096;
-        limit_conn tunnels {PER_TUNNEL};
+{_listen_mesh(front)}        limit_conn tunnels {PER_TUNNEL};
         limit_conn listeners {GATEWAY};
         proxy_pass unix:{plain};
     }}
@@ -282,9 +291,20 @@ def _listen6(front: Front) -> str:
     return f"        listen [::]:{front.port} ipv6only=on reuseport backlog=4096;\n" if front.ipv6 else ""
 
 
+def _listen_mesh(front: Front) -> str:
+    # For hosts: tunnels are IPv4 here.
+    wanted = ":" in front.mesh and front.ipv6
+    return f"        listen [::]:{front.gateway_port} ipv6only=on reuseport backlog=4096;\n" if wanted else ""
+
+
 def _uncounted(proxies: Sequence[str]) -> str:
     """Lines of the map. What is no address is never a client's, and must not become a part of the configuration."""
     return "".join(f'        "{address}" "";\n' for address in sorted(set(map(_plain_address, proxies)) - {""}))
+
+
+def _mesh(network: str) -> str:
+    """A line of the map, where there is a mesh. Raise ``ValueError`` for what is no network."""
+    return f"        {ipaddress.ip_network(network)} 1;\n" if network else ""
 
 
 def _plain_address(text: str) -> str:

@@ -31,7 +31,6 @@ from .decisions import ENDINGS, verdict_of
 HOURS = 24
 # Of the bars and of the legend below them.
 COLOURS = {"allowed": "var(--color-primary-500)", "refused": "#f59e0b"}
-BEAT_LEASE = "beat"  # vpnproject.beat's
 RECENT = 8
 # In the place of the theme's own: whole numbers alone are counted.
 _TICKS = {"color": "#9ca3af", "precision": 0}
@@ -127,7 +126,7 @@ def _control_nodes() -> list[str]:
     """In words, the one that beats first; empty where nobody can say."""
     try:
         store = redis_client()
-        beats = leases.holder(BEAT_LEASE)
+        beats = leases.holder(leases.BEAT)
         names = [node.label for node in nodes.living(store)]
     except redis.RedisError:
         return []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -145,6 +147,15 @@ def test_a_node_that_has_run_by_itself_keeps_what_it_has(first: Path, second: Pa
     assert contents(second) == before
 
 
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """What ``main`` sets is this process's, and other tests are in it."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
 def test_from_the_command_line(first: Path, second: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said(var: Path, *arguments: str) -> tuple[int, str]:
         code = main(["--var", str(var), *arguments])

@@ -106,6 +106,17 @@ def test_one_whose_count_stands_still_hangs_and_nobody_else(world: World, name: 
     assert PATIENCE[name] - STEP <= seconds <= PATIENCE[name] + STEP
 
 
+@pytest.mark.parametrize(("name", "times"), [("beat", 1), ("control", 4), ("keys", 4), ("host", 1)])
+def test_who_shares_its_work_with_other_nodes_is_given_as_many_times_the_patience(
+    world: World, name: str, times: int
+) -> None:
+    world.shown.nodes_are, world.shown.still = 4, {name}
+    world.look()
+    seconds, found = world.found_after(2000)
+    assert found == {name}
+    assert times * PATIENCE[name] - STEP <= seconds <= times * PATIENCE[name] + STEP
+
+
 @pytest.mark.parametrize("name", ["front", "web", "gateway"])
 def test_one_that_does_not_answer_hangs(world: World, name: str) -> None:
     world.shown.mute = {name}

@@ -6,7 +6,7 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
-from core import clock
+from core import clock, nodes
 from core.redis_store import redis_client
 from tests.admin_site import staff
 from tests.conftest import Clock
@@ -53,6 +53,18 @@ def test_after_a_restart_of_the_machine_nobody_can_tell(
     monkeypatch.setattr(clock, "BOOT", "another start")
     fixed_clock.advance(3600)
     assert sweeps.late() is None
+
+
+def test_another_nodes_sweeps_are_missed_here_too(
+    admin: Client, fixed_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks.sweep()
+    monkeypatch.setattr(clock, "BOOT", "another machine's")
+    monkeypatch.setattr(nodes, "ME", "another node")
+    fixed_clock.advance(sweeps.LATE + nodes.MAY_DIFFER)
+    assert sweeps.late() is None
+    fixed_clock.advance(60)
+    assert "There has been no sweep for 3 min" in page(admin)
 
 
 def test_a_sweep_that_fails_is_no_sweep(

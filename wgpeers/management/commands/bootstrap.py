@@ -20,6 +20,7 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError
 
 from core import clock
+from core.locking import alone_setting_up
 from core.redis_store import redis_client
 from servers import heartbeats, mesh, redis_access
 from servers.hostnet.state.conditions import Severity
@@ -51,9 +52,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self._database(options["stamp"])
-            host, user = self._rows(options)
-            mesh.control_node(host, options["host_redis_hash"])
+            with alone_setting_up():
+                self._database(options["stamp"])
+                host, user = self._rows(options)
+                mesh.control_node(host, options["host_redis_hash"])
             redis_access.sync()
             if options["fresh"]:
                 # What the worker of an earlier run said last may still stand for some seconds.
