@@ -67,5 +67,8 @@ class JobArguments(models.Model):
     job = models.OneToOneField(Job, on_delete=models.CASCADE, primary_key=True, related_name="+")
     arguments = models.JSONField(default=dict)
 
+    class Meta:
+        verbose_name = verbose_name_plural = "job arguments"
+
     def __str__(self) -> str:
         return f"arguments of {self.job}"

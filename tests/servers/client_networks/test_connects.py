@@ -154,6 +154,7 @@ class TestConnects:
         assert "forwards" not in added(host)
 
 
+@committed
 def test_messages_of_the_end_reach_the_host_of_the_one_that_is_gone(company: Company, alice: VpnUser) -> None:
     saved(behind(alice))
     mine = live(company, alice)

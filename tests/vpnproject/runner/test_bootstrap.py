@@ -60,7 +60,7 @@ def test_a_forgotten_password_is_replaced_by_one_that_must_be_changed(capsys: py
     assert password != first
     assert not Client().login(username="admin", password="one of their own")
     response = client.get("/admin/", secure=True, headers={"Host": "localhost"})
-    assert (response.status_code, response["Location"]) == (302, "/admin/password_change/")
+    assert (response.status_code, response["Location"]) == (302, "/admin/password_change/?next=%2Fadmin%2F")
 
 
 def test_sessions_end_with_the_password_that_was_forgotten() -> None:
