@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from servers.hostnet.agent.decoding import SHOW_PLAN
-from servers.hostnet.state import HostState, Interface, Mesh, Peer, Route, ShowPlan, to_json
+from servers.hostnet.state import HostState, Interface, Mesh, Peer, Remote, Route, ShowPlan, to_json
 from tests.host.control import Control
 from tests.lab import HANGING, PROJECT, PYTHON, KeyPair, Lab, Machine, RedisServer, Tunnel, ended_afterwards, until
 from vpnproject.runner import privileges
@@ -63,6 +63,8 @@ class World:
     peers: dict[str, tuple[str, Peer]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     mesh: Mesh | None = None
+    remotes: tuple[Remote, ...] = ()
+    others: tuple[tuple[str, int], ...] = ()
     version: int = 0
     boot: str = ""
     worker: subprocess.Popen[bytes] | None = None
@@ -108,7 +110,16 @@ class World:
             dataclasses.replace(i, peers=tuple(peer for server, peer in self.peers.values() if server == i.server))
             for i in self.interfaces.values()
         )
-        return HostState(HOST_ID, self.version, self.boot, WEB_PORT, interfaces, mesh=self.mesh)
+        return HostState(
+            HOST_ID,
+            self.version,
+            self.boot,
+            WEB_PORT,
+            interfaces,
+            mesh=self.mesh,
+            remotes=self.remotes,
+            others=self.others,
+        )
 
     def ask_plan(self, state: HostState) -> dict[str, list[str]]:
         """What the host would do with ``state``, as ``{"lines": …}``, or why it cannot say, as ``{"error": …}``."""

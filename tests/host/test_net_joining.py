@@ -20,7 +20,7 @@ from servers import joining, mesh
 from servers.hostnet.state.joining import Token
 from servers.models import Host, MeshNode, Server, ServerHost
 from tests.host.joined import Installation, Joined, installation
-from tests.lab import HANGING, NEVER, ONE_TRY, Namespace
+from tests.lab import HANGING, NEVER, ONE_TRY, Namespace, RedisServer
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
 
@@ -210,9 +210,11 @@ def shaken(added: Joined) -> str:
 def test_restarts_of_redis_and_of_hosts_are_made_up_for(world: Installation) -> None:
     berlin = world.add("Berlin")
     world.join(berlin)
+    redis = world.stack.redis
+    assert isinstance(redis, RedisServer)
     # Redis dies and comes back: its users are in its file, and it listens again as soon as it is asked to.
-    world.stack.redis.kill()
-    world.stack.redis.start()
+    redis.kill()
+    redis.start()
     world.wait(lambda: world.alive(berlin))
     # The worker ends, and its tunnels stay.
     before = berlin.machine.run("wg", "show", "wgm0", "public-key").stdout
@@ -223,11 +225,11 @@ def test_restarts_of_redis_and_of_hosts_are_made_up_for(world: Installation) -> 
     kill_wireguard(berlin)
     world.wait(lambda: "wgm0" not in berlin.machine.ip("link"))
     berlin.machine.run("sh", "-c", "ip rule del pref 32700; ip -6 rule del pref 32700; nft flush ruleset", check=False)
-    world.stack.redis.kill()
+    redis.kill()
     berlin.start("run")
     world.wait(lambda: berlin.machine.pings(world.address(world.control), timeout=ONE_TRY))
     assert berlin.machine.run("wg", "show", "wgm0", "public-key").stdout == before
-    world.stack.redis.start()
+    redis.start()
     world.wait(lambda: berlin.status().get("green"))
     # Somebody takes the interface away.
     berlin.machine.ip("link", "del", "wgm0")

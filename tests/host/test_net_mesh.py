@@ -6,14 +6,14 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from servers.hostnet.agent.decoding import MOVE_CLIENTS
+from servers.hostnet.agent.decoding import ADD_REMOTES, REMOVE_REMOTES
 from servers.hostnet.mesh import memory
-from servers.hostnet.state import Mesh, MeshPeer, Move, MoveClients, to_json
+from servers.hostnet.state import AddRemotes, Mesh, MeshPeer, Remote, RemoveRemotes, to_json
 from servers.hostnet.wireguard import keys
 from tests.host.conftest import ONE, World
 from tests.lab import NEVER, ONE_TRY, Echo, KeyPair, Machine, Tunnel, until
@@ -35,21 +35,39 @@ class Far:
     tunnel: Tunnel
     world: World
 
-    def mesh(self, *allowed_ips: str) -> Mesh:
-        peer = MeshPeer(
-            "far", self.tunnel.keys.public, (f"{self.machine.address}:{PORT}",), (f"{THERE}/128",), allowed_ips
-        )
+    version: int = 0
+    number: int = 0
+    held: dict[str, Remote] = field(default_factory=dict)  # by address or network
+
+    def mesh(self) -> Mesh:
+        peer = MeshPeer("far", self.tunnel.keys.public, (f"{self.machine.address}:{PORT}",), (f"{THERE}/128",))
         return Mesh((f"{HERE}/128",), PORT, 0, (peer,), (SERVED,))
 
-    def tell(self, *allowed_ips: str) -> dict[str, object]:
-        self.world.mesh = self.mesh(*allowed_ips)
+    def tell(self, *networks: str) -> dict[str, object]:
+        """A full state in which clients with just these addresses and networks are on the other machine."""
+        self.held = {each: self.held.get(each) or self._new(each) for each in networks}
+        self.world.mesh, self.world.remotes = self.mesh(), tuple(self.held.values())
+        self.world.others = (("far", self.version),)
         return self.world.send_full()
 
-    def move(self, *moves: Move, version: int = 0) -> None:
-        if not version:
-            self.world.version += 1
-        message = MoveClients(version or self.world.version, moves)
-        self.world.control.send_raw(MOVE_CLIENTS, to_json(message))
+    def _new(self, network: str) -> Remote:
+        self.version += 1
+        self.number += 1
+        return Remote(f"far{self.number}", self.version, self.number, "one", "far", (network,))
+
+    def add(self, network: str) -> Remote:
+        """A client comes there."""
+        remote = self.held[network] = self._new(network)
+        self.send(remote)
+        return remote
+
+    def send(self, remote: Remote) -> None:
+        self.world.control.send_raw(ADD_REMOTES, to_json(AddRemotes((remote,))))
+
+    def remove(self, network: str) -> None:
+        """The client leaves."""
+        message = RemoveRemotes((self.held.pop(network).connection,))
+        self.world.control.send_raw(REMOVE_REMOTES, to_json(message))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +80,7 @@ def far(world: World) -> Iterator[Far]:
     far = Far(machine, tunnel, world)
     far.tell()
     yield far
-    world.mesh = None
+    world.mesh, world.remotes, world.others = None, (), ()
     world.send_full()
     assert "wgm0" not in world.host.ip("link")
     assert TABLE not in world.host.ip("rule") + world.host.ip("-6", "rule")
@@ -110,10 +128,10 @@ def test_other_machine_reaches_what_is_served_and_nothing_else(world: World, far
     allowed = f"{HERE}/128,10.9.0.0/24,198.51.100.254/32"
     far.machine.run("wg", "set", "wgfar", "peer", world_key(world), "allowed-ips", allowed)
     far.machine.ip("route", "replace", "198.51.100.254/32", "dev", "wgfar", "src", REMOTE)
-    far.move(Move(f"{REMOTE}/32", "far"))
+    far.add(f"{REMOTE}/32")
     assert not far.machine.pings("198.51.100.254", timeout=NEVER)
     far.machine.ip("route", "del", "198.51.100.254/32", "dev", "wgfar")
-    far.move(Move(f"{REMOTE}/32", ""))
+    far.remove(f"{REMOTE}/32")
 
 
 def world_key(world: World) -> str:
@@ -125,7 +143,7 @@ def test_clients_on_two_machines_reach_each_other_where_their_server_lets_them(
 ) -> None:
     with Echo(far.machine, REMOTE, 7000), Echo(alice, "10.9.0.5", 7001):
         assert alice.ask_tcp(REMOTE, 7000, timeout=NEVER) is None
-        far.move(Move(f"{REMOTE}/32", "far"))
+        far.add(f"{REMOTE}/32")
         until(lambda: f"{REMOTE}/32" in behind(world))
         # With their own addresses, in both directions.
         assert alice.ask_tcp(REMOTE, 7000) == b"10.9.0.5 hello"
@@ -134,10 +152,10 @@ def test_clients_on_two_machines_reach_each_other_where_their_server_lets_them(
         far.machine.ip("addr", "add", "10.77.7.7/32", "dev", "wgfar")
         assert far.machine.ask_tcp("10.9.0.5", 7001, timeout=NEVER, source="10.77.7.7") is None
         far.machine.ip("addr", "del", "10.77.7.7/32", "dev", "wgfar")
-        far.move(Move(f"{REMOTE}/32", ""))
+        far.remove(f"{REMOTE}/32")
         until(lambda: f"{REMOTE}/32" not in behind(world))
         assert alice.ask_tcp(REMOTE, 7000, timeout=NEVER) is None
-        far.move(Move(f"{REMOTE}/32", "far"))
+        far.add(f"{REMOTE}/32")
         world.interfaces["one"] = dataclasses.replace(ONE, inter_client=False)
         far.tell(f"{REMOTE}/32")
         assert alice.ask_tcp(REMOTE, 7000, timeout=NEVER) is None
@@ -168,20 +186,20 @@ def test_network_behind_a_client_on_another_machine_is_reached_also_where_client
 
 def test_old_word_never_wins_and_who_connects_here_is_nowhere_else(world: World, far: Far, alice: Machine) -> None:
     far.tell(f"{REMOTE}/32")
-    old = world.version
-    far.move(Move("10.9.0.78/32", "far"))
+    late = far.add("10.9.0.78/32")
     until(lambda: "10.9.0.78/32" in behind(world))
-    far.move(Move(f"{REMOTE}/32", ""), Move("10.9.0.79/32", "far"), version=old)
-    far.move(Move("10.9.0.80/32", "far"))  # which is taken after it
+    far.remove("10.9.0.78/32")
+    far.send(late)
+    far.add("10.9.0.80/32")  # which is taken after it
     until(lambda: "10.9.0.80/32" in behind(world))
-    assert behind(world) == {f"{THERE}/128", f"{REMOTE}/32", "10.9.0.78/32", "10.9.0.80/32"}
+    assert behind(world) == {f"{THERE}/128", f"{REMOTE}/32", "10.9.0.80/32"}
     # The same client connects here, and the word that it left there is still under way.
     peer = world.make_peer("one", "moved", f"{REMOTE}/32")
     assert world.control.add("one", peer) == "ok"
     until(lambda: f"{REMOTE}/32" not in behind(world))
     assert f"{REMOTE}/32" in world.shown("wgs1", "allowed-ips")[peer.public_key]
     # A state whose version was read before it does not bring it back there.
-    stale = dataclasses.replace(world.state(), version=peer.version - 1, mesh=far.mesh(f"{REMOTE}/32"))
+    stale = dataclasses.replace(world.state(), version=peer.version - 1)
     world.control.send(stale)
     far.tell()
     assert behind(world) == {f"{THERE}/128"}
@@ -224,10 +242,10 @@ def cost_of_moves(world: World, far: Far) -> float:
     """Processor seconds of the worker and of WireGuard for 100 moves, each with a message of its own."""
     before = processor_time(world)
     for number in range(50):
-        far.move(Move(f"10.9.0.{100 + number}/32", "far"))
+        far.add(f"10.9.0.{100 + number}/32")
     until(lambda: "10.9.0.149/32" in world.host.run("wg", "show", "wgm0", "allowed-ips").stdout)
     for number in range(50):
-        far.move(Move(f"10.9.0.{100 + number}/32", ""))
+        far.remove(f"10.9.0.{100 + number}/32")
     until(lambda: "10.9.0.149/32" not in world.host.run("wg", "show", "wgm0", "allowed-ips").stdout)
     return processor_time(world) - before
 

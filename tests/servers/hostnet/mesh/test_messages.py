@@ -10,26 +10,24 @@ from typing import Any
 
 import pytest
 
-from servers.hostnet.agent.decoding import FULL_STATE, MOVE_CLIENTS, BadMessage, read
+from servers.hostnet.agent.decoding import FULL_STATE, BadMessage, read
 from servers.hostnet.mesh import memory
-from servers.hostnet.state import HostState, Mesh, MeshPeer, Move, MoveClients, to_json
+from servers.hostnet.state import HostState, Mesh, MeshPeer, to_json
 from servers.hostnet.state.redis_urls import in_mesh, with_password
 
 KEY = base64.b64encode(bytes(range(32))).decode()
-PEER = MeshPeer("b", KEY, ("vpn.example.com:51800", "[2001:db8::1]:51800"), ("fd00::2/128",), ("10.9.0.5/32",))
+PEER = MeshPeer("b", KEY, ("vpn.example.com:51800", "[2001:db8::1]:51800"), ("fd00::2/128",))
 MESH = Mesh(("fd00::1/128",), 51800, 0, (PEER,), (9790, 9791), ("[fd00::2]:9791",))
 STATE = HostState("a", 7, "boot", 9790, (), mesh=MESH)
 
 
-def sent(value: HostState | MoveClients) -> Any:
+def sent(value: HostState) -> Any:
     return json.loads(json.dumps(to_json(value)))
 
 
 def test_mesh_comes_as_it_was_sent() -> None:
     assert read(FULL_STATE, sent(STATE), "a") == STATE
     assert read(FULL_STATE, sent(replace(STATE, mesh=None)), "a") == replace(STATE, mesh=None)
-    moves = MoveClients(8, (Move("10.9.0.5/32", "b"), Move("10.60.0.0/24", "")))
-    assert read(MOVE_CLIENTS, sent(moves), "a") == moves
 
 
 def test_state_of_a_release_that_knew_no_mesh_is_taken() -> None:
@@ -52,8 +50,8 @@ def test_state_of_a_release_that_knew_no_mesh_is_taken() -> None:
         replace(MESH, peers=(replace(PEER, endpoints=("vpn.example.com",)),)),
         replace(MESH, peers=(replace(PEER, endpoints=("a b:5",)),)),
         replace(MESH, peers=(replace(PEER, endpoints=("x\ny:5",)),)),
-        replace(MESH, peers=(replace(PEER, allowed_ips=("0.0.0.0/0",)),)),
-        replace(MESH, peers=(replace(PEER, allowed_ips=("::/0",)),)),
+        replace(MESH, peers=(replace(PEER, addresses=("0.0.0.0/0",)),)),
+        replace(MESH, peers=(replace(PEER, addresses=("::/0",)),)),
     ],
 )
 def test_mesh_that_cannot_be_is_refused_as_a_whole(mesh: Mesh) -> None:
@@ -61,20 +59,14 @@ def test_mesh_that_cannot_be_is_refused_as_a_whole(mesh: Mesh) -> None:
         read(FULL_STATE, sent(replace(STATE, mesh=mesh)), "a")
 
 
-@pytest.mark.parametrize("move", [Move("0.0.0.0/0", "b"), Move("nonsense", "b"), Move("10.9.0.5/32", "b/c")])
-def test_move_that_cannot_be_is_refused(move: Move) -> None:
-    with pytest.raises(BadMessage):
-        read(MOVE_CLIENTS, sent(MoveClients(8, (move,))), "a")
-
-
-def test_mesh_is_kept_without_clients_and_for_root_alone(tmp_path: Path) -> None:
+def test_mesh_is_kept_for_root_alone(tmp_path: Path) -> None:
     path = memory.path_in(tmp_path)
     memory.save(path, MESH)
-    assert memory.load(path) == replace(MESH, peers=(replace(PEER, allowed_ips=()),))
+    assert memory.load(path) == MESH
     assert path.stat().st_mode & 0o777 == 0o600
     before = path.stat().st_mtime_ns
-    memory.save(path, replace(MESH, peers=(replace(PEER, allowed_ips=("10.9.0.6/32",)),)))
-    assert path.stat().st_mtime_ns == before  # a client that moved is no reason to write
+    memory.save(path, MESH)
+    assert path.stat().st_mtime_ns == before  # each state has it, and most say nothing new
     memory.forget(path)
     assert memory.load(path) is None
 
