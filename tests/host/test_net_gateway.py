@@ -197,8 +197,10 @@ def test_where_all_have_vanished_only_the_first_to_ask_waits(scene: Scene) -> No
 
 
 def nginx(scene: Scene) -> int:
-    """The pid of the host's nginx, as it says itself."""
-    return int((HOMES / HOST_ID / "own" / "nginx.pid").read_text())
+    """The pid of the host's nginx, as it says itself; 0 where it does not."""
+    with contextlib.suppress(FileNotFoundError):
+        return int((HOMES / HOST_ID / "own" / "nginx.pid").read_text() or 0)
+    return 0
 
 
 def test_it_has_no_rights_at_all(scene: Scene) -> None:
@@ -213,6 +215,17 @@ def test_killed_it_is_started_again(scene: Scene) -> None:
     before = nginx(scene)
     os.kill(before, signal.SIGKILL)
     until(lambda: scene.node() == "first", every=0.2)
+
+
+def test_a_cleanup_ends_that_of_its_own_machine_alone(scene: Scene) -> None:
+    before = nginx(scene)
+    clean = (PYTHON, "-c", "from servers.hostnet.gateway import proxy; proxy.cleanup()")
+    scene.client.run(*clean)
+    assert nginx(scene) == before
+    assert scene.node() == "first"
+    scene.world.host.run(*clean)
+    # The worker lives, and puts it back.
+    until(lambda: scene.node() == "first" and nginx(scene) not in (0, before), every=0.2)
 
 
 def test_pings_go_on_while_the_worker_is_away_and_its_successor_takes_over(scene: Scene) -> None:
