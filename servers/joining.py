@@ -57,7 +57,8 @@ def _act(message: dict[str, Any], now: float) -> dict[str, Any]:
     _can_be_joined()
     _fits(message)
     if message.get("action") == "check":
-        return {"host": token.host.name, "network": mesh.the_mesh().network, "expires": int(token.expires.timestamp())}
+        row = mesh.the_mesh()
+        return {"host": token.host.name, "network": row.network, "port": row.port}
     if message.get("action") == "join":
         return _join(token, message, now)
     raise Refused("malformed", "This version of the control side does not know what is asked of it.")

@@ -89,6 +89,15 @@ def is_key(text: str) -> bool:
     return len(raw) == KEY_BYTES and base64.b64encode(raw).decode() == text
 
 
+def needed_by_others(host: Host) -> bool:
+    """Whether other machines reach Redis by way of this one: without it they would be out of reach for good."""
+    return (
+        MeshNode.objects.filter(host=host, control=True).exists()
+        and not MeshNode.objects.filter(control=True).exclude(host=host).exists()
+        and MeshNode.objects.exclude(host=host).exists()
+    )
+
+
 # What machines are told
 
 

@@ -13,7 +13,7 @@ from core.changes import after_commit
 from core.task_names import CUT_OFF, DISMISS, ENFORCE
 from users.models import Group
 
-from . import changes
+from . import changes, mesh
 from .models import (
     ClientNetwork,
     Host,
@@ -26,6 +26,13 @@ from .models import (
     ServerHost,
     SplitDomain,
 )
+
+
+@receiver(pre_delete, sender=Host)
+def keep_the_way_to_redis(instance: Host, **kwargs: Any) -> None:
+    if mesh.needed_by_others(instance):
+        words = f"Other machines reach Redis by way of {instance}: remove their hosts first."
+        raise ProtectedError(words, set(MeshNode.objects.exclude(host=instance)))
 
 
 @receiver(pre_delete, sender=Host)

@@ -56,6 +56,14 @@ class JoiningMixin(Page[Host]):
         response["Cache-Control"] = "no-store"
         return response
 
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        """Says before anybody tries which host stays; see ``servers.signals``."""
+        names, counts, needed, protected = super().get_deleted_objects(objs, request)
+        kept = [f"Host {host}: other machines reach Redis by way of it" for host in objs if mesh.needed_by_others(host)]
+        return names, counts, needed, [*protected, *kept]
+
     def panels(self, request: HttpRequest, obj: Host) -> list[Panel]:
         node = _node_of(obj)
         data: dict[str, Any] = {"host": obj, "node": node, "state": joined_state(obj)}

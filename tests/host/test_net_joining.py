@@ -135,6 +135,10 @@ def test_token_that_is_no_good_changes_nothing_and_is_explained(world: Installat
     # The mesh's network is one that this machine has.
     paris.machine.ip("addr", "add", mesh.addresses(mesh.the_mesh(), world.control.node)[0] + "9/64", "dev", "lo")
     assert "which this machine has" in refused(paris, name, world.token(paris))
+    # Somebody else has its port.
+    with berlin.machine.socket("0.0.0.0", socket.SOCK_DGRAM) as taken:
+        taken.bind(("0.0.0.0", MESH_PORT))
+        assert f"UDP port {MESH_PORT} is in use" in refused(berlin, name, world.token(berlin))
     # Whether it would work is said, and nothing done; then it works, once.
     token = world.token(berlin)
     before = berlin.files()
@@ -160,6 +164,9 @@ def test_token_that_is_no_good_changes_nothing_and_is_explained(world: Installat
     assert berlin.tell("join", name, world.token(berlin)).returncode == 0
     berlin.start("run")
     world.wait(lambda: berlin.status().get("green"))
+    # The control side's own machine is in the mesh by now, and is no other host as well.
+    amiss = Joined(world.stack.machine, paris.host, world.directory / "amiss")
+    assert "carries tunnels of an installation already" in refused(amiss, name, world.token(paris))
     assert (berlin.directory / "mesh_key").read_bytes() == key
     assert world.address(Host.objects.get(pk=berlin.host.pk)) == address
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,13 +19,14 @@ from servers.hostnet.dns import unbound
 from servers.hostnet.mesh import memory
 from servers.hostnet.mesh import network as mesh_network
 from servers.hostnet.netlink.links import Links
-from servers.hostnet.state import MESH_PREFIX, PREFIX, routing_table
+from servers.hostnet.state import MESH_INTERFACE, MESH_PREFIX, PREFIX, routing_table
 from servers.hostnet.state.joining import JoinError, Token
 from servers.hostnet.state.privileges import CAPABILITIES
 from servers.hostnet.state.redis_urls import in_mesh
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Backend, WireGuardError
 from servers.hostnet.wireguard.choose import choose
+from servers.hostnet.wireguard.fields import link_index
 
 from . import status, unit
 from .asking import Address, ask
@@ -81,9 +84,12 @@ def join(place: Place, given: argparse.Namespace) -> int:
     address, token = Address.parse(given.address), _token(given)
     networks = _networks()
     _choose()
+    if not place.joined() and (link_index(MESH_INTERFACE) or Links().read()):
+        raise HostError("This machine carries tunnels of an installation already: end its bin/run, or leave it, first.")
     said = ask(address, token, "check", networks=networks)
     say("ok", f"{address} is the control side, and knows the token: this machine becomes host {said['host']}")
-    say("ok", f"The mesh's network {said['network']} is free on this machine")
+    _check_port(int(said["port"]))
+    say("ok", f"The mesh's network {said['network']} and UDP port {said['port']} are free on this machine")
     if given.check:
         return 0
     place.check_idle()
@@ -161,6 +167,21 @@ def _networks() -> list[str]:
     """What this machine routes already, but for our own interfaces."""
     ours = (PREFIX, MESH_PREFIX)
     return sorted({str(each.network) for each in routing_table.read() if not each.interface.startswith(ours)})
+
+
+def _check_port(port: int) -> None:
+    """Raise ``HostError`` where somebody else has the mesh's UDP port."""
+    if link_index(MESH_INTERFACE):  # ours, of before
+        return
+    for family, anywhere in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104 (bound, never served)
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind((anywhere, port))
+        except OSError as error:  # a machine without IPv6 has another one
+            if error.errno == errno.EADDRINUSE:
+                raise HostError(f"UDP port {port} is in use on this machine, and the mesh needs it.") from None
 
 
 def _choose() -> Backend:

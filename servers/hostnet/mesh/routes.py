@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -37,7 +38,11 @@ ROUTE = struct.Struct(
 AT_ONCE = 200  # messages; their answers fit into any socket's buffer
 LONGEST = 1 << 17  # bytes; what the kernel sends at once is shorter
 WITHIN = 30.0  # seconds that the kernel may take to answer
-FAMILIES = (socket.AF_INET, socket.AF_INET6)
+HAS_IPV6 = Path("/proc/net/if_inet6")  # is there where the kernel has IPv6
+
+
+def _families() -> list[socket.AddressFamily]:
+    return [socket.AF_INET, *([socket.AF_INET6] if HAS_IPV6.exists() else [])]
 
 
 def read(index: int) -> set[str]:
@@ -45,7 +50,7 @@ def read(index: int) -> set[str]:
     found: set[str] = set()
     with _socket() as netlink:
         netlink.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
-        for family in FAMILIES:
+        for family in _families():
             body = ROUTE.pack(family, 0, 0, 0, RT_TABLE_UNSPEC, 0, 0, 0, 0)
             body += attribute(RTA_TABLE, struct.pack("=I", TABLE))
             netlink.send(_message(RTM_GETROUTE, NLM_F_DUMP, 1, body))
@@ -71,20 +76,20 @@ def change(index: int, add: Iterable[str], remove: Iterable[str]) -> None:
 def ask_our_table() -> None:
     """Have the kernel ask our table."""
     with _iproute() as netlink:
-        for family in FAMILIES:
+        for family in _families():
             if not _rules(netlink, family):
                 netlink.rule("add", family=family, table=TABLE, priority=PRIORITY)
 
 
 def is_asked() -> bool:
     with _iproute() as netlink:
-        return all(_rules(netlink, family) for family in FAMILIES)
+        return all(_rules(netlink, family) for family in _families())
 
 
 def forget_our_table() -> None:
     """Take the rules back; the routes have gone with their link."""
     with _iproute() as netlink:
-        for family in FAMILIES:
+        for family in _families():
             for _ in range(_rules(netlink, family)):
                 netlink.rule("del", family=family, table=TABLE, priority=PRIORITY)
 

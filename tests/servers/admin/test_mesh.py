@@ -6,6 +6,7 @@ import re
 
 import pytest
 from django.conf import LazySettings
+from django.db.models import ProtectedError
 from django.test import Client
 
 from servers import mesh
@@ -86,6 +87,22 @@ def test_removing_a_host_takes_it_out_of_the_mesh(admin: Client, control: Host) 
     assert mesh.mesh_of(control) is None
     assert Host.objects.get(pk=control.pk).version > before
     assert {"wgpeers.dismiss", "wgpeers.converge"} <= {*queued()}
+
+
+def test_host_by_way_of_which_others_reach_redis_stays(admin: Client, control: Host) -> None:
+    berlin = Host.objects.create(name="Berlin", public_address="198.51.100.2")
+    assert ask(command(admin.post(f"{HOSTS}{berlin.pk}/do/make_token/").content.decode())[1])[0] == 200
+    url = f"{HOSTS}{control.pk}/delete/"
+    assert "other machines reach Redis by way of it" in admin.get(url).content.decode()
+    admin.post(url, {"post": "yes"})
+    with pytest.raises(ProtectedError, match="remove their hosts first"):
+        control.delete()
+    with pytest.raises(ProtectedError):
+        Host.objects.all().delete()
+    assert Host.objects.count() == 2
+    berlin.delete()
+    control.delete()
+    assert not MeshNode.objects.exists()
 
 
 def test_mesh_is_one_row_that_is_changed_and_neither_added_nor_deleted(admin: Client, control: Host) -> None:
