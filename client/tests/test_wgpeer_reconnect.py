@@ -194,6 +194,23 @@ def test_connections_that_never_live_back_off(lab: Lab) -> None:
     assert len(set(lab.keys())) == len(starts)
 
 
+def test_hosts_that_die_one_after_the_other_are_no_reason_to_wait(lab: Lab) -> None:
+    """Each connection works for a moment, and then its host is silent."""
+    lab.clock.stop_at = 1100
+    lab.run(a=allow, b=allow, gateway=gateway(in_turn(*[pong, silence, silence] * 6, pong)))
+    starts = lab.network.times("wg")
+    assert len(starts) == 7
+    assert all(later - earlier == pytest.approx(12.2) for earlier, later in pairwise(starts))
+
+
+def test_a_host_that_is_silent_from_the_first_ping_on_is_asked_less_and_less_often(lab: Lab) -> None:
+    lab.clock.stop_at = 1400
+    lab.run(a=allow, b=allow, gateway=gateway(silence))
+    gaps = [later - earlier for earlier, later in pairwise(lab.network.times("wg"))]
+    assert gaps[0] == 8
+    assert gaps[4] > 8 + 3
+
+
 def test_a_profile_that_must_not_reconnect_does_not(tmp_path: Path) -> None:
     lab = Lab(tmp_path, make_profile(disable_reconnect=True))
     assert lab.run(a=allow, b=allow, gateway=gateway(in_turn(pong, status(404)))) is SessionEnded

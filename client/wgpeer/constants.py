@@ -28,7 +28,7 @@ ASKED_JITTER = 0.5
 BACK_OFF = {408: 30.0, 429: 30.0}
 RETRY_AFTER_MAX = 300.0  # no response can send us away for longer
 
-SHORT_CONNECTION = 30.0  # a connection that ended sooner did not help: wait before the next, doubling
+SHORT_CONNECTION = 30.0  # one that ended sooner, and not by its host's death, did not help: wait, doubling
 RECONNECT_PAUSE = 1.0
 RECONNECT_PAUSE_MAX = 60.0
 

@@ -77,15 +77,21 @@ class Session:
         try:
             while True:
                 connection = self._connect(previous)
-                self._connection_lost(connection, self._run_connection(connection, new=connection is not previous))
+                lost = self._run_connection(connection, new=connection is not previous)
+                self._connection_lost(connection, lost)
                 previous = connection
-                short = self.clock.boottime() - connection.started < c.SHORT_CONNECTION
-                short_connections = short_connections + 1 if short else 0
+                short_connections = short_connections + 1 if self._was_useless(connection, lost) else 0
                 if short_connections > 1:
                     pause = min(c.RECONNECT_PAUSE_MAX, c.RECONNECT_PAUSE * 2 ** min(short_connections - 2, 10))
                     self.clock.wait(pause * (1 + c.ROUND_JITTER * (self.random.random() - 0.5)))
         finally:
             self.tunnel.down()
+
+    def _was_useless(self, connection: Connection, lost: Disconnect) -> bool:
+        """Whether it ended so soon that the next one may be no better. One that worked until its host died says nothing
+        against the next host."""
+        died = lost.silent and connection.pinged
+        return not died and self.clock.boottime() - connection.started < c.SHORT_CONNECTION
 
     def _connect(self, previous: Connection | None) -> Connection:
         self._status.change(state=s.RECONNECTING if previous else s.CONNECTING, message="")
