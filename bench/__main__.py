@@ -28,6 +28,7 @@ NAMES = (
     "throughput",
     "start",
     "reconnect",
+    "failover",
 )
 PROGRAMS = ("unshare", "ip", "redis-server", "nginx", "nft", "wg")
 FURTHER_PROGRAMS = {"change": ("unbound",), "throughput": ("iperf3", "ping")}  # not on every server

@@ -68,7 +68,7 @@ def test_a_ping_over_plain_http_and_a_sync_with_its_query(transport: HttpTranspo
     with http_server(handler) as port:
         plain = json.loads(VECTORS["connect"]["example_response_plaintext"])["configuration"]
         where = read_configuration(plain | {"gateway": "127.0.0.1", "web_port": port})
-        assert api.ping(where, KEY, "lo", HANGING) is None
+        assert api.ping(where, KEY, "lo", HANGING, HANGING) is None
         assert api.sync(f"http://127.0.0.1:{port}", "lo") == ""
     assert paths[0] == VECTORS["connect"]["path"]
     assert paths[1].endswith("?ver=2")
@@ -217,6 +217,39 @@ def test_addresses_are_remembered_and_asked_for_again_when_none_answers(monkeypa
         "192.0.2.1",
     ]  # the resolver is gone: better the old than none
     assert len(asked) == 3
+
+
+def test_addresses_of_a_dead_host_come_last_and_a_name_is_avoided_that_has_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    addresses = {
+        "both.example": ["192.0.2.1", "2001:db8::1", "192.0.2.2"],
+        "gate1.example": ["192.0.2.1", "2001:db8::1"],
+        "gate2.example": ["192.0.2.2"],
+    }
+    monkeypatch.setattr("wgpeer.transport.resolve", lambda host, _seconds: addresses.get(host, [host]))
+    resolver = ResolverCache(lambda: 5.0)
+    resolver.prefetch(addresses)
+    resolver.avoid(["192.0.2.1", "2001:db8::1"])  # as a configuration has them: address and IPv6 address of the host
+    assert resolver.lookup("both.example") == ["192.0.2.2", "192.0.2.1", "2001:db8::1"]
+    avoided = {name: resolver.is_avoided(name) for name in [*addresses, "192.0.2.1", "192.0.2.2", "new.example"]}
+    assert [name for name, is_so in avoided.items() if is_so] == ["gate1.example", "192.0.2.1"]
+    resolver.avoid(["gate2.example"])
+    assert resolver.lookup("both.example")[-1] == "192.0.2.2"
+    resolver.avoid([])
+    assert resolver.lookup("both.example") == addresses["both.example"]
+
+
+def test_a_wait_is_cut_short_by_a_wake_be_it_before_or_meanwhile() -> None:
+    clock = SystemClock()
+    for _ in range(3):
+        clock.wake()
+    assert clock.wait(HANGING)  # hangs if it is not
+    assert not clock.wait(0)  # several at once are one
+    thread = threading.Thread(target=clock.wake)
+    thread.start()
+    assert clock.wait(HANGING)
+    thread.join(HANGING)
 
 
 def test_names_are_remembered_all_at_once_and_few_addresses_of_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pyroute2 import IPRoute, netns
-from wgpeer.tunnel.watch import Watch
+from wgpeer.tunnel.guard import Guard
+from wgpeer.tunnel.watch import NETLINK_NETFILTER, NFTABLES_GROUP, Watch, _drain, _subscribe
 from wgpeer_fakes import HANGING
 from wgpeer_namespaces import sh, until
 
@@ -72,6 +74,35 @@ def test_every_kind_of_change_is_noticed(namespace: str, change: list[str]) -> N
     with Watched(namespace) as watched:
         sh("ip", "netns", "exec", namespace, *change)
         until(lambda: watched.count)
+
+
+def test_a_tunnel_without_a_guard_makes_no_changes_that_it_would_notice_itself(namespace: str) -> None:
+    heard: list[list[bool]] = []
+
+    def remove_twice() -> None:
+        netns.setns(namespace)
+        guard = Guard()
+        with _subscribe(NETLINK_NETFILTER, NFTABLES_GROUP) as changes:
+            guard.ensure(0, {4: [(0, 1)]})
+            heard.append([is_announced(changes)])
+            for _ in range(2):
+                guard.remove(0)
+                heard[0].append(is_announced(changes))
+
+    thread = threading.Thread(target=remove_twice)
+    thread.start()
+    thread.join(HANGING)
+    assert heard == [[True, True, False]]
+
+
+def is_announced(changes: socket.socket) -> bool:
+    """Whether there was a change since this was asked before. The kernel announces it before it is done."""
+    try:
+        changes.recv(1)
+    except BlockingIOError:
+        return False
+    _drain(changes)
+    return True
 
 
 def test_a_repair_that_failed_is_tried_again_without_another_change(namespace: str) -> None:

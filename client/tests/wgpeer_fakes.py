@@ -11,7 +11,7 @@ import hmac
 import json
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -191,6 +191,7 @@ class FakeClock:
     wall_offset: float = 1_790_000_000.0 - 1000.0
     waits: list[float] = field(default_factory=list)
     suspend: tuple[float, float] | None = None
+    wake_at: list[float] = field(default_factory=list)
 
     def wall(self) -> float:
         return self.now + self.wall_offset
@@ -198,14 +199,34 @@ class FakeClock:
     def boottime(self) -> float:
         return self.now
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         self.waits.append(seconds)
-        self.now += max(0.0, seconds)
+        due = self.now + max(0.0, seconds)
+        woken = bool(self.wake_at) and self.wake_at[0] <= due
+        self.now = max(self.now, self.wake_at.pop(0)) if woken else due
         if self.suspend and self.now >= self.suspend[0]:
             self.now += self.suspend[1]
             self.suspend = None
         if self.now >= self.stop_at:
             raise Stopped
+        return woken
+
+
+@dataclass
+class FakeResolver:
+    """Every name is an address."""
+
+    prefetched: Callable[[list[str]], None]
+    avoided: set[str] = field(default_factory=set)
+
+    def prefetch(self, hosts: Iterable[str]) -> None:
+        self.prefetched(sorted(hosts))
+
+    def avoid(self, hosts: Iterable[str]) -> None:
+        self.avoided = set(hosts)
+
+    def is_avoided(self, host: str) -> bool:
+        return host in self.avoided
 
 
 @dataclass
@@ -217,7 +238,14 @@ class FakeNetwork:
     seen: list[tuple[float, OpenedRequest]] = field(default_factory=list)
 
     def send(
-        self, base: str, request: SealedRequest, seconds: float, *, query: str = "", interface: str = ""
+        self,
+        base: str,
+        request: SealedRequest,
+        seconds: float,
+        *,
+        query: str = "",
+        interface: str = "",
+        connect: float = CONNECT_TIMEOUT,
     ) -> HttpResponse:
         opened = open_request(base, request.method, request.path, request.headers, request.body)
         assert query == ("ver=2" if request.method == "GET" else "")
@@ -226,7 +254,7 @@ class FakeNetwork:
             return self.hosts["gateway" if interface else base](opened)
         except NoResponse as error:
             if error.silent:
-                self.clock.now += seconds if interface else min(seconds, CONNECT_TIMEOUT)
+                self.clock.now += min(seconds, connect)
             raise
 
     def of(self, kind: str) -> list[OpenedRequest]:

@@ -20,6 +20,7 @@ from wgpeer.tunnel.contract import TunnelError
 from wgpeer_fakes import (
     FakeClock,
     FakeNetwork,
+    FakeResolver,
     FakeTunnel,
     Handler,
     OpenedRequest,
@@ -56,7 +57,15 @@ class Lab:
         """Run until stopped or final; what ended it."""
         names = {"a": A, "b": B, "c": C, "gateway": "gateway"}
         self.network.hosts.update({names[name]: handler for name, handler in hosts.items()})
-        session = Session(
+        self.session = session = self.make_session()
+        with pytest.raises((Stopped, SessionEnded, TunnelError)) as caught:
+            session.run()
+        self.error = caught.value
+        assert self.tunnel.downs == 1
+        return caught.type
+
+    def make_session(self) -> Session:
+        return Session(
             api=ApiClient(
                 self.profile, identity(), DeviceInfo("laptop", ("02:00:00:00:00:01",)), self.clock, self.network
             ),
@@ -67,15 +76,9 @@ class Lab:
             report=self.statuses.append,
             save=self.saved.append,
             log=self.logged.append,
-            prefetch=lambda hosts: self.prefetched.append((len(self.tunnel.ups), sorted(hosts))),
+            resolver=FakeResolver(lambda hosts: self.prefetched.append((len(self.tunnel.ups), hosts))),
             random=random.Random(self.seed),
         )
-        self.session = session
-        with pytest.raises((Stopped, SessionEnded, TunnelError)) as caught:
-            session.run()
-        self.error = caught.value
-        assert self.tunnel.downs == 1
-        return caught.type
 
     def keys(self, kind: str = "wg") -> list[str]:
         return [request.plaintext["wg_public_key"] for request in self.network.of(kind)]

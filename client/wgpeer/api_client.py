@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 
 from wgpeer import __version__
 from wgpeer.clock import Clock
-from wgpeer.constants import PUSH_RESPONSE_TIMEOUT, RESPONSE_TIMEOUT, SIGN_IN_RESPONSE_TIMEOUT, SYNC_TIMEOUT
+from wgpeer.constants import (
+    CONNECT_TIMEOUT,
+    PUSH_RESPONSE_TIMEOUT,
+    RESPONSE_TIMEOUT,
+    SIGN_IN_RESPONSE_TIMEOUT,
+    SYNC_TIMEOUT,
+)
 from wgpeer.envelope import (
     Ephemeral,
     Identity,
@@ -129,10 +135,10 @@ class ApiClient:
         return self._post(host, "wg_wait", credentials, sso_token, SIGN_IN_RESPONSE_TIMEOUT)
 
     def ping(
-        self, configuration: Configuration, wg_public_key: str, interface: str, seconds: float
+        self, configuration: Configuration, wg_public_key: str, interface: str, seconds: float, connect: float
     ) -> Ended | Failed | None:
         """None: the server still knows this connection. Sent through the tunnel, to its gateway; ``seconds`` bounds
-        it."""
+        it, ``connect`` its TCP connection alone."""
         plaintext = self._plaintext(Credentials(wg_public_key), "")
         sealed = self._seal("PUT", "wg", plaintext, device=False)
         return self._send(
@@ -141,6 +147,7 @@ class ApiClient:
             seconds,
             lambda raw: read_end(self._open(sealed, raw)),
             interface=interface,
+            connect=connect,
         )
 
     def sync(self, base: str, interface: str) -> str | Failed:
@@ -176,9 +183,10 @@ class ApiClient:
         *,
         query: str = "",
         interface: str = "",
+        connect: float = CONNECT_TIMEOUT,
     ) -> T | Failed:
         try:
-            response = self._transport.send(base, sealed, seconds, query=query, interface=interface)
+            response = self._transport.send(base, sealed, seconds, query=query, interface=interface, connect=connect)
             if response.status != 200:
                 message = STATUS_MESSAGES.get(response.status, f"answered with status {response.status}")
                 return Failed(f"{base} {message}", response.status, response.retry_after)

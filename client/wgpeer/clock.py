@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -25,8 +26,9 @@ class Clock(Protocol):
     def boottime(self) -> float:
         """Time since boot. It never jumps, and goes on while the machine is suspended."""
 
-    def wait(self, seconds: float) -> None:
-        """Wait. The wait stands still while the machine is suspended. Raises ``Stopped``."""
+    def wait(self, seconds: float) -> bool:
+        """Wait. The wait stands still while the machine is suspended. True: it was cut short, because the network of
+        this machine has changed since the last wait began. Raises ``Stopped``."""
 
 
 class SystemClock:
@@ -34,7 +36,9 @@ class SystemClock:
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
+        self._woken, self._waker = os.pipe()
+        for end in (self._writer, self._woken, self._waker):
+            os.set_blocking(end, False)
         self._stopping = False
         self._interruptible = False
 
@@ -70,8 +74,17 @@ class SystemClock:
         """``CLOCK_BOOTTIME``."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def wait(self, seconds: float) -> None:
-        """Wait, or raise ``Stopped`` as soon as a signal comes."""
-        readable, _, _ = select.select([self._reader], [], [], max(0.0, seconds))
-        if readable or self._stopping:
+    def wake(self) -> None:
+        """Cut the wait short that goes on now, or else the next one. From any thread."""
+        with contextlib.suppress(BlockingIOError):  # so often already that the pipe is full
+            os.write(self._waker, b"x")
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until ``seconds`` are over or ``wake`` is called; True in that case. Raise ``Stopped`` as soon as a
+        signal comes."""
+        readable, _, _ = select.select([self._reader, self._woken], [], [], max(0.0, seconds))
+        if self._reader in readable or self._stopping:
             raise Stopped
+        if self._woken in readable:
+            os.read(self._woken, 65536)
+        return bool(readable)

@@ -45,8 +45,9 @@ class RoundResult:
 
 @dataclass(slots=True)
 class Connecting:
-    """Asks the API hosts of a profile. ``sync`` fetches a changed profile from a host, by its URL. ``dead_endpoints``
-    are names and addresses of the host whose tunnel has just died: it is asked last."""
+    """Asks the API hosts of a profile. ``sync`` fetches a changed profile from a host, by its URL. ``is_avoided``: a
+    name or address is the host's whose tunnel has just died, so it is asked last. Which host a client comes from, so
+    that it is not sent there again, the server sees by the device's connection that is still open."""
 
     api: ApiClient
     clock: Clock
@@ -56,7 +57,7 @@ class Connecting:
     log: Callable[[str], None]
     sync: Callable[[str], object]
     random: random.Random
-    dead_endpoints: frozenset[str] = frozenset()
+    is_avoided: Callable[[str], bool]
     _not_before: dict[ApiHost, float] = field(default_factory=dict)
     _silent_hosts: set[ApiHost] = field(default_factory=set)
 
@@ -74,7 +75,9 @@ class Connecting:
                 return old
             pause = self._round_pause(outcome, started)
             self.status.change(message=self._pause_words(outcome, pause))
-            self.clock.wait(pause)
+            # The network has changed: perhaps it was away, and is back.
+            if self.clock.wait(pause) and (old := working()):
+                return old
 
     def _try_all_hosts(self, key: PrivateKey) -> RoundResult:
         """Offer the key to each host once. Raises ``SessionEnded`` when one refuses for good."""
@@ -139,12 +142,13 @@ class Connecting:
         shuffled = list(self.api.profile.sync_hosts)
         self.random.shuffle(shuffled)
         hosts: Sequence[ApiHost] = list(dict.fromkeys([*shuffled, *self.api.profile.remotes]))
-        return sorted(hosts, key=lambda host: host in self._silent_hosts or host.name in self.dead_endpoints)
+        return sorted(hosts, key=lambda host: host in self._silent_hosts or self.is_avoided(host.name))
 
     def _round_pause(self, outcome: RoundResult, started: float) -> float:
         patient = self.clock.boottime() - started < c.ROUND_PATIENCE
         pause = c.ROUND_PAUSE if patient else c.ROUND_PAUSE_LATER
-        return max(outcome.wait, pause * (1 + c.ROUND_JITTER * (self.random.random() - 0.5)))
+        asked = outcome.wait * (1 + c.ASKED_JITTER * self.random.random())
+        return max(asked, pause * (1 + c.ROUND_JITTER * (self.random.random() - 0.5)))
 
     @staticmethod
     def _pause_words(outcome: RoundResult, pause: float) -> str:

@@ -1,8 +1,7 @@
 """Every time and size limit of the client, each with its reason. Times are seconds.
 
 From a host's death to the new tunnel, at worst: ``ping_interval`` (10 by default) until the next ping is due, plus
-``PING_RESPONSE_TIMEOUT`` (3) until it counts as lost, plus one connect to a living host (well under 1): about
-13 seconds.
+``PING_CONNECTS`` (2.2) until it counts as lost, plus one connect to a living host (well under 1): 13 seconds.
 """
 
 # --- connecting -------------------------------------------------------------------------------------------------------
@@ -20,12 +19,16 @@ MAX_LOOKUPS = 8  # names looked up at the same time
 ROUND_PAUSE = 7.0  # all hosts failed: the whole round again
 ROUND_PAUSE_LATER = 30.0  # ... and when that lasted ROUND_PATIENCE, less often
 ROUND_PATIENCE = 300.0
-ROUND_JITTER = 0.2  # share of a pause that is random, so that a thousand clients do not come back at the same moment
+# Share of a pause that is random, half of it either way: those whose hosts fail at the same moment come back over as
+# long a time as the pause, and not all in one second.
+ROUND_JITTER = 1.0
+# Share that is added at random to a pause that an answer asked for: others were told the same.
+ASKED_JITTER = 0.5
 # A wrong clock (408) or a server without room (429) does not mend itself in seconds. Unless the answer says how long.
 BACK_OFF = {408: 30.0, 429: 30.0}
 RETRY_AFTER_MAX = 300.0  # no response can send us away for longer
 
-SHORT_CONNECTION = 30.0  # a connection that ended sooner did not help: wait before the next, doubling
+SHORT_CONNECTION = 30.0  # one that ended sooner, and not by its host's death, did not help: wait, doubling
 RECONNECT_PAUSE = 1.0
 RECONNECT_PAUSE_MAX = 60.0
 
@@ -35,17 +38,21 @@ HANDSHAKE_ATTEMPTS = 2  # before the first ping; WireGuard by itself repeats a h
 HANDSHAKE_POLL = 0.02
 HANDSHAKE_POLLS = 50  # one second for each: longer than any way round the world
 NAME_FREE_POLLS = 100  # times HANDSHAKE_POLL: so long a WireGuard process may take to end with its interface
-PING_RESPONSE_TIMEOUT = (
-    3.0  # no response at all for this long: the host is dead. Leaves room for two TCP retransmissions
-)
+# Of the tries of one ping, how long each waits for the TCP connection. None came: the host is dead, or the way to it.
+# The first is given up early, so that what was lost is sent again sooner than TCP would by itself; the last leaves room
+# for a way that is as long as that.
+PING_CONNECTS = (0.7, 1.5)
+PING_RESPONSE_TIMEOUT = 3.0  # of one try as a whole: it connects, so the host lives, and may be busy
 FIRST_PING_RESPONSE_TIMEOUT = 8.0  # the first one waits for the WireGuard handshake, which is repeated after 5
 PING_RETRY_PAUSE = 1.0  # the host answers, but with a fault of its own (5xx, refused): it is alive, so be patient
-PING_RETRIES = 8
+PING_RETRIES = 8  # then: where it answers by HTTP one for each interval, where it does not it is left
 PING_RETRY_LIMIT = 15.0
 MAX_SLEEP = 1.0  # the longest sleep in one piece; sleeping clocks stand still during suspend, so look again
 
 # --- configuration sync -----------------------------------------------------------------------------------------------
-SYNC_INTERVAL = 600.0
+SYNC_INTERVAL = 3600.0
+SYNC_RETRY = 360.0  # after one that failed
+SYNC_JITTER = 0.2  # share of these that is random, so that those who connected together do not stay together
 SYNC_FIRST = 5.0  # after the connect, when traffic has settled
 SYNC_TIMEOUT = 5.0  # shorter than a ping interval: a sync never costs a ping
 

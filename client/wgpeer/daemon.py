@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from pyroute2.netlink.exceptions import NetlinkError
+
 from wgpeer import status as s
 from wgpeer.api_client import ApiClient, DeviceInfo
 from wgpeer.clock import Stopped, SystemClock
@@ -31,6 +33,7 @@ from wgpeer.transport import HttpTransport
 from wgpeer.tunnel.contract import TunnelError
 from wgpeer.tunnel.linux import LinuxTunnel
 from wgpeer.tunnel.recovery import SUFFIX, clean_up
+from wgpeer.tunnel.uplink import Uplink
 from wgpeer.tunnel.watch import Watch
 
 LOG_BYTES = 1024 * 1024
@@ -72,16 +75,24 @@ def run(store: Store, name: str, password: str, choices: Choices) -> int:
         clock = SystemClock()
         clock.install()
         try:
-            return _run(lambda: _session(store, name, password, choices, clock, log, status_file), log, status_file)
+            return _run(
+                lambda: _session(store, name, password, choices, clock, log, status_file), clock, log, status_file
+            )
         finally:
             log.handlers[0].close()
 
 
-def _run(make_session: Callable[[], tuple[Session, LinuxTunnel]], log: logging.Logger, status_file: StatusFile) -> int:
+def _run(
+    make_session: Callable[[], tuple[Session, LinuxTunnel]],
+    clock: SystemClock,
+    log: logging.Logger,
+    status_file: StatusFile,
+) -> int:
     """Run a session until it ends, and say why it ended: in the log, in the status and by the exit code."""
     try:
         session, tunnel = make_session()
-        with Watch(lambda: _repair(tunnel, log)):
+        uplink = Uplink()
+        with Watch(lambda: _network_changed(uplink, clock, log) and _repair(tunnel, log)):
             session.run()
     except Stopped:
         log.info("stopped")
@@ -101,6 +112,19 @@ def _run(make_session: Callable[[], tuple[Session, LinuxTunnel]], log: logging.L
         status_file.end(s.FAILED, last_error="a fault in wgpeer; see: wgpeer logs")
         raise
     return EXIT_OK
+
+
+def _network_changed(uplink: Uplink, clock: SystemClock, log: logging.Logger) -> bool:
+    """See whether this machine is connected in another way than before; then the session looks at once whether its
+    tunnel works. False when that could not be read."""
+    try:
+        if uplink.has_changed():
+            log.info("the network of this machine has changed: looking whether the tunnel works")
+            clock.wake()
+    except (NetlinkError, OSError) as error:
+        log.warning("the network of this machine cannot be read: %s", error)
+        return False
+    return True
 
 
 def _repair(tunnel: LinuxTunnel, log: logging.Logger) -> bool:
@@ -135,7 +159,7 @@ def _session(
         report=status_file.report,
         save=lambda changed: store.save(name, changed),
         log=log.info,
-        prefetch=transport.resolver.prefetch,
+        resolver=transport.resolver,
         first_status=status_file.status,
     )
     tunnel.on_change = session.tunnel_changed

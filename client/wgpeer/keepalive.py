@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nacl.public import PrivateKey
 
 from wgpeer import constants as c
-from wgpeer.api_client import ApiClient
+from wgpeer.api_client import ApiClient, Failed
 from wgpeer.clock import Clock
 from wgpeer.envelope import b64
 from wgpeer.profile import ApiHost
@@ -35,10 +36,12 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Why a connection is lost. ``silent``: its host gave no response at all."""
+    """Why a connection is lost, or a ping not good. ``silent``: its host gave no response at all; ``status``: that of
+    its response, 0 without one."""
 
     reason: str
     silent: bool = False
+    status: int = 0
 
 
 class Keepalive:
@@ -53,6 +56,7 @@ class Keepalive:
         clock: Clock,
         on_ping: Callable[[], None],
         on_sync: Callable[[Connection], bool],
+        random: random.Random,
     ) -> None:
         self._connection = connection
         self._interface = interface
@@ -60,37 +64,58 @@ class Keepalive:
         self._clock = clock
         self._on_ping = on_ping
         self._on_sync = on_sync
+        self._random = random
+        self._faulty = False  # it answers, and not as it should: asked often already
 
     def run(self) -> Disconnect:
-        """Ping until the connection is lost. Raises ``Stopped``, from the clock."""
+        """Ping until the connection is lost, each interval and whenever the network has changed. While the gateway
+        answers at all it is kept, until ``ping_timeout`` is over. Raises ``Stopped``, from the clock."""
         sync_due = self._clock.boottime() + c.SYNC_FIRST
         while True:
             asked = self._clock.boottime()
-            if lost := self._expired() or self.ping():
-                return lost
-            self._on_ping()
-            if asked >= sync_due:
-                good = self._on_sync(self._connection)
-                sync_due = asked + (c.SYNC_INTERVAL if good else c.SYNC_INTERVAL / 10)
+            failed = self._expired() or self.ping()
+            if failed and failed.status < 500:
+                return failed
+            self._faulty = failed is not None
+            if not failed:
+                self._on_ping()
+                if asked >= sync_due:
+                    sync_due = asked + self._sync_pause(good=self._on_sync(self._connection))
             self._wait_until(asked + self._connection.configuration.ping_interval)
 
+    def _sync_pause(self, *, good: bool) -> float:
+        pause = c.SYNC_INTERVAL if good else c.SYNC_RETRY
+        return pause * (1 + c.SYNC_JITTER * (self._random.random() - 0.5))
+
     def ping(self) -> Disconnect | None:
-        """One ping with its retries. None when it was good."""
+        """One ping with its retries. None when it was good; with a ``status`` of 500 or more it lives nevertheless."""
         started, tries = self._clock.boottime(), 0
-        timeout = c.PING_RESPONSE_TIMEOUT if self._connection.pinged else c.FIRST_PING_RESPONSE_TIMEOUT
         while True:
             tries += 1
-            lost, final = self._ping_once(timeout)
-            if lost is None or final:
+            lost, final = self._ping_once()
+            if lost is None or final or (self._faulty and lost.status >= 500):
                 return lost
             if tries >= c.PING_RETRIES or self._clock.boottime() - started >= c.PING_RETRY_LIMIT:
                 return lost
             self._clock.wait(c.PING_RETRY_PAUSE)
 
-    def _ping_once(self, timeout: float) -> tuple[Disconnect | None, bool]:
-        """One request. Why the connection is lost (None: it is not), and whether that is final or worth another try."""
+    def _ask(self) -> Ended | Failed | None:
+        """Ask once, in several tries while nothing comes at all."""
         connection = self._connection
-        result = self._api.ping(connection.configuration, connection.public_key, self._interface(), timeout)
+        timeout = c.PING_RESPONSE_TIMEOUT if connection.pinged else c.FIRST_PING_RESPONSE_TIMEOUT
+        result: Ended | Failed | None = None
+        for connect in c.PING_CONNECTS if connection.pinged else (timeout,):
+            result = self._api.ping(
+                connection.configuration, connection.public_key, self._interface(), timeout, connect
+            )
+            if not (isinstance(result, Failed) and result.silent):
+                break
+        return result
+
+    def _ping_once(self) -> tuple[Disconnect | None, bool]:
+        """One ping. Why the connection is lost (None: it is not), and whether that is final or worth another try."""
+        connection = self._connection
+        result = self._ask()
         if result is None:
             connection.last_good, connection.pinged = self._clock.boottime(), True
             return None, True
@@ -101,17 +126,18 @@ class Keepalive:
             return Disconnect(f"the server refused a ping ({result.status})"), True
         if result.silent:
             return Disconnect("the host is silent", silent=True), True
-        return Disconnect(f"pings fail: {result.reason}"), False
+        return Disconnect(f"pings fail: {result.reason}", status=result.status), False
 
     def _expired(self) -> Disconnect | None:
         """After ``ping_timeout`` without a good ping the server has revoked the key: do not even ask."""
         asleep = self._clock.boottime() - self._connection.last_good
         if asleep < self._connection.configuration.ping_timeout:
             return None
-        return Disconnect(f"no ping for {asleep:.0f} s, probably asleep")
+        return Disconnect(f"no good ping for {asleep:.0f} s, perhaps asleep")
 
     def _wait_until(self, due: float) -> None:
         # In slices: a sleep stands still while the machine is suspended, this clock does not. So a wake-up is seen
         # within one slice, whatever was left of the sleep.
         while (left := due - self._clock.boottime()) > 0:
-            self._clock.wait(min(left, c.MAX_SLEEP))
+            if self._clock.wait(min(left, c.MAX_SLEEP)):
+                return

@@ -20,6 +20,7 @@ from wgpeer.factors import FactorToken
 from wgpeer.keepalive import Connection, Disconnect, Keepalive
 from wgpeer.profile import Profile, ProfileError, merge
 from wgpeer.status import LiveStatus, Status
+from wgpeer.transport import Resolver
 from wgpeer.tunnel.contract import Tunnel, TunnelError
 
 
@@ -28,7 +29,7 @@ class Session:
     """Keeps one profile connected.
 
     ``report`` is called with each new status, ``save`` with each profile that a sync brought, ``log`` with lines for
-    the log (never a secret), ``prefetch`` with names of API hosts that will be needed when no resolver answers.
+    the log (never a secret).
     """
 
     api: ApiClient
@@ -39,7 +40,7 @@ class Session:
     report: Callable[[Status], None]
     save: Callable[[Profile], None]
     log: Callable[[str], None]
-    prefetch: Callable[[list[str]], None] = lambda _hosts: None
+    resolver: Resolver
     random: random.Random = field(default_factory=random.SystemRandom)
     first_status: InitVar[Status | None] = None
     _status: LiveStatus = field(init=False)
@@ -57,6 +58,7 @@ class Session:
             log=self.log,
             sync=lambda base: self._take_sync(base, ""),
             random=self.random,
+            is_avoided=self.resolver.is_avoided,
         )
 
     @property
@@ -75,14 +77,21 @@ class Session:
         try:
             while True:
                 connection = self._connect(previous)
-                self._connection_lost(connection, self._run_connection(connection, new=connection is not previous))
+                lost = self._run_connection(connection, new=connection is not previous)
+                self._connection_lost(connection, lost)
                 previous = connection
-                short = self.clock.boottime() - connection.started < c.SHORT_CONNECTION
-                short_connections = short_connections + 1 if short else 0
+                short_connections = short_connections + 1 if self._was_useless(connection, lost) else 0
                 if short_connections > 1:
-                    self.clock.wait(min(c.RECONNECT_PAUSE_MAX, c.RECONNECT_PAUSE * 2 ** min(short_connections - 2, 10)))
+                    pause = min(c.RECONNECT_PAUSE_MAX, c.RECONNECT_PAUSE * 2 ** min(short_connections - 2, 10))
+                    self.clock.wait(pause * (1 + c.ROUND_JITTER * (self.random.random() - 0.5)))
         finally:
             self.tunnel.down()
+
+    def _was_useless(self, connection: Connection, lost: Disconnect) -> bool:
+        """Whether it ended so soon that the next one may be no better. One that worked until its host died says nothing
+        against the next host."""
+        died = lost.silent and connection.pinged
+        return not died and self.clock.boottime() - connection.started < c.SHORT_CONNECTION
 
     def _connect(self, previous: Connection | None) -> Connection:
         self._status.change(state=s.RECONNECTING if previous else s.CONNECTING, message="")
@@ -94,7 +103,11 @@ class Session:
         if not self.tunnel.interface:
             return False
         result = self.api.ping(
-            previous.configuration, previous.public_key, self.tunnel.interface, c.PING_RESPONSE_TIMEOUT
+            previous.configuration,
+            previous.public_key,
+            self.tunnel.interface,
+            c.PING_RESPONSE_TIMEOUT,
+            connect=c.PING_CONNECTS[-1],
         )
         if result is None:
             self.log("the network is back and the connection still good")
@@ -118,6 +131,7 @@ class Session:
             self.clock,
             lambda: self._ping_succeeded(connection),
             self._sync,
+            self.random,
         )
         return keepalive.run()
 
@@ -125,7 +139,7 @@ class Session:
         configuration = connection.configuration
         if not self.status.interface:
             # Now, not when they are needed: then the resolver is behind a tunnel that is dead.
-            self.prefetch([host.name for host in self._connecting.hosts_in_order()])
+            self.resolver.prefetch([host.name for host in self._connecting.hosts_in_order()])
         endpoint = self.tunnel.up(
             configuration,
             connection.key,
@@ -155,14 +169,14 @@ class Session:
     def _ping_succeeded(self, connection: Connection) -> None:
         now = self.clock.wall()
         if self.status.state != s.CONNECTED:
-            self._connecting.dead_endpoints = frozenset()
+            self.resolver.avoid(())
             self._status.change(state=s.CONNECTED, since=now, message="", last_error="")
             self.log(f"connected: {self.status.address} on {self.status.interface}, by {connection.host.url}")
         self._status.change(last_ping=now)
 
     def _connection_lost(self, connection: Connection, lost: Disconnect) -> None:
         self.log(f"connection lost: {lost.reason}")
-        self._connecting.dead_endpoints = frozenset(connection.configuration.endpoints) if lost.silent else frozenset()
+        self.resolver.avoid(connection.configuration.endpoints if lost.silent else ())
         self._status.change(state=s.RECONNECTING, last_error=lost.reason, reconnects=self.status.reconnects + 1)
         if self.profile.flag("disable_reconnect"):
             raise SessionEnded(f"{lost.reason}; this profile does not reconnect by itself")
@@ -190,6 +204,6 @@ class Session:
         if merged:
             self.api.profile = merged
             self.save(merged)
-            self.prefetch([host.name for host in self._connecting.hosts_in_order()])
+            self.resolver.prefetch([host.name for host in self._connecting.hosts_in_order()])
             self.log("the profile has changed and was saved")
         return True

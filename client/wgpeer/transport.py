@@ -58,10 +58,32 @@ class Transport(Protocol):
     """Carries requests to API hosts, and through the tunnel to the gateway."""
 
     def send(
-        self, base: str, request: SealedRequest, seconds: float, *, query: str = "", interface: str = ""
+        self,
+        base: str,
+        request: SealedRequest,
+        seconds: float,
+        *,
+        query: str = "",
+        interface: str = "",
+        connect: float = CONNECT_TIMEOUT,
     ) -> HttpResponse:
         """Send a request to ``base`` (``http(s)://host[:port]``), through the tunnel of ``interface`` or, when that is
-        empty, outside all tunnels. ``seconds`` bounds the whole request. Raises ``NoResponse``."""
+        empty, outside all tunnels. ``seconds`` bounds the whole request, ``connect`` its connecting to one address.
+        Raises ``NoResponse``."""
+
+
+class Resolver(Protocol):
+    """Keeps the addresses of API hosts."""
+
+    def prefetch(self, hosts: Iterable[str]) -> None:
+        """Look up names that will be needed when no resolver answers."""
+
+    def avoid(self, hosts: Iterable[str]) -> None:
+        """Names and addresses of a host that is dead: its addresses come last from now on, and no longer those that
+        were avoided before."""
+
+    def is_avoided(self, host: str) -> bool:
+        """Whether a name or address is of nothing but that host."""
 
 
 class HttpTransport:
@@ -72,12 +94,17 @@ class HttpTransport:
         self.resolver = ResolverCache(clock.boottime)
 
     def send(
-        self, base: str, request: SealedRequest, seconds: float, *, query: str = "", interface: str = ""
+        self,
+        base: str,
+        request: SealedRequest,
+        seconds: float,
+        *,
+        query: str = "",
+        interface: str = "",
+        connect: float = CONNECT_TIMEOUT,
     ) -> HttpResponse:
         """See ``Transport``. Raises ``Stopped`` too, when a signal comes meanwhile."""
         target, options = Target.parse(base), _socket_options(interface)
-        # Through a tunnel, a slow connect is the WireGuard handshake: only the whole time counts there.
-        connect = seconds if interface else CONNECT_TIMEOUT
         with self._clock.interruptible():
             deadline = time.monotonic() + seconds
             problem = NoResponse(f"{target.host} has no address", silent=True)
@@ -227,6 +254,7 @@ class ResolverCache:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._known: dict[str, tuple[float, list[str]]] = {}
+        self._avoided: frozenset[str] = frozenset()
 
     def prefetch(self, hosts: Iterable[str]) -> None:
         """Look up names, all at the same time, while the machine's own resolver can still be asked."""
@@ -238,15 +266,26 @@ class ResolverCache:
         """The addresses of a name in the system's order of preference, empty when there are none.
 
         Addresses known before come last: a resolver inside the tunnel may give an address that only the tunnel
-        reaches."""
+        reaches. Last of all come those of ``avoid``."""
         since, addresses = self._known.get(host, (0.0, []))
-        if addresses and self._now() - since < DNS_CACHE_TTL:
-            return addresses
-        fresh = resolve(host, RESOLVE_TIMEOUT)
-        merged = list(dict.fromkeys([*fresh, *addresses]))[:MAX_ADDRESSES]
-        if fresh:
-            self._known[host] = (self._now(), merged)
-        return merged
+        if not addresses or self._now() - since >= DNS_CACHE_TTL:
+            fresh = resolve(host, RESOLVE_TIMEOUT)
+            addresses = list(dict.fromkeys([*fresh, *addresses]))[:MAX_ADDRESSES]
+            if fresh:
+                self._known[host] = (self._now(), addresses)
+        return sorted(addresses, key=self._avoided.__contains__)
+
+    def avoid(self, hosts: Iterable[str]) -> None:
+        """See ``Resolver``."""
+        self._avoided = frozenset(address for host in hosts for address in self._addresses(host))
+
+    def is_avoided(self, host: str) -> bool:
+        """See ``Resolver``."""
+        return self._addresses(host) <= self._avoided
+
+    def _addresses(self, host: str) -> set[str]:
+        """Of a name, as far as it was looked up; an address is its own."""
+        return set(self._known.get(host, (0.0, []))[1]) or {host}
 
     def expire(self, host: str) -> None:
         """None of the addresses answered: ask the resolver next time, and use these only if it is silent."""

@@ -17,6 +17,7 @@ class Machine(Namespace):
         self.interface = interface
         self.address = address
         self.address6 = address6
+        self.port = ""  # of the internet's bridge, for a machine on it; down, nothing gets to the machine or from it
 
 
 class Lab:
@@ -90,7 +91,7 @@ class Lab:
         machine = Machine(name, interface, f"198.51.100.{number}", f"2001:db8:1::{number}")
         self._closing.callback(machine.close)
         self._ports += 1
-        port = f"port{self._ports}"
+        machine.port = port = f"port{self._ports}"
         _veth(self.internet, port, machine, interface)
         self.internet.ip("link", "set", port, "master", "br0", "up")
         _configure(machine, 24)

@@ -35,10 +35,12 @@ class Guard:
     problem: str = ""
     _text: str = ""
     _listing: str = ""
+    _removed: int | None = None
 
     def ensure(self, number: int, outside: Mapping[int, Ranges]) -> bool:
         """Have the table stand, for the IP versions of ``outside``: the ranges of addresses that stay outside the
         tunnel. Returns whether somebody else had changed or removed it."""
+        self._removed = None
         text = ruleset(number, outside)
         observed = _listing(number)
         if text == self._text and observed and observed == self._listing:
@@ -49,9 +51,11 @@ class Guard:
         return harmed and not self.problem
 
     def remove(self, number: int) -> None:
-        """Remove the table."""
-        remove(number)
-        self.problem, self._text, self._listing = "", "", ""
+        """Remove the table, once: to do so when it is gone is a change too, which the kernel announces, and whoever
+        repairs after each change would never rest."""
+        if self._removed != number:
+            remove(number)
+        self.problem, self._text, self._listing, self._removed = "", "", "", number
 
 
 def remove(number: int) -> None:

@@ -25,7 +25,7 @@ class Interface:
     ``backend`` None until then. The tables of ``lost`` names still hold back traffic."""
 
     before: Callable[[str, int], None]
-    wait: Callable[[float], None] = time.sleep
+    wait: Callable[[float], object] = time.sleep
     choice: str = "auto"
     name: str = ""
     index: int = 0

@@ -54,7 +54,7 @@ class LinuxTunnel:
     recovery_file: Path
     resolve: Callable[[str], list[str]]
     log: Callable[[str], None]
-    wait: Callable[[float], None] = time.sleep
+    wait: Callable[[float], object] = time.sleep
     backend_choice: str = "auto"
     on_change: Callable[[], None] = lambda: None
     routes: str = ""
