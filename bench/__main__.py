@@ -24,6 +24,7 @@ NAMES = (
     "sweep",
     "change",
     "mesh",
+    "storm",
     "throughput",
     "start",
     "reconnect",
