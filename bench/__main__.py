@@ -25,6 +25,7 @@ NAMES = (
     "change",
     "mesh",
     "long_work",
+    "storm",
     "throughput",
     "start",
     "reconnect",
