@@ -15,8 +15,8 @@ from core import clock
 from core.crypto import Secret
 
 from . import networks
+from .hostnet.state import Gateway, MeshPeer, joining
 from .hostnet.state import Mesh as DesiredMesh
-from .hostnet.state import MeshPeer, joining
 from .models import Host, Mesh, MeshNode
 
 log = logging.getLogger(__name__)
@@ -120,6 +120,35 @@ def mesh_of(host: Host) -> DesiredMesh | None:
         serves=tuple(sorted({settings.GATEWAY_PORT, settings.MESH_REDIS_PORT})) if mine.control else (),
         redis=tuple(at for node in nodes if node.control for at in redis_addresses(mesh, node)),
     )
+
+
+def gateways_of(host: Host) -> tuple[Gateway, ...]:
+    """Where ``host`` has pings of its clients go: to gateway web of the control nodes. None where it is one itself, or
+    in no mesh."""
+    nodes = list(MeshNode.objects.exclude(public_key="").select_related("host"))
+    if not any(node.host_id == host.pk and not node.control for node in nodes):
+        return ()
+    mesh = the_mesh()
+    return tuple(
+        Gateway(address, settings.GATEWAY_PORT)
+        for node in nodes
+        if node.control
+        for address in addresses(mesh, node)[:1]
+    )
+
+
+def carried() -> list[tuple[str, int]]:
+    """Each machine's addresses in the mesh, with each server (primary key) that it carries."""
+    nodes = MeshNode.objects.exclude(public_key="").values_list("host", "part", "host__attachments__server")
+    if not nodes:
+        return []
+    mesh = the_mesh()
+    return [
+        (address, server)
+        for host, part, server in nodes
+        if server is not None
+        for address in addresses(mesh, MeshNode(host_id=host, part=part))
+    ]
 
 
 def addresses(mesh: Mesh, node: MeshNode) -> list[str]:

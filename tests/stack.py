@@ -88,11 +88,12 @@ class Stack:
         ipv6: bool = False,
         name: str = "",
         pings_only: bool = False,
+        mesh: str = MESH,
     ) -> None:
         self.machine = machine
         self._pings_only = pings_only
         self.name = name or machine.address
-        self._ipv6 = ipv6
+        self._ipv6, self._mesh = ipv6, mesh
         self.redis = server
         self.directory = Path(tempfile.mkdtemp(prefix="vpn-stack-"))
         self.site = programs.Site(
@@ -194,7 +195,7 @@ class Stack:
         subprocess.run(
             ["openssl", "req", "-x509", *kind, *files, *subject], check=True, capture_output=True, timeout=HANGING
         )
-        wanted = front.Front(self.site.front, 443, GATEWAY_PORT, self._ipv6, plain_port=80, mesh=MESH)
+        wanted = front.Front(self.site.front, 443, GATEWAY_PORT, self._ipv6, plain_port=80, mesh=self._mesh)
         self.machine.run(
             *("env", f"PYTHONPATH={PROJECT / 'vpnproject'}:{PROJECT}", PYTHON, "-c", PREPARE, self.site.front),
             *(self.directory / "cert.pem", self.directory / "key.pem"),

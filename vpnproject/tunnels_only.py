@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse, HttpResponseForbidden
 
+from servers import mesh
 from servers.gateways import Gateways
 
 # A place of the front's own, which ends the connection without a word. To a client that would be no final answer.
@@ -17,7 +18,7 @@ class TunnelsOnly:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
-        self._gateways = Gateways()
+        self._gateways = Gateways(mesh.carried)
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         meta = request.META

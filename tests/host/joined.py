@@ -127,7 +127,7 @@ def installation(settings: LazySettings) -> Iterator[Installation]:
         settings.REDIS_URL = server.url
         send_celery_to(server.url)
         privileges.make_users()
-        stack = closing.enter_context(Stack(machine, server, environment()))
+        stack = closing.enter_context(Stack(machine, server, environment(), ipv6=True, mesh=mesh.the_mesh().network))
         control = Host.objects.create(name="control", public_address=machine.address)
         mesh.control_node(control)
         worker = stack.start_host(control.public_id)

@@ -87,6 +87,15 @@ def world(transactional_db: None, settings: LazySettings) -> Iterator[World]:
 
 def build(lab: Lab, stack: Stack, **host_addresses: str) -> World:
     """``host_addresses``: the host's public ones, if not the machine's in IPv4."""
+    host = Host.objects.create(name="gate", **(host_addresses or {"public_address": stack.machine.address}))
+    world = office(lab, stack, host)
+    stack.start_host(host.public_id)
+    world.wait(lambda: ServerHost.objects.exclude(public_key="").exists())
+    return world
+
+
+def office(lab: Lab, stack: Stack, host: Host) -> World:
+    """A server on ``host``, which is the machine of ``stack``, with a LAN behind it."""
     ca = certificates.make_ca("Acme", another_rsa_key(), clock.moment(time.time()))
     organization = Organization.objects.create(name="Acme", ca_certificate=ca)
     server = Server.objects.create(
@@ -100,12 +109,8 @@ def build(lab: Lab, stack: Stack, **host_addresses: str) -> World:
     server.organizations.add(organization)
     lan = lab.add_lan(stack.machine)
     Route.objects.create(server=server, network="10.50.0.0/24", nat=True)
-    host = Host.objects.create(name="gate", **(host_addresses or {"public_address": stack.machine.address}))
     ServerHost.objects.create(server=server, host=host)
-    stack.start_host(host.public_id)
-    world = World(lab, stack, host, server, organization, lan)
-    world.wait(lambda: ServerHost.objects.exclude(public_key="").exists())
-    return world
+    return World(lab, stack, host, server, organization, lan)
 
 
 def test_connect_traffic_pings_silence_revocation_and_reconnection(world: World) -> None:

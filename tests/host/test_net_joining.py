@@ -19,8 +19,11 @@ from core.redis_store import redis_client
 from servers import joining, mesh
 from servers.hostnet.state.joining import Token
 from servers.models import Host, MeshNode, Server, ServerHost
+from tests.host import test_end_to_end as one_host
+from tests.host import test_two_hosts as two_hosts
 from tests.host.joined import Installation, Joined, installation
-from tests.lab import HANGING, NEVER, ONE_TRY, Namespace, RedisServer
+from tests.lab import HANGING, NEVER, ONE_TRY, Echo, Namespace, RedisServer
+from wgpeers.lifecycle import liveness
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
 
@@ -110,6 +113,45 @@ def only_wireguard_is_seen(world: Installation, berlin: Joined, paris: Joined) -
     assert len(seen.packets) > 20
     assert {(protocol, MESH_PORT in ports) for protocol, ports, _ in seen.packets} == {(UDP, True)}
     assert not [body for _, _, body in seen.packets if b"host." in body or b"hostnet" in body or b"LPUSH" in body]
+
+
+def at_both_hosts(world: Installation, other: Joined) -> two_hosts.World:
+    """A server on the control node and on ``other``."""
+    assert world.stack.worker is not None
+    base = one_host.office(world.lab, world.stack, world.control)
+    ServerHost.objects.create(server=base.server, host=other.host, priority=2)
+    machines = {world.control.pk: world.stack.machine, other.host.pk: other.machine}
+    made = two_hosts.World(**vars(base), second=other.host, workers={}, machines=machines)
+    world.wait(lambda: not ServerHost.objects.filter(public_key="").exists())
+    return made
+
+
+def test_clients_of_a_joined_host_ping_through_the_mesh_and_reach_clients_of_another(world: Installation) -> None:
+    berlin = world.add("Berlin")
+    world.join(berlin)
+    office = at_both_hosts(world, berlin)
+    office.prefer(berlin.host)
+    alice, her = office.hire("alice")
+    her.up()
+    world.wait(her.connected)
+    office.prefer(world.control)
+    bob, his = office.hire("bob")
+    his.up()
+    world.wait(his.connected)
+    hers, his_own = office.live(alice), office.live(bob)
+    assert hers is not None
+    assert his_own is not None
+    assert (hers.host_id, his_own.host_id) == (berlin.host.pk, world.control.pk)
+    # Gateway web is on the other machine: her pings go there through the mesh, and move her deadline.
+    first = liveness.deadlines([hers.public_id])[hers.public_id]
+    world.wait(lambda: liveness.deadlines([hers.public_id])[hers.public_id] > first + one_host.PING_INTERVAL)
+    assert office.live(alice) == hers
+    with Echo(his.machine, str(his_own.address), 7000), Echo(her.machine, str(hers.address), 7000):
+        world.wait(lambda: her.machine.ask_tcp(str(his_own.address), 7000, timeout=ONE_TRY) is not None)
+        assert her.machine.ask_tcp(str(his_own.address), 7000) == f"{hers.address} hello".encode()
+        assert his.machine.ask_tcp(str(hers.address), 7000) == f"{his_own.address} hello".encode()
+    her.end()
+    his.end()
 
 
 def test_token_that_is_no_good_changes_nothing_and_is_explained(world: Installation) -> None:

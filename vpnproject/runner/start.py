@@ -118,6 +118,7 @@ class Start:
             rows = setup.expect("rows")
         try:
             self._keep_host(rows["host_id"])
+            self._configure_front(site, chosen, rows["mesh"])
             self._start_servers(replace(site, host_id=rows["host_id"]), chosen.port, setup)
         finally:
             # Whatever happens from here on, the one-time password is shown: it is stored nowhere.
@@ -237,7 +238,7 @@ class Start:
             redis_password=redis_login.read(self._var / redis_login.PASSWORD),
             stamp=programs.stamp(self._wanted.project, (self._var / "settings.env").read_text()),
         )
-        self._configure_front(site, chosen, settings.get("TRUSTED_PROXIES", ""))
+        self._configure_front(site, chosen)
         return site
 
     def _hand_over_pair(self) -> None:
@@ -246,7 +247,9 @@ class Start:
             layout.give_file(self._var, path.name)
         front.take_pair(front.directory(self.instance), self._pair.certificate, self._pair.key)
 
-    def _configure_front(self, site: programs.Site, chosen: Chosen, proxies: str) -> None:
+    def _configure_front(self, site: programs.Site, chosen: Chosen, mesh: str = "") -> None:
+        """``mesh`` is its network, once the database has said it: the front starts only then."""
+        proxies = files.read_settings(self._var / "settings.env").get("TRUSTED_PROXIES", "")
         wanted = front.Front(
             directory=site.front,
             port=chosen.port,
@@ -254,6 +257,7 @@ class Start:
             gateway_port=site.gateway_port,
             ipv6=network.has_ipv6(),
             trusted=tuple(word.strip() for word in proxies.split(",")),
+            mesh=mesh,
         )
         text = front.configuration(wanted, programs.open_files())
         # The front is started anew for another certificate too: should it run, from an earlier start, it has the old.

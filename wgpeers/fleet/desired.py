@@ -46,6 +46,7 @@ def state_of(host_id: int) -> HostState | None:
         interfaces,
         open_foreign_firewalls=host.open_foreign_firewalls,
         mesh=mesh.mesh_of(host),
+        gateways=mesh.gateways_of(host),
         remotes=elsewhere,
         others=others,
     )
