@@ -30,6 +30,7 @@ COMMANDS = (
 )
 # How often, and every how many seconds, it is looked whether a machine has taken its last message.
 LAST_WORD_LOOKS, LAST_WORD_EVERY = 50, 0.02
+LAST_WORD_TRAVELS = 0.5  # seconds for it to get there, once Redis has sent it
 
 
 def user_of(public_id: str) -> str:
@@ -69,6 +70,7 @@ def cut_off(public_id: str) -> None:
             if not client.llen(user_of(public_id)):
                 break
             time.sleep(LAST_WORD_EVERY)
+        time.sleep(LAST_WORD_TRAVELS)
         if not own_connection().call("ACL", "DELUSER", user_of(public_id)):
             return  # one that never joined reads what waits for it in its own time
         _keep()

@@ -50,17 +50,27 @@ def dismiss_host(instance: Host, **kwargs: Any) -> None:
 @receiver(post_save, sender=Mesh)
 @receiver(post_save, sender=MeshNode)
 @receiver(pre_delete, sender=MeshNode)
-def tell_machines_of_the_mesh(instance: Host | Mesh | MeshNode, **kwargs: Any) -> None:
-    """Each knows where all others are."""
+def tell_machines_of_the_mesh(instance: Host | Mesh | MeshNode, origin: object = None, **kwargs: Any) -> None:
+    """Each knows where all others are. Of one whose host goes they are told once it was dismissed, by the same task:
+    its last message comes through them."""
     if isinstance(instance, Host) and not MeshNode.objects.filter(host=instance).exists():
         return
-    changes.record(MeshNode.objects.values_list("host_id", flat=True))
+    concerned = list(MeshNode.objects.values_list("host_id", flat=True))
+    if origin is not None and not _is_of_node(origin):
+        changes.bump_versions(concerned)
+    else:
+        changes.record(concerned)
+
+
+def _is_of_node(origin: object) -> bool:
+    """Whether the deletion began with a machine's place in the mesh, not with its host."""
+    return getattr(origin, "model", type(origin)) is MeshNode
 
 
 @receiver(post_delete, sender=MeshNode)
 def cut_machine_off(instance: MeshNode, origin: object, **kwargs: Any) -> None:
     """One whose host goes as well is dismissed first, and cut off then."""
-    if getattr(origin, "model", type(origin)) is MeshNode:
+    if _is_of_node(origin):
         after_commit(CUT_OFF, instance.host.public_id)
 
 

@@ -15,7 +15,7 @@ from core.redis_store import RedisUnavailable, redis_client
 from core.task_queue import enqueue, task, waits
 from servers import heartbeats, mesh, redis_access
 from servers.hostnet.state import HostState
-from servers.models import Host
+from servers.models import Host, MeshNode
 from users.factors import guesses
 from users.models import RememberedPass
 
@@ -41,6 +41,8 @@ def dismiss(public_id: str, version: int, boot: str) -> None:
     nothing = HostState(public_id, version, boot, settings.GATEWAY_PORT, ())
     messages.send_full_state(Host(public_id=public_id), nothing)
     cut_off(public_id)
+    for host in MeshNode.objects.values_list("host_id", flat=True):
+        enqueue(task_names.CONVERGE, host)
 
 
 @task(task_names.CUT_OFF)

@@ -234,7 +234,7 @@ def test_host_that_is_removed_is_out_of_everything_at_once_and_one_that_leaves_a
     assert f"host.{public_id}" in secret
     assert "green" in json.dumps(berlin.status())
     assert berlin.status()["green"] is False
-    assert not redis_client().keys(f"host.{public_id}*")
+    world.wait(lambda: not redis_client().keys(f"host.{public_id}*"))
     # The other one is none the wiser.
     assert shaken(paris) == session or paris.status()["green"]
     paris.end()
