@@ -10,7 +10,7 @@ from django.test import Client
 
 from core import clock
 from core.models import Job
-from servers.models import ClientNetwork, Host, JoinToken, PortForward, Server, ServerHost
+from servers.models import ClientNetwork, ClientRegion, Host, JoinToken, PortForward, Server, ServerHost
 from tests.admin_site import staff
 from tests.conftest import Clock
 from users.factors.registry import FACTORS, load
@@ -47,6 +47,8 @@ BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("servers.host", "make_token", {}),
     ("servers.server", "start", {}),
     ("servers.server", "stop", {}),
+    ("servers.host", "drain", {}),
+    ("servers.host", "take_clients", {}),
     ("wgpeers.connection", "disconnect", {}),
     ("core.job", "stop", {}),
 ]
@@ -58,6 +60,7 @@ ACTIONS = [
     ("servers.server", "stop_servers"),
     ("servers.server", "delete_selected"),
     ("servers.host", "delete_selected"),
+    ("servers.clientregion", "delete_selected"),
     ("servers.portforward", "delete_selected"),
     ("servers.clientnetwork", "delete_selected"),
     ("wgpeers.connection", "disconnect_them"),
@@ -75,6 +78,7 @@ def world(db: None, fixed_clock: Clock) -> None:
     server = Server.objects.create(pk=1, name="office", network="10.8.0.0/24", wg_network="10.9.0.0/24", started=True)
     server.organizations.add(organization)
     ServerHost.objects.create(server=server, host=host)
+    ClientRegion.objects.create(pk=1, network="203.0.113.0/24", region="eu")
     PortForward.objects.create(pk=1, server=server, user=user, port=8080)
     ClientNetwork.objects.create(pk=1, server=server, user=user, network="192.168.7.0/24")
     now = clock.moment(clock.now())
@@ -100,6 +104,8 @@ def snapshot() -> list[Any]:
             [(row.kind, row.hash, row.secret.stored) for row in user.enrolments.all()],
         ),
         list(Server.objects.values_list("started", "name")),
+        list(Host.objects.values_list("draining", flat=True)),
+        ClientRegion.objects.count(),
         list(Connection.objects.values_list("state", flat=True)),
         list(user.links.values_list("revoked", flat=True)),
         list(user.addresses.values_list("host_part", flat=True)),
