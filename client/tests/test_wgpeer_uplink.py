@@ -60,11 +60,12 @@ def test_addresses_and_default_routes_that_come_and_go_are_changes(namespace: st
     assert changed_by(namespace, *changes) == [True] * len(changes)
 
 
-def test_other_routes_links_and_what_a_tunnel_of_ours_has_are_none(namespace: str) -> None:
+def test_other_routes_links_their_own_addresses_and_what_a_tunnel_of_ours_has_are_none(namespace: str) -> None:
     changes = [
         "link set eth0 mtu 1400",
         "route add 198.51.100.0/24 via 192.0.2.1",
         "rule add pref 5 lookup main",
+        "addr add fe80::5/64 dev eth0 nodad",  # as each container that starts brings one
         "route add default via 192.0.2.1 table 77600",
         "addr add 10.9.0.5/24 dev wgp0",
         "route add default dev wgp0",

@@ -8,19 +8,20 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from wgpeer.tunnel.link import INTERFACE_PREFIX
+from wgpeer.tunnel.link import INTERFACE_PREFIX, SCOPE_LINK
 from wgpeer.tunnel.routing import FAMILIES, MAIN_TABLE
 
 Fact = tuple[str, int, str, int]
 
 
 def _observe() -> frozenset[Fact]:
-    """Every address (with its link), and every default route of the main table (link, gateway, metric)."""
+    """Every address (with its link) that reaches farther than that link, and every default route of the main table
+    (link, gateway, metric)."""
     own = {index for index, name in socket.if_nameindex() if name.startswith(INTERFACE_PREFIX)}
     facts = set[Fact]()
     with IPRoute() as route:
         for message in route.get_addr():
-            if message["index"] not in own:
+            if message["index"] not in own and message["scope"] < SCOPE_LINK:
                 facts.add(("address", message["index"], str(message.get_attr("IFA_ADDRESS")), message["prefixlen"]))
         for family in FAMILIES:
             for message in route.get_routes(family=family):
