@@ -46,7 +46,7 @@ class Joined:
         """Carry the command out to its end."""
         return self.machine.run("env", f"HOSTNET_BACKEND={BACKEND}", *self.command(*arguments), check=False)
 
-    def start(self, *arguments: str | Path) -> None:
+    def launch(self, *arguments: str | Path) -> None:
         self.worker = self.machine.start(*self.command(*arguments), log=self.log, env={"HOSTNET_BACKEND": BACKEND})
 
     def end(self) -> None:
@@ -88,7 +88,7 @@ class Installation:
 
     def join(self, added: Joined) -> None:
         """By the command, which stays as its worker; until the control side sees it green."""
-        added.start("join", self.stack.name, self.token(added), "--run")
+        added.launch("join", self.stack.name, self.token(added), "--run")
         self.wait(lambda: "green in the admin" in added.log.read_text() or self._failed(added))
         assert "green in the admin" in added.log.read_text(), added.log.read_text()
         self.wait(lambda: self.alive(added))

@@ -197,14 +197,14 @@ def test_token_that_is_no_good_changes_nothing_and_is_explained(world: Installat
     assert berlin.directory.stat().st_mode & 0o777 == 0o700
     key = (berlin.directory / "mesh_key").read_bytes()
     assert "has been used" in refused(berlin, name, token)
-    berlin.start("run")
+    berlin.launch("run")
     world.wait(lambda: berlin.status().get("green"))
     # Again, with a new token: the key and the address stay, and the worker that runs is to be ended first.
     address = world.address(berlin.host)
     assert "end that one first" in refused(berlin, name, world.token(berlin))
     berlin.end()
     assert berlin.tell("join", name, world.token(berlin)).returncode == 0
-    berlin.start("run")
+    berlin.launch("run")
     world.wait(lambda: berlin.status().get("green"))
     # The control side's own machine is in the mesh by now, and is no other host as well.
     amiss = Joined(world.stack.machine, paris.host, world.directory / "amiss")
@@ -275,7 +275,7 @@ def test_restarts_of_redis_and_of_hosts_are_made_up_for(world: Installation) -> 
     world.wait(lambda: "wgm0" not in berlin.machine.ip("link"))
     berlin.machine.run("sh", "-c", "ip rule del pref 32700; ip -6 rule del pref 32700; nft flush ruleset", check=False)
     redis.kill()
-    berlin.start("run")
+    berlin.launch("run")
     world.wait(lambda: berlin.machine.pings(world.address(world.control), timeout=ONE_TRY))
     assert berlin.machine.run("wg", "show", "wgm0", "public-key").stdout == before
     redis.start()
