@@ -196,10 +196,15 @@ def test_where_all_have_vanished_only_the_first_to_ask_waits(scene: Scene) -> No
     print("503 after " + ", ".join(f"{wait:.2f}" for wait in waits) + " s")
 
 
+def home(scene: Scene) -> Path:
+    """Where the host has its files, as its own mounts have it."""
+    return Path(f"/proc/{scene.world.host.pid}/root") / (HOMES / HOST_ID).relative_to("/")
+
+
 def nginx(scene: Scene) -> int:
     """The pid of the host's nginx, as it says itself; 0 where it does not."""
     with contextlib.suppress(FileNotFoundError):
-        return int((HOMES / HOST_ID / "own" / "nginx.pid").read_text() or 0)
+        return int((home(scene) / "own" / "nginx.pid").read_text() or 0)
     return 0
 
 
@@ -220,7 +225,7 @@ def test_killed_it_is_started_again(scene: Scene) -> None:
 def test_a_cleanup_ends_that_of_its_own_machine_alone(scene: Scene) -> None:
     before = nginx(scene)
     clean = (PYTHON, "-c", "from servers.hostnet.gateway import proxy; proxy.cleanup()")
-    scene.client.run(*clean)
+    scene.world.host.run("nsenter", f"--net=/proc/{scene.client.pid}/ns/net", *clean)
     assert nginx(scene) == before
     assert scene.node() == "first"
     scene.world.host.run(*clean)
@@ -241,4 +246,4 @@ def test_pings_go_on_while_the_worker_is_away_and_its_successor_takes_over(scene
 
 def test_where_gateway_web_is_here_again_nothing_listens(scene: Scene) -> None:
     scene.send()
-    until(lambda: scene.ask(timeout=NEVER) == (0, {}) and not (HOMES / HOST_ID).exists(), every=0.2)
+    until(lambda: scene.ask(timeout=NEVER) == (0, {}) and not home(scene).exists(), every=0.2)

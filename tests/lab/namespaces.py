@@ -27,8 +27,8 @@ CLONE_NEWNET = 0x40000000
 # own have something in them, and whoever tidies up there leaves them.
 HOLDER = """
 mount -t sysfs sysfs /sys && mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard &&
-mkdir -p /etc/unbound /var/lib/unbound /var/lib/vpn-front /run/vpn &&
-for each in /var/lib/vpn-front /run/vpn /etc/unbound /var/lib/unbound; do
+mkdir -p /etc/unbound /var/lib/unbound /var/lib/vpn-front /run/vpn /run/vpn-gateway &&
+for each in /var/lib/vpn-front /run/vpn /run/vpn-gateway /etc/unbound /var/lib/unbound; do
     : > "$each/.not-empty" && mount -t tmpfs -o mode=755 tmpfs "$each" || exit
 done && chown unbound /var/lib/unbound && ip link set lo up &&
 sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 &&
