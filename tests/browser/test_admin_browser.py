@@ -123,6 +123,7 @@ def test_a_person_sets_up_a_vpn_and_opens_the_link(page: Page) -> None:
 
     # API_URLS is empty, so the link has this site's own name, with https.
     page.goto(address.replace("https://", "http://"))
+    page.get_by_role("button", name="Open").click()
     expect(page.get_by_role("heading", name="VPN profile of alice")).to_be_visible()
     expect(page.locator("body")).to_contain_text(re.compile(r"pritunl://localhost:\d+/ku/"))
     with page.expect_download() as download:

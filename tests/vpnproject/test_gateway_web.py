@@ -8,7 +8,6 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
-from servers.gateways import Gateways
 from tests.attack import connect, ping
 from tests.factories import Company, HostStandIn
 from tests.protocol_client import Identity, make_request, make_sync, new_wg_key, plaintext
@@ -59,7 +58,7 @@ def test_gateway_web_hangs_up_on_whom_no_tunnel_brought(alice: Identity, key: st
 def test_what_a_host_forwards_counts_as_its_clients_and_what_others_claim_does_not(
     company: Company, alice: Identity, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vpnproject.tunnels_only.Gateways", lambda: Gateways(lambda: [("fd00::7", company.server.pk)]))
+    monkeypatch.setattr("servers.mesh.carried", lambda: [("fd00::7", company.server.pk)])
     claims: dict[str, Any] = {
         "HTTP_X_HOST_CLIENT": "10.9.0.2",
         "HTTP_X_HOST_GATEWAY": "10.9.0.1",

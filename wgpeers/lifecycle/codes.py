@@ -44,6 +44,9 @@ SENTENCES: dict[str, str] = {
     "somebody who has their profile.",
     "in_progress": "Another attempt with this key or for this address was under way. The client tries again by itself.",
     "no_host": "No host of the server was up. Look at its hosts.",
+    "busy": "The request had waited for longer than its client does: more people connect than this machine can take at "
+    "once. Clients try again by themselves.",
+    "server_full": "Each host of the server has as many clients as it may have. Raise their limits, or add a host.",
     "key_not_ready": "The user's key was still being made. The client tries again by itself.",
     "store_down": "The database or Redis was away. The client tries again by itself.",
     "too_many_devices": "As many of the user's devices are connected as the server allows at the same time.",
@@ -62,6 +65,7 @@ SENTENCES: dict[str, str] = {
     EndReason.NOT_PERMITTED: "The user may not use the server any more: disabled, or in none of its organizations or "
     "groups any more.",
     EndReason.MOVED: "Its tunnel address, or the server's network, was changed. The client comes back with another.",
+    EndReason.DRAINED: "An administrator is emptying its host. The client comes back by itself, on another one.",
     EndReason.STOPPED: "The server was stopped, or WireGuard was turned off for it.",
     EndReason.UNCONFIRMED: "No host said in time that it has the client, so it was not let in. The client tries again "
     "by itself; if this is seen often, look at the hosts.",

@@ -15,8 +15,9 @@ from django.utils.html import escape
 
 from core.admin.saving import CONFLICT, _may_be_shown, changes
 from core.crypto import SecretField
+from servers import mesh
 from servers.admin.addresses import AddressesMixin
-from servers.models import ClientNetwork, Host, PortForward, Server, ServerHost
+from servers.models import ClientNetwork, ClientRegion, Host, PortForward, Server, ServerHost
 from tests.admin_site import send, staff
 from users.models import Group, Organization, VpnUser
 
@@ -49,6 +50,8 @@ def world(admin: Client) -> dict[str, str]:
         ClientNetwork.objects.create(server=server, user=alice, network="192.168.7.0/24"),
         User.objects.create_user("carol", password="correct horse battery"),
         Role.objects.create(name="helpdesk"),
+        mesh.the_mesh(),
+        ClientRegion.objects.create(network="203.0.113.0/24", region="north"),
     ]
     return {row._meta.label_lower: f"/admin/{row._meta.label_lower.replace('.', '/')}/{row.pk}/change/" for row in rows}
 

@@ -15,7 +15,7 @@ from tests.factories import Company, HostStandIn, add_host
 from tests.protocol_client import NOW, Identity, make_request, plaintext
 from wgpeers import tasks
 from wgpeers.fleet import desired, remotes
-from wgpeers.lifecycle import ending
+from wgpeers.lifecycle import ending, reaper
 from wgpeers.models import Connection, EndReason, State
 
 SITE = "192.168.77.0/24"
@@ -201,7 +201,7 @@ def test_a_client_whose_host_no_longer_carries_its_server_is_there_until_it_has_
     state = desired.state_of(company.host.pk)
     assert state is not None
     assert [each.connection for each in state.remotes] == [row.public_id]
-    tasks.enforce()
+    reaper.enforce(NOW)
     state = desired.state_of(company.host.pk)
     assert state is not None
     assert state.remotes == ()
