@@ -18,7 +18,7 @@ import django
 from core import clock
 from tests.endurance import stepped_clock
 from tests.endurance.plan import OPTIONAL
-from vpnproject.runner import files
+from vpnproject.runner import files, redis_login
 
 VAR_SIZE = "400m"  # bin/run asks for 300 that are free
 
@@ -44,6 +44,7 @@ def prepare(directory: Path) -> None:
     _have_every_python_read(clock_file, directory)
     files.make_directories(var)
     files.make_secrets(var)
+    redis_login.prepare(var)
     for name in ("SECRET_KEY", "FIELD_KEYS", "DATABASE_URL", "REDIS_URL"):
         os.environ.pop(name, None)
     os.environ |= {"VPN_VAR": str(var), "DJANGO_SETTINGS_MODULE": "vpnproject.settings"}
