@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,22 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
+LONGEST = 300.0  # seconds; the front itself waits no longer for an answer
+
+
+def waited(since: str) -> float:
+    """Seconds since the front had a request whole (``since``, Unix seconds by this machine's clock, which is read here
+    as the front reads it). What cannot be is a clock that was set meanwhile, and counts as nothing."""
+    try:
+        seconds = time.clock_gettime(time.CLOCK_REALTIME) - float(since)
+    except ValueError:  # there is no front
+        return 0.0
+    return seconds if 0 < seconds <= LONGEST else 0.0
+
+
 class BehindFront:
-    """A WSGI application whose clients have the addresses that the front says, and reached the address it says, at the
-    time that it says (Unix seconds).
+    """A WSGI application whose clients have the addresses that the front says, and reached the address it says.
+    ``WAITED`` is for how many seconds the request has.
 
     Only the front and root reach the unix socket that this listens on, and the front overwrites the headers whatever a
     client sent by their names. Without them nobody knows whose request it is: then there is no address.
@@ -24,6 +38,6 @@ class BehindFront:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ["REMOTE_ADDR"] = environ.pop("HTTP_X_FRONT_ADDRESS", "")
         environ["SERVER_ADDR"] = environ.pop("HTTP_X_FRONT_LOCAL", "")
-        environ["REQUEST_TIME"] = environ.pop("HTTP_X_FRONT_TIME", "")
+        environ["WAITED"] = str(waited(environ.pop("HTTP_X_FRONT_TIME", "")))
         environ["wsgi.url_scheme"] = self._scheme
         return self._application(environ, start_response)

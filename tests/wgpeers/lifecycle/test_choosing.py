@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -20,6 +22,7 @@ from tests.connection_rows import live
 from tests.factories import Company, HostStandIn, add_host, revive, silence
 from tests.lab import until
 from tests.protocol_client import NOW, Identity, make_request, open_answer, plaintext
+from vpnproject.behind_front import waited
 from wgpeers.lifecycle import choosing, obstacles
 from wgpeers.models import Connection, SpentKey, State
 
@@ -225,25 +228,26 @@ def test_one_request_does_not_try_a_hundred_hosts(company: Company) -> None:
 
 
 @pytest.mark.parametrize(
-    ("since", "late"),
-    [
-        (NOW - 6.9, False),
-        (NOW - 7.1, True),
-        (NOW + 50, False),
-        (NOW, False),
-        ("", False),
-        ("soon", False),
-        ("nan", False),
-    ],
+    ("ago", "counts"),
+    [(0.5, True), (30.0, True), (299.0, True), (-50.0, False), (3600.0, False), (-3600.0, False), (math.nan, False)],
 )
+def test_a_request_has_waited_for_what_is_possible_and_a_clock_that_was_set_counts_as_nothing(
+    ago: float, counts: bool
+) -> None:
+    found = waited(str(time.clock_gettime(time.CLOCK_REALTIME) - ago))
+    assert (found >= ago) if counts else found == 0.0
+    assert (waited(""), waited("soon")) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(0.0, False), (6.9, False), (7.1, True)])
 def test_a_request_that_waited_too_long_for_its_turn_is_told_to_come_again(
-    company: Company, since: object, late: bool
+    company: Company, seconds: float, late: bool
 ) -> None:
     """Before anything is looked at: nothing of it costs the others anything."""
     _, identity = company.hire("alice")
     request = make_request(identity, plaintext())
     with standing_in(company.host):
-        response = request.send(REQUEST_TIME=str(since))
+        response = request.send(WAITED=str(seconds))
         assert response.status_code == (503 if late else 200)
         if late:
             assert (response.json()["error"], 2 <= int(response["Retry-After"]) <= 6) == ("busy", True)
