@@ -140,7 +140,7 @@ class SteadyConnection(Connection):
 
 def make_app(settings: Settings) -> Celery:
     """A Celery app that touches nothing in Redis but keys starting with ``host.<id>``."""
-    lost_acks.survive()
+    lost_acks.survive(host=True)
     name = settings.queue
     queue = Queue(name, Exchange(""), routing_key=name)  # type: ignore[no-untyped-call]
     # The default exchange needs no binding, so none is written to Redis, where it would be a key without our prefix.

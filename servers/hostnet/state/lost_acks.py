@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kombu.transport import redis, virtual
 
 
@@ -29,6 +31,14 @@ class QoS(redis.QoS):
             raise
 
 
+class HostQoS(QoS):
+    """Of a host, which has no right to look for what was not acknowledged: that takes a script. Its next full state
+    makes up for a message that was lost."""
+
+    def restore_visible(self, *arguments: Any, **options: Any) -> None:
+        """Nothing."""
+
+
 class Channel(redis.Channel):
     QoS = QoS
 
@@ -37,7 +47,8 @@ class SentinelChannel(redis.SentinelChannel):
     QoS = QoS
 
 
-def survive() -> None:
-    """From now on, in this whole process."""
+def survive(host: bool = False) -> None:
+    """From now on, in this whole process; ``host``: which is a host's worker."""
+    Channel.QoS = SentinelChannel.QoS = HostQoS if host else QoS
     redis.Transport.Channel = Channel
     redis.SentinelTransport.Channel = SentinelChannel
