@@ -20,7 +20,7 @@ _PORTS = [MinValueValidator(1024), MaxValueValidator(65535)]
 
 def random_network() -> str:
     """A /64 of a random unique local prefix (RFC 4193), which nobody else has."""
-    return f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}:{secrets.token_hex(2)}::/64"
+    return spelled(f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}:{secrets.token_hex(2)}::/64")
 
 
 class Mesh(Ruled):

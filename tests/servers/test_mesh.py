@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 
 from servers import mesh
 from servers.hostnet.state import HostState
 from servers.models import Host, MeshNode
+from servers.models.mesh import random_network
 from tests.conftest import Clock
 from tests.servers.test_joining import new_key
 from wgpeers.fleet import desired, reports
@@ -106,3 +109,9 @@ def test_control_node_is_made_once_and_keeps_its_place(control: Host) -> None:
     assert (node.part, node.redis_hash, node.control) == (1, "a" * 64, True)
     assert mesh.control_node(control, "c" * 64).redis_hash == "c" * 64
     assert MeshNode.objects.count() == 1
+
+
+def test_networks_made_at_random_are_spelled_as_all_others() -> None:
+    for network in {random_network() for _ in range(500)}:  # one in five has a group that begins with a zero
+        assert network == str(ipaddress.ip_network(network))
+        assert ipaddress.ip_network(network).is_private
