@@ -52,6 +52,17 @@ class Proxy:
                 return pid
         return 0
 
+    def _orphans(self) -> list[int]:
+        """The pids of nginx that serve on without their master, which was killed; none where it lives.
+
+        They hold its ports and answer by an old file for ever. They are of the session that it began, whose number the
+        kernel gives to no other process as long as one of them lives.
+        """
+        master = control.listener(self._socket)
+        if not master or self.running():
+            return []
+        return [int(process.name) for process in Path("/proc").glob("[0-9]*") if _is_nginx_of(process, master)]
+
     def run(self, text: str) -> None:
         """Have it run with this configuration: one that runs reads it anew, and drops nothing meanwhile. Raise
         ``GatewayError``."""
@@ -64,6 +75,7 @@ class Proxy:
                     self._file.write_text(text)
                     os.kill(pid, signal.SIGHUP)
                 return
+            self._end_all()
             self._make_home(text)
             self._start()
         except OSError as error:
@@ -103,19 +115,22 @@ class Proxy:
 
     def remove(self) -> None:
         """End it, whoever started it, and remove its files."""
-        if pid := self.running():
-            _end(pid)
+        self._end_all()
         # What it made for itself not even root enters without the right to pass over modes.
         subprocess.run([*AS_USER, "find", self._own, "-mindepth", "1", "-delete"], check=False, capture_output=True)
         shutil.rmtree(self.home, ignore_errors=True)
         with contextlib.suppress(OSError):  # another host's is in it
             HOMES.rmdir()
 
+    def _end_all(self) -> None:
+        for pid in filter(None, [self.running(), *self._orphans()]):
+            _end(pid)
+
     def is_elsewhere(self) -> bool:
         """Whether it runs in another network namespace."""
         # Read before it is asked: its end of our own connection would be listed here.
         here = Path("/proc/self/net/unix").read_text(errors="replace")
-        return str(self._socket) not in here and bool(self.running())
+        return str(self._socket) not in here and bool(self.running() or self._orphans())
 
 
 def cleanup() -> None:
@@ -123,6 +138,15 @@ def cleanup() -> None:
     for home in HOMES.glob("*"):
         if not (proxy := Proxy(home)).is_elsewhere():
             proxy.remove()
+
+
+def _is_nginx_of(process: Path, session: int) -> bool:
+    """Whether it is an nginx of that session; ``process`` is its directory in ``/proc``."""
+    with contextlib.suppress(OSError):  # it has just ended
+        # Its name stands in brackets and may hold anything but is nginx's; the session is the fourth field after it.
+        name, _, fields = (process / "stat").read_text(errors="replace").rpartition(")")
+        return name.endswith("(nginx") and int(fields.split()[3]) == session
+    return False
 
 
 def _end(pid: int) -> None:
