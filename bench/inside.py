@@ -16,6 +16,7 @@ import django
 from cryptography.fernet import Fernet
 
 from bench import postgresql
+from vpnproject.runner import files, redis_login
 
 # A /run/wireguard of its own, because WireGuard's sockets are files, which network namespaces would share; and of the
 # front's directory, and of what the programs' users pass, nothing stays.
@@ -31,6 +32,8 @@ ON_POSTGRESQL = {"connect_postgresql"}  # all others use SQLite
 def main(name: str, directory: Path) -> None:
     subprocess.run(["sh", "-c", PREPARE], check=True, stdin=subprocess.DEVNULL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    files.make_directories(directory)
+    redis_login.prepare(directory)  # settings read the password
     _environment(directory)
     if name in ON_POSTGRESQL:
         os.environ["DATABASE_URL"] = postgresql.start(directory)

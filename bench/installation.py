@@ -16,8 +16,9 @@ from django.core.management import call_command
 from bench.load import Target, client_tls, exchange
 from bench.people import EMPTY
 from core.redis_store import redis_client
+from servers import redis_access
 from tests.lab import until
-from vpnproject.runner import certificate, files, front, layout, mounts, programs
+from vpnproject.runner import certificate, files, front, layout, mounts, programs, redis_login
 
 WEB_PORT, GATEWAY_PORT = 8443, 9790
 STARTED_WITHIN = 60.0
@@ -32,7 +33,6 @@ class Installation:
     """``directory`` is its var. Nothing here ends what it starts: that ends with the process namespace."""
 
     def __init__(self, directory: Path) -> None:
-        files.make_directories(directory)
         self._directory, instance = directory, secrets.token_hex(16)
         house = mounts.house(instance, Path(__file__).resolve().parent.parent, directory)
         mounts.build(house)  # the mounts here are nobody else's
@@ -45,6 +45,7 @@ class Installation:
             host_id="bench",
             backend="auto",
             stamp="bench",
+            redis_password=redis_login.read(directory / redis_login.PASSWORD),
         )
 
         pair = directory / "certificate.pem", directory / "certificate_key.pem"
@@ -56,11 +57,12 @@ class Installation:
         self._has_front = False
 
     def start_redis(self) -> None:
-        """Redis as bin/run configures it; the caller's own ``redis_client()`` is this one."""
+        """Redis as bin/run configures it, with the host's user; the caller's own ``redis_client()`` is this one."""
         text = programs.redis_configuration(self.site.var, programs.machine_memory())
         files.write_private(self.site.var / "redis.conf", text.encode(), layout.FILES["redis.conf"])
         self.start(programs.redis_program(self.site.var))
         until(_answers, STARTED_WITHIN)
+        redis_access.let_in(self.site.host_id, redis_login.host_hash(self.site.var))
 
     def make_database(self) -> None:
         call_command("migrate", verbosity=0)

@@ -23,10 +23,9 @@ from bench.deletion import deletion
 from bench.figures import Figure
 from bench.installation import Installation, say
 from bench.load import Run, Target, drive
-from bench.people import found_company, hire, open_connections, sign
+from bench.people import found_company, hire, open_connections, seem_alive, sign
 from core.models import Job, JobState
 from core.redis_store import redis_client
-from servers import heartbeats
 from servers.models import Address, Host
 from tests import long_work
 from tests.factories import Company, HostStandIn
@@ -84,7 +83,7 @@ def measure(directory: Path) -> Iterator[Figure]:
     kinds = [kind for kind in long_work.kinds(COUNT) if kind.name not in LEFT_OUT]
     load = _load(here, company, runs=3 * len(kinds) + 2)
     administrator = Administrator(load.web)
-    redis_client().set(heartbeats.key(company.host), "{}")
+    seem_alive(company.host)
     with _host(company.host):
         load.sign(2)
         load.run()  # everything has been asked once
@@ -133,7 +132,7 @@ def _beside(kind: Kind, number: int, company: Company, load: Load, administrator
     kind.prepare(branch, COUNT)
     load.sign(3)
     until(_is_quiet, QUIET)
-    redis_client().set(heartbeats.key(company.host), "{}")
+    seem_alive(company.host)
     with _going_on(kind, branch, administrator):
         beside = load.run(times=2)
         if kind.name != "preview" and not kind.goes_on(branch):

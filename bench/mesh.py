@@ -19,9 +19,8 @@ from pathlib import Path
 from bench.figures import Figure, spread
 from bench.installation import Installation, say
 from bench.load import Target, WrongAnswer, drive
-from bench.people import allot, found_company, hire, sign
+from bench.people import allot, found_company, hire, seem_alive, sign
 from core.redis_store import redis_client
-from servers import heartbeats
 from servers.models import Host, ServerHost
 from tests.factories import Company
 from tests.lab import until
@@ -84,7 +83,7 @@ class Sinks:
             for number in range(MANY - 1)
         ]
         for host in self._all:
-            redis_client().mset({heartbeats.key(host): "{}", heartbeats.fresh_key(host): "1"})
+            seem_alive(host)
         threading.Thread(target=self._run, daemon=True).start()
 
     def attach(self, count: int) -> None:

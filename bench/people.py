@@ -12,7 +12,8 @@ from django.db import connections
 
 from core.clock import moment
 from core.crypto import Secret
-from servers import networks, services
+from core.redis_store import redis_client
+from servers import heartbeats, networks, services
 from servers.models import Address, Host, Server, ServerHost
 from tests.factories import Company
 from tests.protocol_client import VECTORS, Identity, make_request, new_wg_key, plaintext
@@ -33,6 +34,11 @@ def found_company() -> Company:
     # Until the real host worker, where a benchmark runs one, reports its own.
     ServerHost.objects.create(server=server, host=host, public_key=new_wg_key())
     return Company(organization, server, host)
+
+
+def seem_alive(host: Host) -> None:
+    """As if its worker had just been heard, and for good: for benchmarks without one."""
+    redis_client().mset({heartbeats.key(host): "{}", heartbeats.fresh_key(host): "1"})
 
 
 def hire(company: Company, count: int) -> list[Identity]:

@@ -17,9 +17,8 @@ from pathlib import Path
 from bench.figures import Figure, spread
 from bench.installation import Installation, say
 from bench.load import Run, Target, WrongAnswer, drive, exchange
-from bench.people import EMPTY, found_company, hire, open_connections, sign
+from bench.people import EMPTY, found_company, hire, open_connections, seem_alive, sign
 from core.redis_store import redis_client
-from servers import heartbeats
 from servers.models import Host
 from tests.factories import HostStandIn
 from tests.lab import until
@@ -77,7 +76,7 @@ def _growing(people: Sequence[Identity], keys: Sequence[str], count: int, now: i
 @contextmanager
 def _waiting(host: Host, web: Target, connects: Sequence[bytes]) -> Iterator[None]:
     """All of ``connects`` wait for a host that lives and says nothing; in the end it confirms them all."""
-    redis_client().mset({heartbeats.key(host): "{}", heartbeats.fresh_key(host): "1"})
+    seem_alive(host)
     answers: list[bytes] = []
     threads = [
         threading.Thread(target=lambda request=request: answers.append(exchange(web, request)), daemon=True)

@@ -13,9 +13,7 @@ from pathlib import Path
 from bench.figures import Figure, spread
 from bench.installation import Installation, say
 from bench.load import Run, Target, drive
-from bench.people import found_company, hire, open_connections, sign
-from core.redis_store import redis_client
-from servers import heartbeats
+from bench.people import found_company, hire, open_connections, seem_alive, sign
 from tests.factories import HostStandIn
 from tests.protocol_client import new_wg_key
 from tests.strangers import Here, strangers
@@ -43,7 +41,7 @@ def measure(directory: Path) -> Iterator[Figure]:
     ]
     pings = sign("PUT", pinging, now)
     connects = sign("POST", [(person, {"wg_public_key": new_wg_key()}) for person in people[PEOPLE:]], now)
-    redis_client().mset({heartbeats.key(company.host): "{}", heartbeats.fresh_key(company.host): "1"})
+    seem_alive(company.host)
     gateway, web = here.start_gateway(), here.start_web(CONFIRM_TIMEOUT="60", PENDING_TIMEOUT="600")
     yield _beside("ping", gateway, pings)
     with HostStandIn(company.host).running():

@@ -20,9 +20,8 @@ from django.db import connections
 from bench.figures import Figure, spread
 from bench.installation import Installation, say
 from bench.load import Run, Target, WrongAnswer, drive, exchange
-from bench.people import found_company, hire, open_connections, sign
+from bench.people import found_company, hire, open_connections, seem_alive, sign
 from core.redis_store import redis_client
-from servers import heartbeats
 from servers.models import Host
 from tests.factories import HostStandIn
 from tests.protocol_client import new_wg_key
@@ -53,7 +52,7 @@ def measure(directory: Path) -> Iterator[Figure]:
         here.start_gateway(),
         here.start_web(CONFIRM_TIMEOUT="50", PENDING_TIMEOUT="600", CONNECT_PATIENCE="60"),
     )
-    redis_client().mset({heartbeats.key(company.host): "{}", heartbeats.fresh_key(company.host): "1"})
+    seem_alive(company.host)
     alone, beside, rates = [], [], []
     for number in range(1, ROUNDS + 1):
         alone.append(_pinged(gateway, list(islice(pings, PINGS))))
