@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from django.conf import settings
 from nacl.public import PrivateKey
 
 from bench.figures import Figure, spread
@@ -126,7 +127,7 @@ def _memory(here: Installation, peers: tuple[Peer, ...]) -> Figure:
     """A host worker with all the peers, sent to it twice: its largest and its present memory."""
     here.start_redis()
     worker = here.start(here.program("host"))
-    app = Celery("bench", broker=broker_url(here.site.redis_url), set_as_current=False)
+    app = Celery("bench", broker=broker_url(settings.REDIS_URL), set_as_current=False)
     boot = str(_report("hello")["boot"])
     for version in (3, 4):
         state = json.loads(_message(peers, boot, version))

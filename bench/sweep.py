@@ -97,7 +97,7 @@ def _serve(pipe: Pipe, directory: Path, number: int, live: int) -> None:
     company = found_company()
     now = time.time()
     _fill(company, live, now)
-    _sweep(company, now)  # so that the first one measured is not the first one
+    _sweep(company, time.time())  # so that the first one measured is not the first one
     pipe.send(0.0)
     while True:
         pipe.recv()
