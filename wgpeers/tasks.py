@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import redis
 from django.conf import settings
+from django.contrib.sessions.models import Session
 
 from core import clock, jobs, nodes, task_names
 from core.pace import Pace
@@ -165,6 +166,7 @@ def prune() -> None:
     jobs.prune(now, pace)
     guesses.prune(now, pace)
     moment = clock.moment(now)
+    delete_old(Session.objects.filter(expire_date__lt=moment), pace)
     delete_old(RememberedPass.objects.filter(expires__lt=moment), pace)
     delete_old(ProfileLink.objects.filter(expires__lt=moment - timedelta(days=7)), pace)
     delete_old(Decision.objects.filter(time__lt=moment - timedelta(days=settings.DECISION_DAYS)), pace)
