@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import tempfile
@@ -158,3 +159,38 @@ def test_redis_on_a_full_disk_refuses_and_goes_on_by_itself(
             disk.recover("full")
             until(lambda: not cannot_store())
             client.set("nonce", "again")
+
+
+@pytest.mark.parametrize("how", ["read-only", "without inodes"])
+def test_redis_on_a_disk_that_takes_no_new_file_serves_on_and_is_whole_again_after_a_restart(
+    machine: Namespace, directory: Path, how: str
+) -> None:
+    (directory / "redis").mkdir()
+    disk = Disk(machine, directory / "redis", size="1m")
+    socket = disk.seen_from_here / "redis.sock"
+    (disk.seen_from_here / "users.acl").write_text("user default on nopass ~* &* +@all\n")
+    (directory / "redis.conf").write_text(programs.redis_configuration(directory, 2**30))
+    process = machine.start("redis-server", directory / "redis.conf")
+    with ended_afterwards(process):
+        until(lambda: probes.redis_answers(socket))
+        with redis.Redis.from_url(f"unix://{socket}?db=0", socket_timeout=HANGING) as client:
+            client.set("nonce", "used")
+            disk.fail(how)
+            client.set("later", "used")  # its file is open
+            with contextlib.suppress(redis.ResponseError):  # it may say at once that it cannot
+                client.execute_command("BGREWRITEAOF")
+            until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
+            assert client.set("after", "used")
+        process.kill()
+        process.wait()
+    # It starts with all that it had, or not at all.
+    again = machine.start("redis-server", directory / "redis.conf")
+    with ended_afterwards(again):
+        if how == "read-only":
+            assert again.wait(HANGING) != 0
+            disk.recover(how)
+            again = machine.start("redis-server", directory / "redis.conf")
+        with ended_afterwards(again):
+            until(lambda: probes.redis_answers(socket))
+            with redis.Redis.from_url(f"unix://{socket}?db=0", socket_timeout=HANGING) as client:
+                assert client.mget("nonce", "later", "after") == [b"used"] * 3
