@@ -15,13 +15,13 @@ import contextlib
 import logging
 import os
 import re
-import select
-import signal
 import stat
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from servers.hostnet import processes
 
 from . import control
 from .control import DnsError
@@ -32,7 +32,6 @@ PROGRAM = Path("/usr/sbin/unbound")
 CONFIGURATIONS = Path("/etc/unbound/vpn")
 SOCKETS = Path("/var/lib/unbound/vpn")
 START_WITHIN = 10.0  # seconds; it takes about 0.05
-END_WITHIN = 5.0
 RECENT = 90.0  # seconds for which a certificate that failed is a trouble to report
 _PREFIX = re.compile(r"(\[\d+\] unbound\[[\d:]+\] )?((fatal )?error: )?")
 _ALL_IS_WELL = ("info:", "notice:", "debug:")
@@ -95,9 +94,9 @@ class Unbound:
 
     def end(self) -> None:
         if self._process.poll() is None:
-            _end(self._process.pid)
+            processes.end(self._process.pid)
             with contextlib.suppress(subprocess.TimeoutExpired):  # killed, but the kernel is not done with it
-                self._process.wait(END_WITHIN)
+                self._process.wait(processes.END_WITHIN)
         if self._process.stderr is not None:
             self._process.stderr.close()
 
@@ -169,7 +168,7 @@ def end_left(interface: str) -> None:
         if name == interface:
             if not here:
                 raise DnsError(f"{interface} has an unbound in another network namespace")
-            _end(pid)
+            processes.end(pid)
 
 
 def remove(interface: str) -> None:
@@ -222,19 +221,3 @@ def _sockets_here() -> set[str]:
     """The paths of the unix sockets that were made in this network namespace."""
     lines = Path("/proc/self/net/unix").read_text(errors="replace").splitlines()[1:]
     return {fields[7] for line in lines if len(fields := line.split(maxsplit=7)) == 8}
-
-
-def _end(pid: int) -> None:
-    """Ask the process to end; after ``END_WITHIN`` seconds, make it."""
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(process, number)
-            if select.select([process], [], [], END_WITHIN)[0]:
-                return
-    finally:
-        os.close(process)

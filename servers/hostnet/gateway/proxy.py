@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
-import select
 import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+from servers.hostnet import processes
 from servers.hostnet.dns import control
 
 PROGRAM = Path("/usr/sbin/nginx")
@@ -26,7 +26,7 @@ AS_USER = (
     *("setpriv", "--reuid", USER, "--regid", USER, "--clear-groups", "--no-new-privs"),
     *("--inh-caps", "-all", "--ambient-caps", "-all"),
 )
-START_WITHIN = END_WITHIN = 10.0  # seconds; it takes about 0.05
+START_WITHIN = 10.0  # seconds; it takes about 0.05
 
 
 class GatewayError(Exception):
@@ -124,7 +124,7 @@ class Proxy:
 
     def _end_all(self) -> None:
         for pid in filter(None, [self.running(), *self._orphans()]):
-            _end(pid)
+            processes.end(pid)
 
     def is_elsewhere(self) -> bool:
         """Whether it runs in another network namespace."""
@@ -147,19 +147,3 @@ def _is_nginx_of(process: Path, session: int) -> bool:
         name, _, fields = (process / "stat").read_text(errors="replace").rpartition(")")
         return name.endswith("(nginx") and int(fields.split()[3]) == session
     return False
-
-
-def _end(pid: int) -> None:
-    """Ask the process to end; after ``END_WITHIN`` seconds, make it."""
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(process, number)
-            if select.select([process], [], [], END_WITHIN)[0]:
-                return
-    finally:
-        os.close(process)
