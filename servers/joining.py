@@ -77,8 +77,7 @@ def _token(message: dict[str, Any], now: float) -> JoinToken:
 
 
 def _can_be_joined() -> None:
-    if not redis_access.ours():
-        words = "This installation uses a Redis that it does not run itself (REDIS_URL), which no mesh leads to."
+    if words := redis_access.obstacle():
         raise Refused("foreign_redis", words)
     if not MeshNode.objects.filter(control=True).exclude(public_key="").exists():
         words = "The control side's own machine has no key in the mesh yet: its host worker has to run first."
@@ -109,12 +108,15 @@ def _join(token: JoinToken, message: dict[str, Any], now: float) -> dict[str, An
             _save_node(host, key, password_hash, now)
             # Within the transaction: without its user the machine would have joined nothing.
             redis_access.let_in(host.public_id, password_hash)
+    except redis_access.Refuses as refusal:
+        raise Refused("foreign_redis", str(refusal)) from None
     except IntegrityError:
         raise Refused("key_in_use", "Another machine of the mesh has this one's key: was its disk copied?") from None
     desired = mesh.mesh_of(host)
     return {
         "id": host.public_id,
         "name": host.name,
+        "redis": redis_access.address_for_hosts(),
         "redis_user": redis_access.user_of(host.public_id),
         "redis_password": password,
         "web_port": settings.GATEWAY_PORT,

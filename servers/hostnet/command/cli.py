@@ -125,7 +125,7 @@ def _wait_until_green(place: Place) -> bool:
     steps: list[tuple[str, Callable[[status.Status], bool]]] = [
         ("The mesh is up", lambda now: now.mesh != "down"),
         ("The control side's machine is heard", lambda now: any(age is not None for age in now.machines.values())),
-        ("Redis is reached through the mesh", lambda now: now.redis == "reached"),
+        ("Redis is reached", lambda now: now.redis == "reached"),
         ("The worker lives", lambda now: now.heartbeat),
         ("The control side has told it what to be: the host is green in the admin", lambda now: now.green),
     ]

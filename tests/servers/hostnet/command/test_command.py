@@ -31,6 +31,7 @@ KEY = base64.b64encode(bytes(range(32))).decode()
 SAID = {
     "id": "abc123",
     "name": "Berlin & more",
+    "redis": "redis://mesh/0",
     "redis_user": "host.abc123",
     "redis_password": "p-assword_1",
     "web_port": 9790,
