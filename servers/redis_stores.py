@@ -72,10 +72,7 @@ def _client(address: tuple[str, int], **login: str) -> redis.Redis:
 def _without_login(url: str) -> Callable[[], Any]:
     """PING to the Redis of ``url`` by somebody who is nobody there."""
     options = redis.ConnectionPool.from_url(url).connection_kwargs
-    kinds: dict[str, type[redis.connection.AbstractConnection]] = {
-        "unix": redis.UnixDomainSocketConnection,
-        "rediss": redis.SSLConnection,
-    }
+    kinds: dict[str, Any] = {"unix": redis.UnixDomainSocketConnection, "rediss": redis.SSLConnection}
     kind = kinds.get(url.partition("://")[0], redis.Connection)
     kept = {name: value for name, value in options.items() if name not in ("username", "password")}
     pool = redis.ConnectionPool(kind, **{**kept, "socket_timeout": WITHIN, "socket_connect_timeout": WITHIN})

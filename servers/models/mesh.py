@@ -82,6 +82,8 @@ class JoinToken(models.Model):
 
     host = models.OneToOneField(Host, models.CASCADE, related_name="join_token")
     hash = models.CharField(max_length=64, unique=True)
+    # Whether it makes a control node, and hands over what that needs: every secret of the installation.
+    control = models.BooleanField(default=False)
     expires = models.DateTimeField()
     used = models.DateTimeField(null=True)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,17 +17,14 @@ from servers.hostnet.dns import unbound
 from servers.hostnet.mesh import memory
 from servers.hostnet.mesh import network as mesh_network
 from servers.hostnet.netlink.links import Links
-from servers.hostnet.state import MESH_INTERFACE, MESH_PREFIX, PREFIX, routing_table
-from servers.hostnet.state.joining import JoinError, Token
 from servers.hostnet.state.privileges import CAPABILITIES
 from servers.hostnet.state.redis_urls import in_mesh
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Backend, WireGuardError
 from servers.hostnet.wireguard.choose import choose
-from servers.hostnet.wireguard.fields import link_index
 
-from . import status, unit
-from .asking import Address, ask
+from . import machine, status, unit
+from .asking import Address, ask, read_token
 from .place import DIRECTORY, HostError, Place
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -81,14 +76,14 @@ def main(arguments: list[str]) -> int:
 
 
 def join(place: Place, given: argparse.Namespace) -> int:
-    address, token = Address.parse(given.address), _token(given)
-    networks = _networks()
+    address, token = Address.parse(given.address), read_token(given.token, given.token_file)
+    networks = machine.networks()
     _choose()
-    if not place.joined() and (link_index(MESH_INTERFACE) or Links().read()):
-        raise HostError("This machine carries tunnels of an installation already: end its bin/run, or leave it, first.")
+    if not place.joined():
+        machine.check_carries_nothing()
     said = ask(address, token, "check", networks=networks)
     say("ok", f"{address} is the control side, and knows the token: this machine becomes host {said['host']}")
-    _check_port(int(said["port"]))
+    machine.check_port(int(said["port"]))
     say("ok", f"The mesh's network {said['network']} and UDP port {said['port']} are free on this machine")
     if given.check:
         return 0
@@ -148,42 +143,6 @@ def _hint(place: Place, now: status.Status) -> str:
     return f"What the worker says: journalctl -u {unit.NAME}."
 
 
-def _token(given: argparse.Namespace) -> Token:
-    if (given.token is None) == (given.token_file is None):
-        raise HostError("Give the token, or a file that has it with --token-file.")
-    text = given.token
-    if given.token_file is not None:
-        try:
-            text = sys.stdin.read() if str(given.token_file) == "-" else given.token_file.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise HostError(f"{given.token_file} cannot be read: {getattr(error, 'strerror', 'no text')}") from None
-    try:
-        return Token.parse(text)
-    except JoinError as error:
-        raise HostError(str(error)) from None
-
-
-def _networks() -> list[str]:
-    """What this machine routes already, but for our own interfaces."""
-    ours = (PREFIX, MESH_PREFIX)
-    return sorted({str(each.network) for each in routing_table.read() if not each.interface.startswith(ours)})
-
-
-def _check_port(port: int) -> None:
-    """Raise ``HostError`` where somebody else has the mesh's UDP port."""
-    if link_index(MESH_INTERFACE):  # ours, of before
-        return
-    for family, anywhere in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104 (bound, never served)
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                if family == socket.AF_INET6:
-                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                probe.bind((anywhere, port))
-        except OSError as error:  # a machine without IPv6 has another one
-            if error.errno == errno.EADDRINUSE:
-                raise HostError(f"UDP port {port} is in use on this machine, and the mesh needs it.") from None
-
-
 def _choose() -> Backend:
     try:
         return choose(os.environ.get("HOSTNET_BACKEND", "auto"))
@@ -226,9 +185,9 @@ def show(place: Place, *, as_json: bool) -> int:
         return 0 if now.green else 1
     say("ok", f"Host {now.name} ({now.id}) of {now.control}")
     say("ok" if now.mesh != "down" else "!!", f"Mesh: {now.mesh}")
-    for machine, age in now.machines.items():
+    for other, age in now.machines.items():
         heard = f"{age:.0f} s ago" if age is not None else "never"
-        say("ok" if age is not None and age < 180 else "!!", f"  host {machine} shook hands {heard}")
+        say("ok" if age is not None and age < 180 else "!!", f"  host {other} shook hands {heard}")
     say("ok" if now.redis == "reached" else "!!", f"Redis: {now.redis}")
     say("ok" if now.heartbeat else "!!", "The worker lives" if now.heartbeat else "No heartbeat of the worker")
     say("ok" if now.version else "!!", f"It has state {now.version} of the control side" if now.version else "No state")

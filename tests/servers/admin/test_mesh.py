@@ -11,6 +11,7 @@ from django.test import Client
 
 from core.redis_store import redis_client
 from servers import mesh
+from servers.admin import mesh as mesh_page
 from servers.hostnet.state.joining import Token
 from servers.models import Host, JoinToken, Mesh, MeshNode, PortForward, Route, Server
 from tests.admin_site import errors, form_data, queued, send, staff
@@ -77,6 +78,32 @@ def test_who_may_only_look_gets_no_command(client: Client, control: Host) -> Non
     staff(client, "servers.view_host")
     assert "Join" not in client.get(f"{HOSTS}{control.pk}/change/").content.decode().replace("Joined", "")
     assert client.post(f"{HOSTS}{control.pk}/do/make_token/").status_code == 403
+    assert not JoinToken.objects.exists()
+
+
+def test_control_node_is_joined_by_a_superuser_alone_and_where_its_stores_are_shared(
+    admin: Client, control: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    berlin = Host.objects.create(name="Berlin", public_address="198.51.100.2")
+    page, url = f"{HOSTS}{berlin.pk}/change/", f"{HOSTS}{berlin.pk}/do/make_control_token/"
+    shown = admin.get(page).content.decode()
+    assert "Join a machine" in shown
+    assert "Join a control node" in shown
+    said = admin.post(url, follow=True).content.decode()
+    assert "Redis is reached by a socket" in said
+    assert not JoinToken.objects.exists()
+    monkeypatch.setattr(mesh_page, "what_keeps_to_one_machine", list)
+    response = admin.post(url)
+    assert "no-store" in response["Cache-Control"]
+    shown = response.content.decode()
+    assert re.search(r"sudo bin/run --join vpn\.example\.com:8443 join1-\S{70,}</pre>", shown)
+    assert "every secret of this installation" in shown
+    assert JoinToken.objects.get().control
+    JoinToken.objects.all().delete()
+    other = Client()
+    staff(other, "servers.view_host", "servers.change_host")
+    assert "Join a control node" not in other.get(page).content.decode()
+    assert other.post(url).status_code == 403
     assert not JoinToken.objects.exists()
 
 
