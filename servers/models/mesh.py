@@ -10,11 +10,11 @@ from django.db import models
 from core.crypto import SecretField
 
 from ..fields import NetworkField
+from ..hostnet.state.mesh import MESH_PORT
 from ..networks import spelled
 from ..rules.registry import Ruled
 from .host import Host
 
-MESH_PORT = 51800
 _PORTS = [MinValueValidator(1024), MaxValueValidator(65535)]
 
 

@@ -17,6 +17,7 @@ from servers.hostnet.dns import unbound
 from servers.hostnet.mesh import memory
 from servers.hostnet.mesh import network as mesh_network
 from servers.hostnet.netlink.links import Links
+from servers.hostnet.state.mesh import MESH_PORT
 from servers.hostnet.state.privileges import CAPABILITIES
 from servers.hostnet.state.redis_urls import in_mesh
 from servers.hostnet.wireguard import keys
@@ -39,7 +40,10 @@ def say(grade: str, words: str) -> None:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bin/host", description="Make this machine a host of an installation.")
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help=f"where its files are (default {DIRECTORY})")
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.add_argument(
+        "--check", dest="only_check", action="store_true", help="say what this machine lacks, and change nothing"
+    )
+    commands = parser.add_subparsers(dest="command")
     join = commands.add_parser("join", help="join, or join again with a new token; keeps the machine's keys")
     join.add_argument("address", metavar="ADDRESS", help="where the control side is: vpn.example.com, 203.0.113.5:8443")
     join.add_argument("token", metavar="TOKEN", nargs="?", help="what the host's page in the admin shows")
@@ -50,7 +54,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     said = commands.add_parser("status", help="say how this machine is; ends with 1 unless all is well")
     said.add_argument("--json", action="store_true")
     commands.add_parser("leave", help="take tunnels down, leave the installation, and forget all of it, keys included")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if bool(given.command) == given.only_check:
+        parser.error("say what to do, or --check alone")
+    return given
 
 
 def main(arguments: list[str]) -> int:
@@ -66,10 +73,24 @@ def main(arguments: list[str]) -> int:
         if os.geteuid():
             raise HostError("Interfaces, routes and firewall rules need root: start it with sudo.")
         os.umask(0o077)
-        return commands[given.command]()
+        return commands[given.command]() if given.command else check(place)
     except (HostError, OSError) as error:
         say("!!", str(error))
         return 1
+
+
+def check(place: Place) -> int:
+    """Whether this machine could join something. What is missing of Debian's, bin/host has said before."""
+    say("ok", "All Debian packages and Python packages are installed")
+    say("ok", f"WireGuard: {_choose().name}")
+    if place.joined():
+        say("ok", f"This machine is host {place.about().get('name', '')} already: bin/host status says how it is")
+        return 0
+    machine.check_carries_nothing()
+    machine.check_port(MESH_PORT)
+    say("ok", f"No tunnels of ours, and UDP port {MESH_PORT} is free")
+    say("ok", "Nothing keeps it from joining: the host's page in the admin shows the command")
+    return 0
 
 
 # Joining
