@@ -80,7 +80,8 @@ class JoiningMixin(Page[Host]):
     ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
         """Says before anybody tries which host stays; see ``servers.signals``."""
         names, counts, needed, protected = super().get_deleted_objects(objs, request)
-        kept = [f"Host {host}: other machines reach Redis by way of it" for host in objs if mesh.needed_by_others(host)]
+        words = "other machines reach the control side by way of it alone"
+        kept = [f"Host {host}: {words}" for host in objs if mesh.needed_by_others(host)]
         return names, counts, needed, [*protected, *kept]
 
     def panels(self, request: HttpRequest, obj: Host) -> list[Panel]:

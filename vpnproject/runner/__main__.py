@@ -60,9 +60,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     control = parser.add_argument_group("a further control node (docs/MANY_HOSTS.md)")
     control.add_argument(
         "--join",
-        metavar="WORD",
+        metavar=("ADDRESS", "TOKEN"),
         nargs="+",
-        help="ADDRESS TOKEN, as the admin shows them: become a further control node, and run",
+        help="as the admin shows it: become a further control node, and run",
     )
     control.add_argument("--token-file", metavar="FILE", type=Path, help="file with the token, or -")
     control.add_argument("--node-key", action="store_true", help="print this node's public key, and end")

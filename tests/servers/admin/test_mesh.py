@@ -126,7 +126,7 @@ def test_host_by_way_of_which_others_reach_redis_stays(admin: Client, control: H
     berlin = Host.objects.create(name="Berlin", public_address="198.51.100.2")
     assert ask(command(admin.post(f"{HOSTS}{berlin.pk}/do/make_token/").content.decode())[1])[0] == 200
     url = f"{HOSTS}{control.pk}/delete/"
-    assert "other machines reach Redis by way of it" in admin.get(url).content.decode()
+    assert "other machines reach the control side by way of it alone" in admin.get(url).content.decode()
     admin.post(url, {"post": "yes"})
     with pytest.raises(ProtectedError, match="remove their hosts first"):
         control.delete()
