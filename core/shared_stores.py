@@ -20,6 +20,11 @@ def what_keeps_to_one_machine() -> list[str]:
     return [*of_database(settings.DATABASES["default"]), *of_redis(settings.REDIS_URL)]
 
 
+def redis_is_ours() -> bool:
+    """Whether it is the Redis that the product runs itself, on this machine."""
+    return str(settings.REDIS_URL).startswith("unix:")
+
+
 def of_database(config: Mapping[str, Any]) -> Iterator[str]:
     """``config`` is Django's."""
     if not str(config["ENGINE"]).endswith("postgresql"):

@@ -12,7 +12,8 @@ from django.db import IntegrityError, transaction
 
 from core import clock
 
-from . import mesh, redis_access
+from . import control_joining, mesh, redis_access
+from .control_joining import Refused, use_up
 from .hostnet.state import mesh_to_json
 from .hostnet.state.joining import JoinError, Token, box_of, hash_of, public_half, sealed
 from .models import Host, JoinToken, MeshNode
@@ -21,18 +22,11 @@ GOOD_FOR = timedelta(minutes=15)
 MOST_NETWORKS = 4096
 
 
-class Refused(Exception):
-    """``code`` does not change; the text is for whoever typed the command."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-def make_token(host: Host, now: float) -> Token:
-    """A new token for ``host``; one that was made before is worth nothing from now on. It is kept nowhere."""
+def make_token(host: Host, now: float, *, control: bool = False) -> Token:
+    """A new token for ``host``; one that was made before is worth nothing from now on. It is kept nowhere. ``control``:
+    its machine becomes a control node, and gets every secret of the installation."""
     token = Token.make(public_half(mesh.join_private(mesh.the_mesh())))
-    fields = {"hash": token.hash, "expires": clock.moment(now) + GOOD_FOR, "used": None}
+    fields = {"hash": token.hash, "expires": clock.moment(now) + GOOD_FOR, "used": None, "control": control}
     JoinToken.objects.update_or_create(host=host, defaults=fields)
     return token
 
@@ -54,13 +48,17 @@ def answer(body: bytes, now: float) -> tuple[int, dict[str, Any]]:
 
 def _act(message: dict[str, Any], now: float) -> dict[str, Any]:
     token = _token(message, now)
-    _can_be_joined()
+    _is_asked_by_its_command(token, message)
+    if token.control:
+        control_joining.check(token.host, message)
+    else:
+        _can_be_joined()
     _fits(message)
     if message.get("action") == "check":
         row = mesh.the_mesh()
         return {"host": token.host.name, "network": row.network, "port": row.port}
     if message.get("action") == "join":
-        return _join(token, message, now)
+        return control_joining.join(token, now) if token.control else _join(token, message, now)
     raise Refused("malformed", "This version of the control side does not know what is asked of it.")
 
 
@@ -76,9 +74,15 @@ def _token(message: dict[str, Any], now: float) -> JoinToken:
     return found
 
 
+def _is_asked_by_its_command(token: JoinToken, message: dict[str, Any]) -> None:
+    if token.control == (message.get("as") == "control"):
+        return
+    right = "sudo bin/run --join" if token.control else "bin/host join"
+    raise Refused("other_command", f"This token of {token.host} is for another command: {right} ADDRESS TOKEN.")
+
+
 def _can_be_joined() -> None:
-    if not redis_access.ours():
-        words = "This installation uses a Redis that it does not run itself (REDIS_URL), which no mesh leads to."
+    if words := redis_access.obstacle():
         raise Refused("foreign_redis", words)
     if not MeshNode.objects.filter(control=True).exclude(public_key="").exists():
         words = "The control side's own machine has no key in the mesh yet: its host worker has to run first."
@@ -103,18 +107,19 @@ def _join(token: JoinToken, message: dict[str, Any], now: float) -> dict[str, An
     host = token.host
     try:
         with transaction.atomic():
-            # Of two that come at once with the same token, one changes this row.
-            if not JoinToken.objects.filter(pk=token.pk, used=None).update(used=clock.moment(now)):
-                raise Refused("used_token", f"This token of {host} has been used. Make a new one on its page.")
+            use_up(token, now)
             _save_node(host, key, password_hash, now)
             # Within the transaction: without its user the machine would have joined nothing.
             redis_access.let_in(host.public_id, password_hash)
+    except redis_access.Refuses as refusal:
+        raise Refused("foreign_redis", str(refusal)) from None
     except IntegrityError:
         raise Refused("key_in_use", "Another machine of the mesh has this one's key: was its disk copied?") from None
     desired = mesh.mesh_of(host)
     return {
         "id": host.public_id,
         "name": host.name,
+        "redis": redis_access.address_for_hosts(),
         "redis_user": redis_access.user_of(host.public_id),
         "redis_password": password,
         "web_port": settings.GATEWAY_PORT,

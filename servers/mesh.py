@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 
 from core import clock
 from core.crypto import Secret
+from core.shared_stores import redis_is_ours
 
 from . import networks
 from .hostnet.state import Gateway, MeshPeer, joining
@@ -90,7 +91,8 @@ def is_key(text: str) -> bool:
 
 
 def needed_by_others(host: Host) -> bool:
-    """Whether other machines reach Redis by way of this one: without it they would be out of reach for good."""
+    """Whether other machines have their way to the control side through this one alone: without it they would be out
+    of reach for good."""
     return (
         MeshNode.objects.filter(host=host, control=True).exists()
         and not MeshNode.objects.filter(control=True).exclude(host=host).exists()
@@ -117,9 +119,15 @@ def mesh_of(host: Host) -> DesiredMesh | None:
             for node in nodes
             if node is not mine
         ),
-        serves=tuple(sorted({settings.GATEWAY_PORT, settings.MESH_REDIS_PORT})) if mine.control else (),
-        redis=tuple(at for node in nodes if node.control for at in redis_addresses(mesh, node)),
+        serves=_served() if mine.control else (),
+        # A Redis elsewhere is reached by the address that machines were told when they joined.
+        redis=tuple(at for node in nodes if node.control for at in redis_addresses(mesh, node) if redis_is_ours()),
     )
+
+
+def _served() -> tuple[int, ...]:
+    """TCP ports of a control node that the other machines reach."""
+    return tuple(sorted({settings.GATEWAY_PORT, *([settings.MESH_REDIS_PORT] if redis_is_ours() else [])}))
 
 
 def gateways_of(host: Host) -> tuple[Gateway, ...]:

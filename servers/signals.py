@@ -31,7 +31,7 @@ from .models import (
 @receiver(pre_delete, sender=Host)
 def keep_the_way_to_redis(instance: Host, **kwargs: Any) -> None:
     if mesh.needed_by_others(instance):
-        words = f"Other machines reach Redis by way of {instance}: remove their hosts first."
+        words = f"Other machines reach the control side by way of {instance} alone: remove their hosts first."
         raise ProtectedError(words, set(MeshNode.objects.exclude(host=instance)))
 
 

@@ -56,9 +56,9 @@ class Gate:
         """All of it, as after the machine's start."""
         made = Stack(self.machine, self._redis, self._environment, name=self._api, pings_only=True)
         self._running.enter_context(made)
-        worker = HostWorker(self.machine, self.row.public_id, self._redis.url, self._var)
-        worker.start()
-        self._running.callback(worker.kill)
+        self.worker = HostWorker(self.machine, self.row.public_id, self._redis.url, self._var)
+        self.worker.start()
+        self._running.callback(self.worker.kill)
 
     def takes_clients(self) -> bool:
         has_tunnel = "wgs" in self.machine.ip("-o", "link", "show", "up")

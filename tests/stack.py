@@ -66,8 +66,15 @@ class HostWorker:
         self._log = directory / f"host-{host_id}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        self.process = self.machine.start(PYTHON, "-m", "servers.hostnet", env=self._env, log=self._log)
+    def start(self, code: Path = PROJECT) -> None:
+        """``code``: of a release, the directory that ``servers.hostnet`` is in."""
+        self.process = self.machine.start(PYTHON, "-m", "servers.hostnet", env=self._env, log=self._log, cwd=code)
+
+    def end(self) -> None:
+        """SIGTERM, as an upgrade does: tunnels stay."""
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(HANGING)
 
     def kill(self) -> None:
         assert self.process is not None

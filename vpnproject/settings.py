@@ -9,10 +9,13 @@ from servers.hostnet.state import redis_connections
 from servers.hostnet.state.redis_urls import broker_options, broker_url, own_redis
 
 from . import env
+from .runner.files import read_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR = Path(os.environ.get("VPN_VAR", BASE_DIR / "var")).resolve()
 env.load_file(VAR / "settings.env")
+# Reads that file: what is in it is handed to further control nodes (core.handing_over).
+GIVEN_SETTINGS = read_settings
 
 SECRET_KEY = env.secret("SECRET_KEY", VAR / "secret_key")
 FIELD_KEYS = env.field_keys(VAR / "field_keys")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.forms import ModelForm
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 
 from core import clock
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ago, column, posted, span
+from core.shared_stores import what_keeps_to_one_machine
 from servers import joining, mesh
 from servers.models import Host, JoinToken, Mesh, MeshNode
 
@@ -31,19 +33,36 @@ class JoiningMixin(Page[Host]):
         if node is not None and node.control:
             return super().buttons(request, obj)
         words = "Join again" if node else "Join a machine"
-        return [*super().buttons(request, obj), Button("make_token", words, "add_link")]
+        mine = [Button("make_token", words, "add_link")]
+        if node is None and is_superuser(request):
+            mine.append(Button("make_control_token", "Join a control node", "add_moderator"))
+        return [*super().buttons(request, obj), *mine]
 
     @posted(CHANGE)
     def make_token(self, request: HttpRequest, host: Host) -> HttpResponse:
         self.log_change(request, host, "Made a token to join.")
         return self._show_command(request, host)
 
-    def _show_command(self, request: HttpRequest, host: Host) -> HttpResponse:
+    @posted(CHANGE)
+    def make_control_token(self, request: HttpRequest, host: Host) -> HttpResponse:
+        """Its machine gets every secret there is: no right of less than a superuser's may hand that over."""
+        if not is_superuser(request):
+            raise PermissionDenied
+        if words := what_keeps_to_one_machine():
+            for each in words:
+                self.message_user(request, each, messages.ERROR)
+            return HttpResponseRedirect(self.page_of(host))
+        self.log_change(request, host, "Made a token to join as a control node.")
+        return self._show_command(request, host, control=True)
+
+    def _show_command(self, request: HttpRequest, host: Host, *, control: bool = False) -> HttpResponse:
         """The one answer that shows a token."""
-        token = joining.make_token(host, clock.now())
+        token = joining.make_token(host, clock.now(), control=control)
         context = {
             **self.admin_site.each_context(request),
-            "title": f"Join a machine as {host}",
+            "title": f"Join a machine as {'control node ' if control else ''}{host}",
+            "control": control,
+            "command": "sudo bin/run --join" if control else "bin/host join",
             "opts": self.opts,
             "host": host,
             "page": self.page_of(host),
@@ -61,7 +80,8 @@ class JoiningMixin(Page[Host]):
     ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
         """Says before anybody tries which host stays; see ``servers.signals``."""
         names, counts, needed, protected = super().get_deleted_objects(objs, request)
-        kept = [f"Host {host}: other machines reach Redis by way of it" for host in objs if mesh.needed_by_others(host)]
+        words = "other machines reach the control side by way of it alone"
+        kept = [f"Host {host}: {words}" for host in objs if mesh.needed_by_others(host)]
         return names, counts, needed, [*protected, *kept]
 
     def panels(self, request: HttpRequest, obj: Host) -> list[Panel]:
@@ -73,6 +93,10 @@ class JoiningMixin(Page[Host]):
             *super().panels(request, obj),
             Panel("Its place in the mesh", "admin/servers/mesh_node.html", data, wide=True),
         ]
+
+
+def is_superuser(request: HttpRequest) -> bool:
+    return bool(request.user.is_active and request.user.is_superuser)
 
 
 def control_address(request: HttpRequest) -> str:

@@ -252,12 +252,13 @@ class HostPage(JoiningMixin, Page[Host]):
         return NEUTRAL, "none"
 
     def buttons(self, request: HttpRequest, obj: Host) -> list[Button]:
+        others = super().buttons(request, obj)
         if obj.draining:
-            return [Button("take_clients", "Take clients again", "play_circle", "primary")]
+            return [Button("take_clients", "Take clients again", "play_circle", "primary"), *others]
         if not obj.enabled:
-            return []
+            return others
         confirm = f"{obj} gets no new clients. Those it has move to other hosts, some every ten seconds."
-        return [Button("drain", "Drain", "output", confirm=confirm)]
+        return [Button("drain", "Drain", "output", confirm=confirm), *others]
 
     @posted("servers.change_host")
     def drain(self, request: HttpRequest, host: Host) -> None:

@@ -80,6 +80,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('hash', models.CharField(max_length=64, unique=True)),
+                ('control', models.BooleanField(default=False)),
                 ('expires', models.DateTimeField()),
                 ('used', models.DateTimeField(null=True)),
                 ('host', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='join_token', to='servers.host')),

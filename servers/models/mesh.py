@@ -10,11 +10,11 @@ from django.db import models
 from core.crypto import SecretField
 
 from ..fields import NetworkField
+from ..hostnet.state.mesh import MESH_PORT
 from ..networks import spelled
 from ..rules.registry import Ruled
 from .host import Host
 
-MESH_PORT = 51800
 _PORTS = [MinValueValidator(1024), MaxValueValidator(65535)]
 
 
@@ -82,6 +82,8 @@ class JoinToken(models.Model):
 
     host = models.OneToOneField(Host, models.CASCADE, related_name="join_token")
     hash = models.CharField(max_length=64, unique=True)
+    # Whether it makes a control node, and hands over what that needs: every secret of the installation.
+    control = models.BooleanField(default=False)
     expires = models.DateTimeField()
     used = models.DateTimeField(null=True)
 

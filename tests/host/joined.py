@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from django.conf import LazySettings
 from servers import heartbeats, joining, mesh
 from servers.models import Host, MeshNode
 from tests.conftest import send_celery_to
-from tests.lab import HANGING, PROJECT, Lab, Machine, RedisServer, ended_afterwards, until
+from tests.lab import HANGING, PROJECT, Lab, Machine, RedisServer, SentinelRedis, ended_afterwards, until
 from tests.processes import environment
 from tests.stack import BACKEND, Stack
 from vpnproject.runner import privileges
@@ -74,6 +74,8 @@ class Installation:
     control: Host
     directory: Path
     machines: list[Joined] = field(default_factory=list)
+    # Whether this process reaches its Redis.
+    in_reach: bool = True
 
     def add(self, name: str, machine: Machine | None = None) -> Joined:
         """A host as an admin adds it, and a machine for it."""
@@ -96,7 +98,9 @@ class Installation:
     def _failed(self, added: Joined) -> bool:
         return added.worker is not None and added.worker.poll() is not None
 
-    def alive(self, added: Joined) -> dict[str, Any]:
+    def alive(self, added: Joined) -> object:
+        if not self.in_reach:
+            return added.status().get("green")
         return heartbeats.read([added.host]).get(added.host.pk, {})
 
     def address(self, host: Host) -> str:
@@ -116,23 +120,28 @@ class Installation:
 
 
 @contextlib.contextmanager
-def installation(settings: LazySettings) -> Iterator[Installation]:
-    """With its own machine as a host, and nobody who has joined."""
+def installation(settings: LazySettings, redis: Callable[[Lab], SentinelRedis] | None = None) -> Iterator[Installation]:
+    """With its own machine as a host, and nobody who has joined. ``redis``: somebody else's, which this process
+    does not reach."""
     with contextlib.ExitStack() as closing:
         directory = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="joined-")))
         lab = closing.enter_context(Lab())
         machine = lab.add_host()
-        within = ["nsenter", "--target", str(machine.pid), "--net", "--"]
-        server = closing.enter_context(RedisServer(password=secrets.token_urlsafe(16), within=within))
-        settings.REDIS_URL = server.url
-        send_celery_to(server.url)
+        server: RedisServer | SentinelRedis
+        if redis is None:
+            within = ["nsenter", "--target", str(machine.pid), "--net", "--"]
+            server = closing.enter_context(RedisServer(password=secrets.token_urlsafe(16), within=within))
+            settings.REDIS_URL = server.url
+            send_celery_to(server.url)
+        else:
+            server = closing.enter_context(redis(lab))
         privileges.make_users()
         stack = closing.enter_context(Stack(machine, server, environment(), ipv6=True, mesh=mesh.the_mesh().network))
         control = Host.objects.create(name="control", public_address=machine.address)
         mesh.control_node(control)
         worker = stack.start_host(control.public_id)
         closing.callback(worker.kill)
-        world = Installation(lab, stack, control, directory)
+        world = Installation(lab, stack, control, directory, in_reach=redis is None)
         closing.callback(lambda: print(world.said()))
         world.wait(lambda: MeshNode.objects.exclude(public_key="").exists())
         yield world

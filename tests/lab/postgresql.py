@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import psycopg
 
+from tests.lab.namespaces import Namespace
 from tests.lab.sentinels import free_ports
 from tests.lab.waiting import HANGING, until
 
@@ -33,10 +34,11 @@ def programs() -> Path:
 
 
 class Server:
-    """One PostgreSQL; it refuses to run as root. Two may have the same port at different addresses."""
+    """One PostgreSQL; it refuses to run as root. Two may have the same port at different addresses. ``where``: the
+    namespace that ``address`` is in, whose neighbours may connect as ``root``."""
 
-    def __init__(self, directory: Path, address: str, port: int) -> None:
-        self.directory, self.address, self.port = directory, address, port
+    def __init__(self, directory: Path, address: str, port: int, where: Namespace | None = None) -> None:
+        self.directory, self.address, self.port, self._where = directory, address, port, where
         self.data, self.log = directory / "data", directory / "log"
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir()
@@ -46,6 +48,9 @@ class Server:
     def initialize(self) -> None:
         run(self.directory, "initdb", "--pgdata", self.data, "--username", "root", "--auth", "trust", "--no-sync")
         self.configure(CONFIGURATION)
+        if self._where is not None:
+            with (self.data / "pg_hba.conf").open("a") as file:
+                file.write(f"host all root {self.address}/24 trust\n")
 
     def copy_of(self, primary: Server) -> None:
         """Make it a standby."""
@@ -61,13 +66,16 @@ class Server:
         as_postgres = ("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--pdeathsig", "QUIT")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*as_postgres, programs() / "postgres", "-D", self.data, *where],
+                [*self._within(), *as_postgres, programs() / "postgres", "-D", self.data, *where],
                 cwd=self.directory,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
         until(self.answers)
+
+    def _within(self) -> list[str]:
+        return ["nsenter", "--target", str(self._where.pid), "--net", "--"] if self._where is not None else []
 
     def answers(self) -> bool:
         try:
@@ -77,7 +85,8 @@ class Server:
             return False
 
     def connect(self, name: str = NAME) -> psycopg.Connection[Any]:
-        return psycopg.connect(host=self.address, port=self.port, user="root", dbname=name, autocommit=True)
+        host = self.address if self._where is None else str(self.directory)
+        return psycopg.connect(host=host, port=self.port, user="root", dbname=name, autocommit=True)
 
     def run(self, sql: str) -> None:
         with self.connect("postgres") as connection:

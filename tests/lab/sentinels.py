@@ -24,7 +24,7 @@ DOWN_AFTER = 2.0
 
 class SentinelRedis:
     """``password`` is Redis's, and its replica's; ``own_password`` that of the Sentinels. ``where``: the namespace that
-    all of it is in."""
+    all of it is in, at ``address``."""
 
     def __init__(
         self,
@@ -33,8 +33,9 @@ class SentinelRedis:
         own_password: str = "",
         redises: int = 2,
         sentinels: int = 3,
+        address: str = "127.0.0.1",
     ) -> None:
-        self._where = where
+        self._where, self._address = where, address
         self.directory = Path(tempfile.mkdtemp(prefix="lab-sentinels-"))
         self._password, self._own_password = password, own_password
         # Bound until each program takes its own, so that no two get the same.
@@ -43,10 +44,16 @@ class SentinelRedis:
         self._running: dict[int, subprocess.Popen[bytes]] = {}
 
     @property
+    def passwords(self) -> set[str]:
+        return {word for word in (self._password, self._own_password) if word}
+
+    @property
     def url(self) -> str:
         login = f":{self._password}@" if self._password else ""
         own = f"?sentinel_password={self._own_password}" if self._own_password else ""
-        return f"sentinel://{login}{','.join(f'127.0.0.1:{port}' for port in self.sentinel_ports)}/{MASTER}/0{own}"
+        return (
+            f"sentinel://{login}{','.join(f'{self._address}:{port}' for port in self.sentinel_ports)}/{MASTER}/0{own}"
+        )
 
     def __enter__(self) -> Self:
         try:
@@ -68,19 +75,19 @@ class SentinelRedis:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def start_redis(self, port: int, replica_of: int | None = None) -> None:
-        options = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0"]
+        options = ["--save", "", "--appendonly", "no", "--bind", self._address, "--repl-diskless-sync-delay", "0"]
         if self._password:
             options += ["--requirepass", self._password, "--masterauth", self._password]
         if replica_of is not None:
-            options += ["--replicaof", f"127.0.0.1 {replica_of}"]
+            options += ["--replicaof", f"{self._address} {replica_of}"]
         self._start(port, "redis-server", "--port", str(port), *options)
         until(lambda: answers(self.to_redis(port)))
 
     def _start_sentinel(self, port: int, master: int) -> None:
         lines = [
             f"port {port}",
-            "bind 127.0.0.1",
-            f"sentinel monitor {MASTER} 127.0.0.1 {master} {len(self.sentinel_ports) // 2 + 1}",
+            f"bind {self._address}",
+            f"sentinel monitor {MASTER} {self._address} {master} {len(self.sentinel_ports) // 2 + 1}",
             f"sentinel down-after-milliseconds {MASTER} {DOWN_AFTER * 1000:.0f}",
             f"sentinel failover-timeout {MASTER} 6000",
         ]
@@ -112,7 +119,7 @@ class SentinelRedis:
 
     def _client(self, port: int, password: str) -> redis.Redis:
         kind = redis.Connection if self._where is None else connection_in(self._where)
-        options: dict[str, Any] = {"host": "127.0.0.1", "port": port, "socket_timeout": HANGING}
+        options: dict[str, Any] = {"host": self._address, "port": port, "socket_timeout": HANGING}
         if password:
             options["password"] = password
         return redis.Redis.from_pool(redis.ConnectionPool(kind, **options))

@@ -16,7 +16,7 @@ from django.db import connection
 from django.test import Client
 
 from core.redis_store import redis_client
-from servers import joining, mesh, redis_access
+from servers import joining, mesh
 from servers.hostnet.state import mesh_from_json
 from servers.hostnet.state.joining import PATH, JoinError, Request, Token
 from servers.models import Host, JoinToken, MeshNode
@@ -248,13 +248,6 @@ def test_nobody_joins_while_redis_is_away_and_the_token_stays_good(
     assert response.status_code == 503
     settings.REDIS_URL = url
     assert ask(token)[0] == 200
-
-
-def test_installation_with_a_redis_elsewhere_says_that_nobody_can_join(
-    berlin: Host, fixed_clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_access, "ours", lambda: False)
-    assert ask(joining.make_token(berlin, fixed_clock.now), "check")[1]["error"] == "foreign_redis"
 
 
 def test_full_mesh_is_said(berlin: Host, fixed_clock: Clock) -> None:

@@ -58,6 +58,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="give an administrator (default: admin) a new one-time password, and end; the server may run meanwhile",
     )
     control = parser.add_argument_group("a further control node (docs/MANY_HOSTS.md)")
+    control.add_argument(
+        "--join",
+        metavar=("ADDRESS", "TOKEN"),
+        nargs="+",
+        help="as the admin shows it: become a further control node, and run",
+    )
+    control.add_argument("--token-file", metavar="FILE", type=Path, help="file with the token, or -")
     control.add_argument("--node-key", action="store_true", help="print this node's public key, and end")
     control.add_argument(
         "--export-secrets",
@@ -70,7 +77,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     control.add_argument("--from", metavar="KEY", dest="sender", help="public key of the node that exported it")
     # For the service alone: says no secret.
     parser.add_argument("--service", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if given.check and given.join:
+        parser.error("--check looks at no token: --join does, before it changes anything")
+    if given.token_file and not given.join:
+        parser.error("--token-file goes with --join")
+    return given
 
 
 def _address(text: str) -> str:
@@ -208,6 +220,10 @@ def main(arguments: list[str]) -> int:
         if given.node_key or given.export_secrets or given.import_secrets:
             return hand_over(given, wanted, progress)
         with alone(wanted.var):
+            if given.join:
+                from . import joining
+
+                joining.join(wanted.var, given.join, given.token_file, progress)
             stop_on_signals()
             return run(wanted, progress)
     except (RunError, OSError) as error:

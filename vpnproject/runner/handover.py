@@ -24,8 +24,6 @@ KEY = "node_key"
 FORMAT = 1
 # Files of ``var`` that are the same on every control node.
 SECRETS = ("secret_key", "field_keys")
-# Of settings: what names a file of this machine.
-_OF_THIS_MACHINE = "_FILE"
 
 
 def node_key(var: Path) -> PrivateKey:
@@ -47,30 +45,14 @@ def export_secrets(var: Path, project: Path, to: str) -> str:
     theirs = _public(to)
     if bytes(theirs) == bytes(node_key(var).public_key):
         raise RunError("This is this node's own key. Give the key that the new node says with --node-key.")
-    _check_shared(var, project)
-    given = files.read_settings(var / "settings.env")
-    data = {
-        "format": FORMAT,
-        "secrets": {name: _secret(var, name, given) for name in SECRETS},
-        "settings": {name: value for name, value in given.items() if not name.endswith(_OF_THIS_MACHINE)},
-    }
+    data = {"format": FORMAT, **_all_of_it(var, project)}
     return base64.b64encode(Box(node_key(var), theirs).encrypt(json.dumps(data).encode())).decode()
 
 
-def _secret(var: Path, name: str, given: dict[str, str]) -> str:
-    setting = name.upper()
-    if given.get(setting):
-        return given[setting]
-    path = Path(given.get(f"{setting}{_OF_THIS_MACHINE}") or var / name)
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}): start bin/run here first.") from None
-
-
-def _check_shared(var: Path, project: Path) -> None:
+def _all_of_it(var: Path, project: Path) -> dict[str, Any]:
+    """Django knows, wherever settings say that a secret is."""
     done = subprocess.run(
-        [sys.executable, "-B", "manage.py", "can_be_shared"],
+        [sys.executable, "-B", "manage.py", "hand_over"],
         cwd=project,
         env={**base_environment(""), **django_environment(var)},
         stdin=subprocess.DEVNULL,
@@ -82,12 +64,18 @@ def _check_shared(var: Path, project: Path) -> None:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
         raise RunError(done.stdout.strip() or f"Django does not start: {last}")
+    return dict(json.loads(done.stdout))
 
 
 def import_secrets(var: Path, text: str, sender: str) -> list[str]:
     """Take what the node with the public key ``sender`` handed over; the names of the settings that came with it.
     ``RunError``, and nothing is changed, where it is not for this node or this machine has secrets already."""
-    data = _opened(var, text, sender)
+    return take(var, _opened(var, text, sender))
+
+
+def take(var: Path, data: dict[str, Any]) -> list[str]:
+    """Put secrets and settings of another control node in their places; the names of the settings. ``RunError``, and
+    nothing is changed, where this machine has others already."""
     _check_empty(var, data["secrets"])
     files.make_directories(var)
     for name, value in data["secrets"].items():

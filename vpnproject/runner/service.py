@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from servers.hostnet.state import units
+
 from . import checkout, checks, layout, privileges
 from .console import Progress, RunError
 
@@ -12,7 +14,6 @@ NAME = "vpn-server.service"
 UNITS = Path("/etc/systemd/system")
 BOOTED = Path("/run/systemd/system")  # is there where systemd runs the machine (sd_booted)
 _SYSTEMCTL = "systemctl"
-_HOMES = tuple(map(Path, ("/home", "/root", "/run/user")))
 # What bin/run and supervisor do themselves: the first line is what they hand on. To look into the environment of
 # processes of other users, by which ours are known, is SYS_PTRACE; to mount is SYS_ADMIN.
 CAPABILITIES = (
@@ -25,7 +26,7 @@ def unit(wanted: checks.Wanted) -> str:
     """The unit's file. Directories that bin/run makes and removes are systemd's to make: they are writable then."""
     given = {"--var": wanted.var, "--port": wanted.port, "--public-address": wanted.public_address}
     options = " ".join(f"{name} {value}" for name, value in given.items() if value is not None)
-    at_home = any(path.is_relative_to(home) for path in (wanted.project, wanted.var) for home in _HOMES)
+    shut_in = units.shut_in(CAPABILITIES, (wanted.project, wanted.var), [wanted.var, "/tmp"], mounts=True)  # noqa: S108
     return f"""# Written by bin/run --install-service.
 [Unit]
 Description=VPN server (WireGuard)
@@ -36,52 +37,31 @@ After=network-online.target nss-lookup.target
 [Service]
 Type=exec
 ExecStart={wanted.project}/bin/run --service {options}
-# bin/run alone is asked to end, and stops the others in order. Should it die, tunnels and programs go on, and the next
-# bin/run takes them over.
-KillMode=process
+# Should bin/run die, tunnels and programs go on, and the next one takes them over. Asked to end, it stops the others in
+# order.
+{units.PROCESSES}
 TimeoutStopSec=120
 Restart=on-failure
 RestartSec=10
-OOMPolicy=continue
-UMask=0077
-LimitCORE=0
-LimitNOFILE=65536
 
-CapabilityBoundingSet={" ".join(f"CAP_{name}" for name in CAPABILITIES)}
-NoNewPrivileges=yes
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
-RestrictNamespaces=mnt
-RestrictRealtime=yes
-LockPersonality=yes
-SystemCallArchitectures=native
-SystemCallFilter=~@clock @cpu-emulation @debug @module @obsolete @raw-io @reboot @swap
-SystemCallErrorNumber=EPERM
-DevicePolicy=closed
-DeviceAllow=/dev/net/tun rw
-ProtectSystem=strict
-ProtectHome={"read-only" if at_home else "yes"}
-ProtectClock=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectControlGroups=yes
+{shut_in}
 StateDirectory=vpn-front
 StateDirectoryMode=0755
 # No /tmp of its own: it would go with a bin/run that died, and what that had started goes on.
-ReadWritePaths={wanted.var} /run /tmp -/etc/unbound -/var/lib/unbound
 
 [Install]
 WantedBy=multi-user.target
 """
 
 
-def install(wanted: checks.Wanted, progress: Progress, units: Path = UNITS) -> None:
+def install(wanted: checks.Wanted, progress: Progress, directory: Path = UNITS) -> None:
     """Write the unit and have systemd know it. What a service may not do, it finds done: users, ``var`` and
     compiled code."""
     checkout.check_reachable(wanted.project)
     layout.settle(wanted.var)
-    if not units.is_dir():
-        raise RunError(f"{units} is not there: this machine has no systemd.")
-    path = units / NAME
+    if not directory.is_dir():
+        raise RunError(f"{directory} is not there: this machine has no systemd.")
+    path = directory / NAME
     path.write_text(unit(wanted))
     path.chmod(0o644)
     checkout.compile_code(wanted.project)
@@ -92,9 +72,9 @@ def install(wanted: checks.Wanted, progress: Progress, units: Path = UNITS) -> N
         progress.plain("  After an upgrade: bin/run --install-service again, then systemctl restart.")
 
 
-def uninstall(progress: Progress, units: Path = UNITS) -> None:
+def uninstall(progress: Progress, directory: Path = UNITS) -> None:
     """Stop and forget the service. ``var`` stays."""
-    path = units / NAME
+    path = directory / NAME
     if not path.exists():
         raise RunError(f"There is no {path}.")
     _tell(progress, "disable", "--now", NAME)

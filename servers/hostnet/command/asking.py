@@ -6,7 +6,9 @@ import http.client
 import json
 import re
 import ssl
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -49,6 +51,22 @@ class Address:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == 443 else f"{host}:{self.port}"
+
+
+def read_token(given: str | None, file: Path | None) -> Token:
+    """The token that somebody typed, or that is in a file (``-``: standard input). Raise ``HostError``."""
+    if (given is None) == (file is None):
+        raise HostError("Give the token, or a file that has it with --token-file.")
+    text = given or ""
+    if file is not None:
+        try:
+            text = sys.stdin.read() if str(file) == "-" else file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise HostError(f"{file} cannot be read: {getattr(error, 'strerror', 'no text')}") from None
+    try:
+        return Token.parse(text)
+    except JoinError as error:
+        raise HostError(str(error)) from None
 
 
 def ask(address: Address, token: Token, action: str, **more: Any) -> dict[str, Any]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,17 +17,15 @@ from servers.hostnet.dns import unbound
 from servers.hostnet.mesh import memory
 from servers.hostnet.mesh import network as mesh_network
 from servers.hostnet.netlink.links import Links
-from servers.hostnet.state import MESH_INTERFACE, MESH_PREFIX, PREFIX, routing_table
-from servers.hostnet.state.joining import JoinError, Token
+from servers.hostnet.state.mesh import MESH_PORT
 from servers.hostnet.state.privileges import CAPABILITIES
 from servers.hostnet.state.redis_urls import in_mesh
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Backend, WireGuardError
 from servers.hostnet.wireguard.choose import choose
-from servers.hostnet.wireguard.fields import link_index
 
-from . import status, unit
-from .asking import Address, ask
+from . import machine, status, unit
+from .asking import Address, ask, read_token
 from .place import DIRECTORY, HostError, Place
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -44,7 +40,10 @@ def say(grade: str, words: str) -> None:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bin/host", description="Make this machine a host of an installation.")
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help=f"where its files are (default {DIRECTORY})")
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.add_argument(
+        "--check", dest="only_check", action="store_true", help="say what this machine lacks, and change nothing"
+    )
+    commands = parser.add_subparsers(dest="command")
     join = commands.add_parser("join", help="join, or join again with a new token; keeps the machine's keys")
     join.add_argument("address", metavar="ADDRESS", help="where the control side is: vpn.example.com, 203.0.113.5:8443")
     join.add_argument("token", metavar="TOKEN", nargs="?", help="what the host's page in the admin shows")
@@ -55,7 +54,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     said = commands.add_parser("status", help="say how this machine is; ends with 1 unless all is well")
     said.add_argument("--json", action="store_true")
     commands.add_parser("leave", help="take tunnels down, leave the installation, and forget all of it, keys included")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if bool(given.command) == given.only_check:
+        parser.error("say what to do, or --check alone")
+    return given
 
 
 def main(arguments: list[str]) -> int:
@@ -71,24 +73,38 @@ def main(arguments: list[str]) -> int:
         if os.geteuid():
             raise HostError("Interfaces, routes and firewall rules need root: start it with sudo.")
         os.umask(0o077)
-        return commands[given.command]()
+        return commands[given.command]() if given.command else check(place)
     except (HostError, OSError) as error:
         say("!!", str(error))
         return 1
+
+
+def check(place: Place) -> int:
+    """Whether this machine could join something. What is missing of Debian's, bin/host has said before."""
+    say("ok", "All Debian packages and Python packages are installed")
+    say("ok", f"WireGuard: {_choose().name}")
+    if place.joined():
+        say("ok", f"This machine is host {place.about().get('name', '')} already: bin/host status says how it is")
+        return 0
+    machine.check_carries_nothing()
+    machine.check_port(MESH_PORT)
+    say("ok", f"No tunnels of ours, and UDP port {MESH_PORT} is free")
+    say("ok", "Nothing keeps it from joining: the host's page in the admin shows the command")
+    return 0
 
 
 # Joining
 
 
 def join(place: Place, given: argparse.Namespace) -> int:
-    address, token = Address.parse(given.address), _token(given)
-    networks = _networks()
+    address, token = Address.parse(given.address), read_token(given.token, given.token_file)
+    networks = machine.networks()
     _choose()
-    if not place.joined() and (link_index(MESH_INTERFACE) or Links().read()):
-        raise HostError("This machine carries tunnels of an installation already: end its bin/run, or leave it, first.")
+    if not place.joined():
+        machine.check_carries_nothing()
     said = ask(address, token, "check", networks=networks)
     say("ok", f"{address} is the control side, and knows the token: this machine becomes host {said['host']}")
-    _check_port(int(said["port"]))
+    machine.check_port(int(said["port"]))
     say("ok", f"The mesh's network {said['network']} and UDP port {said['port']} are free on this machine")
     if given.check:
         return 0
@@ -125,7 +141,7 @@ def _wait_until_green(place: Place) -> bool:
     steps: list[tuple[str, Callable[[status.Status], bool]]] = [
         ("The mesh is up", lambda now: now.mesh != "down"),
         ("The control side's machine is heard", lambda now: any(age is not None for age in now.machines.values())),
-        ("Redis is reached through the mesh", lambda now: now.redis == "reached"),
+        ("Redis is reached", lambda now: now.redis == "reached"),
         ("The worker lives", lambda now: now.heartbeat),
         ("The control side has told it what to be: the host is green in the admin", lambda now: now.green),
     ]
@@ -146,42 +162,6 @@ def _hint(place: Place, now: status.Status) -> str:
         ways = ", ".join(endpoint for peer in mesh.peers for endpoint in peer.endpoints)
         return f"Let UDP through from here to {ways}, or from there to port {mesh.port} here."
     return f"What the worker says: journalctl -u {unit.NAME}."
-
-
-def _token(given: argparse.Namespace) -> Token:
-    if (given.token is None) == (given.token_file is None):
-        raise HostError("Give the token, or a file that has it with --token-file.")
-    text = given.token
-    if given.token_file is not None:
-        try:
-            text = sys.stdin.read() if str(given.token_file) == "-" else given.token_file.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise HostError(f"{given.token_file} cannot be read: {getattr(error, 'strerror', 'no text')}") from None
-    try:
-        return Token.parse(text)
-    except JoinError as error:
-        raise HostError(str(error)) from None
-
-
-def _networks() -> list[str]:
-    """What this machine routes already, but for our own interfaces."""
-    ours = (PREFIX, MESH_PREFIX)
-    return sorted({str(each.network) for each in routing_table.read() if not each.interface.startswith(ours)})
-
-
-def _check_port(port: int) -> None:
-    """Raise ``HostError`` where somebody else has the mesh's UDP port."""
-    if link_index(MESH_INTERFACE):  # ours, of before
-        return
-    for family, anywhere in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104 (bound, never served)
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                if family == socket.AF_INET6:
-                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                probe.bind((anywhere, port))
-        except OSError as error:  # a machine without IPv6 has another one
-            if error.errno == errno.EADDRINUSE:
-                raise HostError(f"UDP port {port} is in use on this machine, and the mesh needs it.") from None
 
 
 def _choose() -> Backend:
@@ -226,9 +206,9 @@ def show(place: Place, *, as_json: bool) -> int:
         return 0 if now.green else 1
     say("ok", f"Host {now.name} ({now.id}) of {now.control}")
     say("ok" if now.mesh != "down" else "!!", f"Mesh: {now.mesh}")
-    for machine, age in now.machines.items():
+    for other, age in now.machines.items():
         heard = f"{age:.0f} s ago" if age is not None else "never"
-        say("ok" if age is not None and age < 180 else "!!", f"  host {machine} shook hands {heard}")
+        say("ok" if age is not None and age < 180 else "!!", f"  host {other} shook hands {heard}")
     say("ok" if now.redis == "reached" else "!!", f"Redis: {now.redis}")
     say("ok" if now.heartbeat else "!!", "The worker lives" if now.heartbeat else "No heartbeat of the worker")
     say("ok" if now.version else "!!", f"It has state {now.version} of the control side" if now.version else "No state")

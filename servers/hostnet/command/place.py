@@ -13,6 +13,7 @@ from typing import Any
 
 from servers.hostnet.mesh import memory
 from servers.hostnet.state import mesh_from_json
+from servers.hostnet.state.redis_urls import Login, with_login
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import WireGuardError
 from servers.hostnet.wireguard.fields import key_text
@@ -80,7 +81,7 @@ class Place:
         memory.write_private(self.about_file, json.dumps(about) + "\n")
         values = {
             "HOST_ID": said["id"],
-            "HOST_REDIS_URL": f"redis://{said['redis_user']}:{said['redis_password']}@mesh/0",
+            "HOST_REDIS_URL": with_login(said["redis"], Login(said["redis_user"], said["redis_password"])),
             "HOST_VAR": self.directory,
             "HOSTNET_BACKEND": os.environ.get("HOSTNET_BACKEND", "auto"),
             "VPN_GATEWAY_PORT": int(said["web_port"]),

@@ -11,7 +11,7 @@ import redis
 
 from servers.hostnet.mesh import link, memory
 from servers.hostnet.netlink.links import LinkError
-from servers.hostnet.state import MESH_INTERFACE, Mesh
+from servers.hostnet.state import MESH_INTERFACE, Mesh, redis_connections
 from servers.hostnet.state.redis_urls import in_mesh
 from servers.hostnet.wireguard.base import WireGuardError
 from servers.hostnet.wireguard.choose import choose
@@ -88,7 +88,7 @@ def _redis(environment: dict[str, str], mesh: Mesh | None) -> tuple[str, dict[st
     """In words, whether it is reached; and the heartbeat of this machine's worker there."""
     url = in_mesh(environment["HOST_REDIS_URL"], mesh)
     try:
-        with redis.Redis.from_url(url, socket_timeout=REDIS_WITHIN, socket_connect_timeout=REDIS_WITHIN) as client:
+        with redis_connections.client(url, socket_timeout=REDIS_WITHIN, socket_connect_timeout=REDIS_WITHIN) as client:
             text: Any = client.get(f"host.{environment['HOST_ID']}:alive")
     except redis.AuthenticationError:
         return "it does not know this machine any more: was the host removed in the admin?", None

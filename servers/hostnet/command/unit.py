@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from servers.hostnet.state import units
 from servers.hostnet.state.privileges import CAPABILITIES
 
 from .place import HostError, Place
@@ -13,13 +14,12 @@ NAME = "vpn-host.service"
 UNITS = Path("/etc/systemd/system")
 _SYSTEMCTL = "systemctl"
 BOOTED = Path("/run/systemd/system")  # is there where systemd runs the machine (sd_booted)
-_HOMES = tuple(map(Path, ("/home", "/root", "/run/user")))
 _DIRECTORIES = "from servers.hostnet.dns import unbound; unbound.make_directories()"
 
 
 def text(place: Place, python: Path, project: Path) -> str:
     """The unit's file. What the worker's unbound needs is made with all rights before it starts."""
-    at_home = any(path.is_relative_to(home) for path in (project, python) for home in _HOMES)
+    shut_in = units.shut_in(CAPABILITIES, (project, python), [place.directory])
     return f"""# Written by bin/host join.
 [Unit]
 Description=VPN host (WireGuard)
@@ -33,46 +33,24 @@ WorkingDirectory={project}
 EnvironmentFile={place.environment_file}
 ExecStartPre=+{python} -c "{_DIRECTORIES}"
 ExecStart={python} -m servers.hostnet
-# The worker alone is asked to end. Tunnels go on, and the next worker takes them over.
-KillMode=process
+# Tunnels go on, and the next worker takes them over.
+{units.PROCESSES}
 TimeoutStopSec=60
 Restart=always
 RestartSec=3
-OOMPolicy=continue
-UMask=0077
-LimitCORE=0
-LimitNOFILE=65536
 
-CapabilityBoundingSet={" ".join(f"CAP_{name.upper()}" for name in CAPABILITIES)}
-NoNewPrivileges=yes
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-SystemCallArchitectures=native
-SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap
-SystemCallErrorNumber=EPERM
-DevicePolicy=closed
-DeviceAllow=/dev/net/tun rw
-ProtectSystem=strict
-ProtectHome={"read-only" if at_home else "yes"}
-ProtectClock=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectControlGroups=yes
-ReadWritePaths={place.directory} /run -/etc/unbound -/var/lib/unbound
+{shut_in}
 
 [Install]
 WantedBy=multi-user.target
 """
 
 
-def install(place: Place, python: Path, project: Path, units: Path = UNITS) -> bool:
+def install(place: Place, python: Path, project: Path, directory: Path = UNITS) -> bool:
     """Write the unit and have systemd start it, anew where it runs. Whether systemd runs here."""
-    if not units.is_dir():
+    if not directory.is_dir():
         return False
-    path = units / NAME
+    path = directory / NAME
     path.write_text(text(place, python, project))
     path.chmod(0o644)
     if not BOOTED.exists():
@@ -82,9 +60,9 @@ def install(place: Place, python: Path, project: Path, units: Path = UNITS) -> b
     return True
 
 
-def remove(units: Path = UNITS) -> None:
+def remove(directory: Path = UNITS) -> None:
     """Stop and forget the service, if there is one. Its tunnels stay."""
-    path = units / NAME
+    path = directory / NAME
     if not path.exists():
         return
     if BOOTED.exists():

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+MESH_PORT = 51800  # UDP; unless an administrator chooses another one
+
 
 @dataclass(frozen=True, slots=True)
 class MeshPeer:

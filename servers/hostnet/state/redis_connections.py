@@ -23,6 +23,19 @@ class Watchers(Sentinel):
             raise MasterNotFoundError(f"no Sentinel names a master {service_name!r}") from None
         return str(host), int(port)
 
+    def replicas(self, service_name: str) -> list[tuple[str, int]]:
+        """Those of the master that answer. Raise ``redis.RedisError``."""
+        return [(str(host), int(port)) for host, port in super().discover_slaves(service_name)]  # type: ignore[no-untyped-call]
+
+
+def watchers(url: str) -> Watchers:
+    """Of a ``sentinel://`` URL; the next one is asked at once where one does not answer."""
+    found = sentinels(url)
+    return Watchers(  # type: ignore[no-untyped-call]
+        found.addresses,
+        sentinel_kwargs={**found.own_options(), "retry": Retry(NoBackoff(), 0), "decode_responses": True},
+    )
+
 
 def pool(url: str, **options: Any) -> redis.ConnectionPool:
     """A pool for ``url`` (see ``redis_urls``), with redis-py's options of a connection.
@@ -33,13 +46,8 @@ def pool(url: str, **options: Any) -> redis.ConnectionPool:
     if not is_sentinel(url):
         return redis.ConnectionPool.from_url(url, **options)
     found = sentinels(url)
-    # The next one is asked at once where one does not answer.
-    watchers = Watchers(  # type: ignore[no-untyped-call]
-        found.addresses,
-        sentinel_kwargs={**found.own_options(), "retry": Retry(NoBackoff(), 0), "decode_responses": True},
-    )
     return SentinelConnectionPool(  # type: ignore[no-untyped-call]
-        found.master, watchers, db=found.database, **{**found.login.options(), **options}
+        found.master, watchers(url), db=found.database, **{**found.login.options(), **options}
     )
 
 

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from .mesh import Mesh
 
@@ -135,6 +135,16 @@ def with_password(url: str, password: str) -> str:
     if not parts.username or parts.password is not None or not password:
         return url
     return parts._replace(netloc=f"{parts.username}:{password}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def with_login(url: str, login: Login) -> str:
+    """``url`` (of TCP) for somebody else, who is known to Redis, and to Sentinels, by ``login`` alone."""
+    if not is_sentinel(url):
+        parts = urlsplit(url)
+        return parts._replace(netloc=f"{login.in_url()}{parts.netloc.rpartition('@')[2]}").geturl()
+    rest = url.removeprefix("sentinel://").partition("?")[0].partition("@")
+    own = {f"sentinel_{name}": text for name, text in (("user", login.user), ("password", login.password)) if text}
+    return f"sentinel://{login.in_url()}{rest[2] or rest[0]}{'?' if own else ''}{urlencode(own)}"
 
 
 def in_mesh(url: str, mesh: Mesh | None) -> str:

@@ -11,6 +11,7 @@ from django.test import Client
 
 from core.redis_store import redis_client
 from servers import mesh
+from servers.admin import mesh as mesh_page
 from servers.hostnet.state.joining import Token
 from servers.models import Host, JoinToken, Mesh, MeshNode, PortForward, Route, Server
 from tests.admin_site import errors, form_data, queued, send, staff
@@ -80,6 +81,32 @@ def test_who_may_only_look_gets_no_command(client: Client, control: Host) -> Non
     assert not JoinToken.objects.exists()
 
 
+def test_control_node_is_joined_by_a_superuser_alone_and_where_its_stores_are_shared(
+    admin: Client, control: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    berlin = Host.objects.create(name="Berlin", public_address="198.51.100.2")
+    page, url = f"{HOSTS}{berlin.pk}/change/", f"{HOSTS}{berlin.pk}/do/make_control_token/"
+    shown = admin.get(page).content.decode()
+    assert "Join a machine" in shown
+    assert "Join a control node" in shown
+    said = admin.post(url, follow=True).content.decode()
+    assert "Redis is reached by a socket" in said
+    assert not JoinToken.objects.exists()
+    monkeypatch.setattr(mesh_page, "what_keeps_to_one_machine", list)
+    response = admin.post(url)
+    assert "no-store" in response["Cache-Control"]
+    shown = response.content.decode()
+    assert re.search(r"sudo bin/run --join vpn\.example\.com:8443 join1-\S{70,}</pre>", shown)
+    assert "every secret of this installation" in shown
+    assert JoinToken.objects.get().control
+    JoinToken.objects.all().delete()
+    other = Client()
+    staff(other, "servers.view_host", "servers.change_host")
+    assert "Join a control node" not in other.get(page).content.decode()
+    assert other.post(url).status_code == 403
+    assert not JoinToken.objects.exists()
+
+
 def test_removing_a_host_takes_it_out_of_the_mesh(admin: Client, control: Host) -> None:
     berlin = Host.objects.create(name="Berlin", public_address="198.51.100.2")
     assert ask(command(admin.post(f"{HOSTS}{berlin.pk}/do/make_token/").content.decode())[1])[0] == 200
@@ -99,7 +126,7 @@ def test_host_by_way_of_which_others_reach_redis_stays(admin: Client, control: H
     berlin = Host.objects.create(name="Berlin", public_address="198.51.100.2")
     assert ask(command(admin.post(f"{HOSTS}{berlin.pk}/do/make_token/").content.decode())[1])[0] == 200
     url = f"{HOSTS}{control.pk}/delete/"
-    assert "other machines reach Redis by way of it" in admin.get(url).content.decode()
+    assert "other machines reach the control side by way of it alone" in admin.get(url).content.decode()
     admin.post(url, {"post": "yes"})
     with pytest.raises(ProtectedError, match="remove their hosts first"):
         control.delete()

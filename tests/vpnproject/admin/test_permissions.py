@@ -45,6 +45,7 @@ BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("users.vpnuser", "revoke_link", {"link": 1}),
     ("users.vpnuser", "set_address", {"server": 1, "address": "10.9.0.50"}),
     ("servers.host", "make_token", {}),
+    ("servers.host", "make_control_token", {}),
     ("servers.server", "start", {}),
     ("servers.server", "stop", {}),
     ("servers.host", "drain", {}),

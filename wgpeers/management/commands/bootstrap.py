@@ -24,7 +24,7 @@ from core.locking import alone_setting_up
 from core.redis_store import redis_client
 from servers import heartbeats, mesh, redis_access
 from servers.hostnet.state.conditions import Severity
-from servers.models import Host
+from servers.models import Host, MeshNode
 from users.models import VpnUser
 from wgpeers.management import first_rows
 from wgpeers.models import ProfileLink
@@ -54,6 +54,7 @@ class Command(BaseCommand):
         try:
             with alone_setting_up():
                 self._database(options["stamp"])
+                self._is_still_in(options["host_id"])
                 host, user = self._rows(options)
                 mesh.control_node(host, options["host_redis_hash"])
             redis_access.sync()
@@ -71,6 +72,14 @@ class Command(BaseCommand):
     def emit(self, event: str, **fields: Any) -> None:
         self.stdout.write(json.dumps({"event": event, **fields}))
         self.stdout.flush()
+
+    def _is_still_in(self, host_id: str) -> None:
+        """A control node whose host was removed in the admin does not come back by itself. One that is alone does."""
+        known = not host_id or Host.objects.filter(public_id=host_id).exists()
+        if not known and MeshNode.objects.filter(control=True).exists():
+            words = "This machine's host was removed in the admin, and it is no control node any more. To make it one"
+            self.emit("error", message=f"{words} again, empty its var and join with a new token (bin/run --join).")
+            sys.exit(1)
 
     def _database(self, stamp: str) -> None:
         call_command("migrate", verbosity=0, interactive=False, stdout=sys.stderr)

@@ -261,6 +261,24 @@ def test_what_needs_a_later_release_is_refused_in_words_and_what_only_has_more_i
         assert read(task, {**later, "confirm": name}, "h1") == OfLater(FORMAT + 1, "")
 
 
+def with_more(value: Any) -> Any:
+    """As a later release may write it: one more field in each object, at every depth."""
+    if isinstance(value, dict):
+        return {**{name: with_more(each) for name, each in value.items()}, "of_a_later_release": {"x": [1]}}
+    return [with_more(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        *((FULL_STATE, WHOLE), (ADD_PEER, ADD), (REMOVE_PEERS, REMOVE), (SHOW_PLAN, SHOW), (FULL_STATE, FAR)),
+        (ADD_REMOTES, AddRemotes((LAPTOP,))),
+    ],
+)
+def test_fields_that_are_not_known_are_left_unread_at_every_depth(task: str, message: Any) -> None:
+    assert read(task, with_more(to_json(message)), "h1") == read(task, to_json(message), "h1")
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

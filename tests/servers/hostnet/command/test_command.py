@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from servers.hostnet.command import asking, cli, unit
+from servers.hostnet.command import asking, cli, machine, unit
 from servers.hostnet.command.asking import Address, ask
 from servers.hostnet.command.place import HostError, Place
 from servers.hostnet.state.joining import Token
@@ -31,6 +31,7 @@ KEY = base64.b64encode(bytes(range(32))).decode()
 SAID = {
     "id": "abc123",
     "name": "Berlin & more",
+    "redis": "redis://mesh/0",
     "redis_user": "host.abc123",
     "redis_password": "p-assword_1",
     "web_port": 9790,
@@ -173,6 +174,20 @@ def test_machine_that_has_not_joined_says_so(tmp_path: Path, capsys: pytest.Capt
         assert cli.main(["--directory", str(tmp_path / "none"), command]) == 1
         assert "has joined nothing" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
+
+
+def test_machine_that_could_join_says_so_and_nothing_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "check_carries_nothing", lambda: None)  # other tests' tunnels are here too
+    monkeypatch.setattr(machine, "check_port", lambda _port: None)
+    directory = tmp_path / "host"
+    assert cli.main(["--directory", str(directory), "--check"]) == 0
+    assert "Nothing keeps it from joining" in capsys.readouterr().out
+    assert not directory.exists()
+    for words in ([], ["--check", "status"]):
+        with pytest.raises(SystemExit):
+            cli.main(words)
 
 
 def test_one_worker_runs_at_a_time(tmp_path: Path) -> None:
