@@ -98,6 +98,12 @@ def needed_by_others(host: Host) -> bool:
     )
 
 
+def machines() -> list[Host]:
+    """Those that are in the mesh, by name."""
+    nodes = MeshNode.objects.exclude(public_key="").select_related("host").order_by("host__name")
+    return [node.host for node in nodes]
+
+
 # What machines are told
 
 

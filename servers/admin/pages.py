@@ -28,6 +28,7 @@ from .factors import FactorsInline
 from .forms import HostsInline, RoutesInline, ServersInline, SplitDomainsInline
 from .mesh import JoiningMixin
 from .odd import PageThatAsksBack, ServerForm
+from .reach import ReachMixin
 
 # What stands for the heartbeats while nobody can read them.
 UNKNOWN: dict[str, Any] = {}
@@ -186,7 +187,7 @@ class ServerPage(PageThatAsksBack[Server]):
 CONDITION_TYPES = {Severity.ERROR: BAD, Severity.WARNING: WAITING}
 
 
-class HostPage(JoiningMixin, Page[Host]):
+class HostPage(JoiningMixin, ReachMixin, Page[Host]):
     ordering = ("name",)
     list_display: tuple[str, ...] = ("name", "status", "addresses", "carries", "load", "traffic", "applied", "trouble")
     list_filter = ("enabled", "draining", "region", "backend")

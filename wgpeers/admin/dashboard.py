@@ -20,6 +20,7 @@ from core import clock, disks, leases, nodes, web_certificate
 from core.admin.page import GOOD, ago, span
 from core.redis_store import RedisUnavailable, cannot_store, eviction_policy, redis_client
 from servers.admin.pages import UNKNOWN, read_heartbeats, status_of
+from servers.admin.reach import sight
 from servers.models import Host, Server
 from users.models import VpnUser
 from wgpeers.lifecycle import clock_steps, sweeps
@@ -56,6 +57,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         hosts = _hosts()
         cards.append(_hosts_up(hosts))
         context["control_nodes"] = ", ".join(_control_nodes())
+        context["mesh"] = sight()
         context["hosts"] = [{"host": host, "status": status_of(host)} for host in hosts]
     if _may_view(request, "servers.server"):
         cards.append(_servers())
