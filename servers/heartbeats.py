@@ -150,9 +150,14 @@ def _clock_off(beat: Mapping[str, Any], now: float) -> HostCondition | None:
     return HostCondition.of(Code.CLOCK_OFF, text)
 
 
-def _outdated(beat: Mapping[str, Any]) -> HostCondition | None:
+def is_outdated(beat: Mapping[str, Any]) -> bool:
+    """Whether its worker does not understand all messages of this release."""
     speaks = beat.get("speaks", FORMAT)
-    if type(speaks) is int and speaks >= FORMAT:
+    return type(speaks) is not int or speaks < FORMAT
+
+
+def _outdated(beat: Mapping[str, Any]) -> HostCondition | None:
+    if not is_outdated(beat):
         return None
     text = (
         "This machine's worker is of an older release and refuses what it does not understand. Its tunnels run on; "
