@@ -17,7 +17,9 @@ import redis
 
 from core.redis_store import RedisUnavailable, own_connection
 
+from .hostnet.state.beats import ALIVE_FOR
 from .hostnet.state.conditions import Code, HostCondition, conditions_to_json
+from .hostnet.state.reach import Reach, number, reach_from_json
 from .hostnet.state.version import FORMAT
 from .models import Host
 
@@ -33,6 +35,10 @@ def fresh_key(host: Host) -> str:
     return f"{host.queue}:fresh"
 
 
+def reach_key(host: Host) -> str:
+    return f"{host.queue}:reach"
+
+
 def read(hosts: Sequence[Host]) -> dict[int, dict[str, Any]]:
     """What each living host last said of itself, by primary key; one that is down is not in it."""
     values = _values([key(host) for host in hosts])
@@ -43,6 +49,13 @@ def fresh(hosts: Sequence[Host]) -> set[int]:
     """The hosts (primary keys) that were heard just now, and may get new clients."""
     values = _values([fresh_key(host) for host in hosts])
     return {host.pk for host, value in zip(hosts, values, strict=True) if value}
+
+
+def ways(hosts: Sequence[Host]) -> dict[int, dict[str, Reach]]:
+    """What each living host (primary key) last said of its ways to others, by their public ids. One that says nothing
+    of them is not in it."""
+    values = _values([reach_key(host) for host in hosts])
+    return {host.pk: reach_from_json(value) for host, value in zip(hosts, values, strict=True) if value}
 
 
 def _values(keys: Sequence[str]) -> list[str | None]:
@@ -79,7 +92,7 @@ def vitals(beat: object) -> Vitals:
     """A host is not trusted to write well."""
     if not isinstance(beat, Mapping):
         return Vitals()
-    load, peers, traffic = _number(beat.get("load")), _number(beat.get("peers")), beat.get("traffic")
+    load, peers, traffic = number(beat.get("load")), number(beat.get("peers")), beat.get("traffic")
     return Vitals(
         load=load,
         peers=None if peers is None else int(peers),
@@ -88,16 +101,9 @@ def vitals(beat: object) -> Vitals:
             str(server): (int(received), int(sent))
             for server, each in (traffic.items() if isinstance(traffic, Mapping) else ())
             if isinstance(each, list) and len(each) == 2
-            if (received := _number(each[0])) is not None and (sent := _number(each[1])) is not None
+            if (received := number(each[0])) is not None and (sent := number(each[1])) is not None
         },
     )
-
-
-def _number(value: object) -> float | None:
-    """None for what is no number, or none that a machine could have."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**62:
-        return None
-    return float(value)
 
 
 def ahead(beat: Mapping[str, Any], now: float) -> float:
@@ -108,6 +114,21 @@ def ahead(beat: Mapping[str, Any], now: float) -> float:
     except (TypeError, ValueError, OverflowError):  # a host is not trusted to write well
         return 0.0
     return seconds if math.isfinite(seconds) and abs(seconds) >= CLOCKS_DIFFER else 0.0
+
+
+def clock_difference(host: Host, beat: object, now: float) -> float | None:
+    """As ``ahead``, but exactly, also where it is little: with how old the heartbeat is, by what is left of its time.
+    None where that cannot be told. Raise ``RedisUnavailable``."""
+    said = beat.get("time") if isinstance(beat, Mapping) else None
+    if isinstance(said, bool) or not isinstance(said, int | float) or not math.isfinite(said):
+        return None
+    try:
+        left = int(own_connection().call("PTTL", key(host)))
+    except redis.RedisError as error:
+        raise RedisUnavailable from error
+    if left < 0:
+        return None
+    return float(said) - (now - (ALIVE_FOR - left / 1000))
 
 
 def conditions(host: Host, beat: object, now: float) -> list[dict[str, Any]]:
@@ -129,9 +150,14 @@ def _clock_off(beat: Mapping[str, Any], now: float) -> HostCondition | None:
     return HostCondition.of(Code.CLOCK_OFF, text)
 
 
-def _outdated(beat: Mapping[str, Any]) -> HostCondition | None:
+def is_outdated(beat: Mapping[str, Any]) -> bool:
+    """Whether its worker does not understand all messages of this release."""
     speaks = beat.get("speaks", FORMAT)
-    if type(speaks) is int and speaks >= FORMAT:
+    return type(speaks) is not int or speaks < FORMAT
+
+
+def _outdated(beat: Mapping[str, Any]) -> HostCondition | None:
+    if not is_outdated(beat):
         return None
     text = (
         "This machine's worker is of an older release and refuses what it does not understand. Its tunnels run on; "

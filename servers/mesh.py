@@ -7,12 +7,14 @@ import binascii
 import ipaddress
 import logging
 
+import redis
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from core import clock
+from core import clock, front_networks
 from core.crypto import Secret
+from core.redis_store import RedisUnavailable, redis_client
 from core.shared_stores import redis_is_ours
 
 from . import networks
@@ -100,6 +102,17 @@ def needed_by_others(host: Host) -> bool:
     )
 
 
+def machines() -> list[Host]:
+    """Those that are in the mesh, by name."""
+    nodes = MeshNode.objects.exclude(public_key="").select_related("host").order_by("host__name")
+    return [node.host for node in nodes]
+
+
+def is_alone(host: Host) -> bool:
+    """Whether no machine has joined as ``host``."""
+    return not MeshNode.objects.filter(host=host).exists()
+
+
 # What machines are told
 
 
@@ -161,8 +174,21 @@ def carried() -> list[tuple[str, int]]:
 
 def addresses(mesh: Mesh, node: MeshNode) -> list[str]:
     """The machine's addresses in the mesh, the present one first."""
+    return [networks.address(network, node.part) for network in networks_of(mesh)]
+
+
+def networks_of(mesh: Mesh) -> list[str]:
+    """Those that work now, the present one first."""
     former = mesh.former if mesh.former_until and mesh.former_until > clock.moment(clock.now()) else ""
-    return [networks.address(network, node.part) for network in (mesh.network, former) if network]
+    return [network for network in (mesh.network, former) if network]
+
+
+def tell_fronts() -> None:
+    """Say which networks those are to the front of each control node. Raise ``RedisUnavailable``."""
+    try:
+        front_networks.say(redis_client(), networks_of(the_mesh()))
+    except redis.RedisError as error:
+        raise RedisUnavailable from error
 
 
 def redis_addresses(mesh: Mesh, node: MeshNode) -> list[str]:

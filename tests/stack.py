@@ -202,7 +202,11 @@ class Stack:
         subprocess.run(
             ["openssl", "req", "-x509", *kind, *files, *subject], check=True, capture_output=True, timeout=HANGING
         )
-        wanted = front.Front(self.site.front, 443, GATEWAY_PORT, self._ipv6, plain_port=80, mesh=self._mesh)
+        self.configure_front(self._mesh)
+
+    def configure_front(self, *mesh: str) -> None:
+        """With these networks of the mesh; one that runs reads it when it is told to."""
+        wanted = front.Front(self.site.front, 443, GATEWAY_PORT, self._ipv6, plain_port=80, mesh=mesh)
         self.machine.run(
             *("env", f"PYTHONPATH={PROJECT / 'vpnproject'}:{PROJECT}", PYTHON, "-c", PREPARE, self.site.front),
             *(self.directory / "cert.pem", self.directory / "key.pem"),

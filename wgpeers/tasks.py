@@ -80,6 +80,7 @@ def converge_all() -> None:
 def take_reports() -> None:
     try:
         redis_access.keep_listening()
+        mesh.tell_fronts()
     except RedisUnavailable:
         return
     reports.take_reports(clock.now())

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 
 from core import clock
 from core.admin import bulk
-from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ago, column, posted
+from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ago, column, posted, span
 from core.redis_store import RedisUnavailable
 from servers import heartbeats, jobs, services
 from servers.hostnet.state.conditions import Code, Severity
@@ -28,6 +28,7 @@ from .factors import FactorsInline
 from .forms import HostsInline, RoutesInline, ServersInline, SplitDomainsInline
 from .mesh import JoiningMixin
 from .odd import PageThatAsksBack, ServerForm
+from .reach import ReachMixin
 
 # What stands for the heartbeats while nobody can read them.
 UNKNOWN: dict[str, Any] = {}
@@ -186,7 +187,7 @@ class ServerPage(PageThatAsksBack[Server]):
 CONDITION_TYPES = {Severity.ERROR: BAD, Severity.WARNING: WAITING}
 
 
-class HostPage(JoiningMixin, Page[Host]):
+class HostPage(JoiningMixin, ReachMixin, Page[Host]):
     ordering = ("name",)
     list_display: tuple[str, ...] = ("name", "status", "addresses", "carries", "load", "traffic", "applied", "trouble")
     list_filter = ("enabled", "draining", "region", "backend")
@@ -280,6 +281,7 @@ class HostPage(JoiningMixin, Page[Host]):
             "applied": applied_text(obj, now),
             "vitals": heartbeats.vitals(getattr(obj, "beat", None)),
             "load": self.load(obj),
+            "clock": clock_in_words(obj, now),
             "traffic": traffic_by_server(obj),
             "conditions": [(CONDITION_TYPES[each["severity"]], each) for each in conditions],
             "networks": obj.own_networks(),
@@ -299,6 +301,19 @@ def read_heartbeats(hosts: Sequence[Host]) -> None:
     for host in hosts:
         host.beat = alive.get(host.pk)  # type: ignore[attr-defined]
         host.is_fresh = host.pk in fresh  # type: ignore[attr-defined]
+
+
+def clock_in_words(host: Host, now: float) -> str:
+    """How its clock differs from ours."""
+    try:
+        seconds = heartbeats.clock_difference(host, getattr(host, "beat", None), now)
+    except RedisUnavailable:
+        seconds = None
+    if seconds is None:
+        return "-"
+    if abs(seconds) < 1:
+        return "as the control side's, to a second"
+    return f"{span(abs(seconds))} {'ahead of' if seconds > 0 else 'behind'} the control side's"
 
 
 def traffic_by_server(host: Host) -> list[tuple[str, str, str]]:

@@ -16,7 +16,10 @@ from pathlib import Path
 import pytest
 from django.conf import LazySettings
 
+from core import front_networks
 from core.redis_store import redis_client
+from servers import mesh
+from servers.models import Mesh
 from tests.conftest import send_celery_to
 from tests.factories import Company, HostStandIn, found
 from tests.host import privileged
@@ -26,6 +29,7 @@ from tests.protocol_client import Identity, make_request, new_wg_key, plaintext
 from tests.stack import GATEWAY_PORT, MESH, Stack, unverified
 from tests.strangers import HEADERS, strangers
 from vpnproject.runner import front
+from vpnproject.runner.following import Following
 from wgpeers.models import Connection
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
@@ -59,9 +63,12 @@ class Site:
         return asked(self.secure(), request.wire(**headers))
 
     def ping(self, person: Identity, key: str) -> bytes:
-        now = int(time.time())
-        request = make_request(person, plaintext(wg_public_key=key, timestamp=now), method="PUT", now=now)
-        return asked(self.connection(GATEWAY_PORT), request.wire())
+        return asked(self.connection(GATEWAY_PORT), ping_of(person, key))
+
+
+def ping_of(person: Identity, key: str) -> bytes:
+    now = int(time.time())
+    return make_request(person, plaintext(wg_public_key=key, timestamp=now), method="PUT", now=now).wire()
 
 
 def asked(connection: socket.socket, request: bytes) -> bytes:
@@ -153,8 +160,14 @@ def test_one_source_gets_its_share_and_others_theirs(
 
 @pytest.mark.parametrize(("network", "counted"), [(MESH, False), ("fd00:0:0:a0d::/64", True)])
 def test_hosts_of_the_mesh_bring_many_pings_each_and_are_not_counted(site: Site, network: str, counted: bool) -> None:
+    site.machine.ip("addr", "add", f"{network.replace('::/64', '::7')}/64", "dev", "lo")
+    assert is_counted(site, network) == counted
+
+
+def is_counted(site: Site, network: str) -> bool:
+    """Whether connections from one address of it are ended when there are too many."""
     host = network.replace("::/64", "::7")
-    site.machine.ip("addr", "add", f"{host}/64", "dev", "lo")
+    found: list[bool] = []
 
     def seen() -> bool:
         """Whether it was seen before any could be ended for its silence."""
@@ -166,12 +179,68 @@ def test_hosts_of_the_mesh_bring_many_pings_each_and_are_not_counted(site: Site,
                 connection.bind((host, 0))
                 connection.connect((host, GATEWAY_PORT))
             until(lambda: ended(many) or time.monotonic() - began > front.COMING / 4)
-            some = bool(ended(many))
-            in_time = time.monotonic() - began < front.COMING / 2
-            assert not in_time or some == counted
-            return in_time
+            found[:] = [bool(ended(many))]
+            return time.monotonic() - began < front.COMING / 2
 
     until(seen)
+    return found[0]
+
+
+def test_the_front_follows_a_change_of_the_mesh_s_network_and_no_connection_ends(site: Site) -> None:
+    """As ``bin/run`` has it do while it runs. Both networks work for a while; then the one of before is counted."""
+    new, alice, key = "fd00:0:0:a0e::/64", site.company.hire("alice")[1], new_wg_key()
+    assert is_good(site.connect(alice, key))
+    for network in (MESH, new):
+        site.machine.ip("addr", "add", f"{network.replace('::/64', '::7')}/64", "dev", "lo")
+    assert (is_counted(site, MESH), is_counted(site, new)) == (False, True)
+    row = mesh.the_mesh()
+    Mesh.objects.filter(pk=row.pk).update(network=MESH)
+    supervisor = FrontAlone(site.stack)
+    following = Following(lambda: front_networks.said(redis_client()), supervisor.configure, (MESH,))
+    mesh.tell_fronts()
+    assert not following.changed()
+    row.network = new
+    mesh.change_network(row, MESH)
+    for former_counts in (False, True):
+        if former_counts:
+            mesh.forget_former(time.time() + mesh.FORMER_FOR + 1)
+        mesh.tell_fronts()
+        until(lambda: goes_on_over_a_change(site, supervisor, following, alice, key))
+        until(lambda: not is_counted(site, new))
+        assert is_counted(site, MESH) is former_counts
+
+
+class FrontAlone:
+    """What the following needs of a supervisor, for the real front."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    def configure(self, networks: tuple[str, ...]) -> None:
+        self._stack.configure_front(*networks)
+
+    def reload_front(self) -> None:
+        assert self._stack.front is not None
+        self._stack.front.send_signal(signal.SIGHUP)
+
+
+def goes_on_over_a_change(site: Site, supervisor: FrontAlone, following: Following, person: Identity, key: str) -> bool:
+    """Half a ping is under way while the front reads its configuration anew. Whether that was in its time."""
+    assert site.stack.front is not None
+    master = site.stack.front.pid
+    before = {*children(master)}
+    ping = ping_of(person, key)
+    connection, began = site.connection(GATEWAY_PORT), time.monotonic()
+    connection.sendall(ping[:-20])
+    assert following.changed()
+    supervisor.reload_front()
+    until(lambda: {*children(master)} - before)
+    answer = asked(connection, ping[-20:])
+    in_time = time.monotonic() - began < front.COMING / 2
+    assert not in_time or is_good(answer)
+    if not in_time:
+        following.again()
+    return in_time
 
 
 def test_headers_of_strangers_say_nothing_of_where_they_are(site: Site) -> None:

@@ -6,12 +6,14 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import ssl
 import subprocess
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -21,7 +23,7 @@ import pytest
 from tests.host import privileged
 from tests.lab import HANGING, NEVER, ONE_TRY, PROJECT, PYTHON, Lab, Machine, Pinger, until
 from tests.stack import WgPeer
-from vpnproject.runner import files, processes, service
+from vpnproject.runner import files, front, processes, service
 from vpnproject.runner.certificate import ensure_certificate, fingerprint
 from vpnproject.runner.privileges import TABLE
 from vpnproject.runner.processes import Process
@@ -396,6 +398,26 @@ def test_a_certificate_that_ends_soon_is_renewed_and_served_while_all_runs(insta
     until(served)
     assert installation.program("front") == front
     assert "The certificate was renewed; new connections get it" in installation.said()
+
+
+def test_the_front_is_told_of_a_change_of_the_mesh_s_network_while_all_runs(installation: Installation) -> None:
+    installation.start()
+    installation.started()
+    program = installation.program("front")
+    file = front.configuration_file(front.directory(installation.instance()))
+
+    def configured() -> str:
+        return installation.machine.run("cat", file).stdout
+
+    with closing(sqlite3.connect(installation.var / "database" / "db.sqlite3", timeout=HANGING)) as database, database:
+        (before,) = database.execute("SELECT network FROM servers_mesh").fetchone()
+        assert f"{before} 1;" in configured()
+        database.execute("UPDATE servers_mesh SET network = '10.77.0.0/24'")
+    installation.wait_for("The front was told of the mesh's network as it is now")
+    assert "10.77.0.0/24 1;" in configured()
+    assert before not in configured()
+    assert installation.get("/admin/login/")[0] == 200
+    assert installation.program("front") == program
 
 
 def test_a_start_that_fails_leaves_running_what_ran(installation: Installation) -> None:

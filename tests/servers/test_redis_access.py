@@ -13,8 +13,9 @@ import redis
 from django.conf import LazySettings
 
 from core.redis_store import OwnConnection, own_connection, redis_client
-from servers import mesh, redis_access
+from servers import heartbeats, mesh, redis_access
 from servers.hostnet.agent.channel import Beat, Channel
+from servers.hostnet.state.reach import Reach, reach_to_json
 from servers.models import Host, MeshNode
 from tests.conftest import send_celery_to
 from tests.lab import HANGING, RedisServer
@@ -26,7 +27,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 PASSWORD = "a-password-of-alpha-alone"
 # What is nobody's of the hosts', or of another one: Celery's and kombu's own, ours, and names that begin alike.
 FOREIGN = (
-    *("host.beta", "host.beta:reports", "host.beta:alive", "host.beta:unacked", "host.beta\x06\x163", "host."),
+    *(
+        "host.beta",
+        "host.beta:reports",
+        "host.beta:alive",
+        "host.beta:reach",
+        "host.beta:unacked",
+        "host.beta\x06\x163",
+        "host.",
+    ),
     *("host.alphabet", "host.alphabet:reports", "host.alpha1", "host", "host.*", "*"),
     *("control", "keys", "celery", "unacked", "unacked_index", "unacked_mutex", "control\x06\x163"),
     *("_kombu.binding.control", "_kombu.binding.host.alpha", "_kombu.binding.celery.pidbox", "0.celery.pidbox"),
@@ -157,7 +166,8 @@ def test_nobody_is_let_in_without_the_password(alpha: Host, server: RedisServer)
 def test_what_a_worker_does_it_may(alpha: Host, server: RedisServer) -> None:
     """That of kombu is done by the workers in ``tests/host/test_net_joining.py``."""
     channel = Channel("alpha", f"unix://host.alpha:{PASSWORD}@{server.socket}?db=0", "boot")
-    assert channel.beat(version=1) is Beat.FINE
+    assert channel.beat(reach=reach_to_json({"beta": Reach(True)}), version=1) is Beat.FINE
+    assert heartbeats.ways([alpha]) == {alpha.pk: {"beta": Reach(True)}}
     channel.report("hello")
     channel.confirm([("host.alpha:confirm:abc", "ok")])
     assert redis_client().llen("host.alpha:reports") == 1

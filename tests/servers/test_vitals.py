@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from django.test.utils import CaptureQueriesContext
 from core.redis_store import redis_client
 from servers import heartbeats
 from servers.heartbeats import Vitals
-from servers.hostnet.agent import channel, heartbeat, machine
+from servers.hostnet.agent import heartbeat, machine
+from servers.hostnet.state import beats
 from servers.hostnet.state.version import FORMAT, VERSION
 from servers.models import Host
 from tests.admin_site import staff
@@ -45,7 +47,7 @@ def test_the_kernel_s_counts_are_those_of_our_interfaces(tmp_path: Path) -> None
 
 def test_two_heartbeats_fit_into_the_time_after_which_no_clients_come() -> None:
     assert heartbeat.INTERVAL == 2
-    assert (channel.FRESH_FOR, channel.ALIVE_FOR) == (4, 10)
+    assert (beats.FRESH_FOR, beats.ALIVE_FOR) == (4, 10)
 
 
 @pytest.mark.parametrize(
@@ -100,3 +102,24 @@ def test_heartbeats_are_read_without_the_database(company: Company) -> None:
         heartbeats.read([company.host])
         heartbeats.fresh([company.host])
     assert len(queries) == 0
+
+
+@pytest.mark.parametrize("ahead", [0.0, 0.7, -3.0, 90.0])
+def test_a_clock_s_difference_is_what_it_says_less_how_old_that_is(
+    company: Company, fixed_clock: Clock, ahead: float
+) -> None:
+    now = fixed_clock.now
+    beat(company.host, time=now + ahead - 4)
+    said = heartbeats.read([company.host])[company.host.pk]
+    began = time.monotonic()
+    redis_client().pexpire(heartbeats.key(company.host), (beats.ALIVE_FOR - 4) * 1000)  # it is four seconds old
+    found = heartbeats.clock_difference(company.host, said, now)
+    took = time.monotonic() - began
+    # While the test looks it grows older; for Redis in real time.
+    assert found is not None
+    assert ahead - 0.01 <= found <= ahead + took + 0.01
+    nonsense: object
+    for nonsense in ({}, {"time": "noon"}, {"time": True}, {"time": float("inf")}, [], None):
+        assert heartbeats.clock_difference(company.host, nonsense, now) is None
+    redis_client().delete(heartbeats.key(company.host))
+    assert heartbeats.clock_difference(company.host, said, now) is None

@@ -47,8 +47,8 @@ class Front:
     ipv6: bool
     trusted: tuple[str, ...] = ()
     plain_port: int = 0
-    # The mesh's network: hosts forward the pings of many clients each, so they are not counted.
-    mesh: str = ""
+    # The mesh's networks: hosts forward the pings of many clients each, so they are not counted.
+    mesh: tuple[str, ...] = ()
 
 
 def directory(instance: str) -> Path:
@@ -115,7 +115,7 @@ def configuration(front: Front, files: int) -> str:
     if front.plain_port:
         listener = to_https.listener(front.plain_port, front.ipv6, PER_SOURCE, redirecting)
         server = to_https.server(front.port, redirecting)
-    return f"""# Written by bin/run at every start.
+    return f"""# Written by bin/run at every start, and when the mesh has another network.
 load_module {MODULES}/ngx_stream_module.so;
 load_module {MODULES}/ngx_http_headers_more_filter_module.so;
 daemon off;
@@ -293,7 +293,7 @@ def _listen6(front: Front) -> str:
 
 def _listen_mesh(front: Front) -> str:
     # For hosts: tunnels are IPv4 here.
-    wanted = ":" in front.mesh and front.ipv6
+    wanted = front.ipv6 and any(":" in network for network in front.mesh)
     return f"        listen [::]:{front.gateway_port} ipv6only=on reuseport backlog=4096;\n" if wanted else ""
 
 
@@ -302,9 +302,9 @@ def _uncounted(proxies: Sequence[str]) -> str:
     return "".join(f'        "{address}" "";\n' for address in sorted(set(map(_plain_address, proxies)) - {""}))
 
 
-def _mesh(network: str) -> str:
-    """A line of the map, where there is a mesh. Raise ``ValueError`` for what is no network."""
-    return f"        {ipaddress.ip_network(network)} 1;\n" if network else ""
+def _mesh(networks: Sequence[str]) -> str:
+    """Lines of the map. Raise ``ValueError`` for what is no network."""
+    return "".join(f"        {network} 1;\n" for network in map(ipaddress.ip_network, networks))
 
 
 def _plain_address(text: str) -> str:

@@ -11,7 +11,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from core import nodes, signs
+from core import front_networks, nodes, signs
 from servers.hostnet.state import redis_connections
 from servers.hostnet.state.redis_urls import own_redis
 
@@ -72,6 +72,12 @@ class Signs:
         with suppress(redis.RedisError):
             return max(1, len(nodes.living(self._redis)))
         return 1
+
+    def networks(self) -> tuple[str, ...] | None:
+        """Those of the mesh; None where nobody can say."""
+        with suppress(redis.RedisError):
+            return front_networks.said(self._redis)
+        return None
 
     def answers(self, name: str) -> bool | None:
         """Whether web, gateway web or the front answers; None where nobody listens."""

@@ -31,6 +31,7 @@ from .announce import announce
 from .certificate import Pair, ensure_certificate, fingerprint
 from .console import Progress, RunError
 from .django_side import Setup, cleanup_host
+from .following import Following
 from .signs import Signs
 from .supervise import Supervisor, until
 from .vigil import Vigil
@@ -118,8 +119,9 @@ class Start:
             rows = setup.expect("rows")
         try:
             self._keep_host(rows["host_id"])
-            self._configure_front(site, chosen, rows["mesh"])
-            self._start_servers(replace(site, host_id=rows["host_id"]), chosen.port, setup)
+            mesh = tuple(rows["mesh"])
+            self._configure_front(site, chosen, mesh)
+            self._start_servers(replace(site, host_id=rows["host_id"]), chosen, mesh, setup)
         finally:
             # Whatever happens from here on, the one-time password is shown: it is stored nowhere.
             # Not in a journal, though: there a new password is set by hand.
@@ -247,8 +249,8 @@ class Start:
             layout.give_file(self._var, path.name)
         front.take_pair(front.directory(self.instance), self._pair.certificate, self._pair.key)
 
-    def _configure_front(self, site: programs.Site, chosen: Chosen, mesh: str = "") -> None:
-        """``mesh`` is its network, once the database has said it: the front starts only then."""
+    def _configure_front(self, site: programs.Site, chosen: Chosen, mesh: tuple[str, ...] = ()) -> None:
+        """``mesh`` are its networks, once the database has said it: the front starts only then."""
         proxies = files.read_settings(self._var / "settings.env").get("TRUSTED_PROXIES", "")
         wanted = front.Front(
             directory=site.front,
@@ -284,17 +286,16 @@ class Start:
     def _keep_host(self, host_id: str) -> None:
         files.write_json(self._choices_file, {**files.read_json(self._choices_file), "host_id": host_id})
 
-    def _start_servers(self, site: programs.Site, port: int, setup: Setup) -> None:
+    def _start_servers(self, site: programs.Site, chosen: Chosen, mesh: tuple[str, ...], setup: Setup) -> None:
+        watch = self.watch = self._make_watch(site, chosen, mesh)
         assert self.supervisor is not None  # noqa: S101
-        vigil = Vigil(Signs(site, self.instance), lambda: processes.marked(self.instance))
-        watch = self.watch = Watch(self.supervisor, self.instance, self._progress, self._pair, self._var, vigil)
         self.site = site
         self.untouched = False
         self._write_configuration(programs.server_programs(site))
         with self._progress.step("Programs started"):
             self.supervisor.update()
         with self._progress.step("Web answers"):
-            until(lambda: probes.web_answers(port), ANSWER_WITHIN, self._see("web", "web"))
+            until(lambda: probes.web_answers(chosen.port), ANSWER_WITHIN, self._see("web", "web"))
         with self._progress.step("Gateway web answers"):
             until(lambda: probes.gateway_answers(site.gateway_port), ANSWER_WITHIN, self._see("gateway web", "gateway"))
         self._await_host(setup, watch)
@@ -302,6 +303,13 @@ class Start:
             user = setup.expect("user_key", lambda: watch.look([setup.pid]))
         if error := user.get("error"):
             self._progress.warn(f"{error} See {self._var / 'log' / 'keys.log'}.")
+
+    def _make_watch(self, site: programs.Site, chosen: Chosen, mesh: tuple[str, ...]) -> Watch:
+        assert self.supervisor is not None  # noqa: S101
+        signs = Signs(site, self.instance)
+        vigil = Vigil(signs, lambda: processes.marked(self.instance))
+        following = Following(signs.networks, lambda now: self._configure_front(site, chosen, now), mesh)
+        return Watch(self.supervisor, self.instance, self._progress, self._pair, self._var, vigil, following=following)
 
     def _redis_answers(self) -> bool:
         return probes.redis_answers(own_socket(self._var), redis_login.read(self._var / redis_login.PASSWORD))

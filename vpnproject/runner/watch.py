@@ -16,6 +16,7 @@ from core import disks, web_certificate
 from . import processes
 from .certificate import Pair
 from .console import Progress, RunError
+from .following import Following
 from .supervise import State, Supervisor, Unreachable
 from .vigil import Vigil
 
@@ -52,6 +53,7 @@ class Watch:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         today: Callable[[], datetime] = lambda: datetime.now(UTC),
+        following: Following | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._instance = instance
@@ -62,7 +64,8 @@ class Watch:
         self._today = today
         self._validity_due = clock()
         self._certificate_said = ""
-        self._front_untold = False
+        self._front_untold = self._mesh_untold = False
+        self._following = following
         self._last: dict[str, State] = {}
         self._suspects: set[processes.Process] = set()
         self._sleep = sleep
@@ -124,6 +127,8 @@ class Watch:
             self._compare(self._last.get(name), state)
         self._last = states
         self._keep_certificate()
+        if self._following is not None:
+            self._follow_mesh(self._following)
         self._end_strays(spared)
 
     def _keep_certificate(self) -> None:
@@ -158,6 +163,21 @@ class Watch:
         else:
             self._front_untold = False
             self._progress.good("The certificate was renewed; new connections get it")
+
+    def _follow_mesh(self, following: Following) -> None:
+        """Have the front know the mesh's networks as they are now. Connections go on."""
+        try:
+            if not following.changed():
+                return
+            self._supervisor.reload_front()
+        except Unreachable:  # or a disk that takes nothing
+            if not self._mesh_untold:
+                self._progress.warn("The mesh has another network, and the front could not be told: tried again.")
+            self._mesh_untold = True
+            following.again()
+        else:
+            self._mesh_untold = False
+            self._progress.good("The front was told of the mesh's network as it is now")
 
     def _say_disks(self) -> None:
         """What a disk that fails does to the programs is seen in many places, and its cause in none of them."""

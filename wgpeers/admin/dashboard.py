@@ -20,6 +20,7 @@ from core import clock, disks, leases, nodes, web_certificate
 from core.admin.page import GOOD, ago, span
 from core.redis_store import RedisUnavailable, cannot_store, eviction_policy, redis_client
 from servers.admin.pages import UNKNOWN, read_heartbeats, status_of
+from servers.admin.reach import sight
 from servers.models import Host, Server
 from users.models import VpnUser
 from wgpeers.lifecycle import clock_steps, sweeps
@@ -54,7 +55,8 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         cards.append(_connected())
     if _may_view(request, "servers.host"):
         hosts = _hosts()
-        cards.append(_hosts_up(hosts))
+        ways = context["mesh"] = sight()
+        cards.append(_hosts_up(hosts, ways.cut))
         context["control_nodes"] = ", ".join(_control_nodes())
         context["hosts"] = [{"host": host, "status": status_of(host)} for host in hosts]
     if _may_view(request, "servers.server"):
@@ -183,14 +185,17 @@ def _hosts() -> list[Host]:
     return hosts
 
 
-def _hosts_up(hosts: list[Host]) -> dict[str, Any]:
+def _hosts_up(hosts: list[Host], cut: int) -> dict[str, Any]:
+    """``cut``: how many ways between them are."""
     wanted = [host for host in hosts if host.enabled]
     up = sum(getattr(host, "beat", None) is not None for host in wanted)
     if any(getattr(host, "beat", None) is UNKNOWN for host in hosts):
         return _card("Hosts up", "?", "Redis is away", "dns", "servers_host", bad=True)
     silent = len(wanted) - up
-    message = f"{silent} silent" if silent else "all of them" if wanted else "none yet"
-    return _card("Hosts up", f"{up} / {len(wanted)}", message, "dns", "servers_host", bad=bool(silent))
+    ways = f"{cut} way{'' if cut == 1 else 's'} between them cut" if cut else ""
+    message = ", ".join(filter(None, (f"{silent} silent" if silent else "", ways)))
+    message = message or ("all of them" if wanted else "none yet")
+    return _card("Hosts up", f"{up} / {len(wanted)}", message, "dns", "servers_host", bad=bool(silent or cut))
 
 
 def _servers() -> dict[str, Any]:

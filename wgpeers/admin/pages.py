@@ -11,7 +11,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from core.admin.page import Panel, column
+from core import clock
+from core.admin.page import Panel, ago, column, span
 from core.redis_store import RedisUnavailable
 from servers.admin.addresses import AddressesMixin
 from servers.admin.client_services import ClientServicesMixin
@@ -20,7 +21,7 @@ from servers.admin.pages import HostPage, ServerPage
 from servers.models import Host, Server
 from users.admin.pages import VpnUserPage
 from users.models import VpnUser
-from wgpeers.lifecycle import obstacles
+from wgpeers.lifecycle import failovers, obstacles
 from wgpeers.models import Connection, State
 
 from .connections import live_rows
@@ -84,6 +85,22 @@ class ServerWithConnections(ServerPage):
         return _connected(getattr(obj, "live", 0), f"server__id__exact={obj.pk}")
 
 
+def failover_in_words(host: Host, now: float) -> str:
+    found = failovers.last_of(host, now)
+    if found is None:
+        return ""
+    back = ", ".join(f"{name} {count}" for name, count in sorted(found.back.items()))
+    took = (found.last - found.first).total_seconds()
+    within = f", within {span(took)}" if took >= 1 else ""
+    again = (
+        f"It has clients again since {found.again:%Y-%m-%d %H:%M:%S} UTC." if found.again else "None came to it since."
+    )
+    return (
+        f"{found.first:%Y-%m-%d %H:%M:%S} UTC, {ago(now - found.first.timestamp())}: {found.moved} of its {found.had} "
+        f"client{'' if found.had == 1 else 's'} came back on other hosts{within} ({back}). {again}"
+    )
+
+
 @admin.register(Host)
 class HostWithConnections(HostPage):
     list_display = (*HostPage.list_display, "connected")
@@ -108,5 +125,6 @@ class HostWithConnections(HostPage):
         except RedisUnavailable:
             why = ["Redis cannot be reached: nobody can connect anywhere."]
         link = f"{reverse('admin:wgpeers_connection_changelist')}?host__id__exact={obj.pk}"
-        panel = Panel("Clients", "admin/wgpeers/host_clients.html", {"live": live, "why": why, "link": link}, wide=True)
+        data = {"live": live, "why": why, "link": link, "failover": failover_in_words(obj, clock.now())}
+        panel = Panel("Clients", "admin/wgpeers/host_clients.html", data, wide=True)
         return [panel, *super().panels(request, obj)]

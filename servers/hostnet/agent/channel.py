@@ -20,12 +20,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from servers.hostnet.state import redis_connections
+from servers.hostnet.state.beats import ALIVE_FOR, FRESH_FOR
 
 log = logging.getLogger("hostnet.channel")
 
 TIMEOUT = 2.0  # seconds for one request to Redis
-ALIVE_FOR = 10  # seconds a heartbeat stands: a host without one is down
-FRESH_FOR = 4  # seconds for which new clients are sent to the host: two heartbeats, of which one may be late
 CONFIRM_FOR = 30  # seconds a confirmation that nobody fetches is kept
 REPORTS_KEPT = 10_000  # in Redis, and here while Redis is away
 
@@ -89,13 +88,14 @@ class Channel:
         except redis.RedisError as error:
             log.warning("confirmations lost: %s", type(error).__name__)
 
-    def beat(self, **fields: Any) -> Beat:
-        """Renew the heartbeat."""
+    def beat(self, reach: str = "", **fields: Any) -> Beat:
+        """Renew the heartbeat, and what this machine says of its ways to others (``state.reach``)."""
         text = json.dumps({"boot": self.boot, "time": self._clock(), **fields})
         try:
             with self._redis.pipeline() as pipe:
                 pipe.set(f"{self._prefix}:alive", text, ex=ALIVE_FOR, get=True)
-                # Redis lets it expire, so that no clock of two machines is compared.
+                if reach:
+                    pipe.set(f"{self._prefix}:reach", reach, ex=ALIVE_FOR)
                 pipe.set(f"{self._prefix}:fresh", "1", ex=FRESH_FOR)
                 before = pipe.execute()[0]
         except redis.RedisError:

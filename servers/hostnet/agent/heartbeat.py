@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from servers.hostnet.clock import steady
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.reconcile.held import Gone
+from servers.hostnet.state.reach import Reach, reach_to_json
 from servers.hostnet.state.version import FORMAT, VERSION
 
 from . import machine
@@ -42,6 +43,7 @@ class Heartbeat:
         backend: str,
         clock: Callable[[], float] = steady,
         mesh_key: str = "",
+        ways: Callable[[], Mapping[str, Reach]] = dict,
     ) -> None:
         self._channel = channel
         self._applier = applier
@@ -49,6 +51,7 @@ class Heartbeat:
         self._backend = backend
         self._clock = clock
         self._mesh_key = mesh_key
+        self._ways = ways  # to the other machines of the mesh
         self._alone_since: float | None = None
         self._swept = 0.0
         self._greeted = 0.0
@@ -74,7 +77,9 @@ class Heartbeat:
 
     def step(self) -> None:
         now = self._clock()
+        ways = self._ways()
         beat = self._channel.beat(
+            reach=reach_to_json(ways) if ways else "",
             version=self._desired.version,
             backend=self._backend,
             peers=self._applier.peer_count(),

@@ -34,6 +34,7 @@ from servers.hostnet.gateway import proxy
 from servers.hostnet.gateway.forwarding import Forwarding
 from servers.hostnet.mesh import memory
 from servers.hostnet.mesh import network as mesh_network
+from servers.hostnet.mesh.reach import Reaching
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.events import Events
 from servers.hostnet.netlink.links import LinkError, Links
@@ -232,10 +233,12 @@ def run(settings: Settings) -> bool:
     for noisy in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     mesh.start()
+    reaching = Reaching(mesh.seen, Sockets())
+    reaching.start()
     prober.start()
     Endings(channel, applier).start()
     Watch(channel, applier, partial(Events, TABLE.split()[1])).start()
-    Heartbeat(channel, applier, desired, backend.name, mesh_key=mesh.public_key).start()
+    Heartbeat(channel, applier, desired, backend.name, mesh_key=mesh.public_key, ways=reaching.ways).start()
     flags = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO"]
     app.worker_main(["worker", "--pool=solo", "--concurrency=1", f"--queues={settings.queue}", *flags])
     return moved.anew

@@ -200,19 +200,30 @@ def _environment(place: Place) -> dict[str, str]:
 
 
 def show(place: Place, *, as_json: bool) -> int:
-    now = status.look(place)
+    now = status.look(place, ask_machines=True)
     if as_json:
         print(now.to_json())
         return 0 if now.green else 1
     say("ok", f"Host {now.name} ({now.id}) of {now.control}")
     say("ok" if now.mesh != "down" else "!!", f"Mesh: {now.mesh}")
-    for other, age in now.machines.items():
-        heard = f"{age:.0f} s ago" if age is not None else "never"
-        say("ok" if age is not None and age < 180 else "!!", f"  host {other} shook hands {heard}")
+    for other in now.machines:
+        say(*_machine(now, other))
     say("ok" if now.redis == "reached" else "!!", f"Redis: {now.redis}")
     say("ok" if now.heartbeat else "!!", "The worker lives" if now.heartbeat else "No heartbeat of the worker")
     say("ok" if now.version else "!!", f"It has state {now.version} of the control side" if now.version else "No state")
     return 0 if now.green else 1
+
+
+def _machine(now: status.Status, machine: str) -> tuple[str, str]:
+    """How another machine of the mesh is reached, by its host's id."""
+    age = now.machines[machine]
+    heard = f"shook hands {age:.0f} s ago" if age is not None else "never shook hands"
+    if machine not in now.round_trips:
+        return "ok" if age is not None and age < 180 else "!!", f"  host {machine} {heard}"
+    seconds = now.round_trips[machine]
+    if seconds is None:
+        return "!!", f"  host {machine} does not answer, and {heard}"
+    return "ok", f"  host {machine} answers in {seconds * 1000:.1f} ms, and {heard}"
 
 
 def leave(place: Place) -> int:

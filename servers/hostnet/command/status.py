@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -9,8 +11,11 @@ from typing import Any
 
 import redis
 
+from servers.hostnet.clock import steady
 from servers.hostnet.mesh import link, memory
+from servers.hostnet.mesh.reach import LIMIT, ask, targets
 from servers.hostnet.netlink.links import LinkError
+from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.state import MESH_INTERFACE, Mesh, redis_connections
 from servers.hostnet.state.redis_urls import in_mesh
 from servers.hostnet.wireguard.base import WireGuardError
@@ -23,14 +28,17 @@ REDIS_WITHIN = 3.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """``machines``: by host id, seconds since it last shook hands; None: never. ``heartbeat``: whether the worker's is
-    in Redis. ``version``: that of the state which it has taken; 0: none yet."""
+    """``machines``: by host id, seconds since it last shook hands; None: never. ``round_trips``: likewise, seconds
+    until it answered just now; None: it did not. ``heartbeat``: whether the worker's is in Redis. ``version``: that of
+    the state which it has taken; 0: none yet.
+    """
 
     id: str
     name: str
     control: str
     mesh: str
     machines: dict[str, float | None]
+    round_trips: dict[str, float | None]
     redis: str
     heartbeat: bool
     version: int
@@ -43,8 +51,8 @@ class Status:
         return json.dumps({**asdict(self), "green": self.green}, indent=2)
 
 
-def look(place: Place) -> Status:
-    """Raise ``HostError`` where this machine has not joined."""
+def look(place: Place, *, ask_machines: bool = False) -> Status:
+    """``ask_machines``: find out ``round_trips`` as well. Raise ``HostError`` where this machine has not joined."""
     environment, about = place.environment(), place.about()
     mesh = memory.load(memory.path_in(place.directory))
     said, beat = _redis(environment, mesh)
@@ -54,6 +62,7 @@ def look(place: Place) -> Status:
         control=str(about.get("address", "")),
         mesh=_interface(),
         machines=_machines(environment.get("HOSTNET_BACKEND", "auto"), mesh),
+        round_trips=_round_trips(mesh) if mesh is not None and ask_machines else {},
         redis=said,
         heartbeat=beat is not None,
         version=int((beat or {}).get("version", 0)),
@@ -81,6 +90,18 @@ def _machines(backend: str, mesh: Mesh | None) -> dict[str, float | None]:
         there = peers.get(peer.public_key)
         shaken = there.last_handshake if there is not None else 0
         found[peer.host] = max(0.0, now - shaken) if shaken else None
+    return found
+
+
+def _round_trips(mesh: Mesh) -> dict[str, float | None]:
+    """By host id. One of which nothing can be found out from here is not in it."""
+    numbers, found = itertools.count(1), dict[str, float | None]()
+    with contextlib.closing(Sockets()) as sockets:
+        # While the mesh's network is changed a machine may answer at its other address alone.
+        for turn in range(max((len(peer.addresses) for peer in mesh.peers), default=0)):
+            silent = {peer.host: turn for peer in mesh.peers}
+            whom = {host: each for host, each in targets(mesh, silent).items() if found.get(host) is None}
+            found |= ask(sockets, whom, numbers, LIMIT, steady)
     return found
 
 

@@ -25,7 +25,7 @@ from servers.hostnet.state import (
 )
 from servers.hostnet.subsystem import Stage
 from servers.hostnet.wireguard import keys
-from servers.hostnet.wireguard.base import Backend, PeerChange, WireGuardError
+from servers.hostnet.wireguard.base import Backend, Device, PeerChange, WireGuardError
 from servers.hostnet.wireguard.fields import link_index
 
 from . import link, memory, routes
@@ -69,6 +69,7 @@ class MeshNetwork:
         self._settled = False  # whether the last apply succeeded: only then is a difference somebody else's doing
         self._mtu = 0
         self._read_whole = float("-inf")
+        self._device: Device | None = None  # as it was last read
 
     @property
     def public_key(self) -> str:
@@ -98,16 +99,21 @@ class MeshNetwork:
         """Make the interface where there is none, and look for machines that are not heard."""
         with self._lock:
             if self._members.mesh is None:
+                self._device = None
                 return
             if not link_index(MESH_INTERFACE):
                 self._make_so()
-            device = self._backend.get(MESH_INTERFACE)
+            device = self._device = self._backend.get(MESH_INTERFACE)
             lost = self._endpoints.lost(device, self._members.peers.values(), self._clock())
         changes = self._endpoints.find(lost)
         with self._lock:
             known = {peer.public_key for peer in self._members.peers.values()}
             if changes := [change for change in changes if change.public_key in known]:
                 self._backend.set(MESH_INTERFACE, peers=changes)
+
+    def seen(self) -> tuple[Mesh | None, Device | None]:
+        """The mesh as it is desired, and the device as it was last read. Waits for nothing that is being applied."""
+        return self._members.mesh, self._device
 
     # What is desired
 

@@ -16,6 +16,7 @@ from core import disks
 from vpnproject.runner import certificate, processes
 from vpnproject.runner.certificate import Pair, ensure_certificate, fingerprint
 from vpnproject.runner.console import Progress, RunError
+from vpnproject.runner.following import Following
 from vpnproject.runner.processes import Process
 from vpnproject.runner.supervise import State
 from vpnproject.runner.vigil import Vigil
@@ -355,3 +356,59 @@ def test_a_disk_that_fails_is_said_once_and_that_it_recovered(
     watch.look()
     watch.look()
     assert out.getvalue().count("No more so: The disk of /x is full.") == 1
+
+
+def test_the_front_is_told_of_another_network_of_the_mesh_until_it_has_heard(
+    supervisor: Any,
+    out: io.StringIO,
+    pair: Pair,
+    tmp_path: Path,
+    vigil: Nobody,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[tuple[str, ...] | None] = [("fd00::/64",)]
+    written: list[tuple[str, ...]] = []
+    following = Following(lambda: said[0], written.append, ("fd00::/64",))
+    watch = Watch(
+        supervisor, "no-such-instance", Progress(out), pair, tmp_path, vigil, clock, clock.sleep, following=following
+    )
+
+    def busy(*_: object) -> None:
+        raise ConnectionRefusedError
+
+    watch.look()
+    said[0] = None  # Redis is away, or has forgotten
+    watch.look()
+    assert (written, supervisor.reloads) == ([], 0)
+    said[0] = ("10.77.0.0/24", "fd00::/64")
+    with monkeypatch.context() as away:
+        away.setattr(supervisor, "reload_front", busy)
+        watch.look()
+        watch.look()
+    assert out.getvalue().count("the front could not be told") == 1
+    watch.look()
+    watch.look()
+    assert supervisor.reloads == 1
+    assert {*written} == {("10.77.0.0/24", "fd00::/64")}
+    assert out.getvalue().count("The front was told") == 1
+
+
+def test_a_disk_that_takes_nothing_leaves_the_front_as_it_is_and_is_tried_again(
+    supervisor: Any, out: io.StringIO, pair: Pair, tmp_path: Path, vigil: Nobody, clock: Clock
+) -> None:
+    full = [True]
+
+    def write(networks: tuple[str, ...]) -> None:
+        if full[0]:
+            raise OSError(28, "No space left on device")
+
+    following = Following(lambda: ("10.77.0.0/24",), write, ())
+    watch = Watch(
+        supervisor, "no-such-instance", Progress(out), pair, tmp_path, vigil, clock, clock.sleep, following=following
+    )
+    watch.look()
+    assert supervisor.reloads == 0
+    full[0] = False
+    watch.look()
+    assert supervisor.reloads == 1

@@ -15,6 +15,9 @@ from django.conf import LazySettings
 from django.core.exceptions import ValidationError
 
 from core.redis_store import redis_client
+from servers import heartbeats, mesh
+from servers.hostnet.state.reach import Reach, reach_to_json
+from servers.hostnet.state.version import FORMAT
 from servers.models import ClientRegion, Host, Server, ServerHost
 from tests.concurrency import together
 from tests.conftest import Clock
@@ -22,6 +25,7 @@ from tests.connection_rows import live
 from tests.factories import Company, HostStandIn, add_host, revive, silence
 from tests.lab import until
 from tests.protocol_client import NOW, Identity, make_request, open_answer, plaintext
+from tests.servers.test_joining import new_key
 from vpnproject.behind_front import waited
 from wgpeers.lifecycle import choosing, obstacles
 from wgpeers.models import Connection, SpentKey, State
@@ -198,9 +202,48 @@ def test_a_host_is_given_no_clients_four_seconds_after_its_last_heartbeat(compan
     assert send(company.hire("alice")[1]).status_code == 503
     assert obstacles.of_host(company.host, 0) == ["Its worker was not heard for 4 seconds."]
     silence(company.host)
+    assert obstacles.of_host(company.host, 0)[0].startswith("No machine has joined as this host")
+    mesh.control_node(company.host)
     assert obstacles.of_host(company.host, 0) == ["Its worker was never started."]
     company.host.boot = "b"
     assert "Its worker is silent" in obstacles.of_host(company.host, 0)[0]
+
+
+def test_of_a_silent_host_it_is_said_whether_its_machine_answers_the_others(company: Company) -> None:
+    host, other = company.host, add_host(company.server, "gate-2", address="192.0.2.2")
+    for each in (host, other):
+        mesh.control_node(each)
+        mesh.note_key(each, new_key())
+    silence(host)
+    host.boot = "b"
+
+    def words(answers: bool | None) -> str:
+        redis_client().set(heartbeats.reach_key(other), reach_to_json({host.public_id: Reach(answers)}))
+        return obstacles.of_host(host, 0)[0]
+
+    assert "does the worker run?" in words(True)
+    assert "no other machine of the mesh reaches it" in words(False)
+    assert "it is down, or cannot reach Redis" in words(None)
+
+
+def test_a_worker_that_is_heard_may_refuse_and_that_is_said(company: Company) -> None:
+    host = company.host
+    for said, words in ((f'{{"speaks": {FORMAT - 1}}}', "of an older release"), ('{"version": 0}', "has just started")):
+        redis_client().set(heartbeats.key(host), said)
+        assert words in obstacles.of_host(host, 0)[0]
+    redis_client().set(heartbeats.key(host), f'{{"speaks": {FORMAT}, "version": 7}}')
+    assert obstacles.of_host(host, 0) == []
+
+
+def test_of_regions_it_is_said_whose_clients_go_elsewhere_first(company: Company) -> None:
+    europe = add_host(company.server, "gate-2", address="192.0.2.2", region="eu")
+    assert obstacles.of_host(company.host, 0) == []  # no client is known to be there
+    for network in ("198.51.100.0/24", "2001:db8:7::/48"):
+        ClientRegion.objects.create(network=network, region="eu")
+    assert obstacles.of_host(company.host, 0) == ["For Office clients of region eu go to gate-2 first."]
+    assert obstacles.of_host(europe, 0) == []
+    silence(europe)
+    assert obstacles.of_host(company.host, 0) == []
 
 
 def test_why_a_host_takes_no_clients_is_said_for_each_server(company: Company) -> None:

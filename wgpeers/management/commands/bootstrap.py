@@ -104,7 +104,7 @@ class Command(BaseCommand):
         self.emit(
             "rows",
             host_id=host.public_id,
-            mesh=mesh.the_mesh().network,
+            mesh=mesh.networks_of(mesh.the_mesh()),
             admin=first_rows.ADMIN,
             password=password,
             never_signed_in=not User.objects.filter(is_superuser=True, last_login__isnull=False).exists(),

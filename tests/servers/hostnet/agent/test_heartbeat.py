@@ -14,6 +14,7 @@ from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.reconcile.silence import HANDSHAKE_LIFE
 from servers.hostnet.state import HostState, Interface, Peer
+from servers.hostnet.state.reach import Reach, reach_from_json
 from tests.servers.hostnet.fakes import FakeFirewall, FakeLinks, FakeWireGuard
 
 ALICE = Peer("alice", 5, "alice-key", ("10.9.0.2/32",))
@@ -55,7 +56,10 @@ class Scene:
             self.desired, self.wireguard, links, directory, lambda _: 0, [FakeFirewall()], lambda: self.now
         )
         channel = cast(Channel, self.channel)
-        self.heartbeat = Heartbeat(channel, self.applier, self.desired, "fake", clock=lambda: self.now)
+        self.ways: dict[str, Reach] = {}
+        self.heartbeat = Heartbeat(
+            channel, self.applier, self.desired, "fake", clock=lambda: self.now, ways=lambda: self.ways
+        )
 
     def come_up(self) -> None:
         self.heartbeat.hello()
@@ -86,6 +90,14 @@ def test_beats_and_says_nothing_else_when_all_is_well(scene: Scene) -> None:
         "backend": "fake",
         "peers": 1,
     }
+
+
+def test_says_what_is_known_of_the_ways_to_other_machines_with_each_beat(scene: Scene) -> None:
+    scene.come_up()
+    assert scene.channel.beats[-1]["reach"] == ""  # it is alone
+    scene.ways = {"berlin": Reach(answers=True, round_trip=0.012)}
+    scene.steps(INTERVAL)
+    assert reach_from_json(scene.channel.beats[-1]["reach"]) == scene.ways
 
 
 def test_says_hello_again_until_a_full_state_comes(scene: Scene) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from servers.hostnet.command import asking, cli, machine, unit
+from servers.hostnet.command import asking, cli, machine, status, unit
 from servers.hostnet.command.asking import Address, ask
 from servers.hostnet.command.place import HostError, Place
 from servers.hostnet.state.joining import Token
@@ -188,6 +188,32 @@ def test_machine_that_could_join_says_so_and_nothing_is_made(
     for words in ([], ["--check", "status"]):
         with pytest.raises(SystemExit):
             cli.main(words)
+
+
+@pytest.mark.parametrize(
+    ("handshake", "round_trips", "words"),
+    [
+        (12.0, {"x": 0.0123}, "ok     host x answers in 12.3 ms, and shook hands 12 s ago"),
+        (12.0, {"x": None}, "!!     host x does not answer, and shook hands 12 s ago"),
+        (None, {"x": None}, "!!     host x does not answer, and never shook hands"),
+        # By handshakes alone, where nothing can be asked from here.
+        (12.0, {}, "ok     host x shook hands 12 s ago"),
+        (200.0, {}, "!!     host x shook hands 200 s ago"),
+    ],
+)
+def test_status_says_how_each_machine_is_reached(
+    handshake: float | None,
+    round_trips: dict[str, float | None],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    machines = {"x": handshake}
+    now = status.Status("a", "Berlin", "vpn.example.com", "fd00::2/128", machines, round_trips, "reached", True, 5)
+    monkeypatch.setattr(status, "look", lambda place, ask_machines: now)
+    assert cli.show(Place(tmp_path), as_json=False) == 0
+    assert f"  {words}" in capsys.readouterr().out.splitlines()
 
 
 def test_one_worker_runs_at_a_time(tmp_path: Path) -> None:
