@@ -18,7 +18,7 @@ from core.redis_store import RedisUnavailable, redis_client
 from core.shared_stores import redis_is_ours
 
 from . import networks
-from .hostnet.state import Gateway, MeshPeer, joining
+from .hostnet.state import RELAYS, Gateway, MeshPeer, joining
 from .hostnet.state import Mesh as DesiredMesh
 from .models import Host, Mesh, MeshNode
 
@@ -127,20 +127,22 @@ def mesh_of(host: Host) -> DesiredMesh | None:
         addresses=_alone(mesh, mine),
         port=mesh.port,
         mtu=0,
-        peers=tuple(
-            MeshPeer(node.host.public_id, node.public_key, endpoints(node.host, mesh.port), _alone(mesh, node))
-            for node in nodes
-            if node is not mine
-        ),
+        peers=tuple(_peer(mesh, node) for node in nodes if node is not mine),
         serves=_served() if mine.control else (),
         # A Redis elsewhere is reached by the address that machines were told when they joined.
         redis=tuple(at for node in nodes if node.control for at in redis_addresses(mesh, node) if redis_is_ours()),
+        relays=_relays(mine),
     )
 
 
 def _served() -> tuple[int, ...]:
     """TCP ports of a control node that the other machines reach."""
     return tuple(sorted({settings.GATEWAY_PORT, *([settings.MESH_REDIS_PORT] if redis_is_ours() else [])}))
+
+
+def _peer(mesh: Mesh, node: MeshNode) -> MeshPeer:
+    where = endpoints(node.host, mesh.port)
+    return MeshPeer(node.host.public_id, node.public_key, where, _alone(mesh, node), _relays(node))
 
 
 def gateways_of(host: Host) -> tuple[Gateway, ...]:
@@ -200,7 +202,16 @@ def endpoints(host: Host, port: int) -> tuple[str, ...]:
 
 
 def _alone(mesh: Mesh, node: MeshNode) -> tuple[str, ...]:
-    return tuple(f"{each}/{128 if ':' in each else 32}" for each in addresses(mesh, node))
+    return tuple(map(_single, addresses(mesh, node)))
+
+
+def _single(address: str) -> str:
+    return f"{address}/{128 if ':' in address else 32}"
+
+
+def _relays(node: MeshNode) -> tuple[str, ...]:
+    """By which it hands on what arrives for clients of other machines."""
+    return tuple(_single(networks.address(network, node.part)) for network in RELAYS.values())
 
 
 def _with_port(address: str, port: int) -> str:

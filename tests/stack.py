@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import socket
 import ssl
 import subprocess
@@ -123,6 +124,7 @@ class Stack:
             "DJANGO_SETTINGS_MODULE": "vpnproject.settings",
         }
         self._closing = contextlib.ExitStack()
+        self._parts: dict[str, tuple[tuple[str | Path, ...], subprocess.Popen[bytes]]] = {}
         self.front: subprocess.Popen[bytes] | None = None
         self.web: subprocess.Popen[bytes] | None = None
         self.worker: HostWorker | None = None
@@ -172,7 +174,19 @@ class Stack:
         log = self.directory / f"{name}.log"
         process = self.machine.start(*command, env=self.environment, log=log)
         self._closing.enter_context(ended_afterwards(process))
+        self._parts[name] = command, process
         return process
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to one part, and to the processes that it has begun."""
+        _, process = self._parts[name]
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(HANGING)
+
+    def start_again(self, name: str) -> None:
+        command, _ = self._parts[name]
+        self._start(name, *command)
 
     def asked(self, port: int, path: str) -> bytes:
         """What web or gateway web answers to a GET on the machine itself; empty when nothing comes."""

@@ -64,7 +64,7 @@ class Subsystem(Protocol):
 
 @runtime_checkable
 class FollowsRemotes(Protocol):
-    """A follower that also has to do with clients of other hosts. It finds them in ``state.remotes`` of each full
+    """A subsystem that also has to do with clients of other hosts. It finds them in ``state.remotes`` of each full
     state, each with the addresses and networks that are sent to it and to nobody else."""
 
     def change_remotes(self, interface: Interface, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
@@ -103,9 +103,9 @@ class Subsystems:
             follower.change(interface, gone, new)
 
     def change_remotes(self, interface: Interface, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
-        for follower in self._followers:
-            if isinstance(follower, FollowsRemotes):
-                follower.change_remotes(interface, gone, new)
+        for each in (*self._guards, *self._followers):
+            if isinstance(each, FollowsRemotes):
+                each.change_remotes(interface, gone, new)
 
     def _take_back(
         self, asked: Sequence[Subsystem], interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]

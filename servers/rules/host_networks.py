@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from django.core.exceptions import ValidationError
 
 from servers import networks
+from servers.hostnet.state import MESH_PREFIX
 from servers.hostnet.state.host_networks import Kind, met_by
 from servers.models import Host, Server
 from servers.networks import Network
@@ -72,8 +73,16 @@ def _tunnels(server: Server) -> Iterator[tuple[str, Network]]:
             continue
 
 
-def _clash(network: Network, host: Host) -> str | None:
-    if met := met_by(network, host.own_networks()):
+def clash_of_mesh(network: Network) -> str | None:
+    """What the mesh's network overlaps on any machine."""
+    found = (_clash(network, host, without_mesh=True) for host in Host.objects.order_by("pk"))
+    return next((each for each in found if each), None)
+
+
+def _clash(network: Network, host: Host, *, without_mesh: bool = False) -> str | None:
+    """``without_mesh``: leave out what the machine has by the mesh."""
+    there = [each for each in host.own_networks() if not (without_mesh and each.link.startswith(MESH_PREFIX))]
+    if met := met_by(network, there):
         return f"{met} of host {host}"
     for address in (host.public_address, host.public_address6):
         if _holds(network, address):

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from servers import mesh, networks
 from servers.models import ClientNetwork, Mesh, MeshNode, PortForward, Route, Server
 
+from . import host_networks
 from .registry import Mistake, rule
 
 
@@ -38,7 +39,8 @@ def _wrong(network: networks.Network) -> str:
         for text in (route.network, route.netmap):
             if networks.overlaps(network, text):
                 return f"{network} overlaps {text}, a route of server {route.server}."
-    return ""
+    clash = host_networks.clash_of_mesh(network)
+    return f"{network} overlaps {clash}." if clash else ""
 
 
 def port_taken(port: int) -> str:

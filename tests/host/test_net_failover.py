@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from django.conf import LazySettings
@@ -31,12 +31,12 @@ FAULTS: dict[str, Fault] = {"killed": Gate.kill, "cut off": Gate.cut}
 
 
 @contextlib.contextmanager
-def world_of(settings: LazySettings, api: str) -> Iterator[World]:
+def world_of(settings: LazySettings, api: str, variables: Mapping[str, str] | None = None) -> Iterator[World]:
     with contextlib.ExitStack() as closing:
         lab, redis = closing.enter_context(Lab()), closing.enter_context(RedisServer())
         settings.REDIS_URL = redis.url
         send_celery_to(redis.url)
-        yield World(lab, redis, environment(), api, closing)
+        yield World(lab, redis, variables or environment(), api, closing)
 
 
 @pytest.fixture

@@ -278,10 +278,10 @@ def test_only_conversations_to_changed_ports_are_forgotten(scene: Scene) -> None
         before = tracked()
         # One by one, and in one go.
         for ports in (range(20_000, 20_003), range(20_003, 20_050)):
-            assert host.call(lambda v=version, p=ports: conntrack.flush_udp(v, p, ())) == len(ports)  # type: ignore[misc]
-        assert host.call(lambda v=version: conntrack.flush_udp(v, range(20_000, 20_050), ())) == 0  # type: ignore[misc]
+            assert host.call(lambda v=version, p=ports: conntrack.flush_forwarded("udp", v, p, ())) == len(ports)  # type: ignore[misc]
+        assert host.call(lambda v=version: conntrack.flush_forwarded("udp", v, range(20_000, 20_050), ())) == 0  # type: ignore[misc]
         assert tracked() < before
-        assert host.call(lambda v=version: conntrack.flush_udp(v, range(20_050, 20_100), ())) == 50  # type: ignore[misc]
+        assert host.call(lambda v=version: conntrack.flush_forwarded("udp", v, range(20_050, 20_100), ())) == 50  # type: ignore[misc]
 
 
 def test_changes_leave_a_table_that_is_as_wanted(scene: Scene) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,57 +21,18 @@ from servers.models import Host, MeshNode, Server, ServerHost
 from tests.host import test_end_to_end as one_host
 from tests.host import test_two_hosts as two_hosts
 from tests.host.joined import Installation, Joined, installation
-from tests.lab import HANGING, NEVER, ONE_TRY, Echo, Namespace, RedisServer
+from tests.lab import NEVER, ONE_TRY, Capture, Echo, RedisServer
 from wgpeers.lifecycle import liveness
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
 
-ETH_P_ALL, UDP = 3, 17
-MESH_PORT = 51800
+UDP, MESH_PORT = 17, 51800
 
 
 @pytest.fixture
 def world(transactional_db: None, settings: LazySettings) -> Iterator[Installation]:
     with installation(settings) as world:
         yield world
-
-
-class Capture:
-    """Every packet that passes ``where`` between two of ``addresses`` (IPv4) while it is entered: its protocol, ports
-    and bytes."""
-
-    def __init__(self, where: Namespace, addresses: set[str]) -> None:
-        self.packets: list[tuple[int, tuple[int, int], bytes]] = []
-        self._addresses = addresses
-        family = socket.AF_PACKET
-        self._socket = where.call(lambda: socket.socket(family, socket.SOCK_RAW, socket.htons(ETH_P_ALL)))
-        self._socket.settimeout(ONE_TRY)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Capture:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join(HANGING)
-        self._socket.close()
-
-    def _run(self) -> None:
-        while not self._over.is_set():
-            with contextlib.suppress(TimeoutError):
-                self._take(self._socket.recv(65536))
-
-    def _take(self, frame: bytes) -> None:
-        if frame[12:14] != b"\x08\x00":
-            return
-        packet = frame[14:]
-        source, target = (socket.inet_ntoa(packet[at : at + 4]) for at in (12, 16))
-        if {source, target} <= self._addresses:
-            body = packet[(packet[0] & 15) * 4 :]
-            ports = int.from_bytes(body[:2], "big"), int.from_bytes(body[2:4], "big")
-            self.packets.append((packet[9], ports, body))
 
 
 def test_machines_join_and_reach_redis_and_each_other_through_the_mesh_alone(world: Installation) -> None:
@@ -111,8 +71,9 @@ def only_wireguard_is_seen(world: Installation, berlin: Joined, paris: Joined) -
             world.wait(lambda each=each, before=before: Host.objects.get(pk=each.host.pk).applied_version > before)
         assert berlin.machine.pings(world.address(paris.host))
     assert len(seen.packets) > 20
-    assert {(protocol, MESH_PORT in ports) for protocol, ports, _ in seen.packets} == {(UDP, True)}
-    assert not [body for _, _, body in seen.packets if b"host." in body or b"hostnet" in body or b"LPUSH" in body]
+    assert {(each.protocol, MESH_PORT in each.ports) for each in seen.packets} == {(UDP, True)}
+    bodies = [each.body for each in seen.packets]
+    assert not [body for body in bodies if b"host." in body or b"hostnet" in body or b"LPUSH" in body]
 
 
 def at_both_hosts(world: Installation, other: Joined) -> two_hosts.World:

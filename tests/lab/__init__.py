@@ -12,6 +12,7 @@ itself by SIGKILL, nothing stays behind: the processes in a namespace are found 
 has unbound's directories.
 """
 
+from tests.lab.capture import Capture
 from tests.lab.disks import FAILURES, Disk
 from tests.lab.namespaces import Namespace
 from tests.lab.networks import Lab, Machine
@@ -30,6 +31,7 @@ __all__ = [
     "PATIENCE",
     "PROJECT",
     "PYTHON",
+    "Capture",
     "Disk",
     "Echo",
     "KeyPair",

@@ -60,6 +60,9 @@ def test_machine_says_its_key_and_the_others_are_told_where_it_is(control: Host,
     assert theirs is not None
     assert theirs.peers[0].endpoints == ("berlin.example.com:51800",)
     assert (theirs.serves, told.serves) == ((9790, 9791), ())
+    # Each by its own addresses when it hands on what is another one's, which are the peer's there.
+    assert theirs.relays == told.peers[0].relays == ("240.0.0.1/32", "64:ff9b:1:e000::1/128")
+    assert told.relays == theirs.peers[0].relays == ("240.0.0.2/32", "64:ff9b:1:e000::2/128")
     # Said again, it is no change.
     before = Host.objects.get(pk=berlin.pk).version
     hello(control, key)

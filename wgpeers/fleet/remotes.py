@@ -120,8 +120,9 @@ def of_connections(server: Server, rows: Sequence[Connection]) -> list[Remote]:
             allowed_ips=peer.allowed_ips,
             networks=peer.networks,
             names=peer.names,
+            forwards=peer.forwards,
         )
-        for row, peer in zip(placed, peers_of(server, placed, has_forwards=False), strict=True)
+        for row, peer in zip(placed, peers_of(server, placed), strict=True)
     ]
     waiting = [row for row in rows if row.state == State.PENDING]
     return [*found, *(Remote(row.public_id, row.version, row.pk, server.public_id, "") for row in waiting)]

@@ -13,7 +13,7 @@ import dataclasses
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from servers.hostnet.state import (
@@ -22,9 +22,11 @@ from servers.hostnet.state import (
     HOST_NAME,
     OPAQUE_ID,
     OUR_INTERFACE,
+    RELAYS,
     AddPeer,
     AddRemotes,
     Dns,
+    Forward,
     HostState,
     Interface,
     Mesh,
@@ -116,6 +118,7 @@ def checked_mesh(mesh: Mesh) -> Mesh:
     return dataclasses.replace(
         mesh,
         addresses=tuple(_normal(address) for address in mesh.addresses),
+        relays=_relays(mesh.relays),
         peers=tuple(_mesh_peer(peer) for peer in mesh.peers),
     )
 
@@ -128,7 +131,17 @@ def _mesh_peer(peer: MeshPeer) -> MeshPeer:
         _require(port.isdecimal() and 0 < int(port) < 65536, "port of an endpoint")
         if HOST_NAME.fullmatch(host) is None:
             ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-    return dataclasses.replace(peer, addresses=tuple(_behind(each) for each in peer.addresses))
+    addresses = tuple(_behind(each) for each in peer.addresses)
+    return dataclasses.replace(peer, addresses=addresses, relays=_relays(peer.relays))
+
+
+def _relays(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    whole = [ipaddress.ip_interface(each) for each in addresses]
+    _require(all(each.network.num_addresses == 1 for each in whole), "networks that hand on")
+    found = [each.ip for each in whole]
+    _require(all(each in ipaddress.ip_network(RELAYS[each.version]) for each in found), "address that hands on")
+    _require(len({each.version for each in found}) == len(found), "two addresses that hand on")
+    return tuple(f"{each}/{each.max_prefixlen}" for each in found)
 
 
 def _behind(network: str) -> str:
@@ -187,11 +200,15 @@ def _peer(peer: Peer) -> Peer:
     return _with_extras(peer) if peer.networks or peer.probes or peer.forwards or peer.names else peer
 
 
-def _with_extras(peer: Peer) -> Peer:
-    for forward in peer.forwards:
+def _require_forwards(forwards: Iterable[Forward]) -> None:
+    for forward in forwards:
         _require(forward.protocol in {"tcp", "udp"}, "protocol of a forward")
         _require(0 < forward.port <= forward.last < 65536, "port of a forward")
         _require(0 < forward.to_port <= 65535 - (forward.last - forward.port), "client's port of a forward")
+
+
+def _with_extras(peer: Peer) -> Peer:
+    _require_forwards(peer.forwards)
     _require(all(0 <= probe.port < 65536 for probe in peer.probes), "port of a probe")
     _require(all(DNS_NAME.fullmatch(name) is not None for name in peer.names), "DNS name")
     networks = [ipaddress.ip_network(network) for network in peer.networks]
@@ -212,6 +229,7 @@ def _remote(remote: Remote) -> Remote:
     _require(not remote.host or OPAQUE_ID.fullmatch(remote.host) is not None, "host of a remote client")
     _require(bool(remote.allowed_ips) or not remote.host, "a remote client without allowed IPs")
     _require(all(DNS_NAME.fullmatch(name) is not None for name in remote.names), "DNS name")
+    _require_forwards(remote.forwards)
     allowed, networks = (tuple(_normal(ip) for ip in ips) for ips in (remote.allowed_ips, remote.networks))
     _require(not any(each.endswith("/0") for each in (*allowed, *networks)), "a client with everything behind it")
     return dataclasses.replace(remote, allowed_ips=allowed, networks=networks)

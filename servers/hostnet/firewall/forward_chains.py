@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from .ended import from_ended, to_ended
 from .route_policy import Tunnel
-from .sets import FAMILY, TUNNELS
+from .sets import FAMILY, NFPROTO, TUNNELS, forwarded
 
-NFPROTO = {4: "ipv4", 6: "ipv6"}
 ANSWERS = "ct direction reply ct state established,related"
 
 # A packet between two tunnels is in neither of the other chains: no route of a server leads to another's clients, not
@@ -44,7 +43,7 @@ def forward_chains(tunnels: Sequence[Tunnel], versions: Sequence[int]) -> Iterat
     off, back = from_ended(versions, "drop"), to_ended(versions, "drop")
     yield "between", [*off, *back, SEGMENT_SIZE, *clients, "drop"]
     for name, own, side, direction in (("outwards", "out", "s", "reply"), ("inwards", "in", "d", "original")):
-        ports = [_forwarded(version, side, direction) for version in versions]
+        ports = [forwarded(version, side, direction) for version in versions]
         servers = list(_of_server(tunnels, "iifname" if own == "out" else "oifname", own))
         yield name, [*(off if own == "out" else back), SEGMENT_SIZE, *servers, ICMP_ERRORS, *ports, "drop"]
 
@@ -57,12 +56,6 @@ def _of_server(tunnels: Iterable[Tunnel], interface: str, own: str) -> Iterator[
     ]
     if leads:
         yield f"{interface} . meta nfproto vmap {{ {', '.join(leads)} }}"
-
-
-def _forwarded(version: int, side: str, direction: str) -> str:
-    """Connections to forwarded ports, and what comes back. ``ct status dnat``: not what merely goes to such a port."""
-    port = f"{FAMILY[version]} {side}addr . meta l4proto . th {side}port @targets{version}"
-    return f"ct status dnat ct direction {direction} {port} accept"
 
 
 def _between_clients(tunnel: Tunnel) -> Iterator[str]:

@@ -2,6 +2,10 @@
 
 WireGuard has checked that a packet from the mesh has a source that lies behind the machine which sent it. So what is
 left to say is which ports the other machines reach here, and which clients may speak to whom on other machines.
+
+A port that is forwarded to a client leads to it from every host of its server. A machine where the client is not hands
+the packets on in its own name, by an address of ``RELAYS``, so that the answers come back to it; the client's machine
+lets them in for what is forwarded and nothing else, and in the tunnel they are the gateway's.
 """
 
 from __future__ import annotations
@@ -9,24 +13,25 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 
-from servers.hostnet.state import MESH_PREFIX, Interface, Mesh
+from servers.hostnet.state import MESH_PREFIX, RELAYS, Interface, Mesh
 
 from .ended import from_ended, to_ended
 from .port_forwards import written
 from .route_policy import Tunnel
-from .sets import FAMILY, TUNNELS
+from .sets import FAMILY, NFPROTO, TUNNELS, forwarded
 
 MESH = f'"{MESH_PREFIX}*"'
 
-# Before any other direction. What comes from the mesh and goes to neither a tunnel nor this machine itself is nobody's.
+# Before any other direction. What comes from the mesh and goes to neither a tunnel nor this machine itself is nobody's,
+# but for what is handed on.
 DIRECTIONS = (
     f"iifname {TUNNELS} oifname {MESH} goto to_mesh",
     f"iifname {MESH} oifname {TUNNELS} goto from_mesh",
-    f"iifname {MESH} drop",
-    f"oifname {MESH} drop",
+    f"iifname {MESH} goto handed_back",
+    f"oifname {MESH} goto handed_on",
 )
-# No address is translated on the way: a client is known by its own on every machine, and a port of this machine's is
-# never taken for a forwarded one.
+# Between clients no address is translated: each is known by its own on every machine. And a port of this machine's is
+# never taken for a forwarded one by what comes from another, so nothing is handed on twice.
 UNTRANSLATED_IN, UNTRANSLATED_OUT = f"iifname {MESH} accept", f"oifname {MESH} accept"
 FROM_MESH = f"iifname {MESH} goto mesh"
 ICMP_ERRORS = "meta l4proto { icmp, ipv6-icmp } ct state related accept"
@@ -48,6 +53,22 @@ def by_no_other_way(mesh: Mesh | None) -> Iterator[str]:
         yield f"{FAMILY[address.version]} daddr {written(address)} drop"
 
 
+def in_our_name(mesh: Mesh | None) -> Iterator[str]:
+    """Sources of what is handed on from here. What clients send to each other has never been translated."""
+    for each in mesh.relays if mesh is not None else ():
+        address = ipaddress.ip_interface(each).ip
+        ip = FAMILY[address.version]
+        what = f"iifname != {TUNNELS} oifname {MESH} meta nfproto {NFPROTO[address.version]} ct status dnat"
+        yield f"{what} snat {ip} to {written(address)}"
+
+
+def in_gateways_name(tunnel: Tunnel) -> Iterator[str]:
+    """Sources of what was handed on to here. The real ones are not known any more."""
+    for gateway in tunnel.gateways:
+        handed_on = f"{FAMILY[gateway.version]} saddr {RELAYS[gateway.version]}"
+        yield f'iifname {MESH} oifname "{tunnel.name}" {handed_on} masquerade'
+
+
 def ports(mesh: Mesh | None) -> set[int]:
     """UDP ports that are the mesh's own."""
     return {mesh.port} if mesh is not None else set()
@@ -56,12 +77,24 @@ def ports(mesh: Mesh | None) -> set[int]:
 def chains(
     tunnels: Sequence[Tunnel], interfaces: Iterable[Interface], versions: Sequence[int], segment_size: str
 ) -> Iterator[tuple[str, list[str]]]:
-    """Between clients here and those on other machines, by the same rules as between two here."""
+    """Between clients here and those on other machines, by the same rules as between two here; and what is handed
+    on."""
     behind = {interface.name: interface.behind for interface in interfaces}
     for name, own, far, near in (("to_mesh", "iifname", "daddr", "saddr"), ("from_mesh", "oifname", "saddr", "daddr")):
         ended = [*from_ended(versions, "drop"), *to_ended(versions, "drop")]
         rules = [rule for tunnel in tunnels for rule in _clients(tunnel, behind[tunnel.name], own, far, near)]
-        yield name, [*ended, segment_size, *rules, ICMP_ERRORS, "drop"]
+        handed = [_handed(version, far, near) for version in versions]
+        yield name, [*ended, segment_size, *rules, *handed, ICMP_ERRORS, "drop"]
+    for name, side, direction in (("handed_on", "d", "original"), ("handed_back", "s", "reply")):
+        forwards = [forwarded(version, side, direction) for version in versions]
+        yield name, [segment_size, *forwards, ICMP_ERRORS, "drop"]
+
+
+def _handed(version: int, far: str, near: str) -> str:
+    """At the client's machine: to ports that are forwarded, and answers from them."""
+    ip, direction, port = FAMILY[version], *(("reply", "sport") if far == "daddr" else ("original", "dport"))
+    handed = f"ct direction {direction} {ip} {far} {RELAYS[version]}"
+    return f"{handed} {ip} {near} . meta l4proto . th {port} @targets{version} accept"
 
 
 def _clients(tunnel: Tunnel, behind: Iterable[str], own: str, far: str, near: str) -> Iterator[str]:

@@ -56,7 +56,7 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
             for line in _chain(name, "", rules)
         ),
         *(line for name, rules in forward_chains(tunnels, versions) for line in _chain(name, "", rules)),
-        *_chain("postrouting", "type nat hook postrouting priority srcnat", _postrouting(tunnels)),
+        *_chain("postrouting", "type nat hook postrouting priority srcnat", _postrouting(tunnels, mesh)),
         "}",
     ]
     return "\n".join(lines) + "\n"
@@ -142,7 +142,8 @@ def _services(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int])
 # In whose name
 
 
-def _postrouting(tunnels: Sequence[Tunnel]) -> Iterator[str]:
+def _postrouting(tunnels: Sequence[Tunnel], mesh: Mesh | None) -> Iterator[str]:
+    yield from between_machines.in_our_name(mesh)
     yield between_machines.UNTRANSLATED_OUT
     for tunnel in tunnels:
         for version, policy in tunnel.policy.items():
@@ -162,6 +163,7 @@ def _in_gateways_name(tunnel: Tunnel) -> Iterator[str]:
 
     The host's own addresses are never such a source: clients keep them out of the tunnel, which ends there.
     """
+    yield from between_machines.in_gateways_name(tunnel)
     forwarded = f'oifname "{tunnel.name}" ct status dnat'
     yield f"{forwarded} fib saddr type local masquerade"
     for version in tunnel.policy:

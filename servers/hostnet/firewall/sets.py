@@ -12,6 +12,7 @@ from .route_policy import Tunnel
 
 TUNNELS = f'"{PREFIX}*"'
 FAMILY = {4: "ip", 6: "ip6"}
+NFPROTO = {4: "ipv4", 6: "ipv6"}
 SET_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
@@ -28,6 +29,12 @@ def common_sets(version: int, tunnels: Iterable[Tunnel], filled: dict[str, list[
     for title, type_ in types.items():
         elements = sorted(gateways) if "gateways" in title else filled.get(title.split()[1], [])
         yield from _set(title, [f"type {type_}"], elements)
+
+
+def forwarded(version: int, side: str, direction: str) -> str:
+    """Connections to forwarded ports, and what comes back. ``ct status dnat``: not what merely goes to such a port."""
+    port = f"{FAMILY[version]} {side}addr . meta l4proto . th {side}port @targets{version}"
+    return f"ct status dnat ct direction {direction} {port} accept"
 
 
 def sets_of(tunnel: Tunnel, version: int) -> Iterator[str]:

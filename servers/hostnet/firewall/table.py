@@ -19,11 +19,11 @@ from typing import ClassVar
 
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.conntrack import ConntrackError
-from servers.hostnet.state import Code, HostCondition, HostState, Interface, Mesh, Peer
+from servers.hostnet.state import Code, HostCondition, HostState, Interface, Mesh, Peer, Remote
 from servers.hostnet.subsystem import Stage, SubsystemError
 
 from .ended import ended_elements
-from .port_forwards import Element, Forwards, udp
+from .port_forwards import PROTOCOLS, Changed, Element, Forwards, of_protocol
 from .ruleset import TABLE, table
 
 log = logging.getLogger("hostnet.firewall")
@@ -46,8 +46,10 @@ class Firewall:
 
     stage = Stage.GUARD
 
-    def __init__(self, flush_udp: Callable[[int, Collection[int], Collection[str]], int] = conntrack.flush_udp) -> None:
-        self._flush_udp = flush_udp
+    def __init__(
+        self, flush: Callable[[str, int, Collection[int], Collection[str]], int] = conntrack.flush_forwarded
+    ) -> None:
+        self._flush = flush
         self._text = ""  # the table without elements of peers; empty: what the kernel has is unknown
         self._seen = ""  # what nftables made of that
         self._forwards = Forwards()
@@ -69,7 +71,7 @@ class Firewall:
 
     def preview(self, state: HostState) -> list[str]:
         desired = _table(state.interfaces, state.web_port, (), _mine(state.mesh))
-        elements = _forwards(state.interfaces).elements() | _ended(state.interfaces)
+        elements = _forwards(state).elements() | _ended(state.interfaces)
         return ["the nftables table: write it anew"] if self._differs(desired, elements) else []
 
     def conditions(self) -> list[HostCondition]:
@@ -93,15 +95,17 @@ class Firewall:
 
     def apply(self, state: HostState) -> None:
         """Make the table say what the interfaces and their peers need; nothing is touched where it says so already."""
-        forwards, ended = _forwards(state.interfaces), _ended(state.interfaces)
+        forwards, ended = _forwards(state), _ended(state.interfaces)
         differs = self._differs(
             _table(state.interfaces, state.web_port, (), _mine(state.mesh)), forwards.elements() | ended
         )
-        before, self._forwards, self._ended = self._elements(), forwards, ended
+        before, elsewhere = self._elements(), forwards.elsewhere(self._forwards)
+        self._forwards, self._ended = forwards, ended
         if differs:
             self._text, self._mesh = "", _mine(state.mesh)
             self._replace(state.interfaces, state.web_port)
             self._forget(before ^ self._elements())
+        self._forget(elsewhere, PROTOCOLS)
 
     def _replace(self, interfaces: Sequence[Interface], web_port: int) -> None:
         self._seen = _loaded(_table(interfaces, web_port, self._elements(), self._mesh))
@@ -121,16 +125,30 @@ class Firewall:
             raise FirewallError("no table yet")
         try:
             over, ended = ended_elements(interface.name, gone), ended_elements(interface.name, new)
-            delete, add = self._forwards.change(gone, new)
+            changed = self._forwards.change(gone, new)
         except ValueError as error:
             raise FirewallError(f"{interface.name}: {error}") from error
-        delete += sorted((over - ended) & self._ended)
-        add += sorted(ended - self._ended)
+        changed.delete += sorted((over - ended) & self._ended)
+        changed.add += sorted(ended - self._ended)
         self._ended = self._ended - over | ended
-        self._set_elements(delete, add)
+        self._set_elements(changed)
 
-    def _set_elements(self, delete: Sequence[Element], add: Sequence[Element]) -> None:
+    def change_remotes(self, interface: Interface, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
+        """Follow clients of other machines: what arrives here for them is handed on. What fails is made up for by the
+        next ``apply``; nobody waits for it, and nothing is less shut meanwhile."""
+        gone, new = ([remote for remote in remotes if remote.forwards] for remotes in (gone, new))
+        if self._mesh is None or not (gone or new):
+            return
+        try:
+            self._set_elements(self._forwards.change(gone, new))
+        except (FirewallError, ValueError) as error:
+            log.error("%s: ports that lead to other machines: %s", interface.name, error)
+            self._text = ""
+
+    def _set_elements(self, changed: Changed) -> None:
+        delete, add = changed.delete, changed.add
         if self._text and not delete and not add:
+            self._forget(changed.elsewhere, PROTOCOLS)
             return
         text, self._text = self._text, ""
         lines = [f"delete element {TABLE} {name} {{ {element} }}\n" for name, element in delete]
@@ -145,14 +163,17 @@ class Firewall:
         if not self._text:
             self._replace(self._interfaces, self._web_port)
         self._forget([*delete, *add])
+        self._forget(changed.elsewhere, PROTOCOLS)
 
-    def _forget(self, changed: Collection[Element]) -> None:
-        """Have UDP senders that never pause follow their port at once. TCP begins anew by itself, with another port."""
-        for version, ports, targets in udp(changed):
-            try:
-                self._flush_udp(version, ports, targets)
-            except ConntrackError as error:
-                log.warning("%s", error)
+    def _forget(self, changed: Collection[Element], protocols: Iterable[str] = ("udp",)) -> None:
+        """Have UDP senders that never pause follow their port at once. TCP begins anew by itself, with another port;
+        but where the same client is reached by another way, it goes on with what it was."""
+        for protocol in protocols:
+            for version, ports, targets in of_protocol(protocol, changed):
+                try:
+                    self._flush(protocol, version, ports, targets)
+                except ConntrackError as error:
+                    log.warning("%s", error)
 
     def remove(self) -> None:
         """Remove the table, if there is one."""
@@ -162,8 +183,8 @@ class Firewall:
 
 def ruleset(interfaces: Iterable[Interface], web_port: int, mesh: Mesh | None = None) -> str:
     """The whole table as nft text."""
-    desired = tuple(interfaces)
-    return _table(desired, web_port, _forwards(desired).elements() | _ended(desired), mesh)
+    state = HostState("", 0, "", web_port, tuple(interfaces), mesh=mesh)
+    return _table(state.interfaces, web_port, _forwards(state).elements() | _ended(state.interfaces), mesh)
 
 
 def _mine(mesh: Mesh | None) -> Mesh | None:
@@ -171,9 +192,11 @@ def _mine(mesh: Mesh | None) -> Mesh | None:
     return dataclasses.replace(mesh, peers=()) if mesh is not None else None
 
 
-def _forwards(interfaces: Iterable[Interface]) -> Forwards:
+def _forwards(state: HostState) -> Forwards:
+    """Clients of other machines are reached through the mesh alone."""
+    peers = (peer for interface in state.interfaces for peer in interface.peers)
     try:
-        return Forwards(peer for interface in interfaces for peer in interface.peers)
+        return Forwards([*peers, *(state.remotes if state.mesh is not None else ())])
     except ValueError as error:
         raise FirewallError(str(error)) from error
 

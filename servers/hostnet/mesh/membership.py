@@ -46,7 +46,7 @@ class Membership:
 
     def allowed_ips(self) -> dict[str, list[str]]:
         """By host, everything that lies behind it, its own addresses first."""
-        found = {host: list(peer.addresses) for host, peer in self.peers.items()}
+        found = {host: list(peer.networks) for host, peer in self.peers.items()}
         for network, host in self.owners.items():
             found[host].append(network)
         return found

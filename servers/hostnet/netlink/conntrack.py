@@ -27,7 +27,8 @@ CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_TUPLE_IP, CTA_ID, CTA_ZONE = 1, 2, 1, 12, 1
 CTA_TUPLE_PROTO, CTA_PROTO_NUM, CTA_PROTO_DST_PORT = 2, 1, 3
 CTA_FILTER, CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS = 25, 1, 2
 FILTER_PROTO_NUM, FILTER_DST_PORT = 1 << 3, 1 << 5
-FEW_PORTS = 8  # that the kernel is asked for one by one, rather than for everything of UDP
+PROTOCOLS: dict[str, int] = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+FEW_PORTS = 8  # that the kernel is asked for one by one, rather than for everything of the protocol
 SOURCE_OR_DESTINATION: dict[int, tuple[int, int]] = {socket.AF_INET: (1, 2), socket.AF_INET6: (3, 4)}
 NETLINK_NETFILTER = 12
 TIMEOUT = 5.0  # seconds for one whole pass
@@ -58,22 +59,25 @@ def flush(networks: Collection[str]) -> int:
     return count
 
 
-def flush_udp(version: int, ports: Collection[int], targets: Collection[str]) -> int:
-    """Delete UDP entries to one of ``ports`` that lead nowhere else or to one of ``targets``; return how many.
+def flush_forwarded(protocol: str, version: int, ports: Collection[int], targets: Collection[str]) -> int:
+    """Delete entries of ``protocol`` (``tcp`` or ``udp``) to one of ``ports`` that lead nowhere else or to one of
+    ``targets``; return how many.
 
-    For ports that are forwarded from now on, no more, or to others: the translation is decided with the first packet,
-    and a sender that never pauses keeps that alive for ever. What the host masqueraded to such a port elsewhere stays.
+    For ports that are forwarded from now on, no more, to others, or another way: the translation is decided with the
+    first packet, and a sender that never pauses keeps that alive for ever. What the host masqueraded to such a port
+    elsewhere stays.
     """
     kind = socket.AF_INET if version == 4 else socket.AF_INET6
+    number = PROTOCOLS[protocol]
     led = {socket.inet_pton(kind, target) for target in targets}
-    dumps = [_udp(port) for port in ports] if len(ports) <= FEW_PORTS else [_udp()]
+    dumps = [_only(number, port) for port in ports] if len(ports) <= FEW_PORTS else [_only(number)]
     try:
         with _Socket(time.monotonic() + TIMEOUT) as netlink:
             doomed = [
                 _found_by(entry)
                 for only in dumps
                 for entry in map(dict, map(attributes, netlink.dump(kind, only)))
-                if _udp_port(entry[CTA_TUPLE_ORIG]) in ports and _leads_to(entry, kind, led)
+                if _port(entry[CTA_TUPLE_ORIG], number) in ports and _leads_to(entry, kind, led)
             ]
             netlink.delete(kind, doomed)
     except (OSError, struct.error, ValueError, KeyError) as error:
@@ -81,9 +85,9 @@ def flush_udp(version: int, ports: Collection[int], targets: Collection[str]) ->
     return len(doomed)
 
 
-def _udp(port: int = 0) -> bytes:
-    """Attributes of a dump of UDP entries alone, or of those to one port."""
-    parts = attribute(CTA_PROTO_NUM, bytes([socket.IPPROTO_UDP]))
+def _only(protocol: int, port: int = 0) -> bytes:
+    """Attributes of a dump of entries of one protocol alone, or of those to one port."""
+    parts = attribute(CTA_PROTO_NUM, bytes([protocol]))
     parts += attribute(CTA_PROTO_DST_PORT, port.to_bytes(2, "big")) if port else b""
     matched = FILTER_PROTO_NUM | (FILTER_DST_PORT if port else 0)
     flags = {CTA_FILTER_ORIG_FLAGS: matched, CTA_FILTER_REPLY_FLAGS: 0}
@@ -92,12 +96,12 @@ def _udp(port: int = 0) -> bytes:
     return original + attribute(NESTED | CTA_FILTER, packed)
 
 
-def _udp_port(data: bytes) -> int:
-    """The destination port of a tuple of UDP; 0 of any other. A kernel before 5.8 does not know what we ask for, and
-    hands out everything."""
+def _port(data: bytes, protocol: int) -> int:
+    """The destination port of a tuple of ``protocol``; 0 of any other. A kernel before 5.8 does not know what we ask
+    for, and hands out everything."""
     parts = dict(attributes(dict(attributes(data))[CTA_TUPLE_PROTO]))
-    udp = parts[CTA_PROTO_NUM] == bytes([socket.IPPROTO_UDP])
-    return int.from_bytes(parts[CTA_PROTO_DST_PORT], "big") if udp else 0
+    asked = parts[CTA_PROTO_NUM] == bytes([protocol])
+    return int.from_bytes(parts[CTA_PROTO_DST_PORT], "big") if asked else 0
 
 
 def _leads_to(entry: dict[int, bytes], kind: int, targets: Collection[bytes]) -> bool:

@@ -1,11 +1,11 @@
 """All that the control side and hosts have in common. Nothing here imports Django, so that a host can run it alone."""
 
 from .conditions import Code, HostCondition, Severity, conditions_from_json, conditions_to_json
-from .mesh import Mesh, MeshPeer, mesh_from_json, mesh_to_json
+from .forwards import Forward
+from .mesh import RELAYS, Mesh, MeshPeer, mesh_from_json, mesh_to_json
 from .messages import (
     AddPeer,
     Dns,
-    Forward,
     Gateway,
     HostState,
     Interface,
@@ -43,6 +43,7 @@ __all__ = [
     "OPAQUE_ID",
     "OUR_INTERFACE",
     "PREFIX",
+    "RELAYS",
     "AddPeer",
     "AddRemotes",
     "Code",

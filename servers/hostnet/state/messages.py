@@ -12,20 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .forwards import Forward, forward_from_json
 from .mesh import Mesh, mesh_from_json
 from .remotes import AddRemotes, Remote, RemoveRemotes, remote_from_json, remote_to_json, remotes_to_json
 from .version import FORMAT
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """Ports of the host's public addresses that lead to a peer: ``port`` to ``last`` (both included) to as many from
-    ``to_port`` on. ``protocol`` is ``tcp`` or ``udp``."""
-
-    protocol: str
-    port: int
-    last: int
-    to_port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,14 +229,10 @@ def peer_from_json(data: Mapping[str, Any]) -> Peer:
         probes=tuple(
             Probe(str(probe["network"]), str(probe["address"]), int(probe["port"])) for probe in data.get("probes", ())
         ),
-        forwards=tuple(_forward_from_json(forward) for forward in data.get("forwards", ())),
+        forwards=tuple(forward_from_json(forward) for forward in data.get("forwards", ())),
         names=tuple(str(name) for name in data.get("names", ())),
         lingers=float(data.get("lingers", 0)),
     )
-
-
-def _forward_from_json(data: Mapping[str, Any]) -> Forward:
-    return Forward(str(data["protocol"]), int(data["port"]), int(data["last"]), int(data["to_port"]))
 
 
 def _route_from_json(data: Mapping[str, Any]) -> Route:

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .forwards import Forward, forward_from_json
+
 
 @dataclass(frozen=True, slots=True)
 class Remote:
     """One connection of ``server`` that is on ``host`` (public ids): what is sent to its addresses goes there.
 
-    ``connection``, ``allowed_ips``, ``networks`` and ``names`` are as a ``Peer`` has them; ``version`` is that of the
-    change that made it, as its own host counts. ``number`` grows with each new connection: of two that have one address
-    the greater is the newer, since an address belongs to one open connection.
+    ``connection``, ``allowed_ips``, ``networks``, ``names`` and ``forwards`` are as a ``Peer`` has them; ``version`` is
+    that of the change that made it, as its own host counts. ``number`` grows with each new connection: of two that have
+    one address the greater is the newer, since an address belongs to one open connection.
 
     ``host`` is empty for one that waits for its host's word and may still go to another: it has not ended, and nothing
     is sent to it.
@@ -28,6 +30,7 @@ class Remote:
     allowed_ips: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    forwards: tuple[Forward, ...] = ()
 
     @property
     def routed(self) -> tuple[str, ...]:
@@ -71,6 +74,7 @@ def remote_from_json(data: Mapping[str, Any]) -> Remote:
         allowed_ips=tuple(str(ip) for ip in data.get("allowed_ips", ())),
         networks=tuple(str(network) for network in data.get("networks", ())),
         names=tuple(str(name) for name in data.get("names", ())),
+        forwards=tuple(forward_from_json(forward) for forward in data.get("forwards", ())),
     )
 
 

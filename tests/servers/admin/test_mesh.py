@@ -175,11 +175,15 @@ def test_network_of_before_ends_by_itself(admin: Client, control: Host, fixed_cl
         ("10.8.0.0/16", "of server office"),
         ("10.9.0.0/24", "of server office"),
         ("10.50.0.0/16", "a route of server office"),
+        ("10.60.0.0/16", "overlaps 10.60.1.0/24 on eth1 of host Paris"),
+        ("192.0.2.0/24", "overlaps 192.0.2.7, the public address of host Paris"),
     ],
 )
 def test_network_that_cannot_be_the_meshs_is_refused(admin: Client, control: Host, network: str, words: str) -> None:
     server = Server.objects.create(name="office", network="10.8.0.0/24", wg_network="10.9.0.0/24")
     Route.objects.create(server=server, network="10.50.3.0/24")
+    has = [["attached", "10.60.1.0/24", "eth1"], ["address", "10.78.0.2/32", "wgm0"]]
+    Host.objects.create(name="Paris", public_address="192.0.2.7", networks=has)
     before = mesh.the_mesh().network
     said = errors(send(admin, f"{MESH}1/change/", network=network))
     assert words in " ".join(said["network"])

@@ -146,6 +146,24 @@ def test_a_host_that_can_be_reached(db: None, fields: dict[str, str]) -> None:
     Host(name="gate-9", **fields).full_clean()
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"public_address": "VPN.example.com"},
+        {"public_address": "192.0.2.77"},
+        {"public_address6": "2001:DB8:0::77"},
+        {"public_address": "192.0.2.1", "public_address6": "2001:db8::77"},
+    ],
+)
+def test_a_host_at_the_address_of_another(db: None, fields: dict[str, str]) -> None:
+    Host.objects.create(name="names", public_address="vpn.example.com")
+    numbers = Host.objects.create(name="numbers", public_address="192.0.2.77", public_address6="2001:db8::77")
+    wrong = refused(Host(name="gate-9", **fields))
+    assert [*wrong] == [[*fields][-1]]
+    assert " is the address of host n" in str(wrong)
+    numbers.full_clean()  # its own
+
+
 @pytest.mark.parametrize("name", ["", " ", "a/b", "a\x00", "-a", "../x", "x" * 65, "a\u202eb", "a<b", ";a"])
 def test_names_that_could_do_harm_in_files_or_certificates(db: None, name: str) -> None:
     assert "name" in refused(Organization(name=name))

@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from core.redis_store import redis_client
-from servers.hostnet.state import Remote
-from servers.models import ClientNetwork, Host, Server, ServerHost
+from servers.hostnet.state import Forward, Remote
+from servers.models import ClientNetwork, Host, PortForward, Server, ServerHost
 from tests.connection_rows import live, messages, queued
 from tests.factories import Company, HostStandIn, add_host
 from tests.protocol_client import NOW, Identity, make_request, plaintext
@@ -150,6 +150,7 @@ def test_a_full_state_has_all_clients_of_the_other_hosts(company: Company, secon
     Server.objects.update(dns_mapping=True)
     alice, bob = company.hire("alice")[0], company.hire("bob")[0]
     ClientNetwork.objects.create(server=company.server, user=bob, network=SITE, active=True)
+    PortForward.objects.create(server=company.server, user=bob, port=80, last_port=81, to_port=8080)
     mine = live(company, alice)
     his = live(company, bob, host=second, version=69, device_name="laptop")
     waits = live(company, company.hire("carol")[0], host=third, state=State.PENDING)
@@ -166,6 +167,7 @@ def test_a_full_state_has_all_clients_of_the_other_hosts(company: Company, secon
             (f"{his.address}/32",),
             (SITE,),
             ("laptop.bob.acme.vpn", "bob.acme.vpn"),
+            (Forward("tcp", 80, 81, 8080),),
         ),
         Remote(waits.public_id, 1, waits.pk, company.server.public_id, ""),
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from servers.hostnet.firewall.table import ruleset
-from servers.hostnet.state import Interface, Mesh, Route
+from servers.hostnet.firewall.table import _forwards, ruleset
+from servers.hostnet.state import Forward, Interface, Mesh, Remote, Route
+from tests.servers.hostnet.fakes import state_of
 from tests.servers.hostnet.firewall.test_ruleset import chain
 
 RED = Interface("wgs1", "red", 51820, ("10.9.0.1/24", "fd01::1/64"), 0, False, 360, (Route("0.0.0.0/0", True),), ())
@@ -54,5 +55,35 @@ def test_networks_behind_clients_are_reached_in_any_case_and_sets_have_no_overla
 
 def test_default_route_of_a_server_takes_nothing_into_the_mesh_in_the_hosts_name() -> None:
     whole = text()
-    assert chain(whole, "postrouting")[1] == 'oifname "wgm*" accept'
+    rules = chain(whole, "postrouting")
+    assert rules[1] == 'oifname "wgm*" accept'
+    # But for what arrived at a forwarded port and is handed on.
+    relays = dataclasses.replace(MESH, relays=("240.0.0.7/32", "64:ff9b:1:e000::7/128"))
+    assert chain(text(relays), "postrouting") == [
+        rules[0],
+        'iifname != "wgs*" oifname "wgm*" meta nfproto ipv4 ct status dnat snat ip to 240.0.0.7',
+        'iifname != "wgs*" oifname "wgm*" meta nfproto ipv6 ct status dnat snat ip6 to 64:ff9b:1:e000::7',
+        *rules[1:],
+    ]
     assert chain(whole, "forward").index('iifname "wgs*" oifname "wgm*" goto to_mesh') == 1
+
+
+def test_what_is_handed_on_reaches_forwarded_ports_alone() -> None:
+    whole, families = text(), (("ip", "240.0.0.0/4", 4), ("ip6", "64:ff9b:1:e000::/64", 6))
+    for ip, relays, version in families:
+        target = f"{ip} daddr . meta l4proto . th dport @targets{version} accept"
+        assert f"ct direction original {ip} saddr {relays} {target}" in chain(whole, "from_mesh")
+        assert f"ct status dnat ct direction original {target}" in chain(whole, "handed_on")
+    for name in ("from_mesh", "to_mesh", "handed_on", "handed_back"):
+        rules = chain(whole, name)
+        assert rules[-1] == "drop"
+        accepting = [rule for rule in rules if "accept" in rule and "state related" not in rule]
+        assert len(accepting) == 2
+        assert all("@targets" in rule for rule in accepting)
+
+
+def test_clients_of_other_machines_have_their_ports_here_where_a_mesh_leads_there() -> None:
+    remote = Remote("a", 1, 1, "red", "berlin", ("10.9.0.5/32",), forwards=(Forward("tcp", 80, 80, 8080),))
+    state = dataclasses.replace(state_of(RED), remotes=(remote,))
+    assert _forwards(state).elements() == set()
+    assert ("forwards4", "tcp . 80 : 10.9.0.5 . 8080") in _forwards(dataclasses.replace(state, mesh=MESH)).elements()

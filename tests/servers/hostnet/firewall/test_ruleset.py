@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servers.hostnet.firewall.intervals import Network, mapped, most_specific
-from servers.hostnet.firewall.port_forwards import Forwards
+from servers.hostnet.firewall.port_forwards import Changed, Forwards
 from servers.hostnet.firewall.route_policy import RoutePolicy
 from servers.hostnet.firewall.table import Firewall, FirewallError, ruleset
-from servers.hostnet.state import Forward, Interface, Peer, Route
+from servers.hostnet.state import Forward, Interface, Peer, Remote, Route
 
 RED = Interface("wgs1", "red", 51820, ("10.9.0.1/24",), 0, False, 360, (Route("10.0.0.0/8", False),), ())
 EVERYTHING = (0, (1 << 32) - 1)
@@ -162,6 +162,10 @@ def peer(name: str, version: int, *forwards: Forward, addresses: tuple[str, ...]
     return Peer(name, version, "key", addresses or (f"10.9.0.{version}/32",), forwards=forwards)
 
 
+def elsewhere(name: str, number: int, *forwards: Forward) -> Remote:
+    return Remote(name, 1, number, "red", "berlin", (f"10.9.0.{number}/32",), forwards=forwards)
+
+
 def test_ranges_become_single_ports_in_every_family_of_the_peer() -> None:
     both = peer("a", 1, Forward("tcp", 80, 81, 8080), addresses=("10.9.0.1/32", "fd01::1/128"))
     assert Forwards([both]).elements() == {
@@ -178,15 +182,32 @@ def test_newest_peer_has_a_port_that_two_want() -> None:
     granted = {("forwards4", "tcp . 80 : 10.9.0.6 . 80"), ("targets4", "10.9.0.6 . tcp . 80")}
     assert Forwards([old, new]).elements() == Forwards([new, old]).elements() == granted
     forwards = Forwards([old, new])
-    delete, add = forwards.change([new], [])
-    assert (set(delete), set(add)) == (granted, Forwards([old]).elements())
-    assert forwards.change([new], []) == ([], [])
+    changed = forwards.change([new], [])
+    assert (set(changed.delete), set(changed.add)) == (granted, Forwards([old]).elements())
+    assert forwards.change([new], []) == Changed()
 
 
 def test_peer_that_reconnects_with_its_address_changes_nothing() -> None:
     before = peer("before", 5, Forward("udp", 53, 53, 53), addresses=("10.9.0.9/32",))
     after = dataclasses.replace(before, connection="after", version=6)
-    assert Forwards([before]).change([before], [after]) == ([], [])
+    assert Forwards([before]).change([before], [after]) == Changed()
+
+
+def test_client_that_moves_from_host_to_host_keeps_its_ports_and_what_goes_another_way_is_said() -> None:
+    there = elsewhere("there", 9, Forward("udp", 53, 53, 53))
+    further = dataclasses.replace(there, connection="further", number=10, host="paris")
+    here = dataclasses.replace(peer("here", 1, *there.forwards), allowed_ips=there.allowed_ips)
+    way = [("forwards4", "udp . 53 : 10.9.0.9 . 53")]
+    forwards = Forwards([there])
+    assert {*way} < forwards.elements()
+    # A peer of this host comes before all others, whose versions are other hosts'.
+    for gone, new in (([there], [further]), ([], [here]), ([further], []), ([here], [there])):
+        before, changed = Forwards([*gone, there]), forwards.change(gone, new)
+        assert (changed.delete, changed.add) == ([], [])
+        assert changed.elsewhere == ([] if gone == [further] else way)
+        assert before.elsewhere(before) == []
+    assert Forwards([here]).elsewhere(Forwards([there])) == Forwards([there]).elsewhere(Forwards([here])) == way
+    assert Forwards([further, there]).elsewhere(Forwards([further])) == []
 
 
 ports = st.builds(
@@ -196,23 +217,31 @@ ports = st.builds(
     st.integers(0, 3),
     st.integers(1, 4),
 )
-peers = st.builds(lambda name, version, each: peer(name, version, *each), st.sampled_from("abc"), st.integers(1, 9),
-                  st.lists(ports, max_size=3))  # fmt: skip
+peers = st.builds(
+    lambda make, name, version, each: make(name, version, *each),
+    st.sampled_from((peer, elsewhere)),
+    st.sampled_from("abc"),
+    st.integers(1, 9),
+    st.lists(ports, max_size=3),
+)
 
 
 @given(st.lists(st.tuples(peers, st.booleans()), max_size=12))
-def test_changes_add_up_to_what_a_full_state_gives(steps: list[tuple[Peer, bool]]) -> None:
-    forwards, here, table = Forwards(), dict[str, Peer](), set[tuple[str, str]]()
+def test_changes_add_up_to_what_a_full_state_gives(steps: list[tuple[Peer | Remote, bool]]) -> None:
+    forwards, here, table = Forwards(), dict[str, Peer | Remote](), set[tuple[str, str]]()
     for new, stays in steps:
-        old = here.pop(new.connection, None)
-        delete, add = forwards.change([old] if old else [], [new] if stays else [])
+        before, old = Forwards(here.values()), here.pop(new.connection, None)
+        changed = forwards.change([old] if old else [], [new] if stays else [])
         # nftables refuses to delete what is not there, and to add a key twice.
-        assert set(delete) <= table
-        assert not set(add) & table
-        table = table - set(delete) | set(add)
+        assert set(changed.delete) <= table
+        assert not set(changed.add) & table
+        table = table - set(changed.delete) | set(changed.add)
         if stays:
             here[new.connection] = new
         assert table == forwards.elements() == Forwards(here.values()).elements()
+        moved = set(forwards.elsewhere(before))
+        # Of those whose text changed as well it does not matter: all of them are looked at.
+        assert {name for name in moved if name in before.elements()} <= {*changed.elsewhere}
         keys = [element.partition(" : ")[0] for name, element in table if name == "forwards4"]
         assert len(keys) == len(set(keys))
 
@@ -242,13 +271,24 @@ def test_everything_not_allowed_is_dropped_also_without_servers() -> None:
     assert chain(text, "forward")[1:] == [
         'iifname "wgs*" oifname "wgm*" goto to_mesh',
         'iifname "wgm*" oifname "wgs*" goto from_mesh',
-        'iifname "wgm*" drop',
-        'oifname "wgm*" drop',
+        'iifname "wgm*" goto handed_back',
+        'oifname "wgm*" goto handed_on',
         'iifname "wgs*" oifname "wgs*" goto between',
         'iifname "wgs*" goto outwards',
         'oifname "wgs*" goto inwards',
     ]
-    shut = ("ended", "services", "between", "outwards", "inwards", "mesh", "to_mesh", "from_mesh")
+    shut = (
+        "ended",
+        "services",
+        "between",
+        "outwards",
+        "inwards",
+        "mesh",
+        "to_mesh",
+        "from_mesh",
+        "handed_on",
+        "handed_back",
+    )
     assert all(chain(text, name)[-1] == "drop" for name in shut)
     # What the mesh carries is never translated, which opens nothing.
     assert chain(text, "prerouting")[1] == 'iifname "wgm*" accept'
@@ -257,7 +297,7 @@ def test_everything_not_allowed_is_dropped_also_without_servers() -> None:
     # Replies to the host's own connections, and errors about others that are let through; there are none.
     for each in ('iifname "lo"', 'iifname "wgm*"', 'oifname "wgm*"', "meta l4proto { icmp, ipv6-icmp }"):
         accepts.remove(f"{each} accept")
-    assert len(accepts) == 6
+    assert len(accepts) == 8
     assert all("ct state" in accept for accept in accepts)
     assert "masquerade" not in text
     assert "dnat" not in text

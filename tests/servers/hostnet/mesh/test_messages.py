@@ -12,13 +12,15 @@ import pytest
 
 from servers.hostnet.agent.decoding import FULL_STATE, BadMessage, read
 from servers.hostnet.mesh import memory
-from servers.hostnet.state import HostState, Mesh, MeshPeer, to_json
+from servers.hostnet.state import Forward, HostState, Mesh, MeshPeer, Remote, to_json
 from servers.hostnet.state.redis_urls import in_mesh, with_password
 
 KEY = base64.b64encode(bytes(range(32))).decode()
-PEER = MeshPeer("b", KEY, ("vpn.example.com:51800", "[2001:db8::1]:51800"), ("fd00::2/128",))
-MESH = Mesh(("fd00::1/128",), 51800, 0, (PEER,), (9790, 9791), ("[fd00::2]:9791",))
-STATE = HostState("a", 7, "boot", 9790, (), mesh=MESH)
+RELAYS = ("240.0.0.2/32", "64:ff9b:1:e000::2/128")
+PEER = MeshPeer("b", KEY, ("vpn.example.com:51800", "[2001:db8::1]:51800"), ("fd00::2/128",), RELAYS)
+MESH = Mesh(("fd00::1/128",), 51800, 0, (PEER,), (9790, 9791), ("[fd00::2]:9791",), ("240.0.0.1/32",))
+REMOTE = Remote("c", 1, 1, "red", "b", ("10.9.0.5/32",), forwards=(Forward("tcp", 80, 81, 8080),))
+STATE = HostState("a", 7, "boot", 9790, (), mesh=MESH, remotes=(REMOTE,))
 
 
 def sent(value: HostState) -> Any:
@@ -34,6 +36,24 @@ def test_state_of_a_release_that_knew_no_mesh_is_taken() -> None:
     data = sent(STATE)
     del data["mesh"]
     assert read(FULL_STATE, data, "a") == replace(STATE, mesh=None)
+
+
+def test_state_of_a_release_that_handed_nothing_on_is_taken() -> None:
+    data = sent(STATE)
+    for each in (data["mesh"], *data["mesh"]["peers"]):
+        del each["relays"]
+    del data["remotes"][0]["forwards"]
+    mesh = replace(MESH, relays=(), peers=(replace(PEER, relays=()),))
+    assert read(FULL_STATE, data, "a") == replace(STATE, mesh=mesh, remotes=(replace(REMOTE, forwards=()),))
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [Forward("icmp", 80, 80, 80), Forward("tcp", 0, 80, 80), Forward("tcp", 80, 79, 80), Forward("tcp", 1, 9, 65530)],
+)
+def test_client_of_another_host_with_ports_that_cannot_be_is_refused(forward: Forward) -> None:
+    with pytest.raises(BadMessage):
+        read(FULL_STATE, sent(replace(STATE, remotes=(replace(REMOTE, forwards=(forward,)),))), "a")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +72,10 @@ def test_state_of_a_release_that_knew_no_mesh_is_taken() -> None:
         replace(MESH, peers=(replace(PEER, endpoints=("x\ny:5",)),)),
         replace(MESH, peers=(replace(PEER, addresses=("0.0.0.0/0",)),)),
         replace(MESH, peers=(replace(PEER, addresses=("::/0",)),)),
+        replace(MESH, relays=("10.0.0.1/32",)),
+        replace(MESH, relays=("240.0.0.1/32", "240.0.0.2/32")),
+        replace(MESH, peers=(replace(PEER, relays=("240.0.0.0/4",)),)),
+        replace(MESH, peers=(replace(PEER, relays=("2001:db8::1/128",)),)),
     ],
 )
 def test_mesh_that_cannot_be_is_refused_as_a_whole(mesh: Mesh) -> None:
