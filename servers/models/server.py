@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
+from django.db.models import Q
 
 from core.crypto import SecretField
 from core.locking import SharedRow
@@ -161,7 +162,7 @@ class Server(Named, Confirmable, SharedRow):
             kwargs["update_fields"] = {*kwargs["update_fields"], "network6"}
         with transaction.atomic():
             super().save(*args, **kwargs)
-            changes.record(self.attachments.values_list("host_id", flat=True))
+            changes.record(hosts_of(self.pk))
 
     @property
     def interface(self) -> str:
@@ -198,3 +199,10 @@ class ServerHost(Ruled, SharedRow):
         with transaction.atomic():
             super().save(*args, **kwargs)
             changes.record([self.host_id])
+
+
+def hosts_of(*servers: int) -> set[int]:
+    """The hosts (primary keys) that carry one of these servers, or one that is linked with one of them: what becomes
+    of a server concerns all of them."""
+    linked = Q(server__links_as_first__second__in=servers) | Q(server__links_as_second__first__in=servers)
+    return set(ServerHost.objects.filter(Q(server__in=servers) | linked).values_list("host_id", flat=True))

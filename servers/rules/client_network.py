@@ -14,7 +14,7 @@ from servers.models import ClientNetwork, Server
 from servers.networks import Network
 from users.models import VpnUser
 
-from . import host_networks, odd_networks
+from . import host_networks, link, odd_networks
 from .registry import Finding, Mistake, rule, save_rule
 
 
@@ -81,7 +81,7 @@ def _taken(row: ClientNetwork, network: Network, server: Server) -> str | None:
             return f"{network} lies within {route.network}, which does not go through the tunnel."
         if route.netmap and networks.overlaps(network, route.network):
             return f"{network} overlaps {route.network}, which stands for {route.netmap} on this server."
-    return _behind_others(row, network, server)
+    return _behind_others(row, network, server) or link.taken(server, network)
 
 
 def _behind_others(row: ClientNetwork, network: Network, server: Server) -> str | None:

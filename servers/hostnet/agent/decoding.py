@@ -27,6 +27,7 @@ from servers.hostnet.state import (
     Dns,
     HostState,
     Interface,
+    Link,
     Mesh,
     MeshPeer,
     Peer,
@@ -134,7 +135,7 @@ def _mesh_peer(peer: MeshPeer) -> MeshPeer:
 def _behind(network: str) -> str:
     found = _normal(network)
     # It would become a route of the host's, and this one its way to everywhere.
-    _require(not found.endswith("/0"), "a machine with everything behind it")
+    _require(not found.endswith("/0"), "everything behind a machine or a link")
     return found
 
 
@@ -152,7 +153,18 @@ def _interface(interface: Interface) -> Interface:
         peers=tuple(_peer(peer) for peer in interface.peers),
         dns=_dns(interface.dns) if interface.dns is not None else None,
         behind=tuple(str(ipaddress.ip_network(network)) for network in interface.behind),
+        links=tuple(_link(link) for link in interface.links),
     )
+
+
+def _link(link: Link) -> Link:
+    _require(OUR_INTERFACE.fullmatch(link.interface) is not None, "interface of a linked server")
+    _require(OPAQUE_ID.fullmatch(link.server) is not None, "id of a linked server")
+    _require(not link.zone or DNS_NAME.fullmatch(link.zone) is not None, "zone of a linked server")
+    networks, behind, routed = (
+        tuple(_behind(each) for each in every) for every in (link.networks, link.behind, link.routed)
+    )
+    return dataclasses.replace(link, networks=networks, behind=behind, routed=routed)
 
 
 def _route(route: Route) -> Route:

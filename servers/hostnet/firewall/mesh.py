@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from servers.hostnet.state import MESH_PREFIX, Interface, Mesh
 
+from . import links
 from .ended import from_ended, to_ended
 from .port_forwards import written
 from .route_policy import Tunnel
-from .sets import FAMILY, TUNNELS
+from .sets import FAMILY, TUNNELS, anonymous
 
 MESH = f'"{MESH_PREFIX}*"'
 
@@ -54,13 +55,14 @@ def ports(mesh: Mesh | None) -> set[int]:
 
 
 def chains(
-    tunnels: Sequence[Tunnel], interfaces: Iterable[Interface], versions: Sequence[int], segment_size: str
+    tunnels: Sequence[Tunnel], interfaces: Sequence[Interface], versions: Sequence[int], segment_size: str
 ) -> Iterator[tuple[str, list[str]]]:
     """Between clients here and those on other machines, by the same rules as between two here."""
     behind = {interface.name: interface.behind for interface in interfaces}
     for name, own, far, near in (("to_mesh", "iifname", "daddr", "saddr"), ("from_mesh", "oifname", "saddr", "daddr")):
         ended = [*from_ended(versions, "drop"), *to_ended(versions, "drop")]
         rules = [rule for tunnel in tunnels for rule in _clients(tunnel, behind[tunnel.name], own, far, near)]
+        rules += [rule for each in interfaces for rule in links.over_mesh(each, own, far, near)]
         yield name, [*ended, segment_size, *rules, ICMP_ERRORS, "drop"]
 
 
@@ -70,19 +72,10 @@ def _clients(tunnel: Tunnel, behind: Iterable[str], own: str, far: str, near: st
     for gateway in tunnel.gateways:
         ip, here = FAMILY[gateway.version], f'{own} "{tunnel.name}"'
         sites = [network for network in networks if network.version == gateway.version]
-        everybody = _set([gateway.network, *sites])
+        everybody = anonymous([gateway.network, *sites])
         if tunnel.inter_client:
             yield f"{here} {ip} {far} {everybody} accept"
         elif sites:
             # To and from clients' networks always: both are then not clients, or not both of them.
-            yield f"{here} {ip} {far} {_set(sites)} accept"
-            yield f"{here} {ip} {near} {_set(sites)} {ip} {far} {everybody} accept"
-
-
-def _set(networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> str:
-    """Without overlaps, which nftables refuses."""
-    whole: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
-    for network in sorted({*networks}, key=lambda each: (each.prefixlen, int(each.network_address))):
-        if not any(network.overlaps(other) for other in whole):
-            whole.append(network)
-    return f"{{ {', '.join(map(str, whole))} }}"
+            yield f"{here} {ip} {far} {anonymous(sites)} accept"
+            yield f"{here} {ip} {near} {anonymous(sites)} {ip} {far} {everybody} accept"

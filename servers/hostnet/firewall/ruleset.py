@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from servers.hostnet.state import Interface, Mesh
 
+from . import links
 from . import mesh as between_machines
 from .ended import from_ended, gateway_web_only
 from .forward_chains import ANSWERS, DIRECTIONS, SEGMENT_SIZE, forward_chains
@@ -32,6 +33,7 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
     filled: dict[str, list[str]] = {}
     for name, element in sorted(elements):
         filled.setdefault(name, []).append(element)
+    linked = [rule for interface in interfaces for rule in links.masquerade(interface)]
     udp = {tunnel.port for tunnel in tunnels} | between_machines.ports(mesh)
     lines = [
         f"table {TABLE}",  # so that the next line has something to delete the first time
@@ -55,8 +57,12 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
             for name, rules in between_machines.chains(tunnels, interfaces, versions, SEGMENT_SIZE)
             for line in _chain(name, "", rules)
         ),
-        *(line for name, rules in forward_chains(tunnels, versions) for line in _chain(name, "", rules)),
-        *_chain("postrouting", "type nat hook postrouting priority srcnat", _postrouting(tunnels)),
+        *(
+            line
+            for name, rules in forward_chains(tunnels, versions, links.between(interfaces))
+            for line in _chain(name, "", rules)
+        ),
+        *_chain("postrouting", "type nat hook postrouting priority srcnat", _postrouting(tunnels, linked)),
         "}",
     ]
     return "\n".join(lines) + "\n"
@@ -142,8 +148,9 @@ def _services(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int])
 # In whose name
 
 
-def _postrouting(tunnels: Sequence[Tunnel]) -> Iterator[str]:
+def _postrouting(tunnels: Sequence[Tunnel], linked: Iterable[str]) -> Iterator[str]:
     yield between_machines.UNTRANSLATED_OUT
+    yield from linked
     for tunnel in tunnels:
         for version, policy in tunnel.policy.items():
             if policy.unmap:

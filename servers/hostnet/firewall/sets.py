@@ -62,5 +62,14 @@ def _range_writer(version: int) -> Callable[[int, int], str]:
     return lambda first, last: f"{address(first)}-{address(last)}"
 
 
+def anonymous(networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> str:
+    """A set for one rule, without overlaps, which nftables refuses."""
+    whole: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+    for network in sorted({*networks}, key=lambda each: (each.prefixlen, int(each.network_address))):
+        if not any(network.overlaps(other) for other in whole):
+            whole.append(network)
+    return f"{{ {', '.join(map(str, whole))} }}"
+
+
 def indented(lines: Iterable[str]) -> list[str]:
     return ["\t" + line for line in lines]

@@ -124,7 +124,7 @@ class MeshNetwork:
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
         """Whoever has come to this machine is behind no other one: of that ``change_remotes`` hears."""
 
-    def change_remotes(self, interface: Interface, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
+    def change_remotes(self, server: str, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
         """It costs what changes, however much lies behind the other machines."""
         with self._lock:
             changed = self._members.change(gone, new)

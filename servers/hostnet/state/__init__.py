@@ -1,6 +1,7 @@
 """All that the control side and hosts have in common. Nothing here imports Django, so that a host can run it alone."""
 
 from .conditions import Code, HostCondition, Severity, conditions_from_json, conditions_to_json
+from .links import Link, link_from_json
 from .mesh import Mesh, MeshPeer, mesh_from_json, mesh_to_json
 from .messages import (
     AddPeer,
@@ -52,6 +53,7 @@ __all__ = [
     "HostCondition",
     "HostState",
     "Interface",
+    "Link",
     "Mesh",
     "MeshPeer",
     "Peer",
@@ -69,6 +71,7 @@ __all__ = [
     "conditions_to_json",
     "host_state_from_json",
     "interface_from_json",
+    "link_from_json",
     "mesh_from_json",
     "mesh_to_json",
     "peer_from_json",

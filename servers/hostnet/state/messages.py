@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .links import Link, link_from_json
 from .mesh import Mesh, mesh_from_json
 from .remotes import AddRemotes, Remote, RemoveRemotes, remote_from_json, remote_to_json, remotes_to_json
 from .version import FORMAT
@@ -116,7 +117,8 @@ class Interface:
     ``addresses`` are the gateway's own, with the prefix length of the tunnel network (``10.9.0.1/24``).
     ``mtu`` 0 leaves the choice to the host. ``ping_timeout`` is in seconds. Without ``restrict`` clients reach
     whatever this host reaches, not only ``routes``. ``dns`` None: no resolver. ``behind`` are all networks that a
-    client could serve, whoever is connected: what is sent to one that nobody serves goes nowhere else.
+    client could serve, whoever is connected: what is sent to one that nobody serves goes nowhere else. ``links`` are
+    the servers that this one is linked with; routes of those that this host carries too are among ``routes``.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Interface:
     restrict: bool = True
     dns: Dns | None = None
     behind: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +279,7 @@ def interface_from_json(data: Mapping[str, Any]) -> Interface:
         restrict=bool(data["restrict"]),
         dns=_dns_from_json(data["dns"]) if data["dns"] is not None else None,
         behind=tuple(str(network) for network in data["behind"]),
+        links=tuple(link_from_json(link) for link in data.get("links", ())),
     )
 
 

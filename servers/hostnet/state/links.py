@@ -1,0 +1,42 @@
+"""Links between servers, as a host knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Another server, whose clients reach those of this one, and are reached by them.
+
+    ``server`` is its public id, and ``interface`` its interface's name on hosts that carry it, which this one need not
+    be. ``networks`` are its tunnel networks; ``behind`` all networks that a client of it could serve; ``routed`` all
+    that its routes lead to. ``clients``: clients reach each other; else only where one of both is in a network behind a
+    client. ``masquerade``: what comes from there appears to clients here with the address of this server's gateway.
+    ``zone`` is the one of its clients' names where these are known here, and empty where they are not.
+    """
+
+    server: str
+    interface: str
+    networks: tuple[str, ...]
+    behind: tuple[str, ...] = ()
+    routed: tuple[str, ...] = ()
+    clients: bool = True
+    masquerade: bool = False
+    zone: str = ""
+
+
+def link_from_json(data: Mapping[str, Any]) -> Link:
+    """Raise ``KeyError``, ``TypeError`` or ``ValueError`` where ``data`` is none."""
+    return Link(
+        server=str(data["server"]),
+        interface=str(data["interface"]),
+        networks=tuple(str(network) for network in data["networks"]),
+        behind=tuple(str(network) for network in data["behind"]),
+        routed=tuple(str(network) for network in data["routed"]),
+        clients=bool(data["clients"]),
+        masquerade=bool(data["masquerade"]),
+        zone=str(data["zone"]),
+    )
