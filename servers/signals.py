@@ -27,6 +27,7 @@ from .models import (
     ServerLink,
     SplitDomain,
     hosts_of,
+    hosts_of_linked,
 )
 
 
@@ -79,7 +80,7 @@ def cut_machine_off(instance: MeshNode, origin: object, **kwargs: Any) -> None:
 @receiver(pre_delete, sender=ServerHost)
 def detach_host(instance: ServerHost, **kwargs: Any) -> None:
     """Also where the server goes: its attachments go with it."""
-    changes.record([instance.host_id])
+    changes.record({instance.host_id, *hosts_of_linked(instance.server_id)})
 
 
 @receiver(pre_delete, sender=Route)

@@ -8,7 +8,7 @@ from .link import ServerLink, linked_with, links_of, with_linked
 from .mesh import JoinToken, Mesh, MeshNode
 from .region import ClientRegion
 from .route import Route, SplitDomain
-from .server import Server, ServerHost, hosts_of
+from .server import Server, ServerHost, hosts_of, hosts_of_linked
 
 __all__ = [
     "Address",
@@ -29,6 +29,7 @@ __all__ = [
     "ServerLink",
     "SplitDomain",
     "hosts_of",
+    "hosts_of_linked",
     "linked_with",
     "links_of",
     "with_linked",

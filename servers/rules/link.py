@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from django.core.exceptions import ValidationError
 
 from servers import networks
-from servers.models import ClientNetwork, Route, Server, ServerLink, linked_with
+from servers.models import ClientNetwork, Route, Server, ServerLink, hosts_of, hosts_of_linked, linked_with
 from servers.networks import Network
 from servers.routing import tunnel_networks
 
-from . import host_networks
+from . import behind, host_networks
 from .registry import Finding, Mistake, rule
 
 
@@ -59,8 +59,30 @@ def _clash(link: ServerLink, first: Server, second: Server) -> str | None:
         for claim in claims(mine):
             if message := _met(claim, mine, met):
                 return message
-        if message := host_networks.at_linked(mine, other):
+        if message := host_networks.at_linked(mine, other) or _behind_two(mine, other):
             return message
+    return None
+
+
+def _behind_two(mine: Server, other: Server) -> str | None:
+    """Whether a host of the one leads already elsewhere to what the other has."""
+    hosts = list(mine.attachments.values_list("host", flat=True))
+    if met := behind.clash(behind.of([other.pk]), hosts, [other.pk]):
+        claim, known, where = met
+        return f"{claim.words}, of server {other}, overlaps {known.words}, of server {where}: a host leads to both."
+    return None
+
+
+def elsewhere(claim: behind.Behind) -> str | None:
+    """Why a server cannot have one more network behind it, for what its hosts, or those of linked servers, lead to.
+    What its routes lead to its own hosts send out by themselves."""
+    hosts = hosts_of_linked(claim.server) if claim.route else hosts_of(claim.server)
+    if met := behind.clash([claim], hosts, [claim.server]):
+        _, known, where = met
+        return (
+            f"{claim.network} overlaps {known.words} of server {where}, which shares a host with this one, or with one "
+            "that it is linked with."
+        )
     return None
 
 

@@ -13,7 +13,7 @@ from tests.conftest import send_celery_to
 from tests.host import test_end_to_end as one_host
 from tests.host.joined import installation
 from tests.host.linked import LAB_GATEWAY, OFFICE_GATEWAY, SERVICE, Flow, Linked, linked
-from tests.lab import NEVER, Echo, Lab, RedisServer
+from tests.lab import NEVER, Echo, Lab, Machine, RedisServer
 from tests.processes import environment
 from tests.stack import Stack
 
@@ -61,7 +61,7 @@ def test_on_one_host_clients_networks_and_routes_are_reached_until_the_link_goes
         link.save()
         shared.reach_each_other()
         nobody_else_is_let_through(shared)
-        cut_by_unlinking(shared, link)
+        cut_by_unlinking(shared, link, plain.address, plain.address6)
         for address in (plain.address, plain.address6):
             assert shared.alice.machine.ask_tcp(address, SERVICE, timeout=NEVER) is None
         assert plain.ask_tcp(shared.alice.addresses[0], SERVICE, timeout=NEVER) is None
@@ -109,10 +109,10 @@ def nobody_else_is_let_through(scene: Linked) -> None:
     scene.reach_each_other()
 
 
-def cut_by_unlinking(scene: Linked, link: ServerLink) -> None:
+def cut_by_unlinking(scene: Linked, link: ServerLink, *routed: str) -> None:
     """Connections that are open end with the link, and all of it comes back with a new one, with nobody connecting
     anew."""
-    flows = [Flow(scene.alice.machine, address) for address in (*scene.bob.addresses, *scene.site_addresses)]
+    flows = [Flow(scene.alice.machine, address) for address in (*scene.bob.addresses, *scene.site_addresses, *routed)]
     assert all(flow.goes_on() for flow in flows)
     link.delete()
     for flow in flows:
@@ -149,24 +149,50 @@ def test_on_one_host_names_are_known_where_they_are_wanted(shared: Linked) -> No
     names_are_known_where_they_are_wanted(shared, link)
 
 
-def test_on_two_hosts_clients_and_networks_are_reached_by_the_mesh(
+def test_on_two_hosts_clients_networks_and_routes_are_reached_by_the_mesh(
     transactional_db: None, settings: LazySettings
 ) -> None:
-    with installation(settings) as world:
+    with installation(settings) as world, contextlib.ExitStack() as echoes:
         berlin = world.add("Berlin")
         world.join(berlin)
         office = one_host.office(world.lab, world.stack, world.control)
         with linked(office, berlin.host) as scene:
+            lan = world.lab.add_lan(berlin.machine, 51, routed=True)
+            for network, nat in (("10.51.0.0/24", False), ("2001:db8:51::/64", True)):
+                row = Route(server=scene.lab.server, network=network, nat=nat)
+                row.full_clean(meant=["documentation_network"])
+                row.save()
+            for machine, address in ((lan, "0.0.0.0"), (lan, "::"), (office.lan, "0.0.0.0")):
+                echoes.enter_context(Echo(machine, address, SERVICE))
             link = scene.link()
             scene.connect()
             live = scene.lab.live(scene.bob.user)
             assert live is not None
             assert live.host_id == berlin.host.pk
             scene.reach_each_other()
+            routes_are_reached_by_a_host_of_the_other(scene, lan)
             in_the_gateways_name(scene, link)
+            scene.until_seen_as(scene.alice.machine, lan.address, "10.51.0.1")
             link.masquerade = False
             link.save()
             scene.reach_each_other()
+            scene.until_seen_as(scene.alice.machine, lan.address, scene.alice.addresses[0])
             names_are_known_where_they_are_wanted(scene, link)
             scene.wait(scene.bob.peer.connected)
-            cut_by_unlinking(scene, link)
+            cut_by_unlinking(scene, link, lan.address, lan.address6)
+            for address in (lan.address, lan.address6):
+                assert scene.alice.machine.ask_tcp(address, SERVICE, timeout=NEVER) is None
+            assert not world.stack.machine.run("ip", "rule", "show", "pref", "32690").stdout
+            assert scene.seen_as(scene.bob.machine, lan.address) == scene.bob.addresses[0]
+
+
+def routes_are_reached_by_a_host_of_the_other(scene: Linked, lan: Machine) -> None:
+    """Through the mesh, and out where the other server's own clients go out. Office's host itself is sent nowhere."""
+    alice, host = scene.alice, scene.office.stack.machine
+    scene.until_seen_as(alice.machine, lan.address, alice.addresses[0])
+    scene.until_seen_as(alice.machine, lan.address6, "2001:db8:51::1")
+    assert scene.seen_as(lan, alice.addresses[0]) == lan.address
+    assert lan.ask_tcp(alice.addresses[1], SERVICE, timeout=NEVER) is None  # with NAT it only answers
+    scene.until_seen_as(scene.bob.machine, scene.office.lan.address, "10.50.0.1")
+    assert "wgm0" not in host.ip("route", "get", lan.address)
+    assert host.ask_tcp(lan.address, SERVICE, timeout=NEVER) is None

@@ -41,6 +41,7 @@ def state_of(host_id: int) -> HostState | None:
             _interface(server, (*peers_of(server, connections.get(server.pk, [])), *ended.get(server.pk, []))),
             server,
             neighbours[server.pk],
+            host,
             here,
         )
         for server in servers

@@ -94,8 +94,8 @@ def _of_linked(neighbours: Sequence[links.Neighbour], host: Host) -> list[Pushed
     found: list[Pushed] = []
     for each in neighbours:
         found += [Pushed(network) for network in (*each.tunnels, *each.behind)]
-        if each.server.pk in carried:
-            found += [Pushed(piece.network, piece.route.metric) for piece in each.routed]
+        reached = each.routed if each.server.pk in carried else links.by_another(each, host)
+        found += [Pushed(piece.network, piece.route.metric) for piece in reached]
     return found
 
 

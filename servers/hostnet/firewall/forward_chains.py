@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from .ended import from_ended, to_ended
 from .route_policy import Tunnel
-from .sets import FAMILY, TUNNELS
+from .sets import ANSWERS, FAMILY, TUNNELS
 
 NFPROTO = {4: "ipv4", 6: "ipv6"}
-ANSWERS = "ct direction reply ct state established,related"
 
 # A packet between two tunnels is in neither of the other chains: no route of a server leads to another's clients, not
 # even one of 0.0.0.0/0. A link does; see ``links``.

@@ -10,9 +10,9 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from servers.hostnet.state import Interface, Link
+from servers.hostnet.state import Interface, Link, Route
 
-from .sets import FAMILY, anonymous
+from .sets import ANSWERS, FAMILY, anonymous
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -50,6 +50,55 @@ def over_mesh(interface: Interface, own: str, far: str, near: str) -> Iterator[s
     for link in interface.links:
         for match in _matches(interface, link, near, far):
             yield f'{own} "{interface.name}" {match} accept'
+        for version, _, _ in _sides(interface, link):
+            for match in _to(link.reached, version) if far == "daddr" else _from(link.reached, version):
+                yield f'{own} "{interface.name}" {match} accept'
+
+
+def from_mesh_outwards(interface: Interface) -> Iterator[str]:
+    """From clients of linked servers on other machines to this server's routes, which they reach by this host."""
+    for link in interface.links:
+        for version, _, there in _sides(interface, link):
+            for match in _to(link.offered, version):
+                yield f"{FAMILY[version]} saddr {there.all} {match} accept"
+
+
+def outside_to_mesh(interface: Interface) -> Iterator[str]:
+    """What comes back to them, and from routes without NAT whatever comes."""
+    for link in interface.links:
+        for version, _, there in _sides(interface, link):
+            for match in _from(link.offered, version):
+                yield f"{FAMILY[version]} daddr {there.all} {match} accept"
+
+
+def masquerade_outwards(interface: Interface, mesh: str, tunnels: str) -> Iterator[str]:
+    """NAT routes, for clients of linked servers on other machines."""
+    for link in interface.links:
+        for version, _, there in _sides(interface, link):
+            natted = [route for route in link.offered if route.nat]
+            for name in sorted({route.nat_interface for route in natted}):
+                ip, out = FAMILY[version], f'oifname "{name}"' if name else f"oifname != {tunnels}"
+                if mine := _networks([route for route in natted if route.nat_interface == name], version):
+                    way = f"iifname {mesh} {out} {ip} saddr {there.all} {ip} daddr {anonymous(mine)}"
+                    yield f"{way} masquerade"
+
+
+def _to(routes: Iterable[Route], version: int) -> Iterator[str]:
+    if found := _networks(routes, version):
+        yield f"{FAMILY[version]} daddr {anonymous(found)}"
+
+
+def _from(routes: Iterable[Route], version: int) -> Iterator[str]:
+    """Without NAT a network may open connections to clients; with it, it only answers."""
+    if plain := _networks([route for route in routes if not route.nat], version):
+        yield f"{FAMILY[version]} saddr {anonymous(plain)}"
+    if found := _networks(routes, version):
+        yield f"{FAMILY[version]} saddr {anonymous(found)} {ANSWERS}"
+
+
+def _networks(routes: Iterable[Route], version: int) -> list[Network]:
+    every = [ipaddress.ip_network(route.network) for route in routes if not route.netmap]
+    return [network for network in every if network.version == version]
 
 
 def masquerade(interface: Interface) -> Iterator[str]:

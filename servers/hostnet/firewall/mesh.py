@@ -19,12 +19,13 @@ from .sets import FAMILY, TUNNELS, anonymous
 
 MESH = f'"{MESH_PREFIX}*"'
 
-# Before any other direction. What comes from the mesh and goes to neither a tunnel nor this machine itself is nobody's.
+# Before any other direction. What comes from the mesh and goes to neither a tunnel nor this machine itself is nobody's
+# but that of clients of linked servers, which reach routes by this machine.
 DIRECTIONS = (
     f"iifname {TUNNELS} oifname {MESH} goto to_mesh",
     f"iifname {MESH} oifname {TUNNELS} goto from_mesh",
-    f"iifname {MESH} drop",
-    f"oifname {MESH} drop",
+    f"iifname {MESH} goto mesh_outwards",
+    f"oifname {MESH} goto outside_to_mesh",
 )
 # No address is translated on the way: a client is known by its own on every machine, and a port of this machine's is
 # never taken for a forwarded one.
@@ -64,6 +65,9 @@ def chains(
         rules = [rule for tunnel in tunnels for rule in _clients(tunnel, behind[tunnel.name], own, far, near)]
         rules += [rule for each in interfaces for rule in links.over_mesh(each, own, far, near)]
         yield name, [*ended, segment_size, *rules, ICMP_ERRORS, "drop"]
+    for name, of in (("mesh_outwards", links.from_mesh_outwards), ("outside_to_mesh", links.outside_to_mesh)):
+        linked = [rule for each in interfaces for rule in of(each)]
+        yield name, [segment_size, *linked, ICMP_ERRORS, "drop"] if linked else ["drop"]
 
 
 def _clients(tunnel: Tunnel, behind: Iterable[str], own: str, far: str, near: str) -> Iterator[str]:

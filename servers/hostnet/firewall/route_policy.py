@@ -98,7 +98,7 @@ def _actions(interface: Interface, version: int) -> list[Interval[Action | None]
 def _linked(interface: Interface) -> Iterator[str]:
     """What lies behind links. Those of its routes that this host carries are among the interface's own."""
     for link in interface.links:
-        yield from (*link.networks, *link.behind, *link.routed)
+        yield from (*link.networks, *link.behind, *(route.network for route in link.routed))
 
 
 def _netmap(intervals: Iterable[Interval[Action]]) -> list[Pair]:
@@ -135,9 +135,10 @@ class Tunnel:
     def of(cls, interface: Interface) -> Tunnel:
         if not OUR_INTERFACE.fullmatch(interface.name):
             raise BadRuleset("an interface name that is not ours")
-        if any(
-            route.nat_interface and not FOREIGN_INTERFACE.fullmatch(route.nat_interface) for route in interface.routes
-        ):
+        if not all(OUR_INTERFACE.fullmatch(link.interface) for link in interface.links):
+            raise BadRuleset("the name of a linked server's interface")
+        routes = (*interface.routes, *(route for link in interface.links for route in link.offered))
+        if any(route.nat_interface and not FOREIGN_INTERFACE.fullmatch(route.nat_interface) for route in routes):
             raise BadRuleset("the name of a NAT interface")
         gateways = [ipaddress.ip_interface(address) for address in interface.addresses]
         # Routes of an IP version that the server has no address of do nothing.

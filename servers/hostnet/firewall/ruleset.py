@@ -15,10 +15,10 @@ from servers.hostnet.state import Interface, Mesh
 from . import links
 from . import mesh as between_machines
 from .ended import from_ended, gateway_web_only
-from .forward_chains import ANSWERS, DIRECTIONS, SEGMENT_SIZE, forward_chains
+from .forward_chains import DIRECTIONS, SEGMENT_SIZE, forward_chains
 from .port_forwards import Element, written
 from .route_policy import RoutePolicy, Tunnel
-from .sets import FAMILY, TUNNELS, common_sets, indented, nat_set, sets_of
+from .sets import ANSWERS, FAMILY, TUNNELS, common_sets, indented, nat_set, sets_of
 
 TABLE = "inet wgvpn"
 ICMP = {4: "icmp", 6: "icmpv6"}
@@ -33,7 +33,14 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
     filled: dict[str, list[str]] = {}
     for name, element in sorted(elements):
         filled.setdefault(name, []).append(element)
-    linked = [rule for interface in interfaces for rule in links.masquerade(interface)]
+    linked = [
+        rule
+        for interface in interfaces
+        for rule in (
+            *links.masquerade(interface),
+            *links.masquerade_outwards(interface, between_machines.MESH, TUNNELS),
+        )
+    ]
     udp = {tunnel.port for tunnel in tunnels} | between_machines.ports(mesh)
     lines = [
         f"table {TABLE}",  # so that the next line has something to delete the first time

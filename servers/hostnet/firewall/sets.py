@@ -11,6 +11,7 @@ from .port_forwards import written
 from .route_policy import Tunnel
 
 TUNNELS = f'"{PREFIX}*"'
+ANSWERS = "ct direction reply ct state established,related"
 FAMILY = {4: "ip", 6: "ip6"}
 SET_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 

@@ -13,7 +13,6 @@ from .messages import (
     Peer,
     Probe,
     RemovePeers,
-    Route,
     ShowPlan,
     Split,
     add_peer_from_json,
@@ -34,6 +33,7 @@ from .names import (
     PREFIX,
 )
 from .remotes import AddRemotes, Remote, RemoveRemotes, add_remotes_from_json, remove_remotes_from_json
+from .routes import Route
 
 __all__ = [
     "DNS_NAME",

@@ -15,6 +15,7 @@ from typing import Any
 from .links import Link, link_from_json
 from .mesh import Mesh, mesh_from_json
 from .remotes import AddRemotes, Remote, RemoveRemotes, remote_from_json, remote_to_json, remotes_to_json
+from .routes import Route, route_from_json
 from .version import FORMAT
 
 
@@ -72,22 +73,6 @@ class Peer:
     def routed(self) -> tuple[str, ...]:
         """Everything that WireGuard sends to the peer and takes from it."""
         return self.allowed_ips + self.networks if self.networks else self.allowed_ips
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A network that clients reach through this host.
-
-    ``nat``: clients appear there as the host itself, but only where packets leave by ``nat_interface`` if that is not
-    empty. Without ``nat`` they keep their address, and the network may open connections to them. ``netmap`` is the
-    real network, as long as ``network``, that stands behind it one to one in both directions; empty: ``network`` is
-    the real one.
-    """
-
-    network: str
-    nat: bool
-    nat_interface: str = ""
-    netmap: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +237,6 @@ def _forward_from_json(data: Mapping[str, Any]) -> Forward:
     return Forward(str(data["protocol"]), int(data["port"]), int(data["last"]), int(data["to_port"]))
 
 
-def _route_from_json(data: Mapping[str, Any]) -> Route:
-    return Route(str(data["network"]), bool(data["nat"]), str(data["nat_interface"]), str(data["netmap"]))
-
-
 def _dns_from_json(data: Mapping[str, Any]) -> Dns:
     return Dns(
         zone=str(data["zone"]),
@@ -274,7 +255,7 @@ def interface_from_json(data: Mapping[str, Any]) -> Interface:
         mtu=int(data["mtu"]),
         inter_client=bool(data["inter_client"]),
         ping_timeout=int(data["ping_timeout"]),
-        routes=tuple(_route_from_json(route) for route in data["routes"]),
+        routes=tuple(route_from_json(route) for route in data["routes"]),
         peers=tuple(peer_from_json(peer) for peer in data["peers"]),
         restrict=bool(data["restrict"]),
         dns=_dns_from_json(data["dns"]) if data["dns"] is not None else None,

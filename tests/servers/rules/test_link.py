@@ -195,6 +195,63 @@ def test_what_a_host_of_the_other_has_itself(office: Server, lab: Server) -> Non
     assert "network" in refused(behind(office, "10.77.5.0/24"))
 
 
+def test_a_host_leads_to_one_network_of_a_kind_whatever_is_linked(office: Server, lab: Server) -> None:
+    """Office's host would lead to Lab's clients as well: what is behind these cannot be what is behind those of
+    another server there, nor of one that that one is linked with."""
+    host = Host.objects.create(name="gate", public_address="192.0.2.1")
+    neighbour, far = server(3), server(4)
+    for each in (office, neighbour):
+        ServerHost.objects.create(server=each, host=host)
+    linked(neighbour, far)
+    behind(lab, "10.77.0.0/24").save()
+    for of, name in ((neighbour, "nora"), (far, "fred")):
+        row = behind(of, "10.77.0.128/25", name)
+        row.save()
+        (message,) = refused(ServerLink(first=office, second=lab))["second"]
+        assert "10.77.0.0/24 behind alice" in message
+        row.delete()
+        link = linked(office, lab)
+        (message,) = refused(behind(of, "10.77.0.128/25", name))["network"]
+        assert "of server s2, which shares a host with this one, or with one that it is linked with" in message
+        link.delete()
+    # Neither does a server come to a host where another one like that is.
+    linked(office, lab)
+    elsewhere = Host.objects.create(name="gate-2", public_address="192.0.2.2")
+    fifth = server(5)
+    ServerHost.objects.create(server=fifth, host=elsewhere)
+    behind(fifth, "10.77.0.0/24", "fiona").save()
+    (message,) = refused(ServerHost(server=office, host=elsewhere))["host"]
+    assert "10.77.0.0/24 behind alice" in message
+
+
+def test_what_routes_lead_to_is_sent_to_one_host(office: Server, lab: Server) -> None:
+    """A host that does not carry the other server sends to a host of that one what its routes lead to."""
+    host, far = (Host.objects.create(name=name, public_address="192.0.2.1") for name in ("gate", "far"))
+    neighbour, third = server(3), server(4)
+    for each in (office, neighbour):
+        ServerHost.objects.create(server=each, host=host)
+    ServerHost.objects.create(server=lab, host=far)
+    linked(neighbour, third)
+    Route.objects.create(server=lab, network="10.50.0.0/24")
+    for row in (
+        behind(neighbour, "10.50.0.0/25", "nora"),
+        behind(third, "10.50.0.0/25", "theo"),
+        Route(server=third, network="10.50.0.0/24"),
+    ):
+        row.save()
+        (message,) = refused(ServerLink(first=office, second=lab))["second"]
+        assert message.startswith("route 10.50.0.0/24, of server s2, overlaps")
+        row.delete()
+        link = linked(office, lab)
+        (message,) = refused(row)["network"]
+        assert "overlaps route 10.50.0.0/24 of server s2" in message
+        link.delete()
+    # What the host itself carries it sends out by itself, for clients of that server alone.
+    Route.objects.create(server=neighbour, network="10.50.0.0/24")
+    linked(office, lab)
+    Route(server=neighbour, network="10.50.0.0/25").full_clean()
+
+
 def test_names_need_names_on_both(office: Server, lab: Server) -> None:
     Server.objects.filter(pk=office.pk).update(dns_mapping=True)
     row = ServerLink(first=Server.objects.get(pk=office.pk), second=lab, names=True)

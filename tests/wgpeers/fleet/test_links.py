@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from core import task_names
+from servers import mesh
 from servers.hostnet.agent import decoding
 from servers.hostnet.state import Interface, Link, Route, to_json
-from servers.models import ClientNetwork, Host, Server, ServerHost, ServerLink
+from servers.models import ClientNetwork, Host, MeshNode, Server, ServerHost, ServerLink
 from servers.models import Route as RouteRow
 from tests.connection_rows import live, messages, queued
-from tests.factories import Company, HostStandIn, add_host
+from tests.factories import Company, HostStandIn, add_host, revive, silence
 from tests.protocol_client import NOW, make_request, new_wg_key, open_answer, plaintext
 from users.models import Organization, VpnUser
 from wgpeers import tasks
@@ -81,6 +82,7 @@ def test_each_server_of_a_host_is_told_of_the_other(company: Company, lab: Compa
             behind=("10.77.0.0/24",),
         ),
     )
+    assert office.links[0].reached == ()
     # As its own clients reach them; what is for everything, or goes not through the tunnel, is no part of it.
     assert office.routes == (Route("10.51.0.0/25", False), Route("10.60.0.0/24", True, "", "192.168.5.0/24"))
     (back,) = interface(company.host, lab.server).links
@@ -113,8 +115,11 @@ def test_host_without_the_other_server_keeps_what_is_for_its_routes_from_its_own
     linked(company, lab)
     office = interface(company.host, company.server)
     assert office.routes == ()
-    assert office.links[0].routed == ("10.51.0.0/25", "10.60.0.0/24")
-    assert interface(elsewhere, lab.server).links[0].routed == ()
+    (link,) = office.links
+    plain, mapped = Route("10.51.0.0/25", False), Route("10.60.0.0/24", True, "", "192.168.5.0/24")
+    assert (link.routed, link.via, link.reached) == ((plain, mapped), "", ())
+    (back,) = interface(elsewhere, lab.server).links
+    assert (back.routed, back.offered) == ((), (plain,))
 
 
 def test_what_does_not_run_is_not_linked(company: Company, lab: Company) -> None:
@@ -163,6 +168,41 @@ def test_clients_are_told_of_routes_only_where_their_host_leads_to_them(
     linked(company, lab)
     assert {"10.19.0.0/24", "10.77.0.0/24"} < set(found := routes(company, "alice", host))
     assert not {"10.51.0.0/25", "10.60.0.0/24"} & set(found)
+
+
+def in_mesh(*hosts: Host) -> None:
+    row = mesh.the_mesh()
+    for number, host in enumerate(hosts, start=1):
+        MeshNode.objects.create(host=host, part=number, public_key=new_wg_key())
+    assert row.network
+
+
+def test_routes_are_reached_by_a_host_that_is_heard_first_by_priority(
+    company: Company, lab: Company, host: HostStandIn
+) -> None:
+    first = add_host(lab.server, "gate-2", address="192.0.2.2")
+    second = add_host(lab.server, "gate-3", address="192.0.2.3", priority=2)
+    add_host(lab.server, "gate-4", address="192.0.2.4")  # is in no mesh
+    ServerHost.objects.filter(server=lab.server, host=company.host).delete()
+    linked(company, lab)
+
+    def via() -> str:
+        return interface(company.host, company.server).links[0].via
+
+    assert via() == ""
+    in_mesh(company.host, first, second)
+    assert via() == first.public_id
+    silence(first)
+    assert via() == second.public_id
+    silence(second)
+    assert via() == first.public_id
+    revive(second)
+    Host.objects.filter(pk=second.pk).update(enabled=False)
+    assert via() == first.public_id
+    # What is mapped is not reached from another machine, and clients are told so.
+    found = routes(company, "alice", host)
+    assert "10.51.0.0/25" in found
+    assert "10.60.0.0/24" not in found
 
 
 def test_clients_ask_for_the_names_of_the_other_zone_through_the_tunnel(

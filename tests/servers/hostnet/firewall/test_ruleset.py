@@ -242,14 +242,14 @@ def test_everything_not_allowed_is_dropped_also_without_servers() -> None:
     assert chain(text, "forward")[1:] == [
         'iifname "wgs*" oifname "wgm*" goto to_mesh',
         'iifname "wgm*" oifname "wgs*" goto from_mesh',
-        'iifname "wgm*" drop',
-        'oifname "wgm*" drop',
+        'iifname "wgm*" goto mesh_outwards',
+        'oifname "wgm*" goto outside_to_mesh',
         'iifname "wgs*" oifname "wgs*" goto between',
         'iifname "wgs*" goto outwards',
         'oifname "wgs*" goto inwards',
     ]
     shut = ("ended", "services", "between", "outwards", "inwards", "mesh", "to_mesh", "from_mesh")
-    assert all(chain(text, name)[-1] == "drop" for name in shut)
+    assert all(chain(text, name)[-1] == "drop" for name in (*shut, "mesh_outwards", "outside_to_mesh"))
     # What the mesh carries is never translated, which opens nothing.
     assert chain(text, "prerouting")[1] == 'iifname "wgm*" accept'
     assert chain(text, "postrouting")[1] == 'oifname "wgm*" accept'
