@@ -27,7 +27,8 @@ class ServerLink(Ruled):
     masquerade = models.BooleanField(
         "NAT",
         default=False,
-        help_text="Clients of each server appear at the other with the address of its gateway; off: with their own.",
+        help_text="Clients of each server appear to those of the other with the address of that one's gateway; off: "
+        "with their own.",
     )
     names = models.BooleanField(
         "names of clients", default=False, help_text="The DNS of each server knows the clients of the other as well."

@@ -57,8 +57,8 @@ def _clash(link: ServerLink, first: Server, second: Server) -> str | None:
     for mine, other in ((first, second), (second, first)):
         met = [other, *(each for each in _linked(other, link) if each.pk != mine.pk)]
         for claim in claims(mine):
-            if message := _met(claim, mine, met):
-                return message
+            if clash := _met(claim, met):
+                return f"{claim.words[0].upper()}{claim.words[1:]} of server {mine} overlaps {clash}"
         if message := host_networks.at_linked(mine, other) or _behind_two(mine, other):
             return message
     return None
@@ -69,7 +69,10 @@ def _behind_two(mine: Server, other: Server) -> str | None:
     hosts = list(mine.attachments.values_list("host", flat=True))
     if met := behind.clash(behind.of([other.pk]), hosts, [other.pk]):
         claim, known, where = met
-        return f"{claim.words}, of server {other}, overlaps {known.words}, of server {where}: a host leads to both."
+        return (
+            f"{claim.words[0].upper()}{claim.words[1:]} of server {other} overlaps {known.words} of server {where}: a "
+            f"host of server {mine} would lead to both."
+        )
     return None
 
 
@@ -96,17 +99,16 @@ def taken(server: Server, network: Network, *, left_out: bool = False) -> str | 
     near = linked_with(server)
     reached = {each.pk: each for each in (*near, *(far for each in near for far in linked_with(each)))}
     reached.pop(server.pk, None)
-    return _met(Claim(network, str(network), left_out), server, reached.values())
+    clash = _met(Claim(network, str(network), left_out), reached.values())
+    return f"{network} overlaps {clash}" if clash else None
 
 
-def _met(claim: Claim, server: Server, others: Iterable[Server]) -> str | None:
+def _met(claim: Claim, others: Iterable[Server]) -> str | None:
+    """What it meets, and what follows."""
     for other in others:
         for met in claims(other):
             if networks.overlaps(claim.network, met.network) and not (claim.left_out and met.left_out):
-                return (
-                    f"{claim.words} overlaps {met.words} of server {other}. Clients of linked servers reach the "
-                    f"networks of both, and those of server {server} and server {other} must differ."
-                )
+                return f"{met.words} of server {other}. Clients of linked servers reach both, so they must differ."
     return None
 
 
