@@ -15,6 +15,7 @@ class ServersConfig(AppConfig):
             factor,
             forward,
             host,
+            link,
             mesh,
             route,
             server,

@@ -40,6 +40,12 @@ def routed(routes: Iterable[Route]) -> list[Routed]:
     return sorted(pieces.values(), key=lambda each: (each.network.version, each.network))
 
 
+def for_linked(routes: Iterable[Route]) -> list[Routed]:
+    """What of a server's routes clients of a linked one reach. A route to everything is for its own clients alone: a
+    link leads to networks."""
+    return [piece for piece in routed(routes) if networks.parse(piece.route.network).prefixlen]
+
+
 def left_out(routes: Iterable[Route]) -> list[Network]:
     """The networks that do not go through the tunnel."""
     return [networks.parse(row.network) for row in routes if row.net_gateway]

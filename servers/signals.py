@@ -24,7 +24,10 @@ from .models import (
     Server,
     ServerFactor,
     ServerHost,
+    ServerLink,
     SplitDomain,
+    hosts_of,
+    hosts_of_linked,
 )
 
 
@@ -77,7 +80,7 @@ def cut_machine_off(instance: MeshNode, origin: object, **kwargs: Any) -> None:
 @receiver(pre_delete, sender=ServerHost)
 def detach_host(instance: ServerHost, **kwargs: Any) -> None:
     """Also where the server goes: its attachments go with it."""
-    changes.record([instance.host_id])
+    changes.record({instance.host_id, *hosts_of_linked(instance.server_id)})
 
 
 @receiver(pre_delete, sender=Route)
@@ -85,7 +88,13 @@ def detach_host(instance: ServerHost, **kwargs: Any) -> None:
 @receiver(pre_delete, sender=PortForward)
 @receiver(pre_delete, sender=ClientNetwork)
 def tell_hosts_of_server(instance: Route | SplitDomain | PortForward | ClientNetwork, **kwargs: Any) -> None:
-    changes.record(ServerHost.objects.filter(server=instance.server_id).values_list("host_id", flat=True))
+    changes.record(hosts_of(instance.server_id))
+
+
+@receiver(pre_delete, sender=ServerLink)
+def unlink(instance: ServerLink, **kwargs: Any) -> None:
+    """Also where one of the servers goes: its links go with it."""
+    changes.record(hosts_of(instance.first_id, instance.second_id))
 
 
 @receiver(pre_delete, sender=ServerFactor)

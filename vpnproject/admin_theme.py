@@ -62,6 +62,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _item("Servers", "vpn_lock", "servers", "server"),
                     _item("Hosts", "dns", "servers", "host"),
+                    _item("Server links", "link", "servers", "serverlink"),
                     _item("Mesh", "hub", "servers", "mesh"),
                     _item("Port forwards", "move_up", "servers", "portforward"),
                     _item("Client networks", "home_work", "servers", "clientnetwork"),

@@ -1,5 +1,6 @@
 """The admin pages of this part. Django looks for them here."""
 
 from . import client_services as client_services
+from . import links as links
 from . import pages as pages
 from . import regions as regions

@@ -26,6 +26,7 @@ from users.models import Group
 from .client_services import client_services_panels
 from .factors import FactorsInline
 from .forms import HostsInline, RoutesInline, ServersInline, SplitDomainsInline
+from .links import link_panel
 from .mesh import JoiningMixin
 from .odd import PageThatAsksBack, ServerForm
 from .reach import ReachMixin
@@ -174,7 +175,7 @@ class ServerPage(PageThatAsksBack[Server]):
         return None
 
     def panels(self, request: HttpRequest, obj: Server) -> list[Panel]:
-        return [*super().panels(request, obj), *client_services_panels(request, obj)]
+        return [*super().panels(request, obj), *client_services_panels(request, obj), *link_panel(request, obj)]
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)

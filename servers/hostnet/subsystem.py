@@ -67,9 +67,9 @@ class FollowsRemotes(Protocol):
     """A subsystem that also has to do with clients of other hosts. It finds them in ``state.remotes`` of each full
     state, each with the addresses and networks that are sent to it and to nobody else."""
 
-    def change_remotes(self, interface: Interface, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
-        """What changed about them on the server of ``interface`` (given without its peers). One that was altered is in
-        both. Raises nothing, and returns at once or nearly so."""
+    def change_remotes(self, server: str, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
+        """What changed about them on ``server``, which is one of this host's or linked with one. One that was altered
+        is in both. Raises nothing, and returns at once or nearly so."""
 
 
 class Subsystems:
@@ -102,10 +102,10 @@ class Subsystems:
         for follower in self._followers:
             follower.change(interface, gone, new)
 
-    def change_remotes(self, interface: Interface, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
+    def change_remotes(self, server: str, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
         for each in (*self._guards, *self._followers):
             if isinstance(each, FollowsRemotes):
-                each.change_remotes(interface, gone, new)
+                each.change_remotes(server, gone, new)
 
     def _take_back(
         self, asked: Sequence[Subsystem], interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]

@@ -4,10 +4,11 @@ from .address import Address
 from .client import ClientNetwork, PortForward, Protocol
 from .factor import FactorMode, IfUnavailable, ServerFactor
 from .host import Host
+from .link import ServerLink, linked_with, links_of, with_linked
 from .mesh import JoinToken, Mesh, MeshNode
 from .region import ClientRegion
 from .route import Route, SplitDomain
-from .server import Server, ServerHost
+from .server import Server, ServerHost, hosts_of, hosts_of_linked
 
 __all__ = [
     "Address",
@@ -25,5 +26,11 @@ __all__ = [
     "Server",
     "ServerFactor",
     "ServerHost",
+    "ServerLink",
     "SplitDomain",
+    "hosts_of",
+    "hosts_of_linked",
+    "linked_with",
+    "links_of",
+    "with_linked",
 ]

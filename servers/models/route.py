@@ -10,7 +10,7 @@ from django.db import models, transaction
 from .. import changes, networks, validators
 from ..fields import NetworkField
 from ..rules.registry import Confirmable, Ruled
-from .server import Server, ServerHost
+from .server import Server, hosts_of
 
 
 class OfServer(Ruled):
@@ -29,7 +29,7 @@ class OfServer(Ruled):
             rows: Any = type(self)._base_manager
             servers = {self.server_id, *rows.filter(pk=self.pk).values_list("server", flat=True)}
             super().save(*args, **kwargs)
-            changes.record(ServerHost.objects.filter(server__in=servers).values_list("host_id", flat=True))
+            changes.record(hosts_of(*servers))
 
 
 class Route(OfServer, Confirmable):

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
+from django.db.models import Q
 
 from core.crypto import SecretField
 from core.locking import SharedRow
@@ -161,7 +162,7 @@ class Server(Named, Confirmable, SharedRow):
             kwargs["update_fields"] = {*kwargs["update_fields"], "network6"}
         with transaction.atomic():
             super().save(*args, **kwargs)
-            changes.record(self.attachments.values_list("host_id", flat=True))
+            changes.record(hosts_of(self.pk))
 
     @property
     def interface(self) -> str:
@@ -197,4 +198,18 @@ class ServerHost(Ruled, SharedRow):
     def save(self, *args: Any, **kwargs: Any) -> None:
         with transaction.atomic():
             super().save(*args, **kwargs)
-            changes.record([self.host_id])
+            # By it, hosts of linked servers may reach what its routes lead to.
+            changes.record({self.host_id, *hosts_of_linked(self.server_id)})
+
+
+def hosts_of(*servers: int) -> set[int]:
+    """The hosts (primary keys) that carry one of these servers, or one that is linked with one of them: what becomes
+    of a server concerns all of them."""
+    carry = ServerHost.objects.filter(server__in=servers).values_list("host_id", flat=True)
+    return {*carry, *hosts_of_linked(*servers)}
+
+
+def hosts_of_linked(*servers: int) -> set[int]:
+    """The hosts (primary keys) that carry a server that is linked with one of these."""
+    linked = Q(server__links_as_first__second__in=servers) | Q(server__links_as_second__first__in=servers)
+    return set(ServerHost.objects.filter(linked).values_list("host_id", flat=True))

@@ -6,15 +6,14 @@ import ipaddress
 from collections.abc import Iterator
 
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
 
 from servers import networks
 from servers.access import servers_of
-from servers.models import ClientNetwork, Server
+from servers.models import ClientNetwork, Server, linked_with
 from servers.networks import Network
 from users.models import VpnUser
 
-from . import host_networks, odd_networks
+from . import behind, host_networks, link, odd_networks
 from .registry import Finding, Mistake, rule, save_rule
 
 
@@ -81,7 +80,7 @@ def _taken(row: ClientNetwork, network: Network, server: Server) -> str | None:
             return f"{network} lies within {route.network}, which does not go through the tunnel."
         if route.netmap and networks.overlaps(network, route.network):
             return f"{network} overlaps {route.network}, which stands for {route.netmap} on this server."
-    return _behind_others(row, network, server)
+    return _behind_others(row, network, server) or link.taken(server, network)
 
 
 def _behind_others(row: ClientNetwork, network: Network, server: Server) -> str | None:
@@ -94,19 +93,7 @@ def _behind_others(row: ClientNetwork, network: Network, server: Server) -> str 
                 f"{network} overlaps {other.network} behind {other.user}. Users who serve the same network must name it"
                 " alike."
             )
-    for other in _on_the_same_hosts(server):
-        if networks.overlaps(network, other.network):
-            return (
-                f"{network} overlaps {other.network} behind {other.user} of server {other.server}, which shares a host"
-                " with this one."
-            )
-    return None
-
-
-def _on_the_same_hosts(server: Server) -> QuerySet[ClientNetwork]:
-    """Networks behind clients of the other servers that share a host with ``server``."""
-    hosts = server.attachments.values("host")
-    return ClientNetwork.objects.filter(server__attachments__host__in=hosts).exclude(server=server).distinct()
+    return link.elsewhere(behind.Behind(server.pk, network, str(network)))
 
 
 def overlapped(network: Network) -> str | None:
@@ -121,18 +108,12 @@ def clash_on_host(server: Server, host: int) -> str | None:
     """Why a server cannot come to a host (primary key) for the networks behind its clients and others' there."""
     if not server.pk:
         return None
-    there = (
-        ClientNetwork.objects.filter(server__attachments__host=host)
-        .exclude(server=server)
-        .select_related("user", "server")
-    )
-    for row in server.client_networks.select_related("user"):
-        for other in there:
-            if networks.overlaps(networks.parse(row.network), other.network):
-                return (
-                    f"{row.network} behind {row.user} overlaps {other.network} behind {other.user}, a client of server "
-                    f"{other.server} there."
-                )
+    # With a server come those that it is linked with.
+    coming = {server.pk, *(each.pk for each in linked_with(server))}
+    if met := behind.clash(behind.of(coming), [host], coming, carried_too=server.pk):
+        mine, other, where = met
+        what = "of server" if other.route else "a client of server"
+        return f"{mine.words} overlaps {other.words}, {what} {where} there."
     return None
 
 

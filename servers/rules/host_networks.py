@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from servers import networks
 from servers.hostnet.state import MESH_PREFIX
 from servers.hostnet.state.host_networks import Kind, met_by
-from servers.models import Host, Server
+from servers.models import Host, Server, linked_with
 from servers.networks import Network
 
 from .registry import Mistake
@@ -27,6 +27,37 @@ def of_server(server: Server) -> Iterator[Mistake]:
             if clash := _clash(network, attachment.host):
                 message = f"{network} overlaps {clash}. Choose another network, or take the server off that host"
                 yield Mistake(field, f"{message} (on the host's page).")
+    for other in linked_with(server):
+        for field, network in _tunnels(server):
+            if clash := _clash_on_hosts(network, other):
+                yield Mistake(field, f"{network} overlaps {clash}, which carries server {other}, linked with this one.")
+
+
+def at_linked(server: Server, other: Server) -> str | None:
+    """Why two servers cannot be linked: what of the first one's networks a host of the other has itself. It would send
+    there what is for its own."""
+    for _, network in _tunnels(server):
+        if clash := _clash_on_hosts(network, other):
+            return f"{network} of server {server} overlaps {clash}, which carries server {other}."
+    for text in server.client_networks.order_by("network").values_list("network", flat=True):
+        if held := _held_by_hosts(text, other):
+            return f"{text} behind a client of server {server} is in {held}: the host has it itself."
+    return None
+
+
+def _clash_on_hosts(network: Network, server: Server) -> str | None:
+    hosts = Host.objects.filter(attachments__server=server)
+    return next((clash for host in hosts if (clash := _clash(network, host))), None)
+
+
+def _held_by_hosts(text: str, server: Server) -> str | None:
+    """What of its own a host of ``server`` has that ``text`` is, or is a part of."""
+    network = networks.parse(text)
+    for host in Host.objects.filter(attachments__server=server):
+        for each in host.own_networks():
+            if each.kind is Kind.ATTACHED and networks.within(network, networks.parse(each.network)):
+                return f"{each} of host {host}"
+    return None
 
 
 def of_attachment(server: Server, host: Host) -> Iterator[Mistake]:
@@ -57,11 +88,11 @@ def of_client(text: str, server: Server) -> Iterator[Mistake]:
         return  # its rule says so
     if not server.pk:
         return
-    for attachment in server.attachments.select_related("host"):
-        for each in attachment.host.own_networks():
-            if each.kind is Kind.ATTACHED and networks.within(network, networks.parse(each.network)):
-                yield Mistake("network", f"{network} is in {each} of host {attachment.host}: the host has it itself.")
-                return
+    # A host of a linked server sends there too what is for the client's network.
+    for each in (server, *linked_with(server)):
+        if held := _held_by_hosts(text, each):
+            yield Mistake("network", f"{network} is in {held}: the host has it itself.")
+            return
 
 
 def _tunnels(server: Server) -> Iterator[tuple[str, Network]]:

@@ -11,7 +11,7 @@ from servers.models import Route, Server
 from servers.networks import Network
 from servers.routing import tunnel_networks
 
-from . import registry
+from . import behind, link, registry
 from .registry import Finding, Mistake, Oddity, rule
 
 TUNNEL_OF_ANOTHER = "tunnel_of_another_server"
@@ -26,6 +26,7 @@ def check(route: Route) -> Iterator[Finding]:
     network = networks.parse(route.network)
     found = [*_cannot_be_routed(route, network)]
     found += _left_out(route, network) if route.net_gateway else _through(route, network)
+    found += _of_linked(route, network)
     yield from found
     if any(each.field == "network" for each in found):
         return
@@ -47,6 +48,19 @@ def _cannot_be_routed(route: Route, network: Network) -> Iterator[Mistake]:
         message = "The server's own tunnel network is always routed"
         left_out = " and cannot be left out." if route.net_gateway else "; it needs no route."
         yield Mistake("network", f"{message}{left_out}")
+
+
+def _of_linked(route: Route, network: Network) -> Iterator[Mistake]:
+    """Everything may lie around what a link leads to; nothing else may meet it."""
+    if not route.server.pk or not network.prefixlen:
+        return
+    message = link.taken(route.server, network, left_out=route.net_gateway)
+    if message is None and not route.net_gateway and not route.netmap:
+        message = link.elsewhere(behind.Behind(route.server.pk, network, str(network), route=True))
+    if message:
+        yield Mistake("network", message)
+    if route.netmap and (clash := link.taken(route.server, networks.parse(route.netmap))):
+        yield Mistake("netmap", clash)
 
 
 def _to_other_tunnels(route: Route, network: Network) -> Iterator[Oddity]:

@@ -12,7 +12,7 @@ from servers.models import Route, Server
 from servers.networks import Network
 from servers.validators import listed
 
-from . import client_network, forward, host_networks, mesh, odd_networks
+from . import client_network, forward, host_networks, link, mesh, odd_networks
 from .registry import Finding, Mistake, Oddity, rule, save_rule
 from .route import TUNNEL_OF_ANOTHER
 
@@ -43,7 +43,7 @@ def _networks(server: Server) -> Iterator[Finding]:
     for field, network in readable.items():
         if field in wrong:
             continue
-        if message := _overlap(server, network) or _routed(server, field, network):
+        if message := _overlap(server, network) or _routed(server, field, network) or _linked(server, field, network):
             found.append(Mistake(field, message))
         else:
             yield from odd_networks.of_tunnel(field, network)
@@ -130,6 +130,10 @@ def _routed(server: Server, field: str, network: Network) -> str | None:
         if networks.within(networks.parse(route.network), network):
             return f"{network} would hide {route.network}, to which server {route.server} has a route."
     return None
+
+
+def _linked(server: Server, field: str, network: Network) -> str | None:
+    return link.taken(server, network) if field != "network" else None  # nobody has an address of that one
 
 
 def _within_route(server: Server, field: str, network: Network) -> Iterator[Oddity]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from django.conf import settings
 
 from core.clock import now
 from servers import mesh, networks, routing
-from servers.hostnet.state import Dns, HostState, Interface, Peer, Route, Split
+from servers.hostnet.state import Dns, HostState, Interface, Peer, Split
 from servers.models import Host, Server
 from servers.validators import listed
 from wgpeers.models import Connection, State
 
-from . import remotes
+from . import links, remotes
 from .lingering import lingering_on
 from .peers import peers_of
 
@@ -29,13 +27,23 @@ def state_of(host_id: int) -> HostState | None:
     if host is None:
         return None
     servers = _running_servers(host)
+    neighbours = links.neighbours_of(servers)
     others = remotes.others_of(host)
-    elsewhere = remotes.on_others(host, servers) if others else ()
+    linked = (each.server for every in neighbours.values() for each in every)
+    concerned = {server.pk: server for server in (*linked, *servers)}
+    elsewhere = remotes.on_others(host, concerned.values()) if others else ()
     connections = _connections(host)
     # After those that are open: who ends in between is in both rather than in neither, and its host knows what to take.
     ended = lingering_on(host, servers, now())
+    here = {server.pk for server in servers}
     interfaces = tuple(
-        _interface(server, (*peers_of(server, connections.get(server.pk, [])), *ended.get(server.pk, [])))
+        links.joined(
+            _interface(server, (*peers_of(server, connections.get(server.pk, [])), *ended.get(server.pk, []))),
+            server,
+            neighbours[server.pk],
+            host,
+            here,
+        )
         for server in servers
     )
     return HostState(
@@ -79,18 +87,12 @@ def _interface(server: Server, peers: tuple[Peer, ...]) -> Interface:
         mtu=server.mtu,
         inter_client=server.inter_client,
         ping_timeout=server.ping_timeout,
-        routes=tuple(_routes(server)),
+        routes=tuple(links.route_of(piece) for piece in routing.routed(server.routes.all())),
         peers=peers,
         restrict=server.restrict_routes,
         dns=_dns(server),
         behind=tuple(sorted({row.network for row in server.client_networks.all()})),
     )
-
-
-def _routes(server: Server) -> Iterator[Route]:
-    for piece in routing.routed(server.routes.all()):
-        row = piece.route
-        yield Route(str(piece.network), row.nat, row.nat_interface, str(piece.real) if piece.real else "")
 
 
 def _dns(server: Server) -> Dns | None:

@@ -18,7 +18,7 @@ from core import task_names
 from core.redis_store import redis_client
 from core.task_queue import enqueue_composed, enqueue_for_each
 from servers.hostnet.state import AddRemotes, Remote, RemoveRemotes, to_json
-from servers.models import Host, Server, ServerHost
+from servers.models import Host, Server, ServerHost, with_linked
 from wgpeers.models import Connection, State
 
 from .peers import peers_of
@@ -51,15 +51,16 @@ def note(connections: Collection[str]) -> None:
 
 
 def note_ended(connections: Iterable[Connection]) -> None:
-    """Those of them whose servers have other hosts than theirs."""
+    """Those of them whose servers, with those that these are linked with, have other hosts than theirs."""
     rows = list(connections)
     if not rows:
         return
-    attached = ServerHost.objects.filter(server__in={row.server_key for row in rows})
+    near = with_linked({row.server_key for row in rows})
     hosts: defaultdict[int, set[int | None]] = defaultdict(set)
-    for server, host in attached.values_list("server", "host"):
+    for server, host in ServerHost.objects.filter(server__in=set().union(*near.values())).values_list("server", "host"):
         hosts[server].add(host)
-    note([row.public_id for row in rows if hosts[row.server_key] - {row.host_id}])
+    concerned = {server: set().union(*(hosts[each] for each in every)) for server, every in near.items()}
+    note([row.public_id for row in rows if concerned[row.server_key] - {row.host_id}])
 
 
 # Telling the hosts
@@ -85,8 +86,9 @@ def _tell(ids: Sequence[str]) -> None:
     for row in rows:
         if row.server is not None:
             by_server[row.server].append(row)
+    near = with_linked([server.pk for server in by_server])
     for server, mine in by_server.items():
-        hosts = list(Host.objects.filter(attachments__server=server, enabled=True))
+        hosts = list(Host.objects.filter(attachments__server__in=near[server.pk], enabled=True).distinct())
         ended = [row for row in mine if row.state == State.ENDED]
         _send("hostnet.remove_remotes", RemoveRemotes(tuple(row.public_id for row in ended)), hosts, ended)
         opened = [row for row in mine if row.state == State.OPEN]
@@ -134,7 +136,7 @@ def others_of(host: Host) -> tuple[tuple[str, int], ...]:
     return tuple(Host.objects.exclude(pk=host.pk).order_by("pk").values_list("public_id", "version"))
 
 
-def on_others(host: Host, servers: Collection[Server]) -> tuple[Remote, ...]:
+def on_others(host: Host, servers: Iterable[Server]) -> tuple[Remote, ...]:
     """The clients of these servers that are on other hosts."""
     found: list[Remote] = []
     for server in servers:

@@ -88,7 +88,7 @@ def _confirm(
         if messages.add_and_wait(attachment.host, _add_message(connection, attachment.host, account, replaced)):
             choosing.trust(attachment.host)
             if _open(connection, account, attempt, allowed, now):
-                if account.extras.several_hosts:
+                if account.extras.several_hosts or account.extras.linked:
                     remotes.note([connection.public_id])
                 return _configuration(connection, account, attachment)
             return None
@@ -133,6 +133,7 @@ def _configuration(connection: Connection, account: Account, attachment: ServerH
         attachment.public_key,
         rows=queries.routes(account.server),
         server_has_networks=server_has_networks,
+        server_is_linked=account.extras.linked,
     )
 
 

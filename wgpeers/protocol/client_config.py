@@ -11,6 +11,7 @@ from django.conf import settings
 from servers import networks, routing
 from servers.models import Host, Route, Server
 from servers.validators import listed
+from wgpeers.fleet import links
 from wgpeers.models import Connection
 
 
@@ -31,13 +32,15 @@ def build(
     *,
     rows: Sequence[Route],
     server_has_networks: bool = True,
+    server_is_linked: bool = True,
 ) -> dict[str, Any]:
     """``rows`` are the server's routes. ``server_has_networks`` False: no client of the server has networks behind it,
-    so none are looked up."""
+    so none are looked up; ``server_is_linked`` likewise."""
     gateway = networks.address(server.wg_network, networks.GATEWAY_HOST_PART)
     gateway6 = networks.address(server.network6, networks.GATEWAY_HOST_PART) if server.ipv6 else ""
     behind_me, behind_others = _client_networks(connection, server) if server_has_networks else ([], [])
-    pushed = _pushed(server, rows, behind_others)
+    neighbours = links.neighbours_of([server])[server.pk] if server_is_linked else []
+    pushed = _pushed(server, rows, behind_others, _of_linked(neighbours, host))
     return {
         "address": networks.with_length(server.wg_network, connection.host_part),
         "address6": networks.with_length(server.network6, connection.host_part) if server.ipv6 else "",
@@ -56,7 +59,7 @@ def build(
         "routes6": _routes(pushed, 6, gateway6) if server.ipv6 else [],
         "dns_servers": _dns_servers(server, gateway, gateway6),
         "search_domains": listed(server.search_domains),
-        "routing_domains": _routing_domains(server),
+        "routing_domains": _routing_domains(server, neighbours),
         "network_links": [str(network) for network in behind_me if network.version == 4],
         "network_links6": [str(network) for network in behind_me if network.version == 6] if server.ipv6 else [],
     }
@@ -76,15 +79,29 @@ def _dns_servers(server: Server, *gateways: str) -> list[str]:
     return [each for each in gateways if each] if server.dns_mapping else listed(server.dns_servers)
 
 
-def _routing_domains(server: Server) -> list[str]:
+def _routing_domains(server: Server, neighbours: Sequence[links.Neighbour]) -> list[str]:
     """Domains whose names are to be asked of ``dns_servers`` only, without being tried behind short names."""
     domains = listed(server.routing_domains)
     if server.dns_mapping:
         domains += [server.dns_zone, *server.split_domains.values_list("domain", flat=True)]
+        domains += [zone for each in neighbours if (zone := each.zone_for(server))]
     return list(dict.fromkeys(domain.lower() for domain in domains))
 
 
-def _pushed(server: Server, rows: Sequence[Route], behind_others: list[networks.Network]) -> list[Pushed]:
+def _of_linked(neighbours: Sequence[links.Neighbour], host: Host) -> list[Pushed]:
+    """What links lead to from ``host``."""
+    carried = set(host.attachments.values_list("server", flat=True)) if neighbours else set()
+    found: list[Pushed] = []
+    for each in neighbours:
+        found += [Pushed(network) for network in (*each.tunnels, *each.behind)]
+        reached = each.routed if each.server.pk in carried else links.by_another(each, host)
+        found += [Pushed(piece.network, piece.route.metric) for piece in reached]
+    return found
+
+
+def _pushed(
+    server: Server, rows: Sequence[Route], behind_others: list[networks.Network], linked: Sequence[Pushed]
+) -> list[Pushed]:
     """Everything that goes through the tunnel, the tunnel network first and always; and what does not, which clients
     that know no such entries find left out of the rest."""
     holes = routing.left_out(rows)
@@ -93,6 +110,7 @@ def _pushed(server: Server, rows: Sequence[Route], behind_others: list[networks.
     known = {each.network for each in pushed}
     pieces = (piece for network in behind_others for piece in networks.subtract(network, holes))
     pushed += [Pushed(piece) for piece in pieces if piece not in known]
+    pushed += linked
     return pushed + [Pushed(hole, net_gateway=True) for hole in sorted(holes, key=str)]
 
 

@@ -29,6 +29,7 @@ from servers.hostnet.state import (
     Forward,
     HostState,
     Interface,
+    Link,
     Mesh,
     MeshPeer,
     Peer,
@@ -147,7 +148,7 @@ def _relays(addresses: tuple[str, ...]) -> tuple[str, ...]:
 def _behind(network: str) -> str:
     found = _normal(network)
     # It would become a route of the host's, and this one its way to everywhere.
-    _require(not found.endswith("/0"), "a machine with everything behind it")
+    _require(not found.endswith("/0"), "everything behind a machine or a link")
     return found
 
 
@@ -165,7 +166,20 @@ def _interface(interface: Interface) -> Interface:
         peers=tuple(_peer(peer) for peer in interface.peers),
         dns=_dns(interface.dns) if interface.dns is not None else None,
         behind=tuple(str(ipaddress.ip_network(network)) for network in interface.behind),
+        links=tuple(_link(link) for link in interface.links),
     )
+
+
+def _link(link: Link) -> Link:
+    _require(OUR_INTERFACE.fullmatch(link.interface) is not None, "interface of a linked server")
+    _require(OPAQUE_ID.fullmatch(link.server) is not None, "id of a linked server")
+    _require(not link.zone or DNS_NAME.fullmatch(link.zone) is not None, "zone of a linked server")
+    _require(not link.via or OPAQUE_ID.fullmatch(link.via) is not None, "host of a linked server")
+    networks, behind = (tuple(_behind(each) for each in every) for every in (link.networks, link.behind))
+    routed, offered = (tuple(_route(each) for each in every) for every in (link.routed, link.offered))
+    for route in (*routed, *offered):
+        _behind(route.network)
+    return dataclasses.replace(link, networks=networks, behind=behind, routed=routed, offered=offered)
 
 
 def _route(route: Route) -> Route:

@@ -20,7 +20,12 @@ def text(interface: Interface, dns: Dns, socket: Path, resolvers: Iterable[str])
     """The configuration. ``resolvers`` are asked where ``dns`` names no servers of its own."""
     networks = [str(ipaddress.ip_interface(address).network) for address in interface.addresses]
     gateways = [str(ipaddress.ip_interface(address).ip) for address in interface.addresses]
-    zones = [dns.zone, *(zone for network in networks for zone in reverse_zones(network))]
+    linked = [link for link in interface.links if link.zone]
+    known = [*networks, *(network for link in linked for network in link.networks)]
+    elsewhere = {split.domain for split in dns.splits}
+    zones = [dns.zone, *(zone for network in known for zone in reverse_zones(network))]
+    # What the server looks up elsewhere it goes on to look up there; clients' names come before it.
+    zones += sorted({link.zone for link in linked} - {dns.zone} - elsewhere)
     lines = [
         "# Written by the VPN server for its own unbound; changes are lost.",
         "server:",

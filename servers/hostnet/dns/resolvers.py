@@ -56,11 +56,12 @@ class Resolvers:
 
     def __init__(self) -> None:
         self._resolvers: dict[str, Resolver] = {}  # by interface
+        self._told: dict[str, list[str]] = {}  # by server: interfaces whose resolvers know its clients
         self._removed: list[Resolver] = []  # the threads of those that are being taken down
         self._swept = False
 
     def apply(self, state: HostState) -> None:
-        desired = _with_dns(state)
+        desired, self._told = _with_dns(state), _told(state)
         for name in self._resolvers.keys() - desired.keys():
             self._removed.append(self._resolvers.pop(name))
             self._removed[-1].remove()
@@ -76,12 +77,14 @@ class Resolvers:
             threading.Thread(target=_sweep, args=[desired.keys()], name="dns-sweep", daemon=True).start()
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
-        if resolver := self._resolvers.get(interface.name):
-            resolver.give(Change(gone, new))
+        self._tell(interface.server, Change(gone, new))
 
-    def change_remotes(self, interface: Interface, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
-        if resolver := self._resolvers.get(interface.name):
-            resolver.give(Change(gone, new))
+    def change_remotes(self, server: str, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
+        self._tell(server, Change(gone, new))
+
+    def _tell(self, server: str, change: Change) -> None:
+        for name in self._told.get(server, ()):
+            self._resolvers[name].give(change)
 
     def preview(self, state: HostState) -> list[str]:
         """As ``Subsystem`` says; compared with what unbound itself says it has."""
@@ -114,14 +117,32 @@ class Resolvers:
 
 def _with_dns(state: HostState) -> dict[str, Zone]:
     """By the interface's name."""
-    remotes: defaultdict[str, list[Remote]] = defaultdict(list)
+    clients: defaultdict[str, list[Peer | Remote]] = defaultdict(list)
+    for interface in state.interfaces:
+        clients[interface.server] += interface.peers
     for remote in state.remotes:
-        remotes[remote.server].append(remote)
+        clients[remote.server].append(remote)
     return {
-        interface.name: Zone(dataclasses.replace(interface, peers=()), (*interface.peers, *remotes[interface.server]))
+        interface.name: Zone(
+            dataclasses.replace(interface, peers=()),
+            tuple(each for server in _known_to(interface) for each in clients[server]),
+        )
         for interface in state.interfaces
         if interface.dns is not None
     }
+
+
+def _known_to(interface: Interface) -> list[str]:
+    """The servers whose clients the interface's resolver knows."""
+    return [interface.server, *(link.server for link in interface.links if link.zone)]
+
+
+def _told(state: HostState) -> dict[str, list[str]]:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for interface in state.interfaces:
+        for server in _known_to(interface) if interface.dns is not None else ():
+            found[server].append(interface.name)
+    return dict(found)
 
 
 def _sweep(desired: set[str]) -> None:

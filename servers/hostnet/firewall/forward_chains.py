@@ -11,12 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from .ended import from_ended, to_ended
 from .route_policy import Tunnel
-from .sets import FAMILY, NFPROTO, TUNNELS, forwarded
-
-ANSWERS = "ct direction reply ct state established,related"
+from .sets import ANSWERS, FAMILY, NFPROTO, TUNNELS, forwarded
 
 # A packet between two tunnels is in neither of the other chains: no route of a server leads to another's clients, not
-# even one of 0.0.0.0/0.
+# even one of 0.0.0.0/0. A link does; see ``links``.
 DIRECTIONS = (
     f"iifname {TUNNELS} oifname {TUNNELS} goto between",
     f"iifname {TUNNELS} goto outwards",
@@ -33,15 +31,16 @@ ICMP_ERRORS = "meta l4proto { icmp, ipv6-icmp } ct state related accept"
 Chain = tuple[str, list[str]]
 
 
-def forward_chains(tunnels: Sequence[Tunnel], versions: Sequence[int]) -> Iterator[Chain]:
-    """The chains that ``DIRECTIONS`` lead to and theirs, each with its rules."""
+def forward_chains(tunnels: Sequence[Tunnel], versions: Sequence[int], linked: Iterable[str] = ()) -> Iterator[Chain]:
+    """The chains that ``DIRECTIONS`` lead to and theirs, each with its rules; ``linked`` are those between tunnels of
+    linked servers."""
     for tunnel in tunnels:
         for version in tunnel.policy:
             yield f"{tunnel.name}_out{version}", list(_outwards(tunnel, version))
             yield f"{tunnel.name}_in{version}", list(_inwards(tunnel, version))
     clients = [rule for tunnel in tunnels for rule in _between_clients(tunnel)]
     off, back = from_ended(versions, "drop"), to_ended(versions, "drop")
-    yield "between", [*off, *back, SEGMENT_SIZE, *clients, "drop"]
+    yield "between", [*off, *back, SEGMENT_SIZE, *clients, *linked, "drop"]
     for name, own, side, direction in (("outwards", "out", "s", "reply"), ("inwards", "in", "d", "original")):
         ports = [forwarded(version, side, direction) for version in versions]
         servers = list(_of_server(tunnels, "iifname" if own == "out" else "oifname", own))

@@ -15,20 +15,21 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from servers.hostnet.state import MESH_PREFIX, RELAYS, Interface, Mesh
 
+from . import links
 from .ended import from_ended, to_ended
 from .port_forwards import written
 from .route_policy import Tunnel
-from .sets import FAMILY, NFPROTO, TUNNELS, forwarded
+from .sets import FAMILY, NFPROTO, TUNNELS, anonymous, forwarded
 
 MESH = f'"{MESH_PREFIX}*"'
 
 # Before any other direction. What comes from the mesh and goes to neither a tunnel nor this machine itself is nobody's,
-# but for what is handed on.
+# but for what is handed on, and for clients of linked servers, which reach routes by this machine.
 DIRECTIONS = (
     f"iifname {TUNNELS} oifname {MESH} goto to_mesh",
     f"iifname {MESH} oifname {TUNNELS} goto from_mesh",
-    f"iifname {MESH} goto handed_back",
-    f"oifname {MESH} goto handed_on",
+    f"iifname {MESH} goto mesh_outwards",
+    f"oifname {MESH} goto outside_to_mesh",
 )
 # Between clients no address is translated: each is known by its own on every machine. And a port of this machine's is
 # never taken for a forwarded one by what comes from another, so nothing is handed on twice.
@@ -75,7 +76,7 @@ def ports(mesh: Mesh | None) -> set[int]:
 
 
 def chains(
-    tunnels: Sequence[Tunnel], interfaces: Iterable[Interface], versions: Sequence[int], segment_size: str
+    tunnels: Sequence[Tunnel], interfaces: Sequence[Interface], versions: Sequence[int], segment_size: str
 ) -> Iterator[tuple[str, list[str]]]:
     """Between clients here and those on other machines, by the same rules as between two here; and what is handed
     on."""
@@ -83,11 +84,16 @@ def chains(
     for name, own, far, near in (("to_mesh", "iifname", "daddr", "saddr"), ("from_mesh", "oifname", "saddr", "daddr")):
         ended = [*from_ended(versions, "drop"), *to_ended(versions, "drop")]
         rules = [rule for tunnel in tunnels for rule in _clients(tunnel, behind[tunnel.name], own, far, near)]
-        handed = [_handed(version, far, near) for version in versions]
-        yield name, [*ended, segment_size, *rules, *handed, ICMP_ERRORS, "drop"]
-    for name, side, direction in (("handed_on", "d", "original"), ("handed_back", "s", "reply")):
+        rules += [rule for each in interfaces for rule in links.over_mesh(each, own, far, near)]
+        rules += [_handed(version, far, near) for version in versions]
+        yield name, [*ended, segment_size, *rules, ICMP_ERRORS, "drop"]
+    for name, side, direction, of in (
+        ("mesh_outwards", "s", "reply", links.from_mesh_outwards),
+        ("outside_to_mesh", "d", "original", links.outside_to_mesh),
+    ):
         forwards = [forwarded(version, side, direction) for version in versions]
-        yield name, [segment_size, *forwards, ICMP_ERRORS, "drop"]
+        linked = [rule for each in interfaces for rule in of(each)]
+        yield name, [segment_size, *forwards, *linked, ICMP_ERRORS, "drop"]
 
 
 def _handed(version: int, far: str, near: str) -> str:
@@ -103,19 +109,10 @@ def _clients(tunnel: Tunnel, behind: Iterable[str], own: str, far: str, near: st
     for gateway in tunnel.gateways:
         ip, here = FAMILY[gateway.version], f'{own} "{tunnel.name}"'
         sites = [network for network in networks if network.version == gateway.version]
-        everybody = _set([gateway.network, *sites])
+        everybody = anonymous([gateway.network, *sites])
         if tunnel.inter_client:
             yield f"{here} {ip} {far} {everybody} accept"
         elif sites:
             # To and from clients' networks always: both are then not clients, or not both of them.
-            yield f"{here} {ip} {far} {_set(sites)} accept"
-            yield f"{here} {ip} {near} {_set(sites)} {ip} {far} {everybody} accept"
-
-
-def _set(networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> str:
-    """Without overlaps, which nftables refuses."""
-    whole: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
-    for network in sorted({*networks}, key=lambda each: (each.prefixlen, int(each.network_address))):
-        if not any(network.overlaps(other) for other in whole):
-            whole.append(network)
-    return f"{{ {', '.join(map(str, whole))} }}"
+            yield f"{here} {ip} {far} {anonymous(sites)} accept"
+            yield f"{here} {ip} {near} {anonymous(sites)} {ip} {far} {everybody} accept"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from servers.hostnet.state import FOREIGN_INTERFACE, OUR_INTERFACE, Interface, Route
@@ -84,7 +84,7 @@ def _actions(interface: Interface, version: int) -> list[Interval[Action | None]
         said[ipaddress.ip_network(EVERYTHING[version])] = Action(True, "", None)
     routes = [route for route in interface.routes if _network(route).version == version]
     # Else a default route would send what is for a client's network to the internet while nobody serves it.
-    behind = map(ipaddress.ip_network, interface.behind)
+    behind = map(ipaddress.ip_network, (*interface.behind, *_linked(interface)))
     said |= {network: None for network in behind if network.version == version}
     # A real network is hidden by its netmap, also from a wider route, but not from a route of its own.
     said |= {ipaddress.ip_network(route.netmap): None for route in routes if route.netmap}
@@ -93,6 +93,12 @@ def _actions(interface: Interface, version: int) -> list[Interval[Action | None]
         pair = (network, ipaddress.ip_network(route.netmap)) if route.netmap else None
         said[network] = Action(route.nat, route.nat_interface, pair)
     return most_specific(said)
+
+
+def _linked(interface: Interface) -> Iterator[str]:
+    """What lies behind links. Those of its routes that this host carries are among the interface's own."""
+    for link in interface.links:
+        yield from (*link.networks, *link.behind, *(route.network for route in link.routed))
 
 
 def _netmap(intervals: Iterable[Interval[Action]]) -> list[Pair]:
@@ -129,9 +135,10 @@ class Tunnel:
     def of(cls, interface: Interface) -> Tunnel:
         if not OUR_INTERFACE.fullmatch(interface.name):
             raise BadRuleset("an interface name that is not ours")
-        if any(
-            route.nat_interface and not FOREIGN_INTERFACE.fullmatch(route.nat_interface) for route in interface.routes
-        ):
+        if not all(OUR_INTERFACE.fullmatch(link.interface) for link in interface.links):
+            raise BadRuleset("the name of a linked server's interface")
+        routes = (*interface.routes, *(route for link in interface.links for route in link.offered))
+        if any(route.nat_interface and not FOREIGN_INTERFACE.fullmatch(route.nat_interface) for route in routes):
             raise BadRuleset("the name of a NAT interface")
         gateways = [ipaddress.ip_interface(address) for address in interface.addresses]
         # Routes of an IP version that the server has no address of do nothing.

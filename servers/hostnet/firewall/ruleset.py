@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from servers.hostnet.state import Interface, Mesh
 
+from . import links
 from . import mesh as between_machines
 from .ended import from_ended, gateway_web_only
-from .forward_chains import ANSWERS, DIRECTIONS, SEGMENT_SIZE, forward_chains
+from .forward_chains import DIRECTIONS, SEGMENT_SIZE, forward_chains
 from .port_forwards import Element, written
 from .route_policy import RoutePolicy, Tunnel
-from .sets import FAMILY, TUNNELS, common_sets, indented, nat_set, sets_of
+from .sets import ANSWERS, FAMILY, TUNNELS, common_sets, indented, nat_set, sets_of
 
 TABLE = "inet wgvpn"
 ICMP = {4: "icmp", 6: "icmpv6"}
@@ -32,6 +33,14 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
     filled: dict[str, list[str]] = {}
     for name, element in sorted(elements):
         filled.setdefault(name, []).append(element)
+    linked = [
+        rule
+        for interface in interfaces
+        for rule in (
+            *links.masquerade(interface),
+            *links.masquerade_outwards(interface, between_machines.MESH, TUNNELS),
+        )
+    ]
     udp = {tunnel.port for tunnel in tunnels} | between_machines.ports(mesh)
     lines = [
         f"table {TABLE}",  # so that the next line has something to delete the first time
@@ -55,8 +64,12 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
             for name, rules in between_machines.chains(tunnels, interfaces, versions, SEGMENT_SIZE)
             for line in _chain(name, "", rules)
         ),
-        *(line for name, rules in forward_chains(tunnels, versions) for line in _chain(name, "", rules)),
-        *_chain("postrouting", "type nat hook postrouting priority srcnat", _postrouting(tunnels, mesh)),
+        *(
+            line
+            for name, rules in forward_chains(tunnels, versions, links.between(interfaces))
+            for line in _chain(name, "", rules)
+        ),
+        *_chain("postrouting", "type nat hook postrouting priority srcnat", _postrouting(tunnels, mesh, linked)),
         "}",
     ]
     return "\n".join(lines) + "\n"
@@ -142,9 +155,10 @@ def _services(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int])
 # In whose name
 
 
-def _postrouting(tunnels: Sequence[Tunnel], mesh: Mesh | None) -> Iterator[str]:
+def _postrouting(tunnels: Sequence[Tunnel], mesh: Mesh | None, linked: Iterable[str]) -> Iterator[str]:
     yield from between_machines.in_our_name(mesh)
     yield between_machines.UNTRANSLATED_OUT
+    yield from linked
     for tunnel in tunnels:
         for version, policy in tunnel.policy.items():
             if policy.unmap:

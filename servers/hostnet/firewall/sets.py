@@ -11,6 +11,7 @@ from .port_forwards import written
 from .route_policy import Tunnel
 
 TUNNELS = f'"{PREFIX}*"'
+ANSWERS = "ct direction reply ct state established,related"
 FAMILY = {4: "ip", 6: "ip6"}
 NFPROTO = {4: "ipv4", 6: "ipv6"}
 SET_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
@@ -67,6 +68,15 @@ def _set(title: str, body: list[str], elements: Sequence[str]) -> list[str]:
 def _range_writer(version: int) -> Callable[[int, int], str]:
     address = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
     return lambda first, last: f"{address(first)}-{address(last)}"
+
+
+def anonymous(networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> str:
+    """A set for one rule, without overlaps, which nftables refuses."""
+    whole: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+    for network in sorted({*networks}, key=lambda each: (each.prefixlen, int(each.network_address))):
+        if not any(network.overlaps(other) for other in whole):
+            whole.append(network)
+    return f"{{ {', '.join(map(str, whole))} }}"
 
 
 def indented(lines: Iterable[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """The one nftables table that is ours, ``inet wgvpn``, built whole and replaced in one transaction.
 
 What it lets through is written out in ``ruleset``; everything else from or to a tunnel is dropped, also for an
-interface of ours that no rule knows yet. So a half-applied host fails closed, and two servers on one host never
-reach each other. An accept here does not overrule a drop in another table (docker's, ufw's): it only ends our own.
+interface of ours that no rule knows yet. So a half-applied host fails closed, and two servers on one host reach each
+other by a link alone. An accept here does not overrule a drop in another table (docker's, ufw's): it only ends our own.
 
 Only forwarded ports and addresses of ended connections follow the peers one by one: they are elements of maps and
 sets, which are changed in place.
@@ -133,16 +133,17 @@ class Firewall:
         self._ended = self._ended - over | ended
         self._set_elements(changed)
 
-    def change_remotes(self, interface: Interface, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
+    def change_remotes(self, server: str, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
         """Follow clients of other machines: what arrives here for them is handed on. What fails is made up for by the
         next ``apply``; nobody waits for it, and nothing is less shut meanwhile."""
         gone, new = ([remote for remote in remotes if remote.forwards] for remotes in (gone, new))
-        if self._mesh is None or not (gone or new):
+        here = any(interface.server == server for interface in self._interfaces)
+        if self._mesh is None or not here or not (gone or new):
             return
         try:
             self._set_elements(self._forwards.change(gone, new))
         except (FirewallError, ValueError) as error:
-            log.error("%s: ports that lead to other machines: %s", interface.name, error)
+            log.error("%s: ports that lead to other machines: %s", server, error)
             self._text = ""
 
     def _set_elements(self, changed: Changed) -> None:
@@ -193,10 +194,13 @@ def _mine(mesh: Mesh | None) -> Mesh | None:
 
 
 def _forwards(state: HostState) -> Forwards:
-    """Clients of other machines are reached through the mesh alone."""
+    """Clients of other machines are reached through the mesh alone; the ports of those of linked servers are open where
+    their own servers are."""
+    here = {interface.server for interface in state.interfaces}
+    remotes = [remote for remote in state.remotes if remote.server in here] if state.mesh is not None else []
     peers = (peer for interface in state.interfaces for peer in interface.peers)
     try:
-        return Forwards([*peers, *(state.remotes if state.mesh is not None else ())])
+        return Forwards([*peers, *remotes])
     except ValueError as error:
         raise FirewallError(str(error)) from error
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from servers.hostnet.state import Mesh, MeshPeer, Remote
+from servers.hostnet.state import Interface, Mesh, MeshPeer, Remote
 
 
 class Membership:
@@ -17,12 +17,28 @@ class Membership:
         self.mesh: Mesh | None = None
         self.peers: dict[str, MeshPeer] = {}  # by host
         self.owners: dict[str, str] = {}  # addresses and networks of clients: the host that they are behind
+        # By interface, what linked servers' routes lead to, and by which host. Of what lies behind two nothing is here.
+        self.ways: dict[str, dict[str, str]] = {}
 
-    def take_full(self, mesh: Mesh | None, remotes: Iterable[Remote]) -> None:
-        """Make ``mesh`` the desired one, with these clients on the other machines."""
+    def take_full(self, mesh: Mesh | None, remotes: Iterable[Remote], interfaces: Iterable[Interface] = ()) -> None:
+        """Make ``mesh`` the desired one, with these clients on the other machines, and what ``interfaces`` are linked
+        with."""
         self.remember(mesh)
         self.owners = {}
         self.change((), remotes)
+        self.ways = self._ways(interfaces)
+
+    def _ways(self, interfaces: Iterable[Interface]) -> dict[str, dict[str, str]]:
+        """A network lies behind one machine; of two that claim it, the first one has it, and clients come before."""
+        taken: dict[str, str] = {}
+        found: dict[str, dict[str, str]] = {}
+        for interface in interfaces:
+            for link in interface.links:
+                for route in link.reached if link.via in self.peers else ():
+                    if route.network in self.owners or taken.setdefault(route.network, link.via) != link.via:
+                        continue
+                    found.setdefault(interface.name, {})[route.network] = link.via
+        return found
 
     def remember(self, mesh: Mesh | None) -> None:
         """What was desired in an earlier run, until a state comes; without clients."""
@@ -49,4 +65,10 @@ class Membership:
         found = {host: list(peer.networks) for host, peer in self.peers.items()}
         for network, host in self.owners.items():
             found[host].append(network)
+        for network, host in self.reached().items():
+            found[host].append(network)
         return found
+
+    def reached(self) -> dict[str, str]:
+        """All that is in ``ways``, and by which host."""
+        return {network: host for networks in self.ways.values() for network, host in networks.items()}

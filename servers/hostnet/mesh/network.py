@@ -28,7 +28,7 @@ from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Backend, Device, PeerChange, WireGuardError
 from servers.hostnet.wireguard.fields import link_index
 
-from . import link, memory, routes
+from . import link, memory, routes, ways
 from .endpoints import Endpoints
 from .membership import Membership
 from .plan import Seen, Steps, plan, take_off
@@ -119,7 +119,7 @@ class MeshNetwork:
 
     def apply(self, state: HostState) -> None:
         with self._lock:
-            self._members.take_full(state.mesh, state.remotes)
+            self._members.take_full(state.mesh, state.remotes, state.interfaces)
             self._make_so()
             elsewhere = state.mesh is not None and self._redis is not None and self._redis != state.mesh.redis
         if elsewhere:
@@ -130,7 +130,7 @@ class MeshNetwork:
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
         """Whoever has come to this machine is behind no other one: of that ``change_remotes`` hears."""
 
-    def change_remotes(self, interface: Interface, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
+    def change_remotes(self, server: str, gone: Sequence[Remote], new: Sequence[Remote]) -> None:
         """It costs what changes, however much lies behind the other machines."""
         with self._lock:
             changed = self._members.change(gone, new)
@@ -172,6 +172,7 @@ class MeshNetwork:
             self._backend.delete(MESH_INTERFACE)
             self._links.delete(MESH_INTERFACE)
         routes.forget_our_table()
+        ways.forget()
         memory.forget(self._file)
 
     def _bring(self, mesh: Mesh) -> None:
@@ -184,12 +185,20 @@ class MeshNetwork:
 
     def _plan(self, members: Membership) -> Steps:
         assert members.mesh is not None  # noqa: S101 (whoever calls has looked)
-        return plan(members.mesh, self.public_key, members.peers, members.allowed_ips(), self._mtu, self._look())
+        return plan(
+            members.mesh,
+            self.public_key,
+            members.peers,
+            members.allowed_ips(),
+            self._mtu,
+            self._look(),
+            members.ways,
+        )
 
     def _look(self) -> Seen:
         there = MESH_INTERFACE in self._backend.list()
         device = self._backend.get(MESH_INTERFACE) if there else None
-        return Seen(device, link.read(MESH_INTERFACE), routes.is_asked())
+        return Seen(device, link.read(MESH_INTERFACE), routes.is_asked(), ways.read(link_index(MESH_INTERFACE)))
 
     def _execute(self, steps: Steps, mesh: Mesh, private: bytes) -> None:
         if steps.create:
@@ -206,6 +215,8 @@ class MeshNetwork:
             routes.change(link_index(MESH_INTERFACE), steps.add_routes, steps.remove_routes)
         if steps.ask:
             routes.ask_our_table()
+        if steps.ways:
+            ways.make_so(MESH_INTERFACE, link_index(MESH_INTERFACE), self._members.ways)
         for address in steps.remove_addresses:
             self._links.remove_address(MESH_INTERFACE, address)
 
@@ -213,7 +224,7 @@ class MeshNetwork:
 
     def preview(self, state: HostState) -> list[str]:
         members = Membership()
-        members.take_full(state.mesh, state.remotes)
+        members.take_full(state.mesh, state.remotes, state.interfaces)
         if members.mesh is None:
             return ["take the mesh down"] if link_index(MESH_INTERFACE) else []
         try:
@@ -232,9 +243,14 @@ class MeshNetwork:
                     return self._in_words(self._plan(self._members))
                 seen = link.read(MESH_INTERFACE, with_routes=False)
                 lost = seen is None or not seen.up or not {*self._members.mesh.addresses} <= seen.addresses
-                return self._in_words(self._plan(self._members)) if lost or not routes.is_asked() else []
+                return self._in_words(self._plan(self._members)) if lost or not self._asked() else []
             except ERRORS as error:
                 return [f"{MESH_INTERFACE}: {error}"]
+
+    def _asked(self) -> bool:
+        """Whether the kernel asks our tables."""
+        there = ways.read(link_index(MESH_INTERFACE))
+        return routes.is_asked() and there == {name: {*networks} for name, networks in self._members.ways.items()}
 
     @staticmethod
     def _in_words(steps: Steps) -> list[str]:
@@ -250,3 +266,4 @@ def cleanup(backend: Backend, links: Links) -> None:
         backend.delete(MESH_INTERFACE)
         links.delete(MESH_INTERFACE)
     routes.forget_our_table()
+    ways.forget()

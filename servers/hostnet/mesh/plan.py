@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from servers.hostnet.observed import ObservedLink
 from servers.hostnet.state import Mesh, MeshPeer
@@ -17,11 +18,13 @@ KEEPALIVE = 25
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How it is. ``link`` and ``device`` are None where there is none; ``asked``: whether our routing table is."""
+    """How it is. ``link`` and ``device`` are None where there is none; ``asked``: whether our routing table is.
+    ``ways``: by interface, the networks of linked servers that are routed for what comes from it."""
 
     device: Device | None
     link: ObservedLink | None
     asked: bool
+    ways: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -37,13 +40,21 @@ class Steps:
     remove_routes: list[str] = field(default_factory=list)
     remove_addresses: list[str] = field(default_factory=list)
     ask: bool = False
+    ways: bool = False  # tables of linked servers
     words: list[str] = field(default_factory=list)
 
 
 def plan(
-    mesh: Mesh, public_key: str, peers: Mapping[str, MeshPeer], allowed: Mapping[str, list[str]], mtu: int, seen: Seen
+    mesh: Mesh,
+    public_key: str,
+    peers: Mapping[str, MeshPeer],
+    allowed: Mapping[str, list[str]],
+    mtu: int,
+    seen: Seen,
+    ways: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Steps:
-    """``allowed`` is what lies behind each machine, by host; ``mtu`` what the interface is to have."""
+    """``allowed`` is what lies behind each machine, by host; ``mtu`` what the interface is to have. ``ways`` as in
+    ``Seen``: what is in it is routed for those interfaces alone."""
     steps = Steps()
     device = seen.device or Device("", "", 0, {})
     link = seen.link or ObservedLink(False, 0, frozenset())
@@ -62,7 +73,11 @@ def plan(
         steps.ask = True
         steps.words.append("have the routing table of the mesh asked")
     _peers(peers, allowed, device, steps)
+    if {name: frozenset(networks) for name, networks in ways.items()} != seen.ways:
+        steps.ways = True
+        steps.words.append("route the networks of linked servers")
     wanted = {network for networks in allowed.values() for network in networks}
+    wanted = wanted.difference(*ways.values())
     steps.add_routes = sorted(wanted - link.routes)
     steps.remove_routes = sorted(link.routes - wanted)
     steps.words += [f"address {each}" for each in steps.add_addresses]

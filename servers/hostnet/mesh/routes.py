@@ -41,28 +41,28 @@ WITHIN = 30.0  # seconds that the kernel may take to answer
 HAS_IPV6 = Path("/proc/net/if_inet6")  # is there where the kernel has IPv6
 
 
-def _families() -> list[socket.AddressFamily]:
+def families() -> list[socket.AddressFamily]:
     return [socket.AF_INET, *([socket.AF_INET6] if HAS_IPV6.exists() else [])]
 
 
-def read(index: int) -> set[str]:
-    """The networks that are routed to the link ``index`` in our table."""
+def read(index: int, table: int = TABLE) -> set[str]:
+    """The networks that are routed to the link ``index`` in our table, or in another one."""
     found: set[str] = set()
     with _socket() as netlink:
         netlink.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
-        for family in _families():
+        for family in families():
             body = ROUTE.pack(family, 0, 0, 0, RT_TABLE_UNSPEC, 0, 0, 0, 0)
-            body += attribute(RTA_TABLE, struct.pack("=I", TABLE))
+            body += attribute(RTA_TABLE, struct.pack("=I", table))
             netlink.send(_message(RTM_GETROUTE, NLM_F_DUMP, 1, body))
             found.update(_destinations(netlink, index))
     return found
 
 
-def change(index: int, add: Iterable[str], remove: Iterable[str]) -> None:
+def change(index: int, add: Iterable[str], remove: Iterable[str], table: int = TABLE) -> None:
     """Route the networks of ``add`` to the link ``index``, and those of ``remove`` no longer. Each may be so already.
     Raise ``LinkError`` for the first that the kernel refuses; the others are done."""
-    wanted: list[Callable[[int], bytes]] = [_writer(RTM_NEWROUTE, each, index) for each in add]
-    wanted += [_writer(RTM_DELROUTE, each, index) for each in remove]
+    wanted: list[Callable[[int], bytes]] = [_writer(RTM_NEWROUTE, each, index, table) for each in add]
+    wanted += [_writer(RTM_DELROUTE, each, index, table) for each in remove]
     refused = 0
     with _socket() as netlink:
         for start in range(0, len(wanted), AT_ONCE):
@@ -76,20 +76,20 @@ def change(index: int, add: Iterable[str], remove: Iterable[str]) -> None:
 def ask_our_table() -> None:
     """Have the kernel ask our table."""
     with _iproute() as netlink:
-        for family in _families():
+        for family in families():
             if not _rules(netlink, family):
                 netlink.rule("add", family=family, table=TABLE, priority=PRIORITY)
 
 
 def is_asked() -> bool:
     with _iproute() as netlink:
-        return all(_rules(netlink, family) for family in _families())
+        return all(_rules(netlink, family) for family in families())
 
 
 def forget_our_table() -> None:
     """Take the rules back; the routes have gone with their link."""
     with _iproute() as netlink:
-        for family in _families():
+        for family in families():
             for _ in range(_rules(netlink, family)):
                 netlink.rule("del", family=family, table=TABLE, priority=PRIORITY)
 
@@ -125,7 +125,7 @@ def _message(kind: int, flags: int, number: int, body: bytes) -> bytes:
     return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | flags, number, 0) + body
 
 
-def _writer(kind: int, network: str, index: int) -> Callable[[int], bytes]:
+def _writer(kind: int, network: str, index: int, table: int) -> Callable[[int], bytes]:
     address, _, length = network.partition("/")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     scope = RT_SCOPE_LINK if family == socket.AF_INET else 0
@@ -133,7 +133,7 @@ def _writer(kind: int, network: str, index: int) -> Callable[[int], bytes]:
         scope = RT_SCOPE_NOWHERE
     head = ROUTE.pack(family, int(length), 0, 0, RT_TABLE_UNSPEC, PROTOCOL, scope, RTN_UNICAST, 0)
     attrs = attribute(RTA_DST, socket.inet_pton(family, address))
-    attrs += attribute(RTA_OIF, struct.pack("=i", index)) + attribute(RTA_TABLE, struct.pack("=I", TABLE))
+    attrs += attribute(RTA_OIF, struct.pack("=i", index)) + attribute(RTA_TABLE, struct.pack("=I", table))
     flags = NLM_F_ACK | (NLM_F_CREATE | NLM_F_REPLACE if kind == RTM_NEWROUTE else 0)
     return lambda number: _message(kind, flags, number, head + attrs)
 

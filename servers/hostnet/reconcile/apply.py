@@ -264,10 +264,7 @@ class Applier:
             return
         moved = self._desired.remotes.settle()
         for server in {remote.server for remote in (*moved.gone, *moved.new)}:
-            interface = self._desired.interface(server)
-            if interface is not None:
-                gone, new = _of(server, moved.gone), _of(server, moved.new)
-                self._subsystems.change_remotes(interface, gone, new)
+            self._subsystems.change_remotes(server, _of(server, moved.gone), _of(server, moved.new))
 
     def _push(self) -> dict[str, str]:
         """Tell the host what changed; return the errors by server. What failed stays to be done."""

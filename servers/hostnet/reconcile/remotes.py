@@ -63,7 +63,8 @@ class Remotes:
     def take_full(self, state: HostState) -> None:
         """Take what a state says, that has been found to be neither old nor of another run."""
         self._own, self._ready = state.host, True
-        self._servers = frozenset(interface.server for interface in state.interfaces)
+        here = {interface.server for interface in state.interfaces}
+        self._servers = frozenset(here | {link.server for each in state.interfaces for link in each.links})
         stated = dict(state.others)
         listed = {remote.connection for remote in state.remotes}
         for connection, held in list(self._held.items()):

@@ -2,6 +2,7 @@
 
 from .conditions import Code, HostCondition, Severity, conditions_from_json, conditions_to_json
 from .forwards import Forward
+from .links import Link, link_from_json
 from .mesh import RELAYS, Mesh, MeshPeer, mesh_from_json, mesh_to_json
 from .messages import (
     AddPeer,
@@ -12,7 +13,6 @@ from .messages import (
     Peer,
     Probe,
     RemovePeers,
-    Route,
     ShowPlan,
     Split,
     add_peer_from_json,
@@ -33,6 +33,7 @@ from .names import (
     PREFIX,
 )
 from .remotes import AddRemotes, Remote, RemoveRemotes, add_remotes_from_json, remove_remotes_from_json
+from .routes import Route
 
 __all__ = [
     "DNS_NAME",
@@ -53,6 +54,7 @@ __all__ = [
     "HostCondition",
     "HostState",
     "Interface",
+    "Link",
     "Mesh",
     "MeshPeer",
     "Peer",
@@ -70,6 +72,7 @@ __all__ = [
     "conditions_to_json",
     "host_state_from_json",
     "interface_from_json",
+    "link_from_json",
     "mesh_from_json",
     "mesh_to_json",
     "peer_from_json",

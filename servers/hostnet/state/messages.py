@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .forwards import Forward, forward_from_json
+from .links import Link, link_from_json
 from .mesh import Mesh, mesh_from_json
 from .remotes import AddRemotes, Remote, RemoveRemotes, remote_from_json, remote_to_json, remotes_to_json
+from .routes import Route, route_from_json
 from .version import FORMAT
 
 
@@ -64,22 +66,6 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """A network that clients reach through this host.
-
-    ``nat``: clients appear there as the host itself, but only where packets leave by ``nat_interface`` if that is not
-    empty. Without ``nat`` they keep their address, and the network may open connections to them. ``netmap`` is the
-    real network, as long as ``network``, that stands behind it one to one in both directions; empty: ``network`` is
-    the real one.
-    """
-
-    network: str
-    nat: bool
-    nat_interface: str = ""
-    netmap: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Split:
     """Names of ``domain`` and below are looked up at ``servers`` (addresses), plainly."""
 
@@ -106,7 +92,8 @@ class Interface:
     ``addresses`` are the gateway's own, with the prefix length of the tunnel network (``10.9.0.1/24``).
     ``mtu`` 0 leaves the choice to the host. ``ping_timeout`` is in seconds. Without ``restrict`` clients reach
     whatever this host reaches, not only ``routes``. ``dns`` None: no resolver. ``behind`` are all networks that a
-    client could serve, whoever is connected: what is sent to one that nobody serves goes nowhere else.
+    client could serve, whoever is connected: what is sent to one that nobody serves goes nowhere else. ``links`` are
+    the servers that this one is linked with; routes of those that this host carries too are among ``routes``.
     """
 
     name: str
@@ -121,6 +108,7 @@ class Interface:
     restrict: bool = True
     dns: Dns | None = None
     behind: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +223,6 @@ def peer_from_json(data: Mapping[str, Any]) -> Peer:
     )
 
 
-def _route_from_json(data: Mapping[str, Any]) -> Route:
-    return Route(str(data["network"]), bool(data["nat"]), str(data["nat_interface"]), str(data["netmap"]))
-
-
 def _dns_from_json(data: Mapping[str, Any]) -> Dns:
     return Dns(
         zone=str(data["zone"]),
@@ -257,11 +241,12 @@ def interface_from_json(data: Mapping[str, Any]) -> Interface:
         mtu=int(data["mtu"]),
         inter_client=bool(data["inter_client"]),
         ping_timeout=int(data["ping_timeout"]),
-        routes=tuple(_route_from_json(route) for route in data["routes"]),
+        routes=tuple(route_from_json(route) for route in data["routes"]),
         peers=tuple(peer_from_json(peer) for peer in data["peers"]),
         restrict=bool(data["restrict"]),
         dns=_dns_from_json(data["dns"]) if data["dns"] is not None else None,
         behind=tuple(str(network) for network in data["behind"]),
+        links=tuple(link_from_json(link) for link in data.get("links", ())),
     )
 
 

@@ -6,17 +6,18 @@ import contextlib
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import models
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
-from servers.models import ClientNetwork, Host, PortForward, Route, Server, ServerFactor, ServerHost, SplitDomain
+from servers.models import ClientNetwork, Route, Server, SplitDomain
 from servers.rules import registry
 from tests.factories import found
 
-RULED = (Host, Server, ServerHost, ServerFactor, Route, SplitDomain, PortForward, ClientNetwork)
+RULED = [model for model in apps.get_models() if issubclass(model, registry.Ruled)]
 
 
 @pytest.mark.parametrize("model", RULED)

@@ -10,7 +10,7 @@ from django.test import Client
 
 from core import clock
 from core.models import Job
-from servers.models import ClientNetwork, ClientRegion, Host, JoinToken, PortForward, Server, ServerHost
+from servers.models import ClientNetwork, ClientRegion, Host, JoinToken, PortForward, Server, ServerHost, ServerLink
 from tests.admin_site import staff
 from tests.conftest import Clock
 from users.factors.registry import FACTORS, load
@@ -26,6 +26,7 @@ VIEW = [
     "servers.view_server",
     "servers.view_serverfactor",
     "servers.view_serverhost",
+    "servers.view_serverlink",
     "servers.view_host",
     "servers.view_route",
     "servers.view_splitdomain",
@@ -63,6 +64,7 @@ ACTIONS = [
     ("servers.host", "delete_selected"),
     ("servers.clientregion", "delete_selected"),
     ("servers.portforward", "delete_selected"),
+    ("servers.serverlink", "delete_selected"),
     ("servers.clientnetwork", "delete_selected"),
     ("wgpeers.connection", "disconnect_them"),
 ]
@@ -79,6 +81,8 @@ def world(db: None, fixed_clock: Clock) -> None:
     server = Server.objects.create(pk=1, name="office", network="10.8.0.0/24", wg_network="10.9.0.0/24", started=True)
     server.organizations.add(organization)
     ServerHost.objects.create(server=server, host=host)
+    other = Server.objects.create(pk=2, name="lab", network="10.18.0.0/24", wg_network="10.19.0.0/24", port=51821)
+    ServerLink.objects.create(pk=1, first=server, second=other)
     ClientRegion.objects.create(pk=1, network="203.0.113.0/24", region="eu")
     PortForward.objects.create(pk=1, server=server, user=user, port=8080)
     ClientNetwork.objects.create(pk=1, server=server, user=user, network="192.168.7.0/24")
@@ -106,7 +110,7 @@ def snapshot() -> list[Any]:
         ),
         list(Server.objects.values_list("started", "name")),
         list(Host.objects.values_list("draining", flat=True)),
-        ClientRegion.objects.count(),
+        (ClientRegion.objects.count(), ServerLink.objects.count()),
         list(Connection.objects.values_list("state", flat=True)),
         list(user.links.values_list("revoked", flat=True)),
         list(user.addresses.values_list("host_part", flat=True)),
@@ -200,6 +204,7 @@ def test_a_stranger_on_the_staff_sees_nothing(client: Client) -> None:
         "users.group",
         "servers.server",
         "servers.host",
+        "servers.serverlink",
         "servers.portforward",
         "servers.clientnetwork",
     ):

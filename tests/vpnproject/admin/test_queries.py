@@ -8,7 +8,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from core import clock
-from servers.models import ClientNetwork, Host, PortForward, Route, Server, ServerHost
+from servers.models import ClientNetwork, Host, PortForward, Route, Server, ServerHost, ServerLink
 from tests.admin_site import staff
 from users.models import Device, Group, Organization, VpnUser
 from wgpeers.models import Connection, Decision, State
@@ -21,6 +21,7 @@ LISTS = [
     "/admin/users/group/",
     "/admin/servers/server/",
     "/admin/servers/host/",
+    "/admin/servers/serverlink/",
     "/admin/servers/portforward/",
     "/admin/servers/clientnetwork/",
     "/admin/wgpeers/connection/",
@@ -32,7 +33,7 @@ MOST = 20
 
 
 def grow(start: int, end: int) -> None:
-    now = clock.moment(clock.now())
+    now, before = clock.moment(clock.now()), None
     for number in range(start, end):
         organization = Organization.objects.create(name=f"org {number}")
         group = Group.objects.create(name=f"group {number}")
@@ -42,6 +43,9 @@ def grow(start: int, end: int) -> None:
         host = Host.objects.create(name=f"host {number}", public_address="192.0.2.1")
         networks = {"network": f"10.8.{number}.0/24", "wg_network": f"10.9.{number}.0/24"}
         server = Server.objects.create(name=f"server {number}", started=True, **networks)
+        if before is not None:
+            ServerLink.objects.create(first=before, second=server)
+        before = server
         server.organizations.add(organization)
         server.groups.add(group)
         ServerHost.objects.create(server=server, host=host)

@@ -17,7 +17,7 @@ from core.admin.saving import CONFLICT, _may_be_shown, changes
 from core.crypto import SecretField
 from servers import mesh
 from servers.admin.addresses import AddressesMixin
-from servers.models import ClientNetwork, ClientRegion, Host, PortForward, Server, ServerHost
+from servers.models import ClientNetwork, ClientRegion, Host, PortForward, Server, ServerHost, ServerLink
 from tests.admin_site import send, staff
 from users.models import Group, Organization, VpnUser
 
@@ -40,6 +40,7 @@ def world(admin: Client) -> dict[str, str]:
     server = Server.objects.create(name="Office", network="10.8.0.0/24", wg_network="10.9.0.0/24")
     host = Host.objects.create(name="gate-1", public_address="192.0.2.1")
     ServerHost.objects.create(server=server, host=host)
+    annex = Server.objects.create(name="Annex", network="10.18.0.0/24", wg_network="10.19.0.0/24", port=51821)
     rows = [
         acme,
         alice,
@@ -51,6 +52,7 @@ def world(admin: Client) -> dict[str, str]:
         User.objects.create_user("carol", password="correct horse battery"),
         Role.objects.create(name="helpdesk"),
         mesh.the_mesh(),
+        ServerLink.objects.create(first=server, second=annex),
         ClientRegion.objects.create(network="203.0.113.0/24", region="north"),
     ]
     return {row._meta.label_lower: f"/admin/{row._meta.label_lower.replace('.', '/')}/{row.pk}/change/" for row in rows}
@@ -90,7 +92,7 @@ def test_rows_that_two_administrators_add_at_the_same_moment_are_a_form_error(
     world: dict[str, str], admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second one's form was checked before the first one's row was there."""
-    server, host = Server.objects.get(), Host.objects.create(name="gate-2", public_address="192.0.2.2")
+    server, host = Server.objects.get(name="Office"), Host.objects.create(name="gate-2", public_address="192.0.2.2")
     real = ModelAdmin.save_related
 
     def first_the_other_one(self: Any, request: Any, form: Any, *rest: Any) -> None:

@@ -12,7 +12,7 @@ from django.db import IntegrityError, models, transaction
 
 from core.clock import moment
 from servers import addresses
-from servers.models import ClientNetwork, PortForward, Route, Server, ServerHost
+from servers.models import ClientNetwork, PortForward, Route, Server, ServerHost, ServerLink
 from servers.policy import policy_of
 from tests.connection_rows import live
 from tests.factories import Company, add_host
@@ -61,15 +61,18 @@ def test_extras(company: Company, alice: VpnUser) -> None:
         return dataclasses.astuple(queries.extras(company.server.pk, alice.pk))
 
     bob, _ = company.hire("bob")
-    assert extras() == (False, False, False, False)
+    assert extras() == (False, False, False, False, False)
     ClientNetwork.objects.create(server=company.server, user=bob, network="192.168.5.0/24")
-    assert extras() == (False, False, True, False)
+    assert extras() == (False, False, True, False, False)
     add_host(company.server, "gate-2")
     ClientNetwork.objects.create(server=company.server, user=alice, network="192.168.6.0/24")
     PortForward.objects.create(server=company.server, user=bob, port=8080)
-    assert extras() == (False, True, True, True)
+    assert extras() == (False, True, True, True, False)
     PortForward.objects.create(server=company.server, user=alice, port=8081)
-    assert extras() == (True, True, True, True)
+    assert extras() == (True, True, True, True, False)
+    other = Server.objects.create(name="Lab", network="10.20.0.0/24", wg_network="10.21.0.0/24", port=51821)
+    ServerLink.objects.create(first=other, second=company.server)
+    assert extras() == (True, True, True, True, True)
 
 
 def test_for_ping(company: Company, alice: VpnUser) -> None:

@@ -30,6 +30,7 @@ from servers.hostnet.state import (
     Gateway,
     HostState,
     Interface,
+    Link,
     Peer,
     Probe,
     Remote,
@@ -60,6 +61,18 @@ GATEWAY = Peer(
     names=("laptop.bob.acme.vpn",),
 )
 DNS = Dns("vpn", ("9.9.9.9", "2620:fe::fe"), "dns.quad9.net", (Split("corp.example", ("10.0.0.53",)),))
+LINK = Link(
+    "green",
+    "wgs3",
+    ("10.19.0.0/24", "fd19::/64"),
+    behind=("10.77.0.0/24",),
+    routed=(Route("10.51.0.0/24", False), Route("10.60.0.0/24", True, "", "192.168.5.0/24")),
+    via="h2",
+    offered=(Route("10.1.0.0/16", True, "eth1"),),
+    clients=False,
+    masquerade=True,
+    zone="green.vpn",
+)
 BLUE = Interface(
     "wgs2",
     "blue",
@@ -72,6 +85,7 @@ BLUE = Interface(
     (GATEWAY, Peer("c3", 9, KEY, ("10.9.0.7/32",), lingers=7.5)),
     restrict=False,
     dns=DNS,
+    links=(LINK, Link("red", "wgs1", ("10.9.0.0/24",))),
 )
 GATEWAYS = (Gateway("fd00::1", 9790), Gateway("10.99.0.2", 9791))
 WHOLE = HostState("h1", 11, "boot", 9790, (RED, BLUE), open_foreign_firewalls=True, gateways=GATEWAYS)
@@ -105,6 +119,38 @@ def changed(value: Any, path: str, new: object) -> Any:
 )
 def test_message_survives_the_wire(task: str, message: Any) -> None:
     assert read(task, json.loads(json.dumps(to_json(message))), "h1") == message
+
+
+def test_state_of_a_control_side_that_knows_no_links_has_none() -> None:
+    data = to_json(STATE)
+    del data["interfaces"][0]["links"]
+    assert read(FULL_STATE, data, "h1") == STATE
+
+
+@pytest.mark.parametrize(
+    ("field", "new"),
+    [
+        ("interface", "eth0"),
+        ("interface", 'wgs3" accept'),
+        ("server", "../x"),
+        ("networks", ["0.0.0.0/0"]),
+        ("networks", ["10.19.0.1/24"]),
+        ("behind", ["::/0"]),
+        ("behind", ["10.77.0.0/24 accept"]),
+        ("routed", [{"network": "0.0.0.0/0", "nat": True, "nat_interface": "", "netmap": ""}]),
+        ("offered", [{"network": "::/0", "nat": True, "nat_interface": "", "netmap": ""}]),
+        ("offered", [{"network": "10.1.0.0/16", "nat": True, "nat_interface": 'e" accept', "netmap": ""}]),
+        ("via", "h2; x"),
+        ("zone", "a zone"),
+        ("clients", None),
+    ],
+)
+def test_damaged_link_refuses_the_whole_state(field: str, new: object) -> None:
+    data = changed(to_json(WHOLE), f"interfaces.1.links.0.{field}", new)
+    if field == "clients":
+        del data["interfaces"][1]["links"][0][field]
+    with pytest.raises(BadMessage):
+        read(FULL_STATE, data, "h1")
 
 
 def test_addresses_are_taken_in_the_form_in_which_they_are_read_back() -> None:

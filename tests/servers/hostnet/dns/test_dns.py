@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from servers.hostnet.dns import config, control, resolvers, unbound
 from servers.hostnet.dns.control import DnsError
 from servers.hostnet.dns.records import Changes, Record, Records, line
-from servers.hostnet.state import Dns, HostCondition, Interface, Peer, Severity, Split
+from servers.hostnet.state import Dns, HostCondition, Interface, Link, Peer, Severity, Split
 from tests.lab import until
 from tests.servers.hostnet.fakes import state_of
 
@@ -133,6 +134,25 @@ def test_without_servers_the_hosts_own_are_asked_but_never_ourselves() -> None:
     zones = forwarded(configured(ZONE, "10.9.0.1", "192.0.2.1", "fd01::1"))
     assert [[line for line in zone if line] for zone in zones] == [['name: "."', "forward-addr: 192.0.2.1"]]
     assert forwarded(configured(ZONE, "10.9.0.1")) == []
+
+
+def test_names_of_linked_servers_are_answered_here_and_their_clients_get_no_answers(tmp_path: Path) -> None:
+    links = (
+        Link("two", "wgs2", ("10.19.0.0/24",), zone="lab"),
+        Link("three", "wgs3", ("10.29.0.0/24",), zone="vpn"),
+        Link("four", "wgs4", ("10.39.0.0/24",)),
+        Link("five", "wgs5", ("10.49.0.0/24",), zone="corp.example"),
+    )
+    dns = Dns("vpn", (), "", (Split("corp.example", ("10.0.0.53",)),))
+    linked = dataclasses.replace(interface(dns), links=links)
+    lines = [each.strip() for each in config.text(linked, dns, tmp_path / "ctl", []).splitlines()]
+    static = {each.split('"')[1] for each in lines if each.endswith("static")}
+    reverse = {f"0.{second}.10.in-addr.arpa." for second in (9, 19, 29, 49)}
+    assert static == {"vpn.", "lab."} | reverse
+    assert lines.count('local-zone: "vpn." static') == 1
+    # What is looked up elsewhere goes on being so.
+    assert 'local-zone: "corp.example." transparent' in lines
+    assert [each for each in lines if each.startswith("access-control")] == ["access-control: 10.9.0.0/24 allow"]
 
 
 def test_a_split_domain_is_looked_up_even_where_unbound_would_answer_by_itself() -> None:

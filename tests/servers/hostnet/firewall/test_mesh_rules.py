@@ -73,8 +73,8 @@ def test_what_is_handed_on_reaches_forwarded_ports_alone() -> None:
     for ip, relays, version in families:
         target = f"{ip} daddr . meta l4proto . th dport @targets{version} accept"
         assert f"ct direction original {ip} saddr {relays} {target}" in chain(whole, "from_mesh")
-        assert f"ct status dnat ct direction original {target}" in chain(whole, "handed_on")
-    for name in ("from_mesh", "to_mesh", "handed_on", "handed_back"):
+        assert f"ct status dnat ct direction original {target}" in chain(whole, "outside_to_mesh")
+    for name in ("from_mesh", "to_mesh", "outside_to_mesh", "mesh_outwards"):
         rules = chain(whole, name)
         assert rules[-1] == "drop"
         accepting = [rule for rule in rules if "accept" in rule and "state related" not in rule]

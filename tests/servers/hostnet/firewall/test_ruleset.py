@@ -271,8 +271,8 @@ def test_everything_not_allowed_is_dropped_also_without_servers() -> None:
     assert chain(text, "forward")[1:] == [
         'iifname "wgs*" oifname "wgm*" goto to_mesh',
         'iifname "wgm*" oifname "wgs*" goto from_mesh',
-        'iifname "wgm*" goto handed_back',
-        'oifname "wgm*" goto handed_on',
+        'iifname "wgm*" goto mesh_outwards',
+        'oifname "wgm*" goto outside_to_mesh',
         'iifname "wgs*" oifname "wgs*" goto between',
         'iifname "wgs*" goto outwards',
         'oifname "wgs*" goto inwards',
@@ -286,8 +286,8 @@ def test_everything_not_allowed_is_dropped_also_without_servers() -> None:
         "mesh",
         "to_mesh",
         "from_mesh",
-        "handed_on",
-        "handed_back",
+        "mesh_outwards",
+        "outside_to_mesh",
     )
     assert all(chain(text, name)[-1] == "drop" for name in shut)
     # What the mesh carries is never translated, which opens nothing.

@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from servers.hostnet.reconcile.desired import Desired
 from servers.hostnet.reconcile.remotes import Moved, Remotes
-from servers.hostnet.state import AddPeer, HostState, Interface, Peer, Remote
+from servers.hostnet.state import AddPeer, HostState, Interface, Link, Peer, Remote
 from tests.servers.hostnet.reconcile.elsewhere import Elsewhere
 
 
@@ -221,3 +221,27 @@ def test_a_preview_leaves_no_trace() -> None:
     assert [each.connection for each in preview.remotes] == ["c2"]
     assert desired.remotes.settle() == moved()
     assert [each.connection for each in desired.remotes.all()] == ["c1"]
+
+
+def test_clients_of_a_linked_server_are_known_for_as_long_as_it_is_linked() -> None:
+    told = Remote("b", 3, 1, "blue", "far", ("10.19.0.5/32",))
+    late = dataclasses.replace(told, connection="c", version=9, number=2, allowed_ips=("10.19.0.6/32",))
+    alone = Interface("wgs1", "red", 51820, ("10.9.0.1/24",), 0, True, 360, (), ())
+    linked = dataclasses.replace(alone, links=(Link("blue", "wgs2", ("10.19.0.0/24",)),))
+
+    def state(version: int, interface: Interface, *remotes: Remote) -> HostState:
+        return HostState("here", version, "boot", 9790, (interface,), remotes=remotes, others=(("far", 5),))
+
+    desired = Desired("boot")
+    desired.take_full(state(1, alone, told), 0.0)
+    desired.add_remotes([late])
+    assert desired.remotes.all() == ()
+    desired.take_full(state(2, linked, told), 0.0)
+    desired.add_remotes([late])
+    assert desired.remotes.all() == (told, late)
+    desired.take_full(state(3, alone), 0.0)
+    assert desired.remotes.all() == ()
+    # They have not ended: linked again, they are there again.
+    desired.take_full(state(4, linked, told), 0.0)
+    assert desired.remotes.all() == (told,)
+    assert desired.remotes.settle().new == (told,)

@@ -1,0 +1,48 @@
+"""Which servers are linked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from core.admin.page import Page, Panel, column
+from servers.models import Server, ServerLink, links_of
+
+
+@admin.register(ServerLink)
+class ServerLinkPage(Page[ServerLink]):
+    list_display = ("servers", "nat", "names_are_known")
+    list_filter = ("masquerade", "names")
+    list_select_related = ("first", "second")
+    search_fields = ("first__name", "second__name")
+    autocomplete_fields = ("first", "second")
+    fields = (("first", "second"), ("masquerade", "names"))
+
+    @column("Servers", ordering="first__name")
+    def servers(self, obj: ServerLink) -> str:
+        return str(obj)
+
+    @column("NAT", ordering="masquerade")
+    def nat(self, obj: ServerLink) -> str:
+        return "on" if obj.masquerade else "off"
+
+    @column("Names of clients", ordering="names")
+    def names_are_known(self, obj: ServerLink) -> str:
+        return "on" if obj.names else "off"
+
+
+def link_panel(request: HttpRequest, server: Server) -> Iterator[Panel]:
+    """What a server is linked with, as far as the administrator may see it."""
+    if request.user.has_perm("servers.view_serverlink"):
+        lines = [
+            {"link": link, "server": other, "words": how(link, other)} for link, other in links_of([server])[server.pk]
+        ]
+        yield Panel("Linked servers", "admin/servers/links.html", {"lines": lines})
+
+
+def how(link: ServerLink, other: Server) -> str:
+    if not other.running:
+        return "stopped: nothing passes"
+    return "NAT" if link.masquerade else "no NAT"

@@ -1,0 +1,132 @@
+"""What our nftables table lets through between linked servers, and in whose name. Pure.
+
+Every rule names the networks of both, and there is none for "established": a link that is gone ends what it carried.
+Which peer a packet is from WireGuard has checked by then, also on another machine.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from servers.hostnet.state import Interface, Link, Route
+
+from .sets import ANSWERS, FAMILY, anonymous
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One end of a link, by one IP version: addresses of clients, and networks behind them."""
+
+    clients: Sequence[Network]
+    behind: Sequence[Network]
+
+    @classmethod
+    def of(cls, networks: Iterable[str], behind: Iterable[str], version: int) -> Side:
+        ours, sites = ([ipaddress.ip_network(each) for each in every] for every in (networks, behind))
+        return cls([n for n in ours if n.version == version], [n for n in sites if n.version == version])
+
+    @property
+    def all(self) -> str:
+        return anonymous([*self.clients, *self.behind])
+
+
+def between(interfaces: Sequence[Interface]) -> Iterator[str]:
+    """From clients of a server to those of one that it is linked with, both on this host."""
+    here = {interface.name for interface in interfaces}
+    for interface in interfaces:
+        for link in interface.links:
+            if link.interface in here:
+                way = f'iifname "{interface.name}" oifname "{link.interface}"'
+                yield from (f"{way} {match} accept" for match in _matches(interface, link, "saddr", "daddr"))
+
+
+def over_mesh(interface: Interface, own: str, far: str, near: str) -> Iterator[str]:
+    """Between clients of a server here, and those of a linked one on other machines. ``own`` is the field of the
+    interface here; ``far`` and ``near`` are those of the addresses there and here."""
+    for link in interface.links:
+        for match in _matches(interface, link, near, far):
+            yield f'{own} "{interface.name}" {match} accept'
+        for version, _, _ in _sides(interface, link):
+            for match in _to(link.reached, version) if far == "daddr" else _from(link.reached, version):
+                yield f'{own} "{interface.name}" {match} accept'
+
+
+def from_mesh_outwards(interface: Interface) -> Iterator[str]:
+    """From clients of linked servers on other machines to this server's routes, which they reach by this host."""
+    for link in interface.links:
+        for version, _, there in _sides(interface, link):
+            for match in _to(link.offered, version):
+                yield f"{FAMILY[version]} saddr {there.all} {match} accept"
+
+
+def outside_to_mesh(interface: Interface) -> Iterator[str]:
+    """What comes back to them, and from routes without NAT whatever comes."""
+    for link in interface.links:
+        for version, _, there in _sides(interface, link):
+            for match in _from(link.offered, version):
+                yield f"{FAMILY[version]} daddr {there.all} {match} accept"
+
+
+def masquerade_outwards(interface: Interface, mesh: str, tunnels: str) -> Iterator[str]:
+    """NAT routes, for clients of linked servers on other machines."""
+    for link in interface.links:
+        for version, _, there in _sides(interface, link):
+            natted = [route for route in link.offered if route.nat]
+            for name in sorted({route.nat_interface for route in natted}):
+                ip, out = FAMILY[version], f'oifname "{name}"' if name else f"oifname != {tunnels}"
+                if mine := _networks([route for route in natted if route.nat_interface == name], version):
+                    way = f"iifname {mesh} {out} {ip} saddr {there.all} {ip} daddr {anonymous(mine)}"
+                    yield f"{way} masquerade"
+
+
+def _to(routes: Iterable[Route], version: int) -> Iterator[str]:
+    if found := _networks(routes, version):
+        yield f"{FAMILY[version]} daddr {anonymous(found)}"
+
+
+def _from(routes: Iterable[Route], version: int) -> Iterator[str]:
+    """Without NAT a network may open connections to clients; with it, it only answers."""
+    if plain := _networks([route for route in routes if not route.nat], version):
+        yield f"{FAMILY[version]} saddr {anonymous(plain)}"
+    if found := _networks(routes, version):
+        yield f"{FAMILY[version]} saddr {anonymous(found)} {ANSWERS}"
+
+
+def _networks(routes: Iterable[Route], version: int) -> list[Network]:
+    every = [ipaddress.ip_network(route.network) for route in routes if not route.netmap]
+    return [network for network in every if network.version == version]
+
+
+def masquerade(interface: Interface) -> Iterator[str]:
+    """Whoever comes to clients of this server by a link with NAT has the address of its gateway here, from whichever
+    tunnel or machine they come."""
+    for link in interface.links:
+        for version, _, there in _sides(interface, link) if link.masquerade else ():
+            yield f'oifname "{interface.name}" {FAMILY[version]} saddr {there.all} masquerade'
+
+
+def _matches(interface: Interface, link: Link, mine: str, others: str) -> Iterator[str]:
+    """``mine`` is the field of addresses of this server, ``others`` that of the linked one's."""
+    for version, here, there in _sides(interface, link):
+        ip = FAMILY[version]
+        if link.clients:
+            yield f"{ip} {mine} {here.all} {ip} {others} {there.all}"
+            continue
+        # To and from clients' networks always: both are then not clients, or not both of them.
+        if there.behind:
+            yield f"{ip} {mine} {here.all} {ip} {others} {anonymous(there.behind)}"
+        if here.behind:
+            yield f"{ip} {mine} {anonymous(here.behind)} {ip} {others} {there.all}"
+
+
+def _sides(interface: Interface, link: Link) -> Iterator[tuple[int, Side, Side]]:
+    """By each IP version that both have."""
+    own = [str(ipaddress.ip_interface(address).network) for address in interface.addresses]
+    for version in FAMILY:
+        here, there = Side.of(own, interface.behind, version), Side.of(link.networks, link.behind, version)
+        if here.clients and there.clients:
+            yield version, here, there

@@ -1,0 +1,98 @@
+"""Links between servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import F, Q
+
+from .. import changes
+from ..rules.registry import Ruled
+from .server import Server, hosts_of
+
+
+class ServerLink(Ruled):
+    """Two servers whose clients reach each other's clients, the networks behind those, and each other's routes. It
+    joins these two and no others: who is linked with one of them is not linked with the other by that.
+
+    A pair has no order, so the server with the lesser key is always ``first``.
+    """
+
+    first = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="links_as_first", verbose_name="server")
+    second = models.ForeignKey(
+        Server, on_delete=models.CASCADE, related_name="links_as_second", verbose_name="other server"
+    )
+    masquerade = models.BooleanField(
+        "NAT",
+        default=False,
+        help_text="Clients of each server appear to those of the other with the address of that one's gateway; off: "
+        "with their own.",
+    )
+    names = models.BooleanField(
+        "names of clients", default=False, help_text="The DNS of each server knows the clients of the other as well."
+    )
+
+    class Meta:
+        verbose_name = "server link"
+        ordering = ["first__name", "second__name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["first", "second"],
+                name="servers_linked_once",
+                violation_error_message="These two servers are linked already.",
+            ),
+            models.CheckConstraint(
+                condition=Q(first__lt=F("second")),
+                name="link_of_two_servers",
+                violation_error_message="A server cannot be linked to itself.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.first} and {self.second}"
+
+    def normalize(self) -> None:
+        if self.first_id and self.second_id and self.first_id > self.second_id:
+            self.first, self.second = self.second, self.first
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.normalize()
+        with transaction.atomic():
+            # Servers that it moves away from lose something too.
+            before = type(self)._base_manager.filter(pk=self.pk).values_list("first", "second").first() or ()
+            super().save(*args, **kwargs)
+            changes.record(hosts_of(self.first_id, self.second_id, *before))
+
+    def other(self, server: Server) -> Server:
+        """The one that ``server`` is linked with."""
+        return self.second if self.first_id == server.pk else self.first
+
+
+def links_of(servers: Iterable[Server]) -> dict[int, list[tuple[ServerLink, Server]]]:
+    """By server (primary key), each of its links with the other server of it, by its name."""
+    keys = {server.pk for server in servers}
+    found: dict[int, list[tuple[ServerLink, Server]]] = {key: [] for key in keys}
+    rows = ServerLink.objects.filter(Q(first__in=keys) | Q(second__in=keys)).select_related("first", "second")
+    for link in rows:
+        for mine, other in ((link.first, link.second), (link.second, link.first)):
+            if mine.pk in keys:
+                found[mine.pk].append((link, other))
+    return {key: sorted(each, key=lambda pair: pair[1].name) for key, each in found.items()}
+
+
+def with_linked(servers: Iterable[int]) -> dict[int, set[int]]:
+    """By server (primary key), itself and those that it is linked with."""
+    found = {key: {key} for key in servers}
+    rows = ServerLink.objects.filter(Q(first__in=found) | Q(second__in=found))
+    for first, second in rows.values_list("first", "second"):
+        for mine, other in ((first, second), (second, first)):
+            if mine in found:
+                found[mine].add(other)
+    return found
+
+
+def linked_with(server: Server) -> list[Server]:
+    """The servers that it is linked with."""
+    return [other for _, other in links_of([server])[server.pk]] if server.pk else []

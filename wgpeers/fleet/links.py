@@ -1,0 +1,110 @@
+"""Linked servers, as hosts and clients are told of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from core.redis_store import RedisUnavailable
+from servers import heartbeats, networks, routing
+from servers.hostnet.state import Interface, Link, Route
+from servers.models import Host, MeshNode, Server, ServerLink, links_of
+from servers.networks import Network
+from servers.routing import Routed
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A running server that another one is linked with, and what it has."""
+
+    link: ServerLink
+    server: Server
+    tunnels: tuple[Network, ...]
+    behind: tuple[Network, ...]
+    routed: tuple[Routed, ...]
+
+    def zone_for(self, server: Server) -> str:
+        """The zone of the neighbour's clients' names, where ``server`` knows these; else empty."""
+        known = self.link.names and server.dns_mapping and self.server.dns_mapping
+        return self.server.dns_zone.lower() if known else ""
+
+
+def neighbours_of(servers: Iterable[Server]) -> dict[int, list[Neighbour]]:
+    """By server (primary key). One that does not run is nobody's neighbour: nothing leads to it."""
+    return {key: [_neighbour(*pair) for pair in pairs if pair[1].running] for key, pairs in links_of(servers).items()}
+
+
+def _neighbour(link: ServerLink, server: Server) -> Neighbour:
+    behind = server.client_networks.order_by("network").values_list("network", flat=True)
+    return Neighbour(
+        link,
+        server,
+        tuple(routing.tunnel_networks([server])),
+        # IPv6 may have been turned off since.
+        tuple(each for text in dict.fromkeys(behind) if (each := networks.parse(text)).version == 4 or server.ipv6),
+        tuple(routing.for_linked(server.routes.all())),
+    )
+
+
+def route_of(piece: Routed, *, nat: bool = False) -> Route:
+    """As a host knows it; ``nat``: whatever the route itself says."""
+    row = piece.route
+    return Route(str(piece.network), nat or row.nat, row.nat_interface, str(piece.real) if piece.real else "")
+
+
+def joined(
+    interface: Interface, server: Server, neighbours: Sequence[Neighbour], host: Host, here: Collection[int]
+) -> Interface:
+    """The interface of ``server`` on ``host`` with its links. ``here`` are the servers (primary keys) that the host
+    carries."""
+    if not neighbours:
+        return interface
+    own = {route.network for route in interface.routes}
+    reached = [
+        route_of(piece, nat=each.link.masquerade)
+        for each in neighbours
+        if each.server.pk in here
+        for piece in each.routed
+        if str(piece.network) not in own
+    ]
+    found = tuple(_link(server, each, host, carried=each.server.pk in here) for each in neighbours)
+    return dataclasses.replace(interface, routes=(*interface.routes, *reached), links=found)
+
+
+def way_to(server: Server, host: Host) -> str:
+    """The host (public id) by which ``host``, that does not carry ``server``, reaches what that one's routes lead to:
+    of those in the mesh one that was heard, by priority. Empty where there is none."""
+    nodes = MeshNode.objects.exclude(public_key="")
+    if not nodes.filter(host=host).exists():
+        return ""
+    rows = server.attachments.filter(host__enabled=True, host__in=nodes.values("host")).select_related("host")
+    hosts = [row.host for row in rows.order_by("priority", "pk")]
+    try:
+        heard = heartbeats.read(hosts)
+    except RedisUnavailable:
+        heard = {}
+    return next((each.public_id for each in sorted(hosts, key=lambda each: not heard.get(each.pk))), "")
+
+
+def by_another(neighbour: Neighbour, host: Host) -> list[Routed]:
+    """What of a neighbour's routes is reached from ``host``, which does not carry it."""
+    direct = [piece for piece in neighbour.routed if piece.real is None]
+    return direct if direct and way_to(neighbour.server, host) else []
+
+
+def _link(server: Server, neighbour: Neighbour, host: Host, *, carried: bool) -> Link:
+    other, nat = neighbour.server, neighbour.link.masquerade
+    own = routing.for_linked(server.routes.all())
+    return Link(
+        server=other.public_id,
+        interface=other.interface,
+        networks=tuple(map(str, neighbour.tunnels)),
+        behind=tuple(map(str, neighbour.behind)),
+        routed=() if carried else tuple(route_of(piece, nat=nat) for piece in neighbour.routed),
+        via="" if carried else way_to(other, host),
+        offered=tuple(route_of(piece, nat=nat) for piece in own if piece.real is None),
+        clients=server.inter_client and other.inter_client,
+        masquerade=nat,
+        zone=neighbour.zone_for(server),
+    )
