@@ -34,6 +34,19 @@ FAR, FAR6, PORT = "203.0.113.9", "2001:db8:9::9", 7000
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
 
 
+def kill_all(machine: Machine) -> None:
+    """SIGKILL to every process there, the tunnels' included, and what no process holds goes too."""
+    holder = machine.pid  # of the machine itself, with a process of its own
+    children = set(map(int, Path(f"/proc/{holder}/task/{holder}/children").read_text().split()))
+    for pid in set(machine.processes()) - {holder} - children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for link in machine.ip("-o", "link", "show", "type", "wireguard").splitlines():
+        machine.ip("link", "del", link.split()[1].rstrip(":"))
+    machine.run("nft", "flush", "ruleset")
+    machine.run("sh", "-c", "rm -f /run/wireguard/*.sock")
+
+
 class Gate:
     """A host: its machine with host worker, front and gateway web. ``api``: what stands for the API in URLs."""
 
@@ -65,16 +78,7 @@ class Gate:
         return has_tunnel and self.row.pk in heartbeats.fresh([self.row])
 
     def kill(self) -> None:
-        """SIGKILL to every process there, the tunnels' included, and what no process holds goes too."""
-        holder = self.machine.pid  # of the machine itself, with a process of its own
-        children = set(map(int, Path(f"/proc/{holder}/task/{holder}/children").read_text().split()))
-        for pid in set(self.machine.processes()) - {holder} - children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for link in self.machine.ip("-o", "link", "show", "type", "wireguard").splitlines():
-            self.machine.ip("link", "del", link.split()[1].rstrip(":"))
-        self.machine.run("nft", "flush", "ruleset")
-        self.machine.run("sh", "-c", "rm -f /run/wireguard/*.sock")
+        kill_all(self.machine)
         self._running.close()
 
     def cut(self) -> None:

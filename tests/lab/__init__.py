@@ -12,7 +12,7 @@ itself by SIGKILL, nothing stays behind: the processes in a namespace are found 
 has unbound's directories.
 """
 
-from tests.lab.capture import Capture
+from tests.lab.capture import Capture, Seen
 from tests.lab.disks import FAILURES, Disk
 from tests.lab.namespaces import Namespace
 from tests.lab.networks import Lab, Machine
@@ -41,6 +41,7 @@ __all__ = [
     "Pinger",
     "PostgresPair",
     "RedisServer",
+    "Seen",
     "SentinelRedis",
     "Tunnel",
     "ended_afterwards",

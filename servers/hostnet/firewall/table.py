@@ -141,7 +141,10 @@ class Firewall:
         if self._mesh is None or not here or not (gone or new):
             return
         try:
-            self._set_elements(self._forwards.change(gone, new))
+            changed = self._forwards.change(gone, new)
+            # Whoever left may be here next: what was handed on would go to it from an address that it knows nothing of.
+            changed.elsewhere += changed.delete
+            self._set_elements(changed)
         except (FirewallError, ValueError) as error:
             log.error("%s: ports that lead to other machines: %s", server, error)
             self._text = ""
