@@ -2,7 +2,8 @@
 
 What it lets through is written out in ``ruleset``; everything else from or to a tunnel is dropped, also for an
 interface of ours that no rule knows yet. So a half-applied host fails closed, and two servers on one host reach
-each other by a link alone. An accept here does not overrule a drop in another table (docker's, ufw's): it only ends our own.
+each other by a link alone. An accept here does not overrule a drop in another table (docker's, ufw's): it only ends
+our own.
 
 Only forwarded ports and addresses of ended connections follow the peers one by one: they are elements of maps and
 sets, which are changed in place.
