@@ -196,3 +196,7 @@ def routes_are_reached_by_a_host_of_the_other(scene: Linked, lan: Machine) -> No
     scene.until_seen_as(scene.bob.machine, scene.office.lan.address, "10.50.0.1")
     assert "wgm0" not in host.ip("route", "get", lan.address)
     assert host.ask_tcp(lan.address, SERVICE, timeout=NEVER) is None
+    # Somebody takes the way away, and it is put back.
+    host.ip("rule", "del", "pref", "32690")
+    scene.wait(lambda: "lookup" in host.ip("rule", "show", "pref", "32690"))
+    scene.until_seen_as(alice.machine, lan.address, alice.addresses[0])
