@@ -226,7 +226,7 @@ class Pinging:
             self._loop.call_soon_threadsafe(self._tasks[client.number].cancel)
 
     def heard(self, clients: Sequence[Client], since: float) -> bool:
-        """Whether each has had a ping answered that it sent after ``since``. Raise ``WrongAnswer`` where some gave up."""
+        """Whether each has had a ping answered that it sent after ``since``. Raise ``WrongAnswer`` if some gave up."""
         if self.lost:
             raise WrongAnswer(f"{len(self.lost)} clients gave up pinging")
         return all(self._heard.get(client.number, 0.0) > since for client in clients)
