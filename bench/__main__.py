@@ -26,6 +26,7 @@ NAMES = (
     "mesh",
     "long_work",
     "storm",
+    "fleet",
     "throughput",
     "start",
     "reconnect",
@@ -39,11 +40,14 @@ def main() -> int:
     """0 when everything was measured, whatever was found; 1 when something could not be; 2 for a wrong call."""
     parser = argparse.ArgumentParser(prog="bench", description="Measure, each figure against something.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all of them")
+    parser.add_argument("--clients", type=int, default=0, metavar="N", help="for fleet: a smaller or larger one")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     options = parser.parse_args()
     names = options.names or NAMES
     if unknown := set(names) - set(NAMES):
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if options.clients and names != ["fleet"]:
+        parser.error("--clients is for fleet alone")
     if hint := _missing(names):
         print(hint, file=sys.stderr)
         return 1
@@ -51,7 +55,7 @@ def main() -> int:
     failed = []
     for name in names:
         try:
-            found = run(name)
+            found = run(name, options.clients)
         except BenchFailed:
             failed.append(name)
             continue

@@ -48,11 +48,11 @@ def measure(directory: Path) -> Iterator[Figure]:
     )
     backend = choose("auto")
     say(f"apply: {PEERS:,} peers, backend {backend.name}")
-    configuration = directory / "wg.conf"
-    configuration.write_text(_configuration(peers))
+    file = directory / "wg.conf"
+    file.write_text(configuration(peers))
     ratios, ours, theirs, again = [], [], [], []
     for number in range(ROUNDS):
-        theirs.append(_setconf(backend, configuration))
+        theirs.append(setconf(backend, file))
         first, second = _apply(backend, _message(peers, "boot", 3), directory / f"keys{number}")
         ours.append(first)
         again.append(second)
@@ -66,17 +66,17 @@ def measure(directory: Path) -> Iterator[Figure]:
     yield _memory(here, peers)
 
 
-def _configuration(peers: tuple[Peer, ...]) -> str:
+def configuration(peers: tuple[Peer, ...]) -> str:
     lines = ["[Interface]", f"PrivateKey = {b64(bytes(PrivateKey.generate()))}", "ListenPort = 51820"]
     for peer in peers:
         lines += ["[Peer]", f"PublicKey = {peer.public_key}", f"AllowedIPs = {', '.join(peer.allowed_ips)}"]
     return "\n".join(lines) + "\n"
 
 
-def _setconf(backend: Backend, configuration: Path) -> float:
+def setconf(backend: Backend, file: Path) -> float:
     """``wg setconf`` on a fresh interface; making the interface does not count."""
     backend.create(INTERFACE)
-    seconds = _timed(lambda: subprocess.run(["wg", "setconf", INTERFACE, configuration], check=True))
+    seconds = timed(lambda: subprocess.run(["wg", "setconf", INTERFACE, file], check=True))
     _must_have_all(backend)
     backend.delete(INTERFACE)
     return seconds
@@ -101,9 +101,9 @@ def _apply(backend: Backend, text: str, key_dir: Path) -> tuple[float, float]:
         if not isinstance(report, FullReport) or report.conditions or report.drift:
             raise WrongAnswer(f"the apply failed: {report}")
 
-    first = _timed(full)
+    first = timed(full)
     _must_have_all(backend)
-    second = _timed(full)
+    second = timed(full)
     backend.delete(INTERFACE)
     Firewall().remove()
     return first, second
@@ -114,7 +114,7 @@ def _must_have_all(backend: Backend) -> None:
         raise WrongAnswer(f"{count} peers instead of {PEERS}")
 
 
-def _timed(work: Callable[[], Any]) -> float:
+def timed(work: Callable[[], Any]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began

@@ -1,6 +1,6 @@
 """The inner half of ``bench.sandbox``: the first process of the new namespaces.
 
-python -m bench.inside NAME DIRECTORY
+python -m bench.inside NAME DIRECTORY [CLIENTS]
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOG_LINES = 15
 ON_POSTGRESQL = {"connect_postgresql"}  # all others use SQLite
 
 
-def main(name: str, directory: Path) -> None:
+def main(name: str, directory: Path, *size: int) -> None:
     subprocess.run(["sh", "-c", PREPARE], check=True, stdin=subprocess.DEVNULL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     files.make_directories(directory)
@@ -41,7 +41,7 @@ def main(name: str, directory: Path) -> None:
     # Imported here: it imports models, which needs the settings that were made just now.
     measure = importlib.import_module(f"bench.{name}").measure
     try:
-        for figure in measure(directory):
+        for figure in measure(directory, *size):
             print(figure.dump(), flush=True)
     except BaseException:
         _show_logs(directory / "log")
@@ -75,7 +75,7 @@ def _show_logs(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))
     # Not by falling off the end: threads and processes that are still there need not be waited for.
     sys.stdout.flush()
     os._exit(0)

@@ -17,6 +17,7 @@ from bench.load import Target, client_tls, exchange
 from bench.people import EMPTY
 from core.redis_store import redis_client
 from servers import redis_access
+from servers.models import Host, MeshNode
 from tests.lab import until
 from vpnproject.runner import certificate, files, front, layout, mounts, programs, redis_login
 
@@ -55,6 +56,7 @@ class Installation:
         wanted = front.Front(self.site.front, WEB_PORT, GATEWAY_PORT, ipv6=False)
         front.configure(self.site.front, front.configuration(wanted, programs.open_files()))
         self._has_front = False
+        self.running: dict[str, subprocess.Popen[bytes]] = {}  # by the program's name
 
     def start_redis(self) -> None:
         """Redis as bin/run configures it, with the host's user; the caller's own ``redis_client()`` is this one."""
@@ -63,6 +65,12 @@ class Installation:
         self.start(programs.redis_program(self.site.var))
         until(_answers, STARTED_WITHIN)
         redis_access.let_in(self.site.host_id, redis_login.host_hash(self.site.var))
+
+    def admit(self, host: Host, var: Path) -> None:
+        """Have the control side keep the user in Redis of a host whose worker has ``var``; beat ends all others."""
+        password_hash = redis_login.host_hash(var)
+        MeshNode.objects.create(host=host, part=host.pk, redis_hash=password_hash)
+        redis_access.let_in(host.public_id, password_hash)
 
     def make_database(self) -> None:
         call_command("migrate", verbosity=0)
@@ -107,7 +115,7 @@ class Installation:
 
     def start(self, program: programs.Program) -> subprocess.Popen[bytes]:
         with (self.site.var / "log" / f"{program.name}.log").open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 program.command,
                 cwd=self.site.project,
                 env={**os.environ, **program.environment},
@@ -115,6 +123,8 @@ class Installation:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+        self.running[program.name] = process
+        return process
 
 
 def _answers() -> bool:

@@ -8,7 +8,6 @@ long something takes says more about what else the machine does.
 
 from __future__ import annotations
 
-import os
 import statistics
 import threading
 import time
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from bench import mesh_apply, processors
 from bench.figures import Figure, spread
 from bench.installation import Installation, say
 from bench.load import Target, WrongAnswer, drive
@@ -32,7 +32,6 @@ FEW, MANY = 2, 20  # hosts
 ROUNDS, CONNECTS, WARM_UP = 5, 150, 32
 CONNECTIONS = 16  # under way at any time
 WITHIN = 60.0
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def measure(directory: Path) -> Iterator[Figure]:
@@ -46,6 +45,7 @@ def measure(directory: Path) -> Iterator[Figure]:
     allot(company, people)
     fields = [(person, {"wg_public_key": new_wg_key()}) for person in people]
     requests = iter(sign("POST", fields, int(time.time())))
+    here.admit(company.host, here.site.var)
     running = [here.start(here.program(name)) for name in ("host", "control", "beat")]
     web = here.start_web()
     until(lambda: company.server.attachments.get(host=company.host).host.applied_version > 0, WITHIN)
@@ -69,6 +69,7 @@ def measure(directory: Path) -> Iterator[Figure]:
         f"messages to each other host for a connect: {statistics.median(told[MANY]):.2f}"
     )
     yield Figure("connect_20_hosts_to_2", statistics.median(ratios), "ratio", 1.5, at_most=True, note=note)
+    yield from mesh_apply.measure(directory)
 
 
 class Sinks:
@@ -109,26 +110,11 @@ class Sinks:
 
 def _round(web: Target, requests: list[bytes], sinks: Sinks) -> tuple[float, float]:
     """Processor milliseconds for each connect, and messages that each other host got for it."""
-    before, taken = _processor_seconds(), sinks.taken
+    before, taken = processors.seconds_of_others(), sinks.taken
     drive(web, requests, CONNECTIONS)
     until(sinks.settled, WITHIN)
-    cost = 1000 * (_processor_seconds() - before) / len(requests)
+    cost = 1000 * (processors.seconds_of_others() - before) / len(requests)
     return cost, (sinks.taken - taken) / len(requests) / sinks.count
-
-
-def _processor_seconds() -> float:
-    """Of all processes of this namespace but the benchmark's own, those included that have ended."""
-    own = os.getpid()
-    seconds = 0.0
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        if int(pid) == own:
-            continue
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
-            continue
-        seconds += sum(int(field) for field in fields[11:15]) / TICKS
-    return seconds
 
 
 def _must_be_connected(count: int) -> None:

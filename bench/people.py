@@ -17,7 +17,7 @@ from core.redis_store import redis_client
 from servers import heartbeats, mesh, networks, services
 from servers.models import Address, Host, Server, ServerHost
 from tests.factories import Company
-from tests.protocol_client import VECTORS, Identity, make_request, new_wg_key, plaintext
+from tests.protocol_client import VECTORS, ClientRequest, Identity, make_request, new_wg_key, plaintext
 from users.models import Organization, VpnUser
 from vpnproject.runner import redis_login
 from wgpeers.lifecycle import liveness
@@ -98,14 +98,19 @@ def open_connections(company: Company, people: Sequence[Identity], now: float) -
 
 
 def sign(method: str, wanted: Sequence[tuple[Identity, dict[str, Any]]], now: int) -> list[bytes]:
-    """Each request as bytes, signed at ``now``; ``wanted`` is who sends it and the plaintext's own fields.
+    """Each request as bytes, signed at ``now``; ``wanted`` is who sends it and the plaintext's own fields."""
+    return [request.wire() for request in prepare(method, wanted, now)]
+
+
+def prepare(method: str, wanted: Sequence[tuple[Identity, dict[str, Any]]], now: int) -> list[ClientRequest]:
+    """The same as requests, whose headers can be made anew.
 
     An RSA-4096 signature takes 2 ms, so all cores work at it.
     """
     jobs = [(method, _words(person), fields, now) for person, fields in wanted]
     connections.close_all()  # a child must not share the database with us
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
-        return list(pool.map(_sign, jobs, chunksize=50))
+        return list(pool.map(_prepare, jobs, chunksize=50))
 
 
 # All of an identity but its RSA key, which cannot go from process to process.
@@ -116,7 +121,7 @@ def _words(person: Identity) -> Words:
     return (person.organization, person.user, person.server, person.token, person.secret, person.box_public_key)
 
 
-def _sign(job: tuple[str, Words, dict[str, Any], int]) -> bytes:
+def _prepare(job: tuple[str, Words, dict[str, Any], int]) -> ClientRequest:
     method, words, fields, now = job
     identity = Identity(*words)
-    return make_request(identity, plaintext(**{"timestamp": now, **fields}), method=method, now=now).wire()
+    return make_request(identity, plaintext(**{"timestamp": now, **fields}), method=method, now=now)

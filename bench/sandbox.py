@@ -23,10 +23,12 @@ class BenchFailed(Exception):
     """A benchmark ended without its figures; what happened is on stderr."""
 
 
-def run(name: str) -> list[Figure]:
-    """Run the benchmark ``name`` to its end and return its figures. Needs root."""
+def run(name: str, clients: int = 0) -> list[Figure]:
+    """Run the benchmark ``name`` to its end and return its figures. Needs root. ``clients`` 0: as many as it takes."""
     with tempfile.TemporaryDirectory(prefix="vpn-bench-") as directory:
         command = ["unshare", *NAMESPACES, sys.executable, "-m", "bench.inside", name, directory]
+        if clients:
+            command.append(str(clients))
         process = subprocess.Popen(
             command,
             cwd=PROJECT,

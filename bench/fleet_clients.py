@@ -1,0 +1,267 @@
+"""Simulated clients: of each only what it says to the server, at the times at which ``wgpeer`` would say it.
+
+What costs a client time (RSA signature, sealed box) is made beforehand. Only the HMAC is made at the moment of sending,
+since its nonce is new each time. Each client has an address of its own, as in earnest, where the front counts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import io
+import json
+import multiprocessing
+import random
+import resource
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from django.db import connections
+from wgpeer import constants
+
+from bench.load import Target, WrongAnswer
+from tests.protocol_client import ClientRequest, Identity, open_answer, sign_headers
+
+INTERVAL = 10.0  # seconds between two pings of a client
+MOST_ROUNDS = 50  # who comes to nothing in so many is lost
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """``key`` is its connection's. ``pings`` are signed for that; ``ask`` is to bring a connection with ``next_key``,
+    for which ``next_pings`` are signed."""
+
+    number: int
+    identity: Identity
+    key: str = ""
+    pings: list[ClientRequest] = field(default_factory=list)
+    ask: ClientRequest | None = None
+    next_key: str = ""
+    next_pings: list[ClientRequest] = field(default_factory=list)
+
+    @property
+    def source(self) -> str:
+        return f"127.{16 + (self.number >> 16)}.{self.number >> 8 & 255}.{self.number & 255}"
+
+    def connected(self) -> None:
+        self.key, self.pings = self.next_key, self.next_pings
+        self.ask, self.next_key, self.next_pings = None, "", []
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``status`` 0: none came. ``raw`` is all of it. ``retry_after`` in seconds, 0 where it does not say."""
+
+    status: int = 0
+    retry_after: float = 0.0
+    raw: bytes = b""
+
+    @classmethod
+    def of(cls, raw: bytes) -> Answer:
+        words = raw[:64].split()
+        if len(words) < 2:  # the connection was ended before
+            return cls()
+        _, found, rest = raw.partition(b"Retry-After: ")
+        return cls(int(words[1]), float(rest.split()[0]) if found else 0.0, raw)
+
+    def opened(self, client: Client, request: ClientRequest) -> dict[str, object]:
+        """What is in a sealed answer to ``request``."""
+        response = http.client.HTTPResponse(_Received(self.raw))  # type: ignore[arg-type]  # all that it asks of a socket
+        response.begin()
+        return open_answer(json.loads(response.read()), client.identity, request.box_private_key)
+
+
+class _Received:
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self._raw)
+
+
+async def ask(target: Target, client: Client, request: ClientRequest, connect: float, within: float) -> Answer:
+    """``connect``: seconds for TCP and TLS; ``within``: for all."""
+    now = int(time.time())
+    request.headers = sign_headers(client.identity, request.method, request.path, request.body, now)
+    try:
+        async with asyncio.timeout(within):
+            async with asyncio.timeout(connect):
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", target.port, ssl=target.tls, local_addr=(client.source, 0)
+                )
+            try:
+                writer.write(request.wire())
+                return Answer.of(await reader.read())
+            finally:
+                writer.transport.abort()
+    except (OSError, TimeoutError):
+        return Answer()
+
+
+# Connecting
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """A client is connected: when, by the clock of ``time.monotonic``."""
+
+    number: int
+    at: float
+
+
+@dataclass(slots=True)
+class Told:
+    """What a process of ``Connecting`` says at its end. ``answers``: how many of each status, 0 for none in time."""
+
+    answers: Counter[int]
+    processor: float  # seconds
+    lost: int
+
+
+class Connecting:
+    """Clients that connect, in a process of their own, from ``go`` on: all at once, or ``most`` at any time. As
+    ``wgpeer`` does, they come again after a while where they were not answered or told to."""
+
+    def __init__(self, web: Target, clients: Sequence[Client], most: int = 0) -> None:
+        self.told = Told(Counter(), 0.0, 0)
+        connections.close_all()  # a child must not share the database with us
+        context = multiprocessing.get_context("fork")
+        # The child's end is the child's alone: should it die, reading ends.
+        self._heard, self._said = context.Pipe(duplex=False)
+        self._go = context.Event()
+        self._process = context.Process(target=self._run, args=(web, clients, most), daemon=True)
+        self._process.start()
+        self._said.close()
+
+    def go(self) -> Iterator[Back]:
+        """Each as it is connected; ``told`` is complete at the end. Raise ``WrongAnswer`` if not all of them were."""
+        self._go.set()
+        try:
+            while isinstance(said := self._heard.recv(), Back):
+                yield said
+        except EOFError:
+            raise WrongAnswer("those who connect have ended") from None
+        self.told = said
+        self._process.join()
+        if said.lost:
+            raise WrongAnswer(f"{said.lost} clients were not connected: {dict(said.answers)}")
+
+    def _run(self, web: Target, clients: Sequence[Client], most: int) -> None:
+        self._go.wait()
+        began = _processor()
+        asyncio.run(self._all(web, clients, most))
+        self.told.processor = _processor() - began
+        self._said.send(self.told)
+
+    async def _all(self, web: Target, clients: Sequence[Client], most: int) -> None:
+        turn = asyncio.Semaphore(most or len(clients))
+        await asyncio.gather(*(self._connect(web, client, turn) for client in clients))
+
+    async def _connect(self, web: Target, client: Client, turn: asyncio.Semaphore) -> None:
+        assert client.ask is not None
+        async with turn:
+            for _ in range(MOST_ROUNDS):
+                answer = await ask(web, client, client.ask, constants.CONNECT_TIMEOUT, constants.RESPONSE_TIMEOUT)
+                self.told.answers[answer.status] += 1
+                if answer.status == 200 and answer.opened(client, client.ask)["allow"]:
+                    self._said.send(Back(client.number, time.monotonic()))
+                    return
+                await asyncio.sleep(pause_after(answer))
+        self.told.lost += 1
+
+
+def pause_after(answer: Answer) -> float:
+    """Seconds until ``wgpeer`` asks again a server that has one address."""
+    asked = answer.retry_after or constants.BACK_OFF.get(answer.status, 0.0)
+    usual = constants.ROUND_PAUSE * (1 + constants.ROUND_JITTER * (random.random() - 0.5))
+    return max(asked * (1 + constants.ASKED_JITTER * random.random()), usual)
+
+
+def _processor() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+# Pinging
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """One try of a ping: when it began by ``time.monotonic``, and for how many seconds it went on."""
+
+    client: Client
+    request: ClientRequest
+    at: float
+    seconds: float
+    answer: Answer
+
+    def counted(self) -> bool:
+        """Whether the server says that the connection is there."""
+        return self.answer.status == 200 and self.answer.opened(self.client, self.request)["status"] is True
+
+
+class Pinging:
+    """Clients that ping at their rate, in a thread. Who runs out of signed pings sends the last one again."""
+
+    def __init__(self, gateway: Target) -> None:
+        self._gateway = gateway
+        self._loop = asyncio.new_event_loop()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.pings: list[Ping] = []
+        self.lost: list[Client] = []
+        self._heard: dict[int, float] = {}  # when each sent the last ping that was answered
+        self.processor = 0.0  # seconds that the thread has computed; known at its end
+        self._thread.start()
+
+    def add(self, client: Client, first: float = 0.0) -> None:
+        """From ``first`` seconds on."""
+        self._loop.call_soon_threadsafe(self._begin, client, first)
+
+    def drop(self, clients: Iterable[Client]) -> None:
+        for client in clients:
+            self._loop.call_soon_threadsafe(self._tasks[client.number].cancel)
+
+    def heard(self, clients: Sequence[Client], since: float) -> bool:
+        """Whether each has had a ping answered that it sent after ``since``. Raise ``WrongAnswer`` if some gave up."""
+        if self.lost:
+            raise WrongAnswer(f"{len(self.lost)} clients gave up pinging")
+        return all(self._heard.get(client.number, 0.0) > since for client in clients)
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
+        self.processor = time.thread_time()
+
+    async def _end(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _begin(self, client: Client, first: float) -> None:
+        self._tasks[client.number] = self._loop.create_task(self._ping(client, client.pings, first))
+
+    async def _ping(self, client: Client, requests: Sequence[ClientRequest], first: float) -> None:
+        due, number, failed = self._loop.time() + first, 0, 0
+        while failed <= constants.PING_RETRIES:
+            await asyncio.sleep(due - self._loop.time())
+            request = requests[min(number, len(requests) - 1)]
+            began = time.monotonic()
+            answer = await ask(
+                self._gateway, client, request, constants.PING_CONNECTS[-1], constants.PING_RESPONSE_TIMEOUT
+            )
+            self.pings.append(Ping(client, request, began, time.monotonic() - began, answer))
+            if answer.status == 200:
+                self._heard[client.number] = began
+                due, number, failed = due + INTERVAL, number + 1, 0
+            else:
+                due, failed = self._loop.time() + constants.PING_RETRY_PAUSE, failed + 1
+        self.lost.append(client)

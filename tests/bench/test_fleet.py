@@ -1,0 +1,94 @@
+"""bench/fleet with a handful of clients, and what it stands on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import processors
+from bench.fleet_clients import Answer, pause_after
+from bench.fleet_host import ManyPeers
+from servers.hostnet.wireguard.base import PeerChange
+from tests.lab import HANGING, PROJECT, PYTHON, until
+from tests.servers.hostnet.fakes import FakeLinks
+
+KEYS = ("a", "b", "c")
+ADDRESSES = tuple(f"10.9.0.{number}/32" for number in range(2, 6))
+CHANGES = st.builds(
+    PeerChange,
+    public_key=st.sampled_from(KEYS),
+    allowed_ips=st.lists(st.sampled_from(ADDRESSES), unique=True, max_size=3).map(tuple),
+    remove=st.booleans(),
+    add=st.booleans(),
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes namespaces")
+def test_a_small_fleet_is_measured_and_nobody_is_lost() -> None:
+    command = [str(PYTHON), "-m", "bench", "--json", "--clients", "12", "fleet"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=5 * HANGING, check=False)
+    assert done.returncode == 0, done.stderr
+    figure = json.loads(done.stdout)
+    assert (figure["name"], figure["bar"]) == ("storm_to_connect_rate", 1.5)
+    assert figure["value"] > 0
+    assert "clients are back after" in done.stderr
+
+
+def test_a_number_of_clients_is_for_the_fleet_alone() -> None:
+    command = [str(PYTHON), "-m", "bench", "--clients", "12", "ping"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=HANGING, check=False)
+    assert done.returncode == 2
+    assert "--clients is for fleet alone" in done.stderr
+
+
+@given(st.lists(CHANGES, max_size=20))
+def test_an_interface_in_memory_has_each_address_at_the_peer_that_was_given_it_last(changes: list[PeerChange]) -> None:
+    backend = ManyPeers(FakeLinks())
+    backend.create("wgs1")
+    wanted: dict[str, set[str]] = {}
+    for change in changes:
+        backend.set("wgs1", peers=[change])
+        mine = wanted.pop(change.public_key, set()) if change.add or change.remove else set()
+        wanted.pop(change.public_key, None)
+        if change.remove:
+            continue
+        for others in wanted.values():
+            others -= {*change.allowed_ips}
+        wanted[change.public_key] = mine | {*change.allowed_ips}
+    found = {key: set(peer.allowed_ips) for key, peer in backend.get("wgs1").peers.items()}
+    assert found == wanted
+
+
+def test_a_client_waits_as_long_as_it_was_told_and_never_less_than_a_round() -> None:
+    answer = Answer.of(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 60\r\n\r\n{}")
+    assert (answer.status, answer.retry_after) == (503, 60.0)
+    assert all(60 <= pause_after(answer) <= 90 for _ in range(100))
+    assert all(3.5 <= pause_after(Answer()) <= 10.5 for _ in range(100))
+    assert Answer.of(b"").status == 0
+
+
+def test_a_programs_processor_time_is_that_of_all_its_processes() -> None:
+    # A shell whose child computes, and another program that does nothing.
+    busy = subprocess.Popen(["sh", "-c", f"{PYTHON} -c 'while True: pass' & wait"], start_new_session=True)
+    idle = subprocess.Popen(["sleep", "600"])
+    try:
+        roots = {"busy": busy.pid, "idle": idle.pid}
+        found = until(partial(_computed, roots, "busy"))
+        assert found["idle"] < found["busy"]
+    finally:
+        os.killpg(busy.pid, 9)
+        idle.kill()
+        busy.wait(HANGING)
+        idle.wait(HANGING)
+
+
+def _computed(roots: dict[str, int], name: str) -> dict[str, float]:
+    """How much each has computed, once this one has computed much."""
+    found = processors.seconds_by_program(roots)
+    return found if found[name] >= 0.2 else {}
