@@ -142,7 +142,9 @@ def test_mesh_is_one_row_that_is_changed_and_neither_added_nor_deleted(admin: Cl
     assert Mesh.objects.count() == 1
     assert admin.get(f"{MESH}add/").status_code == 403
     page = f"{MESH}1/change/"
-    assert "control side" in admin.get(page).content.decode()
+    shown = admin.get(page).content.decode()
+    assert "control side" in shown
+    assert "Who reaches whom" in shown
     old = mesh.the_mesh().network
     assert errors(send(admin, page, network="10.77.0.0/16")) == {}
     row = mesh.the_mesh()
