@@ -79,6 +79,7 @@ def _words(run: Run) -> str:
 
 def _start_everything(here: Installation, server: Server) -> Target:
     """All programs of bin/run; wait until the host has told the server's key and applied its first state."""
+    here.admit(server.attachments.get().host, here.site.var)
     for name in ("host", "control", "beat"):
         here.start(here.program(name))
     web = here.start_web()
