@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from django.conf import settings
 from django.db import connections
 
 from core.clock import moment
 from core.crypto import Secret
 from core.redis_store import redis_client
-from servers import heartbeats, mesh, networks, services
+from servers import heartbeats, networks, services
 from servers.models import Address, Host, Server, ServerHost
 from tests.factories import Company
 from tests.protocol_client import VECTORS, ClientRequest, Identity, make_request, new_wg_key, plaintext
 from users.models import Organization, VpnUser
-from vpnproject.runner import redis_login
 from wgpeers.lifecycle import liveness
 from wgpeers.models import Connection, State
 
@@ -33,8 +31,6 @@ def found_company() -> Company:
     server.organizations.add(organization)
     services.ask_first_factors(server)
     host = Host.objects.create(public_id="bench", name="bench", public_address="192.0.2.1")
-    # As bin/run tells it at its start.
-    mesh.control_node(host, redis_login.host_hash(settings.VAR))
     # Until the real host worker, where a benchmark runs one, reports its own.
     ServerHost.objects.create(server=server, host=host, public_key=new_wg_key())
     return Company(organization, server, host)
