@@ -56,7 +56,7 @@ def another(company: Company, *, beside: bool, **fields: Any) -> Server:
     if beside:
         ServerHost.objects.create(server=server, host=company.host)
     else:
-        add_host(server, f"gate-of-{server.name}")
+        add_host(server, f"gate-of-{server.name}", address="198.51.100.99")
     return server
 
 
