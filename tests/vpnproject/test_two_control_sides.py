@@ -99,7 +99,8 @@ def all_ended(rows: list[Connection]) -> bool:
 
 
 def test_both_work_one_beats_and_the_death_of_either_is_made_up_for(company: Company, two: list[Node]) -> None:
-    assert {node.label for node in nodes.living(redis_client())} == {"one", "two"}
+    # Each node's beat says that it is there, and it may start after the worker.
+    until(lambda: {node.label for node in nodes.living(redis_client())} == {"one", "two"}, every=0.1)
     until(beats)
     rows = many_now(company, 40)
     make_overdue(rows[:20])
