@@ -24,7 +24,7 @@ from wgpeers.models import Connection, State
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
 
-CLIENTS, SOURCES = 300, 10
+CLIENTS, SOURCES = 200, 10
 PATIENCE = 1  # seconds, so that some must wait for longer on any machine
 
 
