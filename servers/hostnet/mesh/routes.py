@@ -37,6 +37,7 @@ ROUTE = struct.Struct(
 )  # family, length of destination and source, tos, table, protocol, scope, type, flags
 AT_ONCE = 200  # messages; their answers fit into any socket's buffer
 LONGEST = 1 << 17  # bytes; what the kernel sends at once is shorter
+OURS = "the rule of the mesh's routes"
 WITHIN = 30.0  # seconds that the kernel may take to answer
 HAS_IPV6 = Path("/proc/net/if_inet6")  # is there where the kernel has IPv6
 
@@ -75,20 +76,20 @@ def change(index: int, add: Iterable[str], remove: Iterable[str], table: int = T
 
 def ask_our_table() -> None:
     """Have the kernel ask our table."""
-    with _iproute() as netlink:
+    with Asking(OURS) as netlink:
         for family in families():
             if not _rules(netlink, family):
                 netlink.rule("add", family=family, table=TABLE, priority=PRIORITY)
 
 
 def is_asked() -> bool:
-    with _iproute() as netlink:
+    with Asking(OURS) as netlink:
         return all(_rules(netlink, family) for family in families())
 
 
 def forget_our_table() -> None:
     """Take the rules back; the routes have gone with their link."""
-    with _iproute() as netlink:
+    with Asking(OURS) as netlink:
         for family in families():
             for _ in range(_rules(netlink, family)):
                 netlink.rule("del", family=family, table=TABLE, priority=PRIORITY)
@@ -100,8 +101,11 @@ def _rules(netlink: IPRoute, family: int) -> int:
     return sum(rule.get_attr("FRA_TABLE") == TABLE and rule.get_attr("FRA_PRIORITY") == PRIORITY for rule in found)
 
 
-class _iproute:
-    """pyroute2, whose errors are ours."""
+class Asking:
+    """pyroute2, whose errors are ours; ``what`` is what it is asked about."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
 
     def __enter__(self) -> IPRoute:
         self._netlink = IPRoute()
@@ -110,7 +114,7 @@ class _iproute:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._netlink.close()
         if isinstance(error, NetlinkError | OSError):
-            raise LinkError(f"the rule of the mesh's routes: {error}") from error
+            raise LinkError(f"{self._what}: {error}") from error
 
 
 def _socket() -> socket.socket:

@@ -9,26 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.state import PREFIX
 
 from . import routes
-from .routes import families
+from .routes import Asking, families
 
 # The table of wgs<number> is this plus the number. Numbers beyond the space that is left have no ways.
 TABLES = 1_000_000_000
 MOST = 1_000_000_000
 # Before the mesh's own table, since what is for clients is in none of these.
 PRIORITY = 32690
+WAYS = "the ways to linked servers"
 LOOSE = "2"  # rp_filter: answers come from networks to which the main table knows another way
 FILTER = "/proc/sys/net/ipv4/conf/{}/rp_filter"
 
 
 def read(index: int) -> dict[str, frozenset[str]]:
     """By interface, the networks that are routed to the link ``index`` for what comes from it. Raise ``LinkError``."""
-    with _Netlink() as netlink:
+    with Asking(WAYS) as netlink:
         asked = list(_rules(netlink))
     whole = {name for name, _ in asked if all((name, family) in asked for family in families())}
     return {name: frozenset(routes.read(index, _table(name)) if name in whole else ()) for name, _ in asked}
@@ -42,7 +42,7 @@ def make_so(name: str, index: int, ways: Mapping[str, Collection[str]]) -> None:
             Path(FILTER.format(name)).write_text(LOOSE)
         except OSError as error:
             raise LinkError(f"{name}: {error}") from error
-    with _Netlink() as netlink:
+    with Asking(WAYS) as netlink:
         asked = list(_rules(netlink))
         for each in sorted({name for name, _ in asked} | ways.keys()):
             if table := _table(each):
@@ -59,7 +59,7 @@ def make_so(name: str, index: int, ways: Mapping[str, Collection[str]]) -> None:
 
 def forget() -> None:
     """Have none of it asked any more; the routes have gone with their link. Raise ``LinkError``."""
-    with _Netlink() as netlink:
+    with Asking(WAYS) as netlink:
         for each, family in list(_rules(netlink)):
             netlink.rule("del", **_rule(each, family))
 
@@ -80,16 +80,3 @@ def _rules(netlink: IPRoute) -> Iterator[tuple[str, int]]:
             name = rule.get_attr("FRA_IIFNAME") or ""
             if rule.get_attr("FRA_PRIORITY") == PRIORITY and rule.get_attr("FRA_TABLE") == _table(name) != 0:
                 yield name, family
-
-
-class _Netlink:
-    """pyroute2, whose errors are ours."""
-
-    def __enter__(self) -> IPRoute:
-        self._netlink = IPRoute()
-        return self._netlink
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._netlink.close()
-        if isinstance(error, NetlinkError | OSError):
-            raise LinkError(f"the ways to linked servers: {error}") from error
