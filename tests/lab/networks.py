@@ -35,7 +35,9 @@ class Lab:
     def __enter__(self) -> Self:
         self._closing.callback(self.internet.close)
         try:
-            self.internet.ip("link", "add", "br0", "type", "bridge")
+            # An address of its own: else it is the least of its ports', and changes as machines are added. Who knows
+            # the former one then sends into the void, for the 8 s until the kernel asks again.
+            self.internet.ip("link", "add", "br0", "address", "02:00:00:00:00:fe", "type", "bridge")
             _configure(self.internet, 24)
         except BaseException:
             self._closing.close()
