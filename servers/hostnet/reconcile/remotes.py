@@ -7,7 +7,8 @@ An old message never wins, here as with peers:
 - A full state names all other hosts with their versions, read before the rows: it holds every change of a host up to
   its version. A remote that the state lacks has ended, unless it is newer than that. Of a host that it does not name it
   says nothing, unless an older state did: that one was deleted since.
-- A remote that ended never comes back, and one that is told of late, when a full state of its time lacked it, neither.
+- A remote that ended never comes back, and one that is told of late, when a full state of its time lacked it, neither:
+  not even by another state, of the same version of this host, that was read before that one.
 - Of two remotes that have one address or network the newer has it. An open peer of this host comes before both: should
   that one have ended, this host is told so by a message of its own.
 """
@@ -65,7 +66,8 @@ class Remotes:
         self._own, self._ready = state.host, True
         here = {interface.server for interface in state.interfaces}
         self._servers = frozenset(here | {link.server for each in state.interfaces for link in each.links})
-        stated = dict(state.others)
+        stated, before = dict(state.others), dict(self._others)
+        late = any(version < before.get(host, 0) for host, version in stated.items())
         listed = {remote.connection for remote in state.remotes}
         for connection, held in list(self._held.items()):
             if connection in listed:
@@ -79,7 +81,10 @@ class Remotes:
             self._others[host] = max(version, self._others.get(host, 0))
             self._named[host] = state.version
         for remote in state.remotes:
-            if self._may_be(remote) and (remote.host or remote.connection not in self._held):
+            known = remote.connection in self._held
+            # A newer state would have had it, on its host or waiting for one.
+            ended = late and not known and remote.version <= before.get(remote.host, remote.version)
+            if self._may_be(remote) and not ended and (remote.host or not known):
                 self._hold(remote)
 
     def add(self, remotes: Iterable[Remote]) -> None:

@@ -214,6 +214,18 @@ def test_a_state_changes_what_a_remote_has() -> None:
     assert desired.remotes.settle() == moved([remote("c1")], [altered])
 
 
+@pytest.mark.parametrize("host", ["a", ""], ids=["open", "pending"])
+def test_a_state_that_was_read_before_another_one_brings_nobody_back(host: str) -> None:
+    """Both are of one version of this host, on which nothing has changed."""
+    read_before = state(remote("c1", host=host))
+    read_after = dataclasses.replace(state(), others=(("a", 6), ("b", 4)))
+    desired = Desired("boot")
+    assert desired.take_full(read_after, 0.0)
+    assert desired.take_full(dataclasses.replace(read_before, others=(("a", 5), ("b", 4))), 0.0)
+    desired.add_remotes([remote("c1")])
+    assert desired.remotes.all() == ()
+
+
 def test_a_preview_leaves_no_trace() -> None:
     desired = ready(remote("c1"))
     preview = desired.preview(state(remote("c2", 2, "b"), version=11), 0.0)
