@@ -93,6 +93,20 @@ def test_a_redis_that_lost_its_memory_gives_it_to_one_of_them(two: tuple[Lease, 
     assert not first.hold()
 
 
+def test_whoever_takes_it_again_is_not_taken_for_one_that_stands_still(
+    two: tuple[Lease, Lease], fixed_clock: Clock
+) -> None:
+    first, second = two
+    for give_up in (first.release, redis_client().flushall):
+        assert first.hold()
+        assert not second.hold()
+        give_up()
+        fixed_clock.advance(PATIENCE)
+        assert first.hold()
+        assert not second.hold()
+        first.release()
+
+
 def test_without_redis_nobody_has_it(two: tuple[Lease, Lease], settings: LazySettings) -> None:
     settings.REDIS_URL = "unix:///nonexistent/redis.sock"
     with pytest.raises(redis.RedisError):
