@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 
 from core.sql import Row, fetch_all
+from users.factors.again import Daily
 from users.factors.base import AskedFactor, Policy
 
 from .models import Server
@@ -32,7 +34,15 @@ def policy_of(server: Server) -> Policy:
         factors=tuple(_factor(row) for row in sorted(rows, key=lambda row: str(row[2])) if row[0] == "factor"),
         token_ttl=server.factor_token_ttl,
         grace=server.reconnect_grace,
+        trusted=tuple(ipaddress.ip_network(item) for item in listed(server.trusted_networks)),
+        ask_again=ask_again(server),
+        ask_again_elsewhere=server.ask_again_elsewhere,
     )
+
+
+def ask_again(server: Server) -> Daily | None:
+    """The time of day at which everybody of the server is asked again."""
+    return Daily(server.ask_again_at, server.time_zone) if server.ask_again_at else None
 
 
 def _factor(row: Row) -> AskedFactor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import zoneinfo
 
 from django.core.exceptions import ValidationError
 
@@ -49,6 +50,21 @@ def addresses(text: str) -> None:
             ipaddress.ip_address(item)
         except ValueError:
             raise ValidationError(f"{item!r} is not an IP address.") from None
+
+
+def trusted_networks(text: str) -> None:
+    for item in listed(text):
+        try:
+            network = ipaddress.ip_network(item)
+        except ValueError:
+            raise ValidationError(f"{item!r} is not a network. Write it like 198.51.100.0/24.") from None
+        if not network.prefixlen:
+            raise ValidationError(f"{item} is everybody. Ask for no second factor, if that is meant.")
+
+
+def time_zone(text: str) -> None:
+    if text not in zoneinfo.available_timezones():
+        raise ValidationError(f"{text!r} is not a time zone. Write it like Europe/Berlin.")
 
 
 def domains(text: str) -> None:

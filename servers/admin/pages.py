@@ -84,7 +84,18 @@ class ServerPage(PageThatAsksBack[Server]):
                 ),
             },
         ),
-        ("Remembered factors", {"classes": ("tab",), "fields": (("reconnect_grace", "factor_token_ttl"),)}),
+        (
+            "Asked again",
+            {
+                "classes": ("tab",),
+                "fields": (
+                    ("reconnect_grace", "factor_token_ttl"),
+                    ("ask_again_at", "time_zone"),
+                    "ask_again_elsewhere",
+                    "trusted_networks",
+                ),
+            },
+        ),
         ("Times", {"classes": ("tab",), "fields": (("ping_interval", "ping_timeout"), "session_timeout")}),
     )
 

@@ -15,7 +15,7 @@ from servers.hostnet.state.names import PREFIX
 from users.models import Group, Organization, new_id
 
 from .. import boxkeys, changes, networks, validators
-from ..fields import NetworkField
+from ..fields import NetworkField, NetworksField, all_spelled
 from ..rules.registry import Confirmable, Ruled
 from .host import Host
 
@@ -121,6 +121,28 @@ class Server(Named, Confirmable, SharedRow):
         validators=[MaxValueValidator(7 * 86400)],
         help_text="Seconds within which a device may reconnect with the secret that passed before; 0: off.",
     )
+    trusted_networks = NetworksField(
+        max_length=1000,
+        blank=True,
+        validators=[validators.trusted_networks],
+        help_text="Public networks of yours, separated by commas: who connects from there is asked for no second "
+        "factor, unless their own page says that they always are.",
+    )
+    ask_again_at = models.TimeField(
+        "ask again at",
+        null=True,
+        blank=True,
+        help_text="A time of day at which every connection ends and nothing that was passed counts any longer. "
+        "Empty: none.",
+    )
+    time_zone = models.CharField(
+        max_length=64, default="UTC", validators=[validators.time_zone], help_text="Of that time; like Europe/Berlin."
+    )
+    ask_again_elsewhere = models.BooleanField(
+        "ask again elsewhere",
+        default=False,
+        help_text="What was passed counts only where it was: a new public address is asked again.",
+    )
     pre_connect_message = models.CharField(max_length=500, blank=True, help_text="Shown to users before connecting.")
 
     box_private_key = SecretField()
@@ -147,6 +169,7 @@ class Server(Named, Confirmable, SharedRow):
         WG network, if an admin chose none: there is none yet, or still the one of the WG network as it was."""
         for field in ("network", "wg_network", "network6"):
             setattr(self, field, networks.spelled(getattr(self, field)))
+        self.trusted_networks = all_spelled(self.trusted_networks)
         if not self.ipv6:
             return
         before = type(self)._base_manager.filter(pk=self.pk).values_list("wg_network", flat=True).first()

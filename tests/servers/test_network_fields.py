@@ -9,13 +9,15 @@ from django.apps import apps
 from django.db import models
 
 from servers import networks
-from servers.fields import LONGEST, NetworkField
+from servers.fields import LONGEST, NetworkField, NetworksField
+from servers.models import Server
 
+KINDS = (NetworkField, NetworksField)
 FIELDS = [
     field
     for model in apps.get_models()
     for field in model._meta.get_fields()
-    if isinstance(field, NetworkField) or (isinstance(field, models.CharField) and "network" in field.name)
+    if isinstance(field, KINDS) or (isinstance(field, models.CharField) and "network" in field.name)
 ]
 MASKED = [
     ("10.0.0.0/255.255.255.0", "10.0.0.0/24"),
@@ -28,8 +30,8 @@ MASKED = [
 
 
 def test_there_are_such_fields_and_all_are_of_one_kind() -> None:
-    assert {field.name for field in FIELDS} == {"network", "wg_network", "network6", "netmap"}
-    assert [str(field) for field in FIELDS if not isinstance(field, NetworkField)] == []
+    assert {field.name for field in FIELDS} == {"network", "wg_network", "network6", "netmap", "trusted_networks"}
+    assert [str(field) for field in FIELDS if not isinstance(field, KINDS)] == []
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=str)
@@ -40,6 +42,11 @@ def test_a_network_fits_in_every_spelling(field: Any, typed: str, kept: str) -> 
     row = field.model(**{field.name: typed})
     row.normalize()
     assert field.clean(getattr(row, field.name), row) == kept
+
+
+def test_of_several_networks_each_has_its_one_spelling() -> None:
+    typed = " 10.0.0.0/255.255.255.0,FD00::0/64 , 10.1.0.0 255.255.0.0,"
+    assert Server._meta.get_field("trusted_networks").formfield().clean(typed) == "10.0.0.0/24, fd00::/64, 10.1.0.0/16"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from django import forms
 from core.crypto import keyed_hash
 from users.models import Enrolment, VpnUser
 
+from .again import Daily, Network
 from .panels import FactorPanel, NotDone
 from .providers import ProviderConfig, ProviderForm
 
@@ -29,20 +30,24 @@ Override = Literal["required", "exempt"]
 class AskedFactor:
     """A factor that a server asks for. ``mode`` "optional": only of users who are enrolled. ``if_unavailable``
     "skip": who cannot be judged because the provider is down passes without it. ``settings``: what the factor's own
-    form says, as JSON has it. ``provider_id``: the primary key of the provider that the server names, if it does;
-    ``provider``: the one that is asked, for a factor that has one."""
+    form says, as JSON has it. ``always``: also in trusted networks, since it was said of this user. ``provider_id``:
+    the primary key of the provider that the server names, if it does; ``provider``: the one that is asked, for a factor
+    that has one."""
 
     kind: str
     mode: Mode = "required"
     if_unavailable: IfUnavailable = "refuse"
     settings: Mapping[str, object] = field(default_factory=dict)
     provider_id: int | None = None
+    always: bool = False
     provider: ProviderConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a server asks of those who connect to it. ``server`` is its public id; times are in seconds."""
+    """What a server asks of those who connect to it. ``server`` is its public id; times are in seconds. ``trusted``:
+    who comes from there passes without factors. ``ask_again``: until then at most a pass is remembered;
+    ``ask_again_elsewhere``: only where it came from."""
 
     server: str
     organizations: frozenset[int]
@@ -51,6 +56,9 @@ class Policy:
     factors: tuple[AskedFactor, ...]
     token_ttl: int
     grace: int
+    trusted: tuple[Network, ...] = ()
+    ask_again: Daily | None = None
+    ask_again_elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from users.models import VpnUser
 from users.verdicts import Allowed, Layers, Verdict
 
 from . import guesses
+from .again import is_inside
 from .base import Attempt, Case, Denied, Outcome, Passed, Pending, Policy, Unavailable
 from .cutting import inseparable, ways_apart
 from .remembered import is_remembered, passes_of
@@ -31,6 +32,10 @@ def judge_factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, l
         return verdicts.Denied((*layers, (str(error), code)), f"{error}_{code}", Unavailable().message)
     if not wanted:
         return Allowed((*layers, ("factors", "none_asked")))
+    if is_inside(attempt.address, policy.trusted):
+        wanted = [each for each in wanted if each.asked.always]
+        if not wanted:
+            return Allowed((*layers, ("factors", "trusted_network")))
     if is_remembered(user, policy, wanted, attempt, "token", now):
         return Allowed((*layers, ("factor_token", "ok")))
     for each in wanted:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Sequence
-from datetime import timedelta
 
 from core import clock
 from core.crypto import keyed_hash
 from users.models import RememberedPass, VpnUser
 
+from .again import line_of
 from .base import Attempt, Policy
 from .wanted import Wanted
 
 
-def _digest(user: VpnUser, policy: Policy, wanted: Sequence[Wanted], kind: str, secret: str) -> str:
+def _digest(user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, kind: str, secret: str) -> str:
     # Which factors it stands for: where the server asks for one more since, a pass without it counts no longer.
     # And of which provider: another one has not let them pass.
     asked = [
@@ -26,7 +27,8 @@ def _digest(user: VpnUser, policy: Policy, wanted: Sequence[Wanted], kind: str, 
             each.asked.provider.public_id if each.asked.provider else "",
         )
     ]
-    return keyed_hash(f"remembered {kind}", user.public_id, policy.server, *asked, secret)
+    line = line_of(attempt.address) if policy.ask_again_elsewhere else ""
+    return keyed_hash(f"remembered {kind}", user.public_id, policy.server, line, *asked, secret)
 
 
 def is_remembered(
@@ -44,13 +46,14 @@ def is_remembered(
         device_name=attempt.device_name,
         expires__gt=clock.moment(now),
     ).first()
-    return row is not None and hmac.compare_digest(row.digest, _digest(user, policy, wanted, kind, secret))
+    return row is not None and hmac.compare_digest(row.digest, _digest(user, policy, wanted, attempt, kind, secret))
 
 
 def passes_of(
     user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, now: float
 ) -> tuple[RememberedPass, ...]:
     """What to remember of ``attempt`` once its client is connected. ``wanted``: exactly the factors that passed."""
+    latest = policy.ask_again.after(now) if policy.ask_again else math.inf
     kinds = (("grace", attempt.password, policy.grace), ("token", attempt.token, policy.token_ttl))
     return tuple(
         RememberedPass(
@@ -59,8 +62,8 @@ def passes_of(
             kind=kind,
             device_id=attempt.device_id,
             device_name=attempt.device_name,
-            digest=_digest(user, policy, wanted, kind, secret),
-            expires=clock.moment(now) + timedelta(seconds=ttl),
+            digest=_digest(user, policy, wanted, attempt, kind, secret),
+            expires=clock.moment(min(now + ttl, latest)),
         )
         for kind, secret, ttl in kinds
         if secret and ttl

@@ -66,7 +66,7 @@ def _with_overrides(by_server: dict[str, AskedFactor], overrides: Mapping[str, O
     asked = dict(by_server)
     for kind, override in overrides.items():
         if override == "required":
-            asked[kind] = replace(asked.get(kind, AskedFactor(kind)), mode="required")
+            asked[kind] = replace(asked.get(kind, AskedFactor(kind)), mode="required", always=True)
         else:
             asked.pop(kind, None)
     return asked

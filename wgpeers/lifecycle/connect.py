@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
@@ -23,6 +24,7 @@ from servers import addresses
 from servers.changes import bump_versions
 from servers.hostnet.state import AddPeer, RemovePeers
 from servers.models import Host, Server, ServerHost
+from servers.policy import ask_again
 from users.authorize import Allowed
 from users.factors import remembered
 from users.factors.base import Attempt
@@ -147,7 +149,6 @@ def _suitable_hosts(account: Account, attempt: Attempt, asked: str) -> list[Serv
 
 def _draft(account: Account, attempt: Attempt, host: Host, now: float) -> Connection:
     """The pending connection, not stored, and without what only the transaction can say: address and version."""
-    timeout = account.server.session_timeout
     return Connection(
         user_id=account.user.pk,
         user_name=decisions.full_name(account.user),
@@ -162,8 +163,17 @@ def _draft(account: Account, attempt: Attempt, host: Host, now: float) -> Connec
         client_address=attempt.address or None,
         wg_public_key=attempt.wg_public_key,
         created=moment(now),
-        session_ends=moment(now + timeout) if timeout else None,
+        session_ends=_session_end(account.server, now),
     )
+
+
+def _session_end(server: Server, now: float) -> datetime | None:
+    """When the connection ends whatever its pings say."""
+    daily = ask_again(server)
+    ends = [daily.after(now)] if daily else []
+    if server.session_timeout:
+        ends.append(now + server.session_timeout)
+    return moment(min(ends)) if ends else None
 
 
 def _begin(account: Account, connection: Connection, first: Host, digest: bytes, now: float) -> list[Connection]:
