@@ -7,13 +7,13 @@ import hashlib
 import hmac
 import json
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from django.test import Client
 from nacl.public import Box, PrivateKey, PublicKey
 
@@ -144,6 +144,19 @@ def make_request(
     body["signature"] = b64(identity.key.sign(digest, pss, utils.Prehashed(hashes.SHA512())))
     body["device_signature"] = ""
     return ClientRequest(method, path, sign_headers(identity, method, path, body, now), body, mine)
+
+
+def device_signed(identity: Identity, key: ec.EllipticCurvePrivateKey | None = None, **changes: Any) -> ClientRequest:
+    """A right request that its device has signed as well. ``changes``: of what the client says of itself."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    public = b64(key.public_key().public_bytes(*form)).rstrip("=")
+    request = make_request(identity, plaintext(device_key=public, **changes))
+    text = "&".join(request.body[name] for name in ("data", "nonce", "public_key"))
+    message = hashlib.sha512(text.encode()).digest()
+    request.body["device_signature"] = b64(key.sign(message, ec.ECDSA(hashes.SHA256()))).rstrip("=")
+    signed = (request.method, request.path, request.body, int(request.headers["Auth-Timestamp"]))
+    return replace(request, headers=sign_headers(identity, *signed))
 
 
 def make_sync(identity: Identity, sync_hash: str, *, now: int = NOW) -> ClientRequest:

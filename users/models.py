@@ -156,6 +156,34 @@ class Device(models.Model):
         return self.name or self.hostname or self.device_id
 
 
+class DeviceKey(models.Model):
+    """A key (P-256) by which a device of a user signs its connects. ``device_id`` is what the device calls itself.
+
+    Nobody has confirmed it: it waits, under ``reg_key``, which the device shows its user. ``revoked``: no connect that
+    it began until then may go on.
+    """
+
+    user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="device_keys")
+    fingerprint = models.CharField(max_length=64, editable=False)  # hex SHA-256 of the DER SubjectPublicKeyInfo
+    device_id = models.CharField(max_length=64, editable=False)
+    name = models.CharField(max_length=128, blank=True)
+    platform = models.CharField(max_length=16, blank=True, editable=False)
+    reg_key = models.CharField("registration key", max_length=16, editable=False)
+    created = models.DateTimeField(editable=False)
+    confirmed = models.DateTimeField(null=True, editable=False)
+    revoked = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        ordering = ["-created", "-pk"]
+        constraints = [models.UniqueConstraint(fields=["user", "fingerprint"], name="device_key_once")]
+        indexes = [
+            models.Index(fields=["user", "device_id"], condition=Q(revoked__isnull=False), name="revoked_device_keys")
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.device_id
+
+
 class Enrolment(models.Model):
     """What one factor judges a user by. Each factor uses the columns that it needs, by its ``enrolment.py``.
 

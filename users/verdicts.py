@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from .models import RememberedPass
 
@@ -43,7 +44,7 @@ class Pending:
     """A factor that asks something back (a sign-in page, a push) has begun; ``answer`` goes to the client."""
 
     layers: Layers
-    answer: dict[str, str]
+    answer: dict[str, Any]
 
 
 Verdict = Allowed | Denied | Pending

@@ -146,7 +146,7 @@ class ConnectView(ClientView):
         attempt, address = None, client_address(request)
         try:
             plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW)
-            attempt = _attempt(plaintext, address)
+            attempt = _attempt(plaintext, address, envelope.device_of(signed, plaintext))
             answer = _answer(account, attempt, now, asked_address(request))
         except Refusal as refusal:
             decisions.record_refusal(account, attempt, now, refusal, address)
@@ -190,7 +190,7 @@ def _time(seconds: int) -> str:
     return f"{minutes} minutes" if minutes > 1 else f"{seconds} s"
 
 
-def _attempt(plaintext: envelope.Plaintext, address: str | None) -> Attempt:
+def _attempt(plaintext: envelope.Plaintext, address: str | None, device_key: str) -> Attempt:
     return Attempt(
         device_id=plaintext.text("device_id"),
         device_name=plaintext.text("device_name"),
@@ -201,6 +201,7 @@ def _attempt(plaintext: envelope.Plaintext, address: str | None) -> Attempt:
         token=plaintext.text("token"),
         device_hostname=plaintext.text("device_hostname"),
         client_version=plaintext.text("client_ver"),
+        device_key=device_key,
     )
 
 

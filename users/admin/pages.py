@@ -104,7 +104,8 @@ class VpnUserPage(FactorsMixin, ListsMixin, Page[VpnUser]):
     @column("Factors", badge=True)
     def factors(self, obj: VpnUser) -> tuple[str, str]:
         has = {enrolment.kind: enrolment for enrolment in obj.enrolments.all()}
-        names = [factor.label for kind in FACTORS if (factor := load(kind)).enrolled(obj, has.get(kind))]
+        there = [factor for kind in FACTORS if (factor := load(kind)).has_enrolments]
+        names = [factor.label for factor in there if factor.enrolled(obj, has.get(factor.kind))]
         return (GOOD if names else NEUTRAL), (" + ".join(names) or "none")
 
     @column("Last connected", ordering="seen")

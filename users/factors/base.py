@@ -10,7 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from django import forms
 
@@ -63,8 +63,9 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What one connect offers. ``address``: where its request came from, empty where that is not known. ``repr`` shows
-    no secret."""
+    """What one connect offers. ``address``: where its request came from, empty where that is not known.
+    ``device_key``: hex SHA-256 of the public key (DER) that has signed the request, empty where none has. ``repr``
+    shows no secret."""
 
     device_id: str
     device_name: str = field(repr=False)
@@ -75,6 +76,7 @@ class Attempt:
     token: str = field(repr=False)
     device_hostname: str = field(default="", repr=False)
     client_version: str = ""
+    device_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +91,20 @@ class Denied:
     """``code`` has its sentence for administrators in ``Factor.sentences``; ``detail``, too, is for them. The user gets
     one text for all denials: another would tell a guesser which secret was wrong. ``advice`` is for the user all the
     same, and given whatever the other secrets were: only what this secret alone says, and what helps nobody to guess.
+    ``guess``: False where there was nothing to be guessed, so that it does not count as a wrong attempt.
     """
 
     code: str = "wrong"
     detail: str = ""
     advice: str = ""
+    guess: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
     """The factor asks something back. ``answer`` goes to the client, which sends the same attempt again afterwards."""
 
-    answer: Mapping[str, str]
+    answer: Mapping[str, Any]
     code: str = "pending"
     message: str = "Waiting for an answer."
 
@@ -161,9 +165,11 @@ class Factor(ABC):
     ``typed``: its part of the password; None: the user types nothing for it. ``asks_back``: its claim can be PENDING
     (push, sign-in page); these are claimed after all others. The client then sends the same attempt again, and all
     factors judge it anew: a claim must pass again for the attempt that it passed for (``Case.attempt_hash``), and for
-    no other, whether or not that one led to a connection. ``can_be_unavailable``: False
-    for what needs nobody else; "skip" then means nothing. ``not_enrolled``: what a user who is not enrolled can do
-    about it, in words for them. ``sentences``: what each code of an outcome means and what to do about it, in words for
+    no other, whether or not that one led to a connection. ``can_be_unavailable``: False for what needs nobody else;
+    "skip" then means nothing. ``always_judged``: nothing stands for it, neither what was passed before nor a trusted
+    network; its user types nothing for it. ``has_enrolments``: False where users need nothing of it here, since it
+    knows them otherwise; everybody is asked for it then. ``not_enrolled``: what a user who is not enrolled can do about
+    it, in words for them. ``sentences``: what each code of an outcome means and what to do about it, in words for
     administrators, beyond or in the place of those that all factors have. ``settings_form``: what a server can say of
     it: values that JSON has, each with an ``initial`` that holds where nothing is said; no secrets, as they are stored
     in the clear. ``provider_form``: what there is to say of the provider that it asks; None: it asks nobody.
@@ -174,6 +180,7 @@ class Factor(ABC):
     kind: ClassVar[str]
     label: ClassVar[str]
     typed: ClassVar[TypedSecret | None] = None
+    has_enrolments: ClassVar[bool] = True
     not_enrolled: ClassVar[str]
     sentences: ClassVar[Mapping[str, str]] = {}
     settings_form: ClassVar[type[forms.Form]] = forms.Form
@@ -182,6 +189,7 @@ class Factor(ABC):
     panel: ClassVar[FactorPanel | None] = None
     asks_back: ClassVar[bool] = False
     can_be_unavailable: ClassVar[bool] = True
+    always_judged: ClassVar[bool] = False
 
     def missing(self) -> str:
         """What must be installed before it can judge anybody, in words for administrators; empty: nothing."""
@@ -189,7 +197,7 @@ class Factor(ABC):
 
     def enrolled(self, user: VpnUser, enrolment: Enrolment | None) -> bool:
         """Whether the user has what this factor judges by. Other than a row of ours, where a provider knows it."""
-        return enrolment is not None
+        return enrolment is not None or not self.has_enrolments
 
     @abstractmethod
     def check(self, case: Case, secret: str) -> Outcome:

@@ -3,7 +3,8 @@ left over."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from core import rate_limits
 from users import verdicts
@@ -20,6 +21,9 @@ from .wanted import NOBODY_CAN_JUDGE, Wanted, wanted_factors
 REFUSED = "Second factor refused"
 INSEPARABLE = "This server asks you for two passwords that cannot be told apart. Ask your administrator."
 
+# Of who comes from a trusted network.
+WAIVED = Passed("trusted_network")
+
 Outcomes = list[tuple[Wanted, Outcome]]
 
 
@@ -33,23 +37,28 @@ def judge_factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, l
     if not wanted:
         return Allowed((*layers, ("factors", "none_asked")))
     if is_inside(attempt.address, policy.trusted):
-        wanted = [each for each in wanted if each.asked.always]
-        if not wanted:
-            return Allowed((*layers, ("factors", "trusted_network")))
-    if is_remembered(user, policy, wanted, attempt, "token", now):
-        return Allowed((*layers, ("factor_token", "ok")))
-    for each in wanted:
+        wanted = [replace(each, waived=not (each.asked.always or each.factor.always_judged)) for each in wanted]
+    judged = _judged(wanted)
+    if not judged:
+        return Allowed((*layers, ("factors", "trusted_network")))
+    if is_remembered(user, policy, judged, attempt, "token", now):
+        return _judge_the_rest(user, policy, wanted, attempt, now, (*layers, ("factor_token", "ok")))
+    for each in judged:
         if not each.enrolled(user):
             layers = (*layers, (each.kind, "not_enrolled"))
             return verdicts.Denied(layers, f"{each.kind}_not_enrolled", each.factor.not_enrolled)
-    if inseparable(each.factor for each in wanted):
+    if inseparable(each.factor for each in judged):
         # Refused before it costs an attempt: whatever the user types, nobody could say where one ends.
         return verdicts.Denied((*layers, ("factors", "inseparable")), "factors_inseparable", INSEPARABLE)
-    typed = [each for each in wanted if each.factor.typed]
+    typed = [each for each in judged if each.factor.typed]
     if typed and not attempt.password:
         names = " and ".join(each.factor.label for each in typed)
         return verdicts.Denied((*layers, ("factors", "missing")), "factor_missing", f"This server asks for: {names}.")
     return _within_budget(user, policy, wanted, attempt, now, layers)
+
+
+def _judged(wanted: Sequence[Wanted]) -> list[Wanted]:
+    return [each for each in wanted if not each.waived]
 
 
 def _within_budget(
@@ -69,31 +78,50 @@ def _within_budget(
         if wrong_before:
             guesses.forgive(wrong_before, verdict.passed)
     elif isinstance(verdict, verdicts.Denied) and verdict.guess:
-        guesses.count_wrong(user, [each.kind for each in wanted], now)
+        guesses.count_wrong(user, [each.kind for each in _judged(wanted)], now)
     return verdict
 
 
 def _judge(
     user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, now: float, layers: Layers
 ) -> Verdict:
+    if is_remembered(user, policy, _judged(wanted), attempt, "grace", now):
+        return _judge_the_rest(user, policy, wanted, attempt, now, (*layers, ("reconnect_grace", "ok")))
+    return _try_all_ways(user, policy, wanted, attempt, now, layers)
+
+
+def _judge_the_rest(
+    user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, now: float, layers: Layers
+) -> Verdict:
+    """Something stands for what was passed before: only what nothing stands for is judged, and nothing is remembered
+    of it, since use must not extend it."""
+    rest = [each for each in _judged(wanted) if each.factor.always_judged]
+    if not rest:
+        return Allowed(layers)
+    return _try_all_ways(user, policy, rest, replace(attempt, password="", token=""), now, layers)
+
+
+def _try_all_ways(
+    user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, now: float, layers: Layers
+) -> Verdict:
     """Try every way to cut the password: one attempt in all."""
-    if is_remembered(user, policy, wanted, attempt, "grace", now):
-        return Allowed((*layers, ("reconnect_grace", "ok")))
     cases = {each.kind: Case(user, policy.server, each.enrolment, each.asked, attempt, now) for each in wanted}
     checked: dict[tuple[str, str], Outcome] = {}
     closest: Outcomes = []
     advice = ""
 
     def check(each: Wanted, secret: str) -> Outcome:
+        if each.waived:
+            return WAIVED
         # Two ways often share a part, and a check may cost an Argon2.
         if (each.kind, secret) not in checked:
             checked[each.kind, secret] = each.factor.check(cases[each.kind], secret)
         return checked[each.kind, secret]
 
     def claim(each: Wanted, secret: str) -> Outcome:
-        return each.factor.claim(cases[each.kind], secret)
+        return WAIVED if each.waived else each.factor.claim(cases[each.kind], secret)
 
-    for way in ways_apart(attempt.password, {each.kind: each.factor.typed for each in wanted if each.factor.typed}):
+    for way in _ways(wanted, attempt.password):
         # All checks are made, also after one that failed: the time must not tell which secret was wrong.
         outcomes = _ask(wanted, way, check)
         advice = advice or _advice(outcomes)
@@ -109,6 +137,18 @@ def _judge(
         if not closest or _distance(outcomes) < _distance(closest):
             closest = outcomes
     return _refuse(wanted, closest, layers, advice)
+
+
+def _ways(wanted: Sequence[Wanted], password: str) -> Iterator[Mapping[str, str]]:
+    """To cut the password: without what is waived, and with it."""
+    typed = {each.kind: each.factor.typed for each in wanted if each.factor.typed}
+    judged = {each.kind: typed[each.kind] for each in _judged(wanted) if each.kind in typed}
+    if typed and not judged:
+        yield {}  # nothing of it concerns anybody
+        return
+    yield from ways_apart(password, judged)
+    if typed != judged:
+        yield from ways_apart(password, typed)
 
 
 def _ask(wanted: Sequence[Wanted], way: Mapping[str, str], question: Callable[[Wanted, str], Outcome]) -> Outcomes:
@@ -153,9 +193,11 @@ def _skipped(each: Wanted, outcome: Outcome) -> bool:
 def _allow(user: VpnUser, policy: Policy, outcomes: Outcomes, attempt: Attempt, now: float, layers: Layers) -> Allowed:
     skipped = [each for each, outcome in outcomes if not isinstance(outcome, Passed)]
     # Else the pass would stand for a factor that nobody judged.
-    passes = () if skipped else passes_of(user, policy, [each for each, _ in outcomes], attempt, now)
+    waived = [each for each, _ in outcomes if each.waived]
+    passes = () if skipped or waived else passes_of(user, policy, [each for each, _ in outcomes], attempt, now)
     said = [(each.kind, f"skipped_{outcome.code}" if each in skipped else outcome.code) for each, outcome in outcomes]
-    return Allowed((*layers, *said), passes, frozenset(each.kind for each, _ in outcomes if each not in skipped))
+    passed = frozenset(each.kind for each, _ in outcomes if each not in (*skipped, *waived))
+    return Allowed((*layers, *said), passes, passed)
 
 
 def _refuse(wanted: Sequence[Wanted], closest: Outcomes, layers: Layers, advice: str) -> verdicts.Denied:
@@ -163,7 +205,7 @@ def _refuse(wanted: Sequence[Wanted], closest: Outcomes, layers: Layers, advice:
     ``advice``: of any way, so that it says nothing of which way it was, nor of the other secrets."""
     stopping = _stopping(closest)
     if not stopping:
-        typed = [each for each in wanted if each.factor.typed]
+        typed = [each for each in _judged(wanted) if each.factor.typed]
         if not typed:
             return verdicts.Denied((*layers, ("factors", "unclaimed")), "factor_unclaimed", REFUSED, guess=True)
         wrong = (typed[-1].kind, "wrong")
@@ -176,6 +218,7 @@ def _refuse(wanted: Sequence[Wanted], closest: Outcomes, layers: Layers, advice:
     code = f"{each.kind}_{outcome.code}"
     if all_unavailable and isinstance(outcome, Unavailable):
         return verdicts.Denied((*layers, *said), code, outcome.message)
+    guess = any(isinstance(outcome, Denied) and outcome.guess for _, outcome in stopping)
     reason = f"{REFUSED}. {advice}" if advice else REFUSED
     detail = outcome.detail if isinstance(outcome, Denied) else ""
-    return verdicts.Denied((*layers, *said), code, reason, guess=True, detail=detail)
+    return verdicts.Denied((*layers, *said), code, reason, guess=guess, detail=detail)

@@ -18,9 +18,11 @@ from .wanted import Wanted
 def _digest(user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, kind: str, secret: str) -> str:
     # Which factors it stands for: where the server asks for one more since, a pass without it counts no longer.
     # And of which provider: another one has not let them pass.
+    # What is judged each time is none of it.
     asked = [
         part
         for each in wanted
+        if not each.factor.always_judged
         for part in (
             each.kind,
             each.factor.fingerprint(each.enrolment),

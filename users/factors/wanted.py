@@ -23,11 +23,13 @@ NOBODY_CAN_JUDGE = {NotInstalled: "not_installed", NotConfigured: "not_configure
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A factor that this user must pass, with what the server says about it and what the user has of it."""
+    """A factor that this user must pass, with what the server says about it and what the user has of it. ``waived``: it
+    is not judged this time, and the user, whose client asks for it all the same, may have typed something for it."""
 
     factor: Factor
     asked: AskedFactor
     enrolment: Enrolment | None
+    waived: bool = False
 
     @property
     def kind(self) -> str:

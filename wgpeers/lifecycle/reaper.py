@@ -15,6 +15,7 @@ from core.pace import Pace
 from core.redis_store import redis_client
 from servers import access, networks
 from servers.models import Address, Server, ServerHost
+from users.models import DeviceKey
 from wgpeers.models import Connection, EndReason, State, live_on
 
 from . import clock_steps, liveness
@@ -115,6 +116,7 @@ def enforce(now: float, pace: Pace | None = None) -> int:
     return (
         _end_of(live.filter(_not_running()), EndReason.STOPPED, now, pace)
         + _end_of(live.exclude(access.permitted()), EndReason.NOT_PERMITTED, now, pace)
+        + _end_of(live.filter(_of_revoked_device()), EndReason.NOT_PERMITTED, now, pace)
         + _end_of(_moved(), EndReason.MOVED, now, pace)
     )
 
@@ -130,6 +132,15 @@ def _end_of(rows: QuerySet[Connection] | Sequence[int], reason: EndReason, now: 
 def _not_running() -> Combinable | Q:
     attached = ServerHost.objects.filter(server=OuterRef("server"), host=OuterRef("host"))
     return Q(server__started=False) | Q(server__wireguard=False) | Q(host__enabled=False) | ~Exists(attached)
+
+
+def _of_revoked_device() -> Combinable:
+    """Since they began; a device may have another key by now, that somebody has confirmed."""
+    return Exists(
+        DeviceKey.objects.filter(
+            user=OuterRef("user"), device_id=OuterRef("device_id"), revoked__gte=OuterRef("created")
+        )
+    )
 
 
 def _moved() -> list[int]:

@@ -296,6 +296,14 @@ def check_device(request: Signed, plaintext: Plaintext) -> None:
         raise Refusal("unauthorized", "not authorized") from None
 
 
+def device_of(request: Signed, plaintext: Plaintext) -> str:
+    """Of a request that ``open_request`` has proven: hex SHA-256 of the device key that signed it (its DER), empty
+    where none has. A key that is only named proves nothing."""
+    if not request.body["device_signature"]:
+        return ""
+    return hashlib.sha256(_raw_base64(plaintext.text("device_key"), "device_key")).hexdigest()
+
+
 def open_request(authentic: Authentic, now: float, window: int, *, remember_nonce: bool = True) -> Plaintext:
     """All further proofs of a POST or PUT, cheap before costly; see "Order of checks" in docs/PROTOCOL.md.
 

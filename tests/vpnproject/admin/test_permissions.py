@@ -15,7 +15,7 @@ from tests.admin_site import staff
 from tests.conftest import Clock
 from tests.factories import unknown_provider
 from users.factors.registry import FACTORS, load
-from users.models import Enrolment, Organization, Provider, VpnUser, WrongAttempts
+from users.models import DeviceKey, Enrolment, Organization, Provider, VpnUser, WrongAttempts
 from wgpeers.models import Connection, Decision, State
 from wgpeers.profiles import links
 
@@ -43,6 +43,9 @@ BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("users.vpnuser", "act_on_factor", {"factor": "pin", "action": "remove"}),
     ("users.vpnuser", "act_on_factor", {"factor": "totp", "action": "set_up"}),
     ("users.vpnuser", "act_on_factor", {"factor": "totp", "action": "remove"}),
+    ("users.vpnuser", "act_on_factor", {"factor": "device", "action": "confirm", "key": 1, "reg_key": "A2B3-C4D5"}),
+    ("users.vpnuser", "act_on_factor", {"factor": "device", "action": "rename", "key": 1, "name": "heron"}),
+    ("users.vpnuser", "act_on_factor", {"factor": "device", "action": "revoke", "key": 1}),
     ("users.vpnuser", "lift_pause", {}),
     ("users.vpnuser", "create_link", {"kind": "normal"}),
     ("users.vpnuser", "revoke_link", {"link": 1}),
@@ -79,6 +82,7 @@ def world(db: None, fixed_clock: Clock) -> None:
     organization = Organization.objects.create(pk=1, name="Org")
     user = VpnUser.objects.create(pk=1, organization=organization, name="alice")
     Enrolment.objects.create(user=user, kind="pin", hash="a-pin-hash")
+    DeviceKey.objects.create(pk=1, user=user, fingerprint="f", reg_key="A2B3-C4D5", created=clock.moment(0))
     WrongAttempts.objects.create(user=user, count=10, last=clock.moment(0), paused_until=clock.moment(2**32))
     host = Host.objects.create(pk=1, name="gate-7", public_address="192.0.2.1")
     server = Server.objects.create(pk=1, name="office", network="10.8.0.0/24", wg_network="10.9.0.0/24", started=True)
@@ -116,6 +120,7 @@ def snapshot() -> list[Any]:
         list(Host.objects.values_list("draining", flat=True)),
         (ClientRegion.objects.count(), ServerLink.objects.count()),
         list(Connection.objects.values_list("state", flat=True)),
+        list(user.device_keys.values_list("name", "confirmed", "revoked")),
         list(user.links.values_list("revoked", flat=True)),
         list(user.addresses.values_list("host_part", flat=True)),
         list(Job.objects.values_list("state", flat=True)),

@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from nacl.public import PrivateKey
 
 from tests.attack import (
@@ -29,7 +26,7 @@ from tests.attack import (
 )
 from tests.conftest import Clock
 from tests.factories import Company, HostStandIn
-from tests.protocol_client import NOW, ClientRequest, Identity, b64, make_request, open_answer, plaintext
+from tests.protocol_client import NOW, ClientRequest, Identity, b64, device_signed, make_request, open_answer, plaintext
 from users.models import Organization
 from wgpeers.lifecycle import liveness
 from wgpeers.lifecycle.keepalive import keepalive
@@ -65,18 +62,6 @@ def changed(request: ClientRequest, host_part: str, name: str, change: Callable[
     if host_part == "headers":
         return dataclasses.replace(request, headers=fields)
     return dataclasses.replace(request, body=fields)
-
-
-def device_signed(identity: Identity) -> ClientRequest:
-    """A right request that its device has signed as well."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    public = b64(key.public_key().public_bytes(*form)).rstrip("=")
-    request = make_request(identity, plaintext(device_key=public))
-    text = "&".join(request.body[name] for name in ("data", "nonce", "public_key"))
-    message = hashlib.sha512(text.encode()).digest()
-    request.body["device_signature"] = b64(key.sign(message, ec.ECDSA(hashes.SHA256()))).rstrip("=")
-    return resign(identity, request)
 
 
 def test_untouched_requests_are_allowed(company: Company, host: HostStandIn) -> None:
