@@ -22,6 +22,8 @@ from users.factors.wanted import profile_flags
 from users.models import VpnUser
 
 HERE = Path(__file__).parent
+# Its line on a server's page: after those of all that are registered.
+LAST = f"factors-{len(registry.FACTORS)}"
 
 
 @pytest.fixture
@@ -39,8 +41,8 @@ def test_a_new_factor_is_everywhere(company: Company, alice: VpnUser, client: Cl
     staff(client, superuser=True)
     server = f"/admin/servers/server/{company.server.pk}/change/"
     # PIN is there, TOTP and the riddle could be.
-    asked = {"factors-2-mode": "required", "factors-2-if_unavailable": "skip", "factors-2-settings-language": "norse"}
-    assert errors(send(client, server, **asked | {"factors-2-settings-loud": "on"})) == {}
+    asked = {f"{LAST}-mode": "required", f"{LAST}-if_unavailable": "skip", f"{LAST}-settings-language": "norse"}
+    assert errors(send(client, server, **asked | {f"{LAST}-settings-loud": "on"})) == {}
     row = ServerFactor.objects.get(kind="riddle")
     assert (row.mode, row.if_unavailable) == ("required", "skip")
     assert row.settings == {"language": "norse", "loud": True, "hint": ""}
