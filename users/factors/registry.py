@@ -7,10 +7,11 @@ from importlib import import_module
 
 from .base import Factor
 
-# In the order in which they are claimed and logged.
+# In the order in which they are claimed and logged, within what ``wanted.wanted_factors`` says.
 FACTORS = {
     "pin": "users.factors.pin.factor.Pin",
     "totp": "users.factors.totp.factor.Totp",
+    "radius": "users.factors.radius.factor.Radius",
     "device": "users.factors.device.factor.RegisteredDevice",
 }
 

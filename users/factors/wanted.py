@@ -40,8 +40,9 @@ class Wanted:
 
 
 def wanted_factors(policy: Policy, user: VpnUser, now: float) -> list[Wanted]:
-    """In the registry's order, those that ask back last. Raise one of ``NOBODY_CAN_JUDGE``: leaving out a factor that
-    nobody can judge would let people in without it."""
+    """In the registry's order; before the others those that ask a provider, which may refuse before a code is used up
+    here, and last those that ask back. Raise one of ``NOBODY_CAN_JUDGE``: leaving out a factor that nobody can judge
+    would let people in without it."""
     held = held_by(user.pk, now)
     asked_of = _with_overrides({asked.kind: asked for asked in policy.factors}, held.overrides)
     asked = [Wanted(load(kind), asked_of[kind], held.enrolments.get(kind)) for kind in FACTORS if kind in asked_of]
@@ -49,7 +50,7 @@ def wanted_factors(policy: Policy, user: VpnUser, now: float) -> list[Wanted]:
         if each.factor.missing():
             raise NotInstalled(each.kind)
     wanted = [_with_provider(each) for each in asked if each.asked.mode == "required" or each.enrolled(user)]
-    return sorted(wanted, key=lambda each: each.factor.asks_back)
+    return sorted(wanted, key=lambda each: (each.factor.asks_back, each.factor.provider_form is None))
 
 
 def _with_provider(wanted: Wanted) -> Wanted:
