@@ -72,8 +72,8 @@ class Lease:
         """Keep it, or take it where it is free; whether it is ours. Raise ``RedisError``."""
         with self._lock:
             asked = clock.steady()
-            stands_still = self._seen is not None and asked - self._since >= self.patience
-            known = self._seen if stands_still else self.me  # which is nobody's stamp
+            stands_still = asked - self._since >= self.patience
+            known = self._seen if self._seen is not None and stands_still else self.me  # which is nobody's stamp
             seen = redis_client().eval(_HOLD, 1, self.key, self.me, self.label, secrets.token_hex(8), known)
             self._held = asked if seen is None else None
             if seen != self._seen:

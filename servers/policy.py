@@ -13,11 +13,12 @@ from .validators import listed
 # As SQL, and at once, because every connect asks it. Factors first: they say of which type the columns are that the
 # others leave empty.
 _ASKED = """
-SELECT 'factor', 0, kind, mode, if_unavailable, settings FROM servers_serverfactor WHERE server_id = %s
+SELECT 'factor', 0, kind, mode, if_unavailable, settings, provider_id FROM servers_serverfactor WHERE server_id = %s
 UNION ALL
-SELECT 'organization', organization_id, NULL, NULL, NULL, NULL FROM servers_server_organizations WHERE server_id = %s
+SELECT 'organization', organization_id, NULL, NULL, NULL, NULL, NULL
+FROM servers_server_organizations WHERE server_id = %s
 UNION ALL
-SELECT 'group', group_id, NULL, NULL, NULL, NULL FROM servers_server_groups WHERE server_id = %s
+SELECT 'group', group_id, NULL, NULL, NULL, NULL, NULL FROM servers_server_groups WHERE server_id = %s
 """
 
 
@@ -35,5 +36,5 @@ def policy_of(server: Server) -> Policy:
 
 
 def _factor(row: Row) -> AskedFactor:
-    _, _, kind, mode, if_unavailable, settings = row
-    return AskedFactor(kind, mode, if_unavailable, json.loads(settings))
+    _, _, kind, mode, if_unavailable, settings, provider = row
+    return AskedFactor(kind, mode, if_unavailable, json.loads(settings), provider)

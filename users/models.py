@@ -178,6 +178,28 @@ class Enrolment(models.Model):
         return self.kind
 
 
+class Provider(Named, models.Model):
+    """A service of somebody else's by which a factor judges: a RADIUS server, an identity provider.
+
+    ``settings`` and ``secrets`` (a JSON object, encrypted) are what the factor's own form says of it; what reads and
+    checks them is ``users.factors.providers``.
+    """
+
+    public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
+    kind = models.CharField("factor", max_length=KIND_LENGTH, editable=False)
+    name = NameField(help_text="Which one it is, for you; users may read it where they sign in.")
+    settings = models.JSONField(default=dict, blank=True, editable=False)
+    secrets = SecretField()
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["name_key"], name="one_provider_of_a_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class WrongAttempts(models.Model):
     """Second factors offered for a user that were wrong, since the last that were right.
 

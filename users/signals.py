@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models.signals import m2m_changed, pre_delete
+from django.db.models.signals import m2m_changed, pre_delete, pre_save
 from django.dispatch import receiver
 
 from core.changes import after_commit
 from core.task_names import ENFORCE
 
-from .models import FactorOverride, VpnUser
+from .factors import providers
+from .factors.registry import FACTORS, load
+from .models import FactorOverride, Provider, VpnUser
 
 
 @receiver(m2m_changed, sender=VpnUser.groups.through)
@@ -25,3 +27,9 @@ def check_people_again(action: str, **kwargs: Any) -> None:
 def end_what_a_deleted_user_has(**kwargs: Any) -> None:
     """Also where the organization goes: its users go with it. An exception goes with a factor that is asked again."""
     after_commit(ENFORCE)
+
+
+@receiver(pre_save, sender=Provider)
+def check_a_provider(instance: Provider, **kwargs: Any) -> None:
+    """By whichever door it comes: what its factor cannot use is not stored. Raise ``ValidationError``."""
+    providers.check(instance, load(instance.kind).provider_form if instance.kind in FACTORS else None)

@@ -55,6 +55,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Users", "person", "users", "vpnuser"),
                     _item("Groups", "sell", "users", "group"),
                     _item("Organizations", "apartment", "users", "organization"),
+                    _item("Providers", "key", "users", "provider"),
                 ],
             },
             {

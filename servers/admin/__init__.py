@@ -3,4 +3,5 @@
 from . import client_services as client_services
 from . import links as links
 from . import pages as pages
+from . import providers as providers
 from . import regions as regions

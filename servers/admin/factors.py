@@ -9,11 +9,13 @@ from django.core.exceptions import ValidationError
 from django.utils.functional import cached_property
 from unfold import widgets
 
+from core.admin.looks import dressed
 from core.admin.page import Inline
 from servers.models import FactorMode, IfUnavailable, Server, ServerFactor
 from servers.rules import factor as rules
 from servers.services import FIRST_FACTORS
 from users.factors.registry import FACTORS, load
+from users.models import Provider
 
 from .forms import TogetherFormSet
 
@@ -26,13 +28,6 @@ else:
 
 # A word and not nothing: what a broken form leaves out must take no factor off a server.
 OFF = "off"
-# How the fields of a factor's own form look here.
-_LOOKS: dict[type[forms.Field], type[Any]] = {
-    forms.BooleanField: widgets.UnfoldBooleanSwitchWidget,
-    forms.ChoiceField: widgets.UnfoldAdminSelectWidget,
-    forms.IntegerField: widgets.UnfoldAdminIntegerFieldWidget,
-    forms.CharField: widgets.UnfoldAdminTextInputWidget,
-}
 
 
 def _select(label: str, choices: list[tuple[str, str]]) -> forms.ChoiceField:
@@ -41,16 +36,13 @@ def _select(label: str, choices: list[tuple[str, str]]) -> forms.ChoiceField:
     return forms.ChoiceField(label=label, choices=choices, initial=choices[0][0], widget=widget)
 
 
-def _dressed(form: forms.Form) -> forms.Form:
-    for field in form.fields.values():
-        for kind in type(field).__mro__:
-            if look := _LOOKS.get(kind):
-                field.widget = look(attrs=field.widget.attrs)
-                field.widget.is_required = field.required
-                if isinstance(field, forms.ChoiceField):
-                    field.widget.choices = field.choices
-                break
-    return form
+def _provider_field(kind: str) -> forms.Field:
+    field: forms.Field = forms.ModelChoiceField(
+        Provider.objects.filter(kind=kind), required=False, label="Provider", empty_label="the only one there is"
+    )
+    field.widget = widgets.UnfoldAdminSelectWidget()
+    field.widget.choices = field.choices  # type: ignore[attr-defined]
+    return field
 
 
 class FactorForm(_FactorForm):
@@ -61,7 +53,7 @@ class FactorForm(_FactorForm):
 
     class Meta:
         model = ServerFactor
-        fields = ("kind", "mode", "if_unavailable")
+        fields = ("kind", "mode", "provider", "if_unavailable")
         widgets = {"kind": forms.HiddenInput}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -77,6 +69,10 @@ class FactorForm(_FactorForm):
         self.fields["if_unavailable"] = _select("If its provider is down", IfUnavailable.choices)
         if not (self.factor and self.factor.can_be_unavailable):
             del self.fields["if_unavailable"]
+        if self.factor and self.factor.provider_form:
+            self.fields["provider"] = _provider_field(kind)
+        else:
+            del self.fields["provider"]
         if new and self.is_bound:
             # Whatever the page suggested, there is no row: what asks for the factor is a change.
             self.initial["mode"] = OFF
@@ -87,7 +83,7 @@ class FactorForm(_FactorForm):
             return forms.Form()
         data = self.data if self.is_bound else None
         prefix = self.add_prefix("settings")
-        return _dressed(self.factor.settings_form(data, prefix=prefix, initial=dict(self.instance.settings)))
+        return dressed(self.factor.settings_form(data, prefix=prefix, initial=dict(self.instance.settings)))
 
     @cached_property
     def changed_data(self) -> list[str]:

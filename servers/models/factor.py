@@ -8,7 +8,7 @@ from django.db import models, transaction
 
 from core.changes import after_commit
 from core.task_names import ENFORCE
-from users.models import KIND_LENGTH
+from users.models import KIND_LENGTH, Provider
 
 from ..rules.registry import Ruled
 from .server import Server
@@ -33,6 +33,8 @@ class ServerFactor(Ruled):
     if_unavailable = models.CharField(
         "if its provider is down", max_length=8, choices=IfUnavailable, default=IfUnavailable.REFUSE
     )
+    # Empty: the only one of its kind. One that a server asks is not deleted: nobody could connect any more.
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, null=True, blank=True, related_name="asked_by")
     # As the factor's own form has cleaned it. No secrets: it is stored as it is.
     settings = models.JSONField(default=dict, blank=True)
 

@@ -10,6 +10,7 @@ from servers.models import Server, ServerFactor
 from users.factors.base import Factor
 from users.factors.cutting import inseparable
 from users.factors.registry import FACTORS, load
+from users.models import Provider
 
 from . import registry
 from .registry import Mistake, rule
@@ -23,12 +24,29 @@ def check(row: ServerFactor) -> Iterator[Mistake]:
     factor = load(row.kind)
     if row.if_unavailable == "skip" and not factor.can_be_unavailable:
         yield Mistake("if_unavailable", f"{factor.label} needs no provider that could be down.")
+    if missing := factor.missing():
+        yield Mistake("kind", f"{factor.label} is not installed here. {missing}")
+    yield from _provider(row, factor)
     yield from _settings(row, factor)
     # The object and not its id: in a form with its server, that may have none yet.
     server: Server | None = getattr(row, "server", None)
     if server is not None and server.pk:
         others = server.factors.exclude(pk=row.pk).exclude(pk__in=getattr(row, "decided_with", ()))
         yield from beside(row, others)
+
+
+def _provider(row: ServerFactor, factor: Factor) -> Iterator[Mistake]:
+    if factor.provider_form is None:
+        if row.provider is not None:
+            yield Mistake("provider", f"{factor.label} asks no provider.")
+    elif row.provider is None:
+        number = Provider.objects.filter(kind=row.kind).count()
+        if not number:
+            yield Mistake("provider", f"There is no provider for {factor.label} yet: add one first.")
+        elif number > 1:
+            yield Mistake("provider", f"There are {number} providers for {factor.label}: say which one to ask.")
+    elif row.provider.kind != row.kind:
+        yield Mistake("provider", f"{row.provider} is no provider for {factor.label}.")
 
 
 def _settings(row: ServerFactor, factor: Factor) -> Iterator[Mistake]:

@@ -17,7 +17,8 @@ from django import forms
 from core.crypto import keyed_hash
 from users.models import Enrolment, VpnUser
 
-from .panels import FactorPanel
+from .panels import FactorPanel, NotDone
+from .providers import ProviderConfig, ProviderForm
 
 Mode = Literal["optional", "required"]
 IfUnavailable = Literal["refuse", "skip"]
@@ -28,12 +29,15 @@ Override = Literal["required", "exempt"]
 class AskedFactor:
     """A factor that a server asks for. ``mode`` "optional": only of users who are enrolled. ``if_unavailable``
     "skip": who cannot be judged because the provider is down passes without it. ``settings``: what the factor's own
-    form says, as JSON has it."""
+    form says, as JSON has it. ``provider_id``: the primary key of the provider that the server names, if it does;
+    ``provider``: the one that is asked, for a factor that has one."""
 
     kind: str
     mode: Mode = "required"
     if_unavailable: IfUnavailable = "refuse"
     settings: Mapping[str, object] = field(default_factory=dict)
+    provider_id: int | None = None
+    provider: ProviderConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,9 @@ class Factor(ABC):
     about it, in words for them. ``sentences``: what each code of an outcome means and what to do about it, in words for
     administrators, beyond or in the place of those that all factors have. ``settings_form``: what a server can say of
     it: values that JSON has, each with an ``initial`` that holds where nothing is said; no secrets, as they are stored
-    in the clear. ``panel``: its part of the user's page.
+    in the clear. ``provider_form``: what there is to say of the provider that it asks; None: it asks nobody.
+    ``can_be_tried``: administrators can ask the provider something by ``try_out``. ``panel``: its part of the user's
+    page.
     """
 
     kind: ClassVar[str]
@@ -163,9 +169,15 @@ class Factor(ABC):
     not_enrolled: ClassVar[str]
     sentences: ClassVar[Mapping[str, str]] = {}
     settings_form: ClassVar[type[forms.Form]] = forms.Form
+    provider_form: ClassVar[type[ProviderForm] | None] = None
+    can_be_tried: ClassVar[bool] = False
     panel: ClassVar[FactorPanel | None] = None
     asks_back: ClassVar[bool] = False
     can_be_unavailable: ClassVar[bool] = True
+
+    def missing(self) -> str:
+        """What must be installed before it can judge anybody, in words for administrators; empty: nothing."""
+        return ""
 
     def enrolled(self, user: VpnUser, enrolment: Enrolment | None) -> bool:
         """Whether the user has what this factor judges by. Other than a row of ours, where a provider knows it."""
@@ -180,6 +192,10 @@ class Factor(ABC):
         """Use ``secret`` up for this attempt, or begin a push or a sign-in, after the checks of all factors passed."""
         return Passed()
 
+    def try_out(self, provider: ProviderConfig) -> str:
+        """Ask the provider whether it would answer us; a sentence for administrators. Raise ``NotDone``."""
+        raise NotDone(f"{self.label} has nothing to try.")
+
     def all_sentences(self) -> dict[str, str]:
         """By code, of this factor's decisions."""
         name = self.label
@@ -188,6 +204,8 @@ class Factor(ABC):
             "not_enrolled": f"The server asks for {name}, and the user has none yet. Set it up on the user's page.",
             "unavailable": f"Nobody could check the {name} at that moment.",
             "not_installed": f"The {name} is asked for, and not installed here.",
+            "not_configured": f"The {name} is asked for, and nothing says which provider to ask: there is none, there "
+            "are several of which the server names none, or what is stored of it cannot be used any more.",
             **self.sentences,
         }
 

@@ -14,7 +14,7 @@ from . import guesses
 from .base import Attempt, Case, Denied, Outcome, Passed, Pending, Policy, Unavailable
 from .cutting import inseparable, ways_apart
 from .remembered import is_remembered, passes_of
-from .wanted import NotInstalled, Wanted, wanted_factors
+from .wanted import NOBODY_CAN_JUDGE, Wanted, wanted_factors
 
 REFUSED = "Second factor refused"
 INSEPARABLE = "This server asks you for two passwords that cannot be told apart. Ask your administrator."
@@ -26,10 +26,9 @@ def judge_factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, l
     """Raise ``RedisUnavailable`` where the attempt budgets cannot be read."""
     try:
         wanted = wanted_factors(policy, user, now)
-    except NotInstalled as error:
-        return verdicts.Denied(
-            (*layers, (str(error), "not_installed")), f"{error}_not_installed", Unavailable().message
-        )
+    except tuple(NOBODY_CAN_JUDGE) as error:
+        code = NOBODY_CAN_JUDGE[type(error)]
+        return verdicts.Denied((*layers, (str(error), code)), f"{error}_{code}", Unavailable().message)
     if not wanted:
         return Allowed((*layers, ("factors", "none_asked")))
     if is_remembered(user, policy, wanted, attempt, "token", now):

@@ -16,7 +16,16 @@ from .wanted import Wanted
 
 def _digest(user: VpnUser, policy: Policy, wanted: Sequence[Wanted], kind: str, secret: str) -> str:
     # Which factors it stands for: where the server asks for one more since, a pass without it counts no longer.
-    asked = [part for each in wanted for part in (each.kind, each.factor.fingerprint(each.enrolment))]
+    # And of which provider: another one has not let them pass.
+    asked = [
+        part
+        for each in wanted
+        for part in (
+            each.kind,
+            each.factor.fingerprint(each.enrolment),
+            each.asked.provider.public_id if each.asked.provider else "",
+        )
+    ]
     return keyed_hash(f"remembered {kind}", user.public_id, policy.server, *asked, secret)
 
 

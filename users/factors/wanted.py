@@ -9,11 +9,16 @@ from users.models import Enrolment, VpnUser
 
 from .base import AskedFactor, Factor, Override, Policy
 from .held import held_by
+from .providers import NotConfigured, config_for
 from .registry import FACTORS, load
 
 
 class NotInstalled(Exception):
     """A factor is asked for that this installation does not have. The argument is its kind."""
+
+
+# Why nobody can judge a factor that is wanted, each with its kind: a connect is refused, whatever it offers.
+NOBODY_CAN_JUDGE = {NotInstalled: "not_installed", NotConfigured: "not_configured"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +38,24 @@ class Wanted:
 
 
 def wanted_factors(policy: Policy, user: VpnUser, now: float) -> list[Wanted]:
-    """In the registry's order, those that ask back last. Raise ``NotInstalled``: leaving out a factor that nobody can
-    judge would let people in without it."""
+    """In the registry's order, those that ask back last. Raise one of ``NOBODY_CAN_JUDGE``: leaving out a factor that
+    nobody can judge would let people in without it."""
     held = held_by(user.pk, now)
     asked_of = _with_overrides({asked.kind: asked for asked in policy.factors}, held.overrides)
     asked = [Wanted(load(kind), asked_of[kind], held.enrolments.get(kind)) for kind in FACTORS if kind in asked_of]
-    wanted = [each for each in asked if each.asked.mode == "required" or each.enrolled(user)]
+    for each in asked:
+        if each.factor.missing():
+            raise NotInstalled(each.kind)
+    wanted = [_with_provider(each) for each in asked if each.asked.mode == "required" or each.enrolled(user)]
     return sorted(wanted, key=lambda each: each.factor.asks_back)
+
+
+def _with_provider(wanted: Wanted) -> Wanted:
+    form = wanted.factor.provider_form
+    if form is None:
+        return wanted
+    config = config_for(wanted.kind, form, wanted.asked.provider_id)
+    return replace(wanted, asked=replace(wanted.asked, provider=config))
 
 
 def _with_overrides(by_server: dict[str, AskedFactor], overrides: Mapping[str, Override]) -> dict[str, AskedFactor]:
@@ -72,7 +88,7 @@ def profile_flags(user: VpnUser, policy: Policy, now: float) -> ProfileFlags:
     of free form: ``otp_pin``."""
     try:
         wanted = wanted_factors(policy, user, now)
-    except NotInstalled:
+    except tuple(NOBODY_CAN_JUDGE):
         wanted = []  # a connect is refused whatever the client asks for
     # Stable: passcodes keep the registry's order among themselves.
     wanted.sort(key=lambda each: each.factor.typed is not None and each.factor.typed.form is None)

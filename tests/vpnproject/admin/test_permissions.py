@@ -13,8 +13,9 @@ from core.models import Job
 from servers.models import ClientNetwork, ClientRegion, Host, JoinToken, PortForward, Server, ServerHost, ServerLink
 from tests.admin_site import staff
 from tests.conftest import Clock
+from tests.factories import unknown_provider
 from users.factors.registry import FACTORS, load
-from users.models import Enrolment, Organization, VpnUser, WrongAttempts
+from users.models import Enrolment, Organization, Provider, VpnUser, WrongAttempts
 from wgpeers.models import Connection, Decision, State
 from wgpeers.profiles import links
 
@@ -27,6 +28,7 @@ VIEW = [
     "servers.view_serverfactor",
     "servers.view_serverhost",
     "servers.view_serverlink",
+    "users.view_provider",
     "servers.view_host",
     "servers.view_route",
     "servers.view_splitdomain",
@@ -53,6 +55,7 @@ BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("servers.host", "take_clients", {}),
     ("wgpeers.connection", "disconnect", {}),
     ("core.job", "stop", {}),
+    ("users.provider", "try_out", {}),
 ]
 ACTIONS = [
     ("users.vpnuser", "disable_users"),
@@ -95,6 +98,7 @@ def world(db: None, fixed_clock: Clock) -> None:
         pk=1, time=now, user_name="alice (Org)", server_name="office", layer="connect", code="allowed"
     )
     links.create(user, clock.now())
+    unknown_provider()
     Job.objects.create(pk=1, kind="users.set_enabled", title="Disable 1 user", created=now)
 
 
@@ -116,6 +120,7 @@ def snapshot() -> list[Any]:
         list(user.addresses.values_list("host_part", flat=True)),
         list(Job.objects.values_list("state", flat=True)),
         list(JoinToken.objects.values_list("hash", flat=True)),
+        list(Provider.objects.values_list("settings", "name")),
         (Host.objects.count(), PortForward.objects.count(), ClientNetwork.objects.count()),
     ]
 
@@ -202,6 +207,7 @@ def test_a_stranger_on_the_staff_sees_nothing(client: Client) -> None:
         "users.vpnuser",
         "users.organization",
         "users.group",
+        "users.provider",
         "servers.server",
         "servers.host",
         "servers.serverlink",

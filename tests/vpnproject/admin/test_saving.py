@@ -19,6 +19,7 @@ from servers import mesh
 from servers.admin.addresses import AddressesMixin
 from servers.models import ClientNetwork, ClientRegion, Host, PortForward, Server, ServerHost, ServerLink
 from tests.admin_site import send, staff
+from tests.factories import unknown_provider
 from users.models import Group, Organization, VpnUser
 
 pytestmark = pytest.mark.django_db
@@ -54,6 +55,7 @@ def world(admin: Client) -> dict[str, str]:
         mesh.the_mesh(),
         ServerLink.objects.create(first=server, second=annex),
         ClientRegion.objects.create(network="203.0.113.0/24", region="north"),
+        unknown_provider(),
     ]
     return {row._meta.label_lower: f"/admin/{row._meta.label_lower.replace('.', '/')}/{row.pk}/change/" for row in rows}
 
