@@ -11,6 +11,7 @@ from .base import Factor
 FACTORS = {
     "pin": "users.factors.pin.factor.Pin",
     "totp": "users.factors.totp.factor.Totp",
+    "yubikey": "users.factors.yubikey.factor.YubiKey",
 }
 
 
