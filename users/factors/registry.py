@@ -11,6 +11,7 @@ from .base import Factor
 FACTORS = {
     "pin": "users.factors.pin.factor.Pin",
     "totp": "users.factors.totp.factor.Totp",
+    "yubikey": "users.factors.yubikey.factor.YubiKey",
     "radius": "users.factors.radius.factor.Radius",
     "device": "users.factors.device.factor.RegisteredDevice",
 }

@@ -23,7 +23,7 @@ from users.factors.base import (
 from users.factors.once import once
 from users.factors.panels import NotDone
 from users.factors.providers import ProviderConfig, ProviderForm
-from users.models import Enrolment, VpnUser
+from users.models import VpnUser
 
 from .client import Conversation, NoAnswer, Service
 from .form import RadiusForm
@@ -68,6 +68,7 @@ def name_of(user: VpnUser, provider: ProviderConfig) -> str:
 class Radius(Factor):
     kind: ClassVar[str] = "radius"
     label: ClassVar[str] = "RADIUS password"
+    has_enrolments: ClassVar[bool] = False  # who is known there, only the server knows
     typed: ClassVar[TypedSecret | None] = TypedSecret()
     provider_form: ClassVar[type[ProviderForm] | None] = RadiusForm
     can_be_tried: ClassVar[bool] = True
@@ -85,9 +86,6 @@ class Radius(Factor):
         "unusable": "RADIUS cannot carry what was typed: no password, one longer than 128 bytes, or no code at either "
         "end of it where one is asked for.",
     }
-
-    def enrolled(self, user: VpnUser, enrolment: Enrolment | None) -> bool:
-        return True  # who is known there, only the server knows
 
     def check(self, case: Case, secret: str) -> Outcome:
         """Nothing is sent: what is wrong there costs the user one of few attempts."""
