@@ -103,7 +103,7 @@ class FactorsMixin(Page[VpnUser]):
             "fields": {action: {"factor": kind, "action": action} for action in panel.actions},
         }
 
-    @posted("users.change_vpnuser")
+    @posted("users.change_vpnuser", sensitive=True)
     def act_on_factor(self, request: HttpRequest, user: VpnUser) -> HttpResponse | None:
         """A button of a factor's panel: the form says which (``factor``, ``action``), the factor what it does."""
         kind = request.POST.get("factor", "")
