@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -24,13 +25,17 @@ P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]
 
 if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin
+    from django.contrib.admin import ModelAdmin, TabularInline
 
     class _Admin(ModelAdmin[Any]): ...
+
+    class _Inline(TabularInline[Any, Any]): ...
 
 else:
 
     class _Admin: ...
+
+    class _Inline: ...
 
 
 def address_of(back: str) -> str:
@@ -77,3 +82,22 @@ def _asks_to_change(view: View[P]) -> View[P]:
         return (view if request.method == "GET" else asking)(request, *args, **kwargs)
 
     return either
+
+
+class RowsAskAgain(_Inline):
+    """Rows of which any change asks again, in an error of the form, so that what was filled in stays."""
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        formset: Any = super().get_formset(request, obj, **kwargs)
+
+        def clean(self: Any) -> None:
+            formset.clean(self)
+            if self.has_changed() and not is_fresh(request):
+                where = reverse("second_factor:confirm")
+                raise ValidationError(
+                    f"Not saved: this asks for your second factor again. Show it at {where} in another tab of this "
+                    "browser, then save here.",
+                    code="ask_again",
+                )
+
+        return type(formset.__name__, (formset,), {"clean": clean})

@@ -98,7 +98,7 @@ def add(request: HttpRequest, administrator: User, name: str, answer: str, now: 
         raise NotAccepted("The browser's answer is not that of a new passkey for this site.") from None
     row = Passkey(
         administrator=administrator,
-        name=name.strip()[:60] or "Passkey",
+        name="".join(each for each in name if each.isprintable()).strip()[:60] or "Passkey",
         rp_id=site_of(request),
         credential_id=bytes_to_base64url(made.credential_id),
         public_key=bytes_to_base64url(made.credential_public_key),

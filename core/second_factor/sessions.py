@@ -23,7 +23,7 @@ def note_use(request: HttpRequest, address: str) -> None:
     """Keep in the session where it began and, now and then, that it is used. ``address``: the client's."""
     now, about = clock.now(), request.session.get(ABOUT)
     if about is None:
-        browser = request.META.get("HTTP_USER_AGENT", "")[:200]
+        browser = "".join(each for each in request.META.get("HTTP_USER_AGENT", "") if each.isprintable())[:200]
         about = {"id": secrets.token_hex(12), "began": now, "browser": browser, "address": address}
     elif abs(now - about["seen"]) < SEEN_EVERY and about["address"] == address:
         return

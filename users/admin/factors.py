@@ -12,6 +12,7 @@ from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from core import clock
+from core.admin.asking_again import RowsAskAgain
 from core.admin.page import Button, Inline, Page, Panel, posted
 from core.redis_store import RedisUnavailable
 from users.factors import guesses
@@ -44,7 +45,7 @@ class OverrideForm(_OverrideForm):
             )
 
 
-class OverridesInline(Inline):
+class OverridesInline(RowsAskAgain, Inline):
     model = FactorOverride
     form = OverrideForm
     fields = ("kind", "state", "reason", "until")

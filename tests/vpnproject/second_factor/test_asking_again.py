@@ -13,9 +13,9 @@ from pytest_django import Settings
 
 from core.models import AdminAuthenticator, RecoveryCode
 from servers.models import Host, JoinToken
-from tests.admin_site import send
+from tests.admin_site import errors, send
 from tests.conftest import Clock
-from users.models import Organization, VpnUser
+from users.models import FactorOverride, Organization, VpnUser
 from wgpeers.models import ProfileLink
 
 from .administrators import (
@@ -148,6 +148,18 @@ def test_links_are_hidden_until_it_is_shown_again(browser: Client, fixed_clock: 
     assert link in browser.get(page).content.decode()
     fixed_clock.advance(FIFTEEN)
     assert link not in browser.get(page).content.decode()
+
+
+def test_an_exception_from_second_factors_asks_and_keeps_what_was_filled_in(browser: Client) -> None:
+    page, rows = url("users.vpnuser", "1/change/"), [{"kind": "totp", "state": "exempt", "reason": "lost phone"}]
+    answer = send(browser, page, _inline={"factor_overrides": rows})
+    assert "asks for your second factor again" in str(errors(answer))
+    assert "lost phone" in answer.content.decode()
+    assert not FactorOverride.objects.exists()
+    assert errors(send(browser, page, email="a@example.com")) == {}  # the rest of the page does not ask
+    browser.post(CONFIRM, {"code": code()})
+    assert errors(send(browser, page, _inline={"factor_overrides": rows})) == {}
+    assert FactorOverride.objects.exists()
 
 
 def test_a_new_host_is_saved_and_its_token_waits(browser: Client) -> None:

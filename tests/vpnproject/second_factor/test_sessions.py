@@ -182,3 +182,16 @@ def test_a_one_time_password_does_not_stand_in_for_the_second_factor(root: User)
     half = Client()
     half.post("/admin/login/", {"username": "root", "password": out.getvalue().strip()})
     assert leads_to(half.get("/admin/password_change/")) == f"{ACCOUNT}verify/"
+
+
+def test_who_is_deleted_is_gone_with_all_of_it(root: User) -> None:
+    dave = administrator("dave", app=True)
+    recovery_codes(dave)
+    of_dave, mine = signed_in("dave"), signed_in()
+    page = f"/admin/auth/user/{dave.pk}/delete/"
+    assert mine.get(page).status_code == 200
+    assert mine.post(page, {"post": "yes"}).status_code == 302
+    assert not User.objects.filter(username="dave").exists()
+    assert not is_in(of_dave)
+    for model in (AdminSession, AdminAuthenticator, RecoveryCode):
+        assert not model.objects.exclude(administrator=root).exists()
