@@ -43,6 +43,12 @@ UNFOLD: dict[str, Any] = {
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "wgpeers.admin.dashboard.dashboard",
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Second factor and sessions", "link": reverse_lazy("second_factor:account")},
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+        ]
+    },
     "LOGIN": {"form": "vpnproject.sign_in.SignInForm"},
     "SCRIPTS": [lambda request: static("core/admin.js")],
     "SIDEBAR": {

@@ -37,6 +37,13 @@ def flag(name: str, default: bool) -> bool:
     return _FLAGS[given]
 
 
+def one_of(name: str, default: str, *others: str) -> str:
+    given = str(_env.str(name, default=default)).strip().lower()
+    if given not in (default, *others):
+        raise ImproperlyConfigured(f"{name}={given!r}: give {' or '.join((default, *others))}.")
+    return given
+
+
 def words(name: str, default: list[str]) -> list[str]:
     return [word.strip() for word in _env.list(name, default=default) if word.strip()]
 

@@ -1,20 +1,15 @@
-"""What browsers hold pages to, which host names may reach what, and what a one-time password is good for."""
+"""What browsers hold pages to, and which host names may reach what."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import urlencode
 
 from django.conf import settings
-from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.request import split_domain_port, validate_host
 from django.middleware.common import CommonMiddleware
-from django.shortcuts import redirect
-from django.urls import reverse
 
 from core import import_links
-from users.services import must_choose_password
 
 # Paths that clients use. A host-name check here would answer a ping through the tunnel (Host: the gateway's
 # address) with 400, and to a client any 4xx on a ping is final.
@@ -86,23 +81,3 @@ class CommonForAdmin(CommonMiddleware):
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
         return None if request.path_info.startswith(CLIENT_PATHS) else super().process_request(request)
-
-
-class OwnPassword:
-    """Who signed in with a one-time password chooses one of their own before anything else."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info.startswith("/admin/") and _uses_one_time_password(request):
-            change = reverse("admin:password_change")
-            if request.path_info not in (change, reverse("admin:logout"), reverse("admin:jsi18n")):
-                # A form that was sent is not sent again.
-                wanted = request.get_full_path() if request.method == "GET" else reverse("admin:index")
-                return redirect(f"{change}?{urlencode({REDIRECT_FIELD_NAME: wanted})}")
-        return self.get_response(request)
-
-
-def _uses_one_time_password(request: HttpRequest) -> bool:
-    return request.user.is_authenticated and must_choose_password(request.user)

@@ -60,7 +60,6 @@ INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
@@ -78,7 +77,7 @@ MIDDLEWARE = [
     "vpnproject.middleware.CommonForAdmin",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "vpnproject.middleware.OwnPassword",
+    "vpnproject.second_factor.gate.Gate",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -119,6 +118,9 @@ LOGIN_REDIRECT_URL = "admin:index"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = 12 * 3600
+SESSION_ENGINE = "core.session_store"
+# "required": each administrator sets one up before anything else. "off", for labs: nobody has to; who has one shows it.
+ADMIN_SECOND_FACTOR = env.one_of("ADMIN_SECOND_FACTOR", "required", "off")
 SECURE_CONTENT_TYPE_NOSNIFF = True
 # A redirect ends a client's tunnel: should SECURE_SSL_REDIRECT ever be turned on, it is for people's pages alone.
 SECURE_REDIRECT_EXEMPT = [r"^key/", r"^ku/"]

@@ -23,3 +23,5 @@ if DATABASES["default"]["ENGINE"] == "core.sqlite":  # noqa: F405
 PASSWORD_HASHERS = ["tests.hashers.QuickArgon2"]
 LINK_VIEWS_PER_MINUTE = 10_000
 CONFIRM_TIMEOUT = 120.0  # a stand-in for a host is a thread, which a busy machine may leave waiting
+# Tests that are about it turn it on; all others sign in by force.
+ADMIN_SECOND_FACTOR = "off"

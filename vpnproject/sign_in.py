@@ -6,18 +6,19 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from unfold.forms import AuthenticationForm
 
 from core import rate_limits
 from core.redis_store import RedisUnavailable
+from core.second_factor import audit, sessions
 from users.services import must_choose_password
 from wgpeers.views import client_address
+
+from .leading_on import wanted
 
 
 class SignInForm(AuthenticationForm):  # type: ignore[misc]  # unfold has no types
@@ -50,17 +51,14 @@ WHY = (
 def change_password(request: HttpRequest) -> HttpResponse:
     """Django's page. Who had to come here is told why, and led on afterwards."""
     # ``admin_view`` lets nobody else come here.
-    if not request.user.is_authenticated or not must_choose_password(request.user):
-        return admin.site.password_change(request)
-    response = admin.site.password_change(request, {"title": "Choose a password of your own", "why": WHY})
-    if response.status_code != 302:
+    must = request.user.is_authenticated and must_choose_password(request.user)
+    words = {"title": "Choose a password of your own", "why": WHY} if must else None
+    response = admin.site.password_change(request, words)
+    if response.status_code != 302 or not isinstance(request.user, User):
+        return response
+    sessions.end_all(request.user, but=request.session.session_key)
+    audit.note(request.user, "Chose a new password; their other sessions ended.")
+    if not must:
         return response
     messages.success(request, "You have a password of your own now.")
-    return redirect(_wanted(request))
-
-
-def _wanted(request: HttpRequest) -> str:
-    """Where they wanted to go; never to another site."""
-    address = request.GET.get(REDIRECT_FIELD_NAME, "")
-    here = url_has_allowed_host_and_scheme(address, {request.get_host()}, request.is_secure())
-    return address if here else reverse("admin:index")
+    return redirect(wanted(request))

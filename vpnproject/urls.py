@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
 from servers import views as machines
@@ -13,6 +13,7 @@ from wgpeers.urls import api_patterns
 urlpatterns = [
     *api_patterns,
     path("admin/password_change/", admin.site.admin_view(change_password)),
+    path("admin/second-factor/", include("vpnproject.second_factor.urls")),
     path(JOIN.removeprefix("/"), machines.join),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(url="/admin/")),

@@ -7,12 +7,13 @@ from datetime import timedelta
 
 import redis
 from django.conf import settings
-from django.contrib.sessions.models import Session
 
 from core import clock, jobs, nodes, task_names
 from core.pace import Pace
 from core.pruning import delete_old
 from core.redis_store import RedisUnavailable, redis_client
+from core.second_factor import guesses as wrong_codes
+from core.second_factor import sessions
 from core.task_queue import enqueue, task, waits
 from servers import heartbeats, mesh, redis_access
 from servers.hostnet.state import HostState
@@ -166,8 +167,9 @@ def prune() -> None:
     devices.prune(pace)
     jobs.prune(now, pace)
     guesses.prune(now, pace)
+    wrong_codes.prune(now, pace)
+    sessions.prune(now, pace)
     moment = clock.moment(now)
-    delete_old(Session.objects.filter(expire_date__lt=moment), pace)
     delete_old(RememberedPass.objects.filter(expires__lt=moment), pace)
     delete_old(ProfileLink.objects.filter(expires__lt=moment - timedelta(days=7)), pace)
     delete_old(Decision.objects.filter(time__lt=moment - timedelta(days=settings.DECISION_DAYS)), pace)

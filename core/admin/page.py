@@ -22,10 +22,12 @@ from django.utils.safestring import SafeString
 from unfold.decorators import action as unfold_action
 from unfold.decorators import display as unfold_display
 
+from core.admin.asking_again import ask_again
 from core.admin.base import ChangeList, InlineBase
 from core.admin.deleting import DeletesInSteps
 from core.admin.lookups import FilteredByAllowList
 from core.admin.saving import CONFLICT, SavesInTurn
+from core.second_factor.proof import is_fresh
 
 M = TypeVar("M", bound=models.Model)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,11 +66,13 @@ def above_list(title: str, url_path: str, permission: str, icon: str) -> Callabl
     return mark
 
 
-def posted(permission: str) -> Callable[[F], F]:
-    """Let a page's buttons call this method, by POST and with ``permission`` only; see ``Page``."""
+def posted(permission: str, *, sensitive: bool = False) -> Callable[[F], F]:
+    """Let a page's buttons call this method, by POST and with ``permission`` only; see ``Page``. What is ``sensitive``
+    asks for the second factor again; see ``core.admin.asking_again``."""
 
     def mark(method: F) -> F:
         method.post_permission = permission  # type: ignore[attr-defined]
+        method.sensitive = sensitive  # type: ignore[attr-defined]
         return method
 
     return mark
@@ -178,6 +182,8 @@ class Page(SavesInTurn[M], FilteredByAllowList, DeletesInSteps[M]):
         if request.method != "POST":
             # Somebody who had to log in first comes by GET: show them the page with the button.
             return redirect(self.page_of(obj))
+        if getattr(getattr(type(self), name), "sensitive", True) and not is_fresh(request):
+            return ask_again(request, self._back(request, obj))
         try:
             response = getattr(self, name)(request, obj)
         except IntegrityError:

@@ -12,7 +12,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 
 from core import clock
+from core.admin.asking_again import ask_again
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ago, column, posted, span
+from core.second_factor.proof import is_fresh
 from core.shared_stores import what_keeps_to_one_machine
 from servers import joining, mesh
 from servers.models import Host, JoinToken, Mesh, MeshNode
@@ -26,6 +28,9 @@ class JoiningMixin(Page[Host]):
     def response_add(self, request: HttpRequest, obj: Host, post_url_continue: str | None = None) -> HttpResponse:
         if "_addanother" in request.POST:
             return super().response_add(request, obj, post_url_continue)
+        if not is_fresh(request):
+            # The host is saved; its button makes the token once the second factor was shown again.
+            return ask_again(request, self.page_of(obj))
         return self._show_command(request, obj)
 
     def buttons(self, request: HttpRequest, obj: Host) -> list[Button]:
@@ -38,12 +43,12 @@ class JoiningMixin(Page[Host]):
             mine.append(Button("make_control_token", "Join a control node", "add_moderator"))
         return [*super().buttons(request, obj), *mine]
 
-    @posted(CHANGE)
+    @posted(CHANGE, sensitive=True)
     def make_token(self, request: HttpRequest, host: Host) -> HttpResponse:
         self.log_change(request, host, "Made a token to join.")
         return self._show_command(request, host)
 
-    @posted(CHANGE)
+    @posted(CHANGE, sensitive=True)
     def make_control_token(self, request: HttpRequest, host: Host) -> HttpResponse:
         """Its machine gets every secret there is: no right of less than a superuser's may hand that over."""
         if not is_superuser(request):

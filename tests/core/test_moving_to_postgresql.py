@@ -19,7 +19,10 @@ from tests.lab import HANGING, PROJECT, PostgresPair
 from tests.processes import environment
 from users.models import Group, VpnUser
 
-LEFT_OUT = ("--natural-foreign", *(f"--exclude={name}" for name in ("contenttypes", "auth.permission", "sessions")))
+LEFT_OUT = (
+    "--natural-foreign",
+    *(f"--exclude={name}" for name in ("contenttypes", "auth.permission", "core.adminsession")),
+)
 
 
 def manage(url: str, *arguments: str) -> str:

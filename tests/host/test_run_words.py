@@ -41,6 +41,8 @@ def test_a_forgotten_password(installation: Installation) -> None:
     assert sign_in(installation, second)
     assert not sign_in(installation, first)
     assert "there are: admin" in new_password(installation, "carol", code=1)
+    assert "sets up a new second factor" in reset_second_factor(installation)
+    assert "there are: admin" in reset_second_factor(installation, "carol", code=1)
     # It was no process that a program had left behind, and took nothing of the running server with it.
     assert until(lambda: installation.program("web"))
     assert installation.get("/admin/login/")[0] == 200
@@ -57,6 +59,13 @@ def test_a_forgotten_password(installation: Installation) -> None:
 
 def new_password(installation: Installation, *name: str, code: int = 0) -> str:
     done = run_beside(installation, "--new-password", *name)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+def reset_second_factor(installation: Installation, *name: str, code: int = 0) -> str:
+    """What it says."""
+    done = run_beside(installation, "--reset-second-factor", *name)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 

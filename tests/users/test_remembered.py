@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from core.crypto import Secret
+from core.totp import new_secret
 from tests.attempts import a_policy, an_attempt, code_at, enrol, pin_hash
 from tests.conftest import Clock
 from tests.factories import Company, found
@@ -15,7 +16,7 @@ from tests.protocol_client import NOW
 from users.authorize import Allowed, authorize
 from users.factors.pin.enrolment import remove_pin, set_pin
 from users.factors.remembered import store
-from users.factors.totp.enrolment import new_secret, remove_totp, set_up_totp
+from users.factors.totp.enrolment import remove_totp, set_up_totp
 from users.models import RememberedPass, VpnUser
 from wgpeers import tasks
 

@@ -12,6 +12,7 @@ from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from core import clock
+from core.admin.asking_again import RowsAskAgain
 from core.admin.page import Button, Inline, Page, Panel, posted
 from core.redis_store import RedisUnavailable
 from users.factors import guesses
@@ -44,7 +45,7 @@ class OverrideForm(_OverrideForm):
             )
 
 
-class OverridesInline(Inline):
+class OverridesInline(RowsAskAgain, Inline):
     model = FactorOverride
     form = OverrideForm
     fields = ("kind", "state", "reason", "until")
@@ -103,7 +104,7 @@ class FactorsMixin(Page[VpnUser]):
             "fields": {action: {"factor": kind, "action": action} for action in panel.actions},
         }
 
-    @posted("users.change_vpnuser")
+    @posted("users.change_vpnuser", sensitive=True)
     def act_on_factor(self, request: HttpRequest, user: VpnUser) -> HttpResponse | None:
         """A button of a factor's panel: the form says which (``factor``, ``action``), the factor what it does."""
         kind = request.POST.get("factor", "")

@@ -12,10 +12,15 @@ from django.contrib.auth.models import User as Administrator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
+from core.admin.asking_again import AsksAgain
 from core.admin.deleting import DeletesInSteps
 from core.admin.lookups import FilteredByAllowList
+from core.admin.page import Page
 from core.admin.saving import SavesInTurn
+from core.second_factor import audit, sessions
 from users.services import known_to_others
+
+from .second_factor import SecondFactorMixin
 
 if TYPE_CHECKING:
 
@@ -39,9 +44,9 @@ admin.site.unregister(Role)
 
 @admin.register(Administrator)
 class AdministratorPage(
-    SavesInTurn[Any],
-    FilteredByAllowList,
-    DeletesInSteps[Administrator],
+    AsksAgain,
+    SecondFactorMixin,
+    Page[Administrator],
     DjangoUserAdmin,  # type: ignore[type-arg]
     _Looks,
 ):
@@ -68,10 +73,22 @@ class AdministratorPage(
             before = self.get_object(request, id)
             response = super().user_change_password(request, id, form_url)
             now = self.get_object(request, id)
-            if before and now and before.password != now.password and now != request.user:
-                known_to_others(now)
+            if before and now and before.password != now.password:
+                self._is_changed(request, now)
         return response
+
+    def _is_changed(self, request: HttpRequest, account: Administrator) -> None:
+        """Sessions that were begun with the password of before end."""
+        own = account == request.user
+        if not own:
+            known_to_others(account)
+        sessions.end_all(account, but=request.session.session_key if own else None)
+        audit.note(account, "Their sessions ended, since they have a new password.", by=_administrator(request))
+
+
+def _administrator(request: HttpRequest) -> Administrator | None:
+    return request.user if isinstance(request.user, Administrator) else None
 
 
 @admin.register(Role)
-class RolePage(SavesInTurn[Any], FilteredByAllowList, DeletesInSteps[Role], DjangoGroupAdmin, _Looks): ...
+class RolePage(AsksAgain, SavesInTurn[Any], FilteredByAllowList, DeletesInSteps[Role], DjangoGroupAdmin, _Looks): ...

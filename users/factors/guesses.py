@@ -8,7 +8,6 @@ guesser has one budget a day.
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
@@ -17,12 +16,9 @@ from core import rate_limits
 from core.clock import moment
 from core.locking import lock
 from core.pace import Pace
+from core.pauses import SILENCE, is_forgotten, pause_after, seconds_left
 from core.pruning import delete_old
 from users.models import VpnUser, WrongAttempts
-
-LONGEST_PAUSE = timedelta(days=1)
-# Without a wrong attempt, and without a pause: what was before is forgotten.
-SILENCE = timedelta(days=1)
 
 
 def of(user: VpnUser) -> WrongAttempts | None:
@@ -32,9 +28,7 @@ def of(user: VpnUser) -> WrongAttempts | None:
 
 def pause_left(row: WrongAttempts | None, now: float) -> int:
     """Whole seconds until the user may try again; 0: now."""
-    if row is None or row.paused_until is None:
-        return 0
-    return max(0, -int((moment(now) - row.paused_until).total_seconds() // 1))
+    return seconds_left(row.paused_until, now) if row else 0
 
 
 @transaction.atomic
@@ -42,7 +36,7 @@ def count_wrong(user: VpnUser, kinds: Collection[str], now: float) -> None:
     """Note that the secrets for factors of these ``kinds`` were not all right."""
     lock(user)
     row = of(user)
-    if row is None or _is_forgotten(row, moment(now)):
+    if row is None or is_forgotten(row.last, row.paused_until, moment(now)):
         WrongAttempts.objects.filter(user_id=user.pk).delete()
         row = WrongAttempts(user_id=user.pk, count=0)
     row.count += 1
@@ -50,19 +44,8 @@ def count_wrong(user: VpnUser, kinds: Collection[str], now: float) -> None:
     row.last = moment(now)
     budgets, rest = divmod(row.count, settings.ATTEMPTS_PER_USER)
     if not rest:
-        row.paused_until = moment(now) + _pause(budgets)
+        row.paused_until = moment(now) + pause_after(budgets)
     row.save()
-
-
-def _pause(budgets: int) -> timedelta:
-    """After so many budgets that were used up."""
-    first = timedelta(seconds=settings.ATTEMPTS_WINDOW)
-    doubled = min(budgets - 1, 20)  # far beyond the longest, and no number that grows for ever
-    return min(first * (1 << doubled), LONGEST_PAUSE)
-
-
-def _is_forgotten(row: WrongAttempts, now: datetime) -> bool:
-    return now > max(row.last, row.paused_until or row.last) + SILENCE
 
 
 def forgive(row: WrongAttempts, passed: Collection[str]) -> None:

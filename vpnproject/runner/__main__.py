@@ -57,6 +57,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         const="admin",
         help="give an administrator (default: admin) a new one-time password, and end; the server may run meanwhile",
     )
+    parser.add_argument(
+        "--reset-second-factor",
+        metavar="NAME",
+        nargs="?",
+        const="admin",
+        help="take an administrator's lost second factor away (default: admin), and end; the server may run meanwhile",
+    )
     control = parser.add_argument_group("a further control node (docs/MANY_HOSTS.md)")
     control.add_argument(
         "--join",
@@ -216,6 +223,11 @@ def main(arguments: list[str]) -> int:
             from . import password
 
             password.renew(wanted, given.new_password, progress)
+            return 0
+        if given.reset_second_factor is not None:
+            from . import password
+
+            password.reset_second_factor(wanted, given.reset_second_factor, progress)
             return 0
         if given.node_key or given.export_secrets or given.import_secrets:
             return hand_over(given, wanted, progress)

@@ -11,7 +11,9 @@ from django.contrib import messages
 from django.http import HttpRequest
 
 from core import clock
+from core.admin.asking_again import address_of
 from core.admin.page import Page, Panel, posted
+from core.second_factor.proof import is_fresh
 from servers.access import servers_of
 from users.models import VpnUser
 from wgpeers.models import ProfileLink
@@ -28,6 +30,9 @@ class LinksMixin(Page[VpnUser]):
         others = super().panels(request, obj)
         if not request.user.has_perm(CHANGE):
             return others
+        if not is_fresh(request):
+            asked = {"ask_url": address_of(request.get_full_path())}
+            return [Panel("Profile link", "admin/wgpeers/links_hidden.html", asked, wide=True, place=1), *others]
         now = clock.now()
         servers = list(servers_of(obj))
         data = {
@@ -41,7 +46,7 @@ class LinksMixin(Page[VpnUser]):
         }
         return [Panel("Profile link", "admin/wgpeers/links.html", data, wide=True, place=1), *others]
 
-    @posted(CHANGE)
+    @posted(CHANGE, sensitive=True)
     def create_link(self, request: HttpRequest, user: VpnUser) -> None:
         one_time = request.POST.get("kind") == "one_time"
         try:

@@ -8,6 +8,7 @@ import string
 from django.contrib.auth.models import User
 from django.db import transaction
 
+from core.second_factor import audit, sessions
 from users.services import known_to_others
 
 LENGTH = 20
@@ -26,4 +27,6 @@ def give(user: User) -> str:
     user.set_password(password)
     user.save(update_fields=["password"])
     known_to_others(user)
+    sessions.end_all(user)
+    audit.note(user, "Was given a one-time password by a command on the machine; their sessions ended.")
     return password

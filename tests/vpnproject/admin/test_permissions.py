@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from django.contrib.admin import site
+from django.contrib.auth.models import User
 from django.test import Client
 
 from core import clock
-from core.models import Job
+from core.crypto import Secret
+from core.models import AdminAuthenticator, AdminGuesses, AdminSession, Job
 from servers.models import ClientNetwork, ClientRegion, Host, JoinToken, PortForward, Server, ServerHost, ServerLink
 from tests.admin_site import staff
 from tests.conftest import Clock
@@ -37,6 +39,7 @@ VIEW = [
     "wgpeers.view_connection",
     "wgpeers.view_decision",
     "core.view_job",
+    "auth.view_user",
 ]
 BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("users.vpnuser", "act_on_factor", {"factor": "pin", "action": "set", "pin": "w0mbat"}),
@@ -59,6 +62,9 @@ BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("wgpeers.connection", "disconnect", {}),
     ("core.job", "stop", {}),
     ("users.provider", "try_out", {}),
+    ("auth.user", "lift_codes_pause", {}),
+    ("auth.user", "reset_second_factor", {}),
+    ("auth.user", "end_sessions", {}),
 ]
 ACTIONS = [
     ("users.vpnuser", "disable_users"),
@@ -103,6 +109,10 @@ def world(db: None, fixed_clock: Clock) -> None:
     )
     links.create(user, clock.now())
     unknown_provider()
+    bob = User.objects.create_user("bob", pk=1, is_staff=True)
+    AdminAuthenticator.objects.create(administrator=bob, secret=Secret.of("JBSWY3DP"), counter=0, created=now)
+    AdminGuesses.objects.create(administrator=bob, count=10, last=now, paused_until=clock.moment(2**32))
+    AdminSession.objects.create(session_key="k", administrator=bob, public_id="p", expire_date=clock.moment(2**32))
     Job.objects.create(pk=1, kind="users.set_enabled", title="Disable 1 user", created=now)
 
 
@@ -126,6 +136,8 @@ def snapshot() -> list[Any]:
         list(Job.objects.values_list("state", flat=True)),
         list(JoinToken.objects.values_list("hash", flat=True)),
         list(Provider.objects.values_list("settings", "name")),
+        (AdminAuthenticator.objects.count(), AdminGuesses.objects.count()),
+        list(AdminSession.objects.filter(administrator=1).values_list("public_id", flat=True)),
         (Host.objects.count(), PortForward.objects.count(), ClientNetwork.objects.count()),
     ]
 

@@ -17,7 +17,12 @@ from users.models import Organization
 
 pytestmark = pytest.mark.django_db
 # A word and its plural, of all that English makes otherwise than with an s.
-IRREGULAR = {"wrong attempts": "wrong attempts", "job arguments": "job arguments", "mesh": "mesh"}
+IRREGULAR = {
+    "wrong attempts": "wrong attempts",
+    "wrong codes": "wrong codes",
+    "job arguments": "job arguments",
+    "mesh": "mesh",
+}
 
 
 def plural(word: str) -> str:

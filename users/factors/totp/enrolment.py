@@ -5,14 +5,11 @@ from __future__ import annotations
 import pyotp
 
 from core.crypto import Secret
+from core.totp import new_secret
 from users.factors import enrolments
 from users.models import Enrolment, VpnUser
 
 KIND = "totp"
-
-
-def new_secret() -> Secret:
-    return Secret.of(pyotp.random_base32(length=32))
 
 
 def provisioning_uri(user: VpnUser, secret: Secret) -> str:

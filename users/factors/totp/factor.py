@@ -1,13 +1,9 @@
-"""TOTP (RFC 6238): six digits of an authenticator app, new every 30 seconds.
-
-They are taken as apps show them and people write them: with a space in the middle, of whatever kind and beside them
-too, and in the digits of any script (full-width ones, say, which a Japanese keyboard makes)."""
+"""TOTP (see ``core.totp``) as a factor of users."""
 
 from __future__ import annotations
 
 import hmac
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -15,6 +11,7 @@ import pyotp
 from django.db.models import Q
 
 from core.crypto import Secret
+from core.totp import STEP, matching_step, plain_code
 from users.factors.base import AskedFactor, Case, Contribution, Denied, Factor, Outcome, Passed, TypedSecret
 from users.factors.panels import FactorPanel
 from users.models import Enrolment
@@ -22,25 +19,9 @@ from users.models import Enrolment
 from .enrolment import KIND
 from .panel import PANEL
 
-STEP = 30
-# One step either way: phones' clocks drift, and typing takes a while.
-DRIFT_STEPS = (0, -1, 1)
 # Steps, either way, in which a code that is wrong now is looked for: administrators then hear of a clock that is off.
 FAR_STEPS = 40
 USED = Denied("used", advice="Wait for the next code.")
-
-
-def plain_code(written: str) -> str:
-    """ASCII digits, of a code as somebody wrote it."""
-    return "".join(str(unicodedata.decimal(each, "?")) for each in written if not each.isspace())
-
-
-def matching_step(secret: Secret, code: str, now: float) -> int | None:
-    """The time step whose code this is, None if it is of none near ``now``."""
-    totp, plain = pyotp.TOTP(secret.reveal()), plain_code(code)
-    current = int(now) // STEP
-    matches = [step for drift in DRIFT_STEPS if hmac.compare_digest(totp.generate_otp(step := current + drift), plain)]
-    return matches[0] if matches else None
 
 
 def why_wrong(secret: Secret, code: str, now: float) -> Denied:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from wgpeers.management import one_time_passwords
+from wgpeers.management import administrators, one_time_passwords
 
 
 class Command(BaseCommand):
@@ -22,16 +21,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self.stdout.write(one_time_passwords.give(_administrator(options["name"])))
+            self.stdout.write(one_time_passwords.give(administrators.named(options["name"])))
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}") from error
-
-
-def _administrator(name: str) -> User:
-    administrators = User.objects.filter(is_staff=True, is_active=True)
-    user = administrators.filter(username=name).first()
-    if user is None:
-        names = ", ".join(administrators.order_by("username").values_list("username", flat=True)[:20])
-        there = f"there are: {names}" if names else "there is none; bin/run makes one"
-        raise CommandError(f"There is no active administrator {name!r}; {there}.")
-    return user
