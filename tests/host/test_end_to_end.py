@@ -23,7 +23,8 @@ from tests.protocol_client import VECTORS, another_rsa_key
 from tests.stack import BACKEND, GATEWAY_PORT, Stack, WgPeer
 from tests.strangers import strangers
 from users import certificates
-from users.models import Organization, VpnUser
+from users.factors.device import enrolment
+from users.models import DeviceKey, Organization, VpnUser
 from wgpeers.lifecycle import connect, liveness
 from wgpeers.models import Connection, State
 from wgpeers.profiles import links
@@ -190,6 +191,26 @@ def test_who_is_disabled_is_told_and_then_gone_from_the_interface(world: World) 
     world.wait(lambda: "the server has ended this connection: no longer permitted" in peer.log.read_text())
     world.wait(lambda: not peer_is_there())
     peer.end()
+
+
+def test_a_device_is_let_in_once_it_is_confirmed_and_out_once_it_is_revoked(world: World) -> None:
+    world.server.factors.create(kind="device")
+    _, peer = world.hire("alice")
+    peer.up()
+    world.wait(lambda: "registration key" in peer.log.read_text())
+    row = DeviceKey.objects.get()
+    assert row.reg_key in peer.log.read_text()
+    assert not Connection.objects.exists()
+    peer.end()
+    assert enrolment.confirm(row, time.time())
+    peer.up()
+    world.wait(peer.connected)
+    with Echo(world.lan, world.lan.address, 7000):
+        world.reaches_lan(peer)
+        enrolment.revoke(row, time.time())
+        world.wait(lambda: Connection.objects.filter(state=State.ENDED, removed__isnull=False).exists())
+    world.wait(lambda: (peer.process.poll() if peer.process else None) is not None)
+    assert not Connection.objects.filter(state=State.OPEN).exists()
 
 
 def test_two_clients_reach_each_other_only_while_the_server_lets_them(world: World) -> None:
