@@ -12,6 +12,7 @@ FACTORS = {
     "pin": "users.factors.pin.factor.Pin",
     "totp": "users.factors.totp.factor.Totp",
     "radius": "users.factors.radius.factor.Radius",
+    "ldap": "users.factors.ldap.factor.Ldap",
 }
 
 

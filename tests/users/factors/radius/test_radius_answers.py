@@ -137,7 +137,7 @@ def test_the_next_server_answers_for_one_that_is_down_which_is_asked_last_then(
     with Liar(liar.says, port=port) as first:
         assert outcome(alice, "sesame", wg_public_key="key-2") == "allowed"
         assert (len(first.seen), len(liar.seen)) == (0, 2)
-        redis_client().delete(*redis_client().keys("radius:silent:*"))  # as after two minutes
+        redis_client().delete(*redis_client().keys("silent:*"))  # as after two minutes
         assert outcome(alice, "sesame", wg_public_key="key-3") == "allowed"
         assert (len(first.seen), len(liar.seen)) == (1, 2)
 
