@@ -31,7 +31,7 @@ modulepath /usr/lib/ldap
 moduleload back_mdb
 moduleload ppolicy
 pidfile {here}/pid
-allow bind_anon_cred
+allow bind_anon_cred bind_anon_dn
 TLSCACertificateFile {here}/ca.pem
 TLSCertificateFile {here}/server.pem
 TLSCertificateKeyFile {here}/server.key
