@@ -13,6 +13,7 @@ FACTORS = {
     "totp": "users.factors.totp.factor.Totp",
     "yubikey": "users.factors.yubikey.factor.YubiKey",
     "radius": "users.factors.radius.factor.Radius",
+    "ldap": "users.factors.ldap.factor.Ldap",
     "device": "users.factors.device.factor.RegisteredDevice",
 }
 

@@ -11,15 +11,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import redis
-
-from core.redis_store import redis_client
+from users.factors import silence
 
 from .packets import LONGEST_PACKET, Answer, Request
 from .servers import RadiusServer
-
-# Seconds for which a server that was silent is asked after those that were not.
-ASKED_LAST = 120
 
 
 class NoAnswer(Exception):
@@ -55,7 +50,7 @@ class Conversation:
         """Raise ``NoAnswer``."""
         lied = False
         # Only who made a challenge knows what it was about.
-        servers = [self._server] if self._server else _in_order(self._service)
+        servers = [self._server] if self._server else silence.in_order(self._service.public_id, self._service.servers)
         for server in servers:
             exchange = _Exchange(Request(self._service.secret, password, attributes))
             answer = exchange.with_server(server, self._service, self._ends)
@@ -63,7 +58,7 @@ class Conversation:
                 self._server = server
                 return answer
             lied = lied or exchange.lied
-            _remember_silent(self._service, server)
+            silence.remember(self._service.public_id, server)
         raise NoAnswer(lied)
 
 
@@ -101,24 +96,3 @@ class _Exchange:
                 return answer
             self.lied = True
         return None
-
-
-def _silent_key(service: Service, server: RadiusServer) -> str:
-    return f"radius:silent:{service.public_id}:{server}"
-
-
-def _in_order(service: Service) -> list[RadiusServer]:
-    """As they are listed, and last those that were silent a short while ago."""
-    try:
-        silent = redis_client().mget([_silent_key(service, server) for server in service.servers])
-    except redis.RedisError:
-        silent = [None] * len(service.servers)
-    by_silence = sorted(zip(service.servers, silent, strict=True), key=lambda pair: pair[1] is not None)
-    return [server for server, _ in by_silence]
-
-
-def _remember_silent(service: Service, server: RadiusServer) -> None:
-    try:
-        redis_client().set(_silent_key(service, server), "1", ex=ASKED_LAST)
-    except redis.RedisError:
-        return  # it is asked in its turn then, as before

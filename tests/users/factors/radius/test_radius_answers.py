@@ -8,17 +8,22 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from django.core.exceptions import ValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.redis_store import redis_client
+from servers.models import ServerFactor
+from tests.attempts import enrol
 from tests.concurrency import together
 from tests.factories import Company
 from tests.lab import HANGING
+from users.factors.providers import ProviderConfig
 from users.factors.radius.client import Conversation, NoAnswer, Service
+from users.factors.radius.factor import password_and_code
 from users.factors.radius.packets import Request
 from users.factors.radius.servers import parse_servers
-from users.models import VpnUser
+from users.models import FactorOverride, VpnUser
 
 from .freeradius import SECRET
 from .liar import ACCEPT, CHALLENGE, REJECT, Liar, attributes_of, password_of, reply, signed_request
@@ -137,7 +142,7 @@ def test_the_next_server_answers_for_one_that_is_down_which_is_asked_last_then(
     with Liar(liar.says, port=port) as first:
         assert outcome(alice, "sesame", wg_public_key="key-2") == "allowed"
         assert (len(first.seen), len(liar.seen)) == (0, 2)
-        redis_client().delete(*redis_client().keys("radius:silent:*"))  # as after two minutes
+        redis_client().delete(*redis_client().keys("silent:*"))  # as after two minutes
         assert outcome(alice, "sesame", wg_public_key="key-3") == "allowed"
         assert (len(first.seen), len(liar.seen)) == (1, 2)
 
@@ -193,6 +198,29 @@ def test_whatever_is_not_signed_is_no_answer(noise: bytes, at: int, value: int) 
     at = min(at, len(true) - 1)
     changed = true[:at] + bytes([value]) + true[at + 1 :]
     assert changed == true or request.answer(changed) is None
+
+
+@pytest.mark.parametrize("way", ["joined", "challenge"])
+@settings(max_examples=200)
+@given(st.text(min_size=1), st.integers(4, 10), st.data())
+def test_a_code_is_found_at_either_end(way: str, password: str, digits: int, data: st.DataObject) -> None:
+    code = data.draw(st.text("0123456789", min_size=digits, max_size=digits))
+    config = ProviderConfig("a1", "radius", "", {"code": way, "code_digits": digits}, {})
+    expected = (password + code, "") if way == "joined" else (password, code)
+    assert password_and_code(password + code, config) == expected
+    last = (code + password)[-digits:]
+    if not (last.isascii() and last.isdigit()):
+        assert password_and_code(code + password, config) == expected
+    assert password_and_code(code, config) is None
+
+
+def test_beside_a_pin_it_is_refused(company: Company, alice: VpnUser) -> None:
+    """By a server's page, and where it came about by other ways."""
+    ask_radius(company.server, "127.0.0.1:9")
+    with pytest.raises(ValidationError, match="tell them apart"):
+        ServerFactor(server=company.server, kind="pin").full_clean()
+    FactorOverride.objects.create(user=enrol(alice, "w0mbat"), kind="pin", state="required")
+    assert outcome(alice, "w0mbatsesame") == "factors_inseparable"
 
 
 @pytest.mark.parametrize(
