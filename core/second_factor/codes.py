@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.contrib.auth.models import User
 from django.db import transaction
 
@@ -35,7 +37,8 @@ def offer(administrator: User, code: str, address: str, now: float) -> str:
         raise Refused(_pause(pause))
     if not kind:
         raise Refused(WRONG)
-    reserved.give_back()
+    with suppress(RedisUnavailable):  # it passed, and is used up
+        reserved.give_back()
     return kind
 
 
@@ -45,21 +48,27 @@ def _judge(administrator: User, code: str, address: str, now: float) -> tuple[st
     lock(administrator)
     if pause := guesses.pause_left(administrator, now):
         return "", pause
-    if authenticator.claim(administrator, code, now):
-        kind = AUTHENTICATOR
-    elif recovery.claim(administrator, code, now):
-        kind = RECOVERY
-        audit.note(administrator, f"Used a recovery code from {address}; {recovery.left(administrator)} are left.")
+    # No code is of both kinds. An app's secret that no key opens any more keeps no recovery code from passing.
+    kind = RECOVERY if recovery.plain(code) else AUTHENTICATOR
+    if kind == AUTHENTICATOR:
+        right = authenticator.claim(administrator, code, now)
     else:
-        row = guesses.count_wrong(administrator, now)
-        if row.paused_until is not None and guesses.pause_left(administrator, now):
-            until = f"{row.paused_until:%Y-%m-%d %H:%M:%S}"
-            audit.note(
-                administrator, f"{row.count} wrong codes, the last from {address}; none passes until {until} UTC."
-            )
+        right = recovery.claim(administrator, code, now)
+    if not right:
+        _note_wrong(administrator, address, now)
         return "", 0
+    if kind == RECOVERY:
+        audit.note(administrator, f"Used a recovery code from {address}; {recovery.left(administrator)} are left.")
     guesses.forgive(administrator)
     return kind, 0
+
+
+def _note_wrong(administrator: User, address: str, now: float) -> None:
+    row = guesses.count_wrong(administrator, now)
+    if row.paused_until is not None and guesses.pause_left(administrator, now):
+        until = f"{row.paused_until:%Y-%m-%d %H:%M:%S} UTC"
+        words = f"{row.count} wrong codes, the last from {address}; none passes until {until}."
+        audit.note(administrator, words)
 
 
 def _pause(seconds: int) -> str:

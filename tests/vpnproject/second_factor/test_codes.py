@@ -7,6 +7,7 @@ from django.contrib.auth.models import User
 from pytest_django import Settings
 
 from core import clock
+from core.crypto import CannotDecrypt, Secret
 from core.models import AdminAuthenticator, AdminGuesses, RecoveryCode
 from core.redis_store import redis_client
 from core.second_factor import codes, guesses, recovery
@@ -81,6 +82,13 @@ def test_a_recovery_code_signs_in_once_however_it_is_written(root: User) -> None
     assert offer(root, first) == codes.WRONG
     assert offer(root, second.replace("-", "")) == codes.RECOVERY
     assert "8 of 10 are left" in client.get(ACCOUNT).content.decode()
+
+
+def test_a_recovery_code_passes_where_the_apps_secret_is_lost(root: User) -> None:
+    AdminAuthenticator.objects.update(secret=Secret("encrypted with a key that is gone"))
+    assert offer(root, recovery_codes(root)[0]) == codes.RECOVERY
+    with pytest.raises(CannotDecrypt):
+        offer(root, code())
 
 
 def test_new_recovery_codes_void_the_old_and_are_kept_as_hashes(root: User) -> None:
