@@ -9,8 +9,17 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
-# Minutes each, in one file each. Begun last, they would go on by themselves when all else has ended.
-LONGEST = ("tests/host/test_run_disks.py", "tests/host/test_run_whole.py", "tests/host/test_end_to_end.py")
+# A minute or more each, the longest first. Begun last, they would go on by themselves when all else has ended.
+LONGEST = (
+    "tests/host/test_run_disks.py",
+    "tests/host/test_run_whole.py",
+    "tests/host/test_net_failover_faults.py",
+    "tests/host/test_net_server_links.py",
+    "tests/host/test_end_to_end.py",
+    "tests/host/test_net_joining.py",
+    "tests/host/test_failover_of_stores.py",
+    "tests/host/test_net_failover.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

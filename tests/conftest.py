@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 from django.conf import LazySettings
+from django.test import TransactionTestCase
+from pytest_django import DjangoDbBlocker
 
 from core import clock, redis_store
 from servers.hostnet.state.redis_urls import broker_options, broker_url
@@ -18,7 +20,16 @@ from tests.lab import HANGING
 from vpnproject import celery_app
 from wgpeers.lifecycle.keepalive import keepalive
 
+from . import emptying
 from .factories import Company, HostStandIn, found
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what uses the database: it may find another one otherwise, and nothing else can."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    of_django = issubclass(getattr(item, "cls", None) or object, TransactionTestCase)
+    if of_django or item.get_closest_marker("django_db") or fixtures & {"db", "transactional_db"}:
+        item.add_marker("database")
 
 
 class Clock:
@@ -61,6 +72,16 @@ def redis_url() -> Iterator[str]:
     process.terminate()
     process.wait(HANGING)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The database as migrations leave it, and as each test that commits has to leave it."""
+    with django_db_blocker.unblock():
+        kept = emptying.kept_rows()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: emptying.leave(kept))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from tests.stack import Stack
 from vpnproject.env import database
 from wgpeers.models import Connection, State
 
-pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.host, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 
 @dataclass

@@ -29,7 +29,7 @@ from wgpeers.models import Connection, State
 
 __all__ = ["pair", "world"]  # fixtures
 
-pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.host, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 # Seconds by which clocks may differ: a little less than a minute, for what lies between two looks at them.
 OFF = 55

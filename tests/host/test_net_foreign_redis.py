@@ -13,7 +13,7 @@ from servers.models import MeshNode
 from tests.host.joined import Installation, installation
 from tests.lab import NEVER, Lab, SentinelRedis
 
-pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.host, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 
 def elsewhere(lab: Lab) -> SentinelRedis:

@@ -15,7 +15,7 @@ from servers.hostnet.mesh.reach import LIMIT
 from servers.models import Host
 from tests.host.joined import Installation, Joined, installation
 
-pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.host, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture

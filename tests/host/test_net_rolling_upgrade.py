@@ -25,7 +25,7 @@ from tests.stack import WgPeer
 from users.models import VpnUser
 from wgpeers.models import Connection, EndReason, State
 
-pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.host, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 NEWER = "99.0.0"
 GATEWAY = "10.9.1.1"

@@ -17,7 +17,7 @@ from tests.lab import NEVER, Echo, Lab, Machine, RedisServer
 from tests.processes import environment
 from tests.stack import Stack
 
-pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.host, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture

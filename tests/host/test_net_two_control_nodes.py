@@ -42,7 +42,7 @@ from wgpeers.lifecycle import liveness
 from wgpeers.models import Connection, State
 from wgpeers.profiles import links
 
-pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.host, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 PASSWORD, REDIS_PORT, POSTGRES_PORT = "of-redis", 6379, 5432
 

@@ -18,7 +18,7 @@ from tests.lab import PYTHON, Disk, Lab, Pinger, until
 from tests.stack import WgPeer
 from vpnproject.runner import processes
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.long]
 
 
 TWO_DEVICES = "from servers.models import Server; Server.objects.update(multi_device=True)"

@@ -349,6 +349,7 @@ def answers(installation: Installation) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_when_supervisor_dies_all_is_started_anew(installation: Installation) -> None:
     """With no more rights than the service of systemd has, in a system that it cannot write to, and told no secret."""
     installation.start("--service", before=AS_A_SERVICE)
@@ -376,6 +377,7 @@ def test_when_supervisor_dies_all_is_started_anew(installation: Installation) ->
     installation.assert_nothing_left()
 
 
+@pytest.mark.long
 def test_a_certificate_that_ends_soon_is_renewed_and_served_while_all_runs(installation: Installation) -> None:
     """Here one that was made long ago is put in the place of the good one."""
     installation.start()
@@ -400,6 +402,7 @@ def test_a_certificate_that_ends_soon_is_renewed_and_served_while_all_runs(insta
     assert "The certificate was renewed; new connections get it" in installation.said()
 
 
+@pytest.mark.long
 def test_the_front_is_told_of_a_change_of_the_mesh_s_network_while_all_runs(installation: Installation) -> None:
     installation.start()
     installation.started()
@@ -420,6 +423,7 @@ def test_the_front_is_told_of_a_change_of_the_mesh_s_network_while_all_runs(inst
     assert installation.program("front") == program
 
 
+@pytest.mark.long
 def test_a_start_that_fails_leaves_running_what_ran(installation: Installation) -> None:
     installation.start()
     installation.started()

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.host
 
 
 @pytest.mark.skipif(kernel_has_wireguard(), reason="the host would work")
+@pytest.mark.long
 def test_a_host_that_cannot_start_is_not_up(installation: Installation) -> None:
     installation.start(before=("env", "HOSTNET_BACKEND=kernel"))
     installation.started()

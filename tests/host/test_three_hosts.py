@@ -25,7 +25,7 @@ from users.models import VpnUser
 from wgpeers.lifecycle import connect
 from wgpeers.models import Connection, State
 
-pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.host, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 ICMP, UDP, UNREACHABLE, MESH_PORT = 1, 17, 3, 51800
 OPEN, SERVICE = 8000, 7000

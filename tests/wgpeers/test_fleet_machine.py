@@ -67,6 +67,7 @@ MUTANTS: dict[str, Callable[[Patch], dict[str, object]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", MUTANTS)
 def test_a_product_that_does_it_wrong_is_found_out(
     transactional_db: None, fixed_clock: Clock, monkeypatch: Patch, what: str
