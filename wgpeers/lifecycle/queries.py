@@ -190,6 +190,10 @@ UPDATE wgpeers_connection SET state = 'open', opened = %s WHERE id = %s AND stat
         JOIN users_organization o ON o.id = u.organization_id
         JOIN servers_server s ON s.id = server_id
     WHERE u.id = user_id AND {_PERMITTED}
+) AND NOT EXISTS (
+    SELECT 1 FROM users_device d
+    WHERE d.user_id = wgpeers_connection.user_id AND d.device_id = wgpeers_connection.device_id
+        AND d.revoked IS NOT NULL
 )
 """
 _SEEN = ("name", "hostname", "platform", "client_version", "last_seen", "last_address")

@@ -211,7 +211,7 @@ def test_a_pin_equal_to_the_code_is_no_problem(alice: VpnUser) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(guess=CODES)
 def test_no_code_but_the_three_in_the_window_passes(alice: VpnUser, guess: str) -> None:
-    from users.factors.totp.factor import matching_step
+    from users.factors.totp.codes import matching_step
 
     near = {code_at(NOW + 30 * step): NOW // 30 + step for step in (1, -1, 0)}
     assert matching_step(Secret.of(TOTP_SECRET), guess, NOW) == near.get(guess)
