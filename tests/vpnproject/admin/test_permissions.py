@@ -43,6 +43,8 @@ BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("users.vpnuser", "act_on_factor", {"factor": "pin", "action": "remove"}),
     ("users.vpnuser", "act_on_factor", {"factor": "totp", "action": "set_up"}),
     ("users.vpnuser", "act_on_factor", {"factor": "totp", "action": "remove"}),
+    ("users.vpnuser", "act_on_factor", {"factor": "totp", "action": "new_codes"}),
+    ("users.vpnuser", "allow_device", {"device": "d"}),
     ("users.vpnuser", "lift_pause", {}),
     ("users.vpnuser", "create_link", {"kind": "normal"}),
     ("users.vpnuser", "revoke_link", {"link": 1}),
