@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from .factors.base import Attempt, Policy
 from .factors.judge import judge_factors
-from .models import VpnUser
+from .models import Device, VpnUser
 from .verdicts import Allowed, Denied, Layers, Pending, Verdict
 
 __all__ = ["Allowed", "Denied", "Layers", "Pending", "Verdict", "authorize"]
@@ -28,6 +28,8 @@ def _account(user: VpnUser, policy: Policy, attempt: Attempt) -> tuple[str, str]
         return "user_disabled", "Your account is disabled. Ask your administrator."
     if not user.organization.enabled:
         return "organization_disabled", "Your organization is disabled. Ask your administrator."
+    if Device.objects.filter(user_id=user.pk, device_id=attempt.device_id, revoked__isnull=False).exists():
+        return "device_revoked", "This device was revoked. Ask your administrator to let it in again."
     return None
 
 

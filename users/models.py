@@ -49,6 +49,11 @@ class Organization(Named, SharedRow):
     public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
     name = NameField(unique=True)
     enabled = models.BooleanField(default=True, help_text="Off: nobody of this organization can connect.")
+    own_factors = models.BooleanField(
+        "users set up their own factors",
+        default=True,
+        help_text="On the page of their profile link: what they do not have, and anew with a proof of what they have.",
+    )
     ca_private_key = SecretField()
     ca_certificate = models.TextField(blank=True, editable=False)
     created = models.DateTimeField(auto_now_add=True)
@@ -136,7 +141,11 @@ class VpnUser(Named, SharedRow):
 
 
 class Device(models.Model):
-    """A device that a user connected from, as the device itself says."""
+    """A device that a user connected from, as the device itself says.
+
+    ``given_name`` is what its user calls it. One that was ``revoked`` is refused until an administrator lets it in
+    again.
+    """
 
     user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="devices")
     device_id = models.CharField(max_length=64)
@@ -147,13 +156,15 @@ class Device(models.Model):
     first_seen = models.DateTimeField()
     last_seen = models.DateTimeField()
     last_address = models.GenericIPAddressField(null=True, blank=True)
+    given_name = models.CharField(max_length=64, blank=True)
+    revoked = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["-last_seen"]
         constraints = [models.UniqueConstraint(fields=["user", "device_id"], name="device_unique_of_user")]
 
     def __str__(self) -> str:
-        return self.name or self.hostname or self.device_id
+        return self.given_name or self.name or self.hostname or self.device_id
 
 
 class DeviceKey(models.Model):
@@ -204,6 +215,25 @@ class Enrolment(models.Model):
 
     def __str__(self) -> str:
         return self.kind
+
+
+class RecoveryCode(models.Model):
+    """A code that stands once for an authenticator. A new enrolment has none of the old one's.
+
+    ``digest``: HMAC under a key that comes from the enrolment's own secret, which is encrypted. ``used_by``: the
+    attempt that it passed for.
+    """
+
+    enrolment = models.ForeignKey(Enrolment, on_delete=models.CASCADE, related_name="recovery_codes")
+    digest = models.CharField(max_length=64, editable=False)
+    used = models.DateTimeField(null=True)
+    used_by = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["enrolment", "digest"], name="one_recovery_code_of_enrolment")]
+
+    def __str__(self) -> str:
+        return "used recovery code" if self.used else "recovery code"
 
 
 class Provider(Named, models.Model):

@@ -14,11 +14,13 @@ Layers = tuple[tuple[str, str], ...]
 class Allowed:
     """``layers``: what each layer said, as (layer, stable code), in order. ``passes``: what to remember of the factors
     that passed, not stored yet: it is good for nothing until the client is connected (``remembered.store``).
-    ``passed``: the kinds of factors that were judged, and passed, now."""
+    ``passed``: the kinds of factors that were judged, and passed, now. ``detail``: what is special of this case, for
+    administrators."""
 
     layers: Layers
     passes: tuple[RememberedPass, ...] = field(default=(), repr=False)
     passed: frozenset[str] = frozenset()
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ class EndReason(models.TextChoices):
     REPLACED = "replaced", "the same device connected again"
     ELSEWHERE = "elsewhere", "the user connected with another device"
     ADMIN = "admin", "disconnected by an administrator"
+    BY_USER = "by_user", "ended by its user"
+    DEVICE_REVOKED = "device_revoked", "its user revoked the device"
     SESSION = "session_timeout", "session time is over"
     NOT_PERMITTED = "not_permitted", "no longer permitted"
     MOVED = "address_changed", "its address was changed"

@@ -3,6 +3,7 @@
 from django.urls import re_path
 
 from . import views
+from .profiles import own_page
 from .profiles import views as profile_views
 
 ID = r"[A-Za-z0-9]{1,64}"
@@ -18,6 +19,7 @@ api_patterns = [
     re_path(rf"^key/(?P<key_id>{ID})/(?P<server_id>{ID})\.key$", profile_views.one_profile),
     re_path(rf"^ku/(?P<short_id>{ID})$", profile_views.import_profiles),
     re_path(rf"^k/(?P<short_id>{ID})$", profile_views.page),
+    re_path(rf"^k/(?P<short_id>{ID})/do$", own_page.act),
     re_path(r"^client/(?P<name>[A-Za-z0-9._-]{1,100})$", profile_views.client),
     re_path(r"^(?:key|ku|k|client)/", views.not_found),
 ]

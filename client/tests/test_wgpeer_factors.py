@@ -76,3 +76,9 @@ def test_digits_of_any_script_are_digits() -> None:
     assert join_password("otp", {PASSCODE: "\u0661\u0662\u0663 \uff14\uff15\uff16"}, None) == "123456"
     assert join_password("yubikey", {PASSCODE: "cccccb hknv\n"}, None) == "cccccbhknv"
     assert join_password("password", {PASSWORD: "two words"}, None) == "two words"
+
+
+@pytest.mark.parametrize("typed", ["abcde-fgh23", " ABCDE-FGH23 "])
+def test_a_recovery_code_in_the_place_of_a_passcode_keeps_its_hyphen(typed: str) -> None:
+    assert join_password("otp_pin", {"pin": "2718", "passcode": typed}, None) == f"2718{typed.strip()}"
+    assert join_password("otp", {"passcode": "12345-67890"}, None) == "1234567890"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -61,10 +62,12 @@ def join_password(mode: str | None, given: dict[str, str | None], ask: Callable[
 
 def _as_sent(kind: str, secret: str) -> str:
     """A secret as the server wants it. A passcode loses what apps show between its digits (spaces of any kind,
-    hyphens), and its digits may be those of any script."""
+    hyphens), and its digits may be those of any script. A recovery code has letters too, and keeps its hyphen."""
     if kind != PASSCODE:
         return secret.strip()
-    kept = (character for character in secret if unicodedata.category(character) not in _BETWEEN_DIGITS)
+    kept = [character for character in secret if unicodedata.category(character) not in _BETWEEN_DIGITS]
+    if re.fullmatch(r"[A-Za-z0-9]{5}-[A-Za-z0-9]{5}", secret.strip()) and any(map(str.isalpha, kept)):
+        return secret.strip()
     return "".join(str(unicodedata.decimal(character, character)) for character in kept)
 
 

@@ -95,7 +95,7 @@ def test_pages_show_no_import_address_that_cannot_be_used(
     user = company.hire("alice")[0]
     staff(client, superuser=True)
     link = links.create(user, NOW)
-    links.start_ending(link, NOW)
+    client.post(f"/k/{link.short_id.reveal()}")
     pages = {
         "page": (f"/k/{link.short_id.reveal()}", "import the file"),
         "admin": (f"/admin/users/vpnuser/{user.pk}/change/", "There is no import address"),

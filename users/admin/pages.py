@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 
 from core import clock
 from core.admin import bulk
-from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Page, Panel, ago, column, span
+from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Page, Panel, ago, column, posted, span
 from users import jobs
 from users.factors import guesses
 from users.factors.registry import FACTORS, load
@@ -31,7 +31,7 @@ class OrganizationPage(Page[Organization]):
     list_display = ("name", "is_enabled", "people", "ca", "created")
     list_filter = ("enabled",)
     search_fields = ("name",)
-    fields = ("name", "enabled")
+    fields = ("name", "enabled", "own_factors")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organization]:
         everything = super().get_queryset(request).defer("ca_private_key")
@@ -117,11 +117,30 @@ class VpnUserPage(FactorsMixin, ListsMixin, Page[VpnUser]):
         return self.account(obj)
 
     def panels(self, request: HttpRequest, obj: VpnUser) -> list[Panel]:
-        devices = list(obj.devices.all()[:DEVICES_SHOWN])
+        # Whatever is revoked is shown, to be let in again.
+        devices = [*obj.devices.filter(revoked=None)[:DEVICES_SHOWN], *obj.devices.exclude(revoked=None)]
         return [
             *super().panels(request, obj),
-            Panel("Devices", "admin/users/devices.html", {"devices": devices}, wide=True, place=5),
+            Panel(
+                "Devices",
+                "admin/users/devices.html",
+                {
+                    "devices": devices,
+                    "allow_url": self.post_url(obj, "allow_device"),
+                    "may_allow": self.may_post(request, "allow_device"),
+                },
+                wide=True,
+                place=5,
+            ),
         ]
+
+    @posted("users.change_vpnuser")
+    def allow_device(self, request: HttpRequest, user: VpnUser) -> None:
+        device = user.devices.filter(device_id=request.POST.get("device", "")).first()
+        if device is None or not Device.objects.filter(pk=device.pk).exclude(revoked=None).update(revoked=None):
+            messages.error(request, "There is no such revoked device any more.")
+            return
+        self.done(request, user, f"Let the device {device} of {user} in again.")
 
     @admin.action(description="Enable", permissions=["change"])
     def enable_users(self, request: HttpRequest, queryset: QuerySet[VpnUser]) -> HttpResponse | None:

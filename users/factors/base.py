@@ -18,7 +18,7 @@ from core.crypto import keyed_hash
 from users.models import Enrolment, VpnUser
 
 from .again import Daily, Network
-from .panels import FactorPanel, NotDone
+from .panels import FactorPanel, NotDone, OwnPanel
 from .providers import ProviderConfig, ProviderForm
 
 Mode = Literal["optional", "required"]
@@ -81,9 +81,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """``code`` of each outcome is stable, for administrators, and unique within the factor."""
+    """``code`` of each outcome is stable, for administrators, and unique within the factor. ``detail``: what is special
+    of this case, for them."""
 
     code: str = "ok"
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +126,22 @@ Outcome = Passed | Denied | Pending | Unavailable
 class TypedSecret:
     """What a factor's part of the password looks like. ``form``: what all of its ``length`` characters must match (six
     digits), and up to ``spaces`` more where people may write some; None: any text, so it takes what the other factors
-    leave."""
+    leave. ``instead``: another form that the same secret may have (a recovery code)."""
 
     form: re.Pattern[str] | None = None
     length: int = 0
     spaces: int = 0
+    instead: TypedSecret | None = None
+
+    def lengths(self) -> list[int]:
+        """How many characters it may have; of any text nobody can say."""
+        mine = [*range(self.length, self.length + self.spaces + 1)]
+        return mine + (self.instead.lengths() if self.instead else [])
+
+    def fits(self, part: str) -> bool:
+        if self.form is None or self.form.fullmatch(part):
+            return True
+        return self.instead is not None and self.instead.fits(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +187,7 @@ class Factor(ABC):
     it: values that JSON has, each with an ``initial`` that holds where nothing is said; no secrets, as they are stored
     in the clear. ``provider_form``: what there is to say of the provider that it asks; None: it asks nobody.
     ``can_be_tried``: administrators can ask the provider something by ``try_out``. ``panel``: its part of the user's
-    page.
+    page in the admin; ``own_panel``: of the page that users have for themselves.
     """
 
     kind: ClassVar[str]
@@ -187,6 +200,7 @@ class Factor(ABC):
     provider_form: ClassVar[type[ProviderForm] | None] = None
     can_be_tried: ClassVar[bool] = False
     panel: ClassVar[FactorPanel | None] = None
+    own_panel: ClassVar[OwnPanel | None] = None
     asks_back: ClassVar[bool] = False
     can_be_unavailable: ClassVar[bool] = True
     always_judged: ClassVar[bool] = False

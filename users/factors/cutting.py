@@ -9,8 +9,9 @@ from .base import Factor, TypedSecret
 
 # Three passcodes and a text in every order. Of more factors, an order beyond these is refused.
 MAX_WAYS = 24
-# Ways to spread spaces over the parts that are tried for each order: those of two passcodes as apps show them.
-MAX_SPREADS = 16
+# Ways to share the characters out that are tried for each order: those of two passcodes as apps show them (four
+# lengths), or recovery codes (three) in their place.
+MAX_SPREADS = 49
 
 
 def ways_apart(password: str, secrets: Mapping[str, TypedSecret]) -> Iterator[dict[str, str]]:
@@ -27,7 +28,7 @@ def ways_apart(password: str, secrets: Mapping[str, TypedSecret]) -> Iterator[di
     for order in islice(orders, MAX_WAYS):
         for lengths in _lengths(len(password), secrets, passcodes, texts):
             way = _cut(password, [(kind, lengths[kind]) for kind in order])
-            fits = all(_fits(secrets[kind], part) for kind, part in way.items())
+            fits = all(secrets[kind].fits(part) for kind, part in way.items())
             if fits and way not in seen and len(seen) < MAX_WAYS:
                 seen.append(way)
                 yield way
@@ -37,7 +38,7 @@ def _lengths(
     total: int, secrets: Mapping[str, TypedSecret], passcodes: list[str], texts: list[str]
 ) -> Iterator[dict[str, int]]:
     """How long each part may be, so that nothing of ``total`` characters is left over."""
-    choices = [range(secrets[kind].length, secrets[kind].length + secrets[kind].spaces + 1) for kind in passcodes]
+    choices = [secrets[kind].lengths() for kind in passcodes]
     for spread in islice(product(*choices), MAX_SPREADS):
         rest = total - sum(spread)
         if rest >= len(texts) and (texts or not rest):
@@ -56,7 +57,3 @@ def _cut(password: str, lengths: list[tuple[str, int]]) -> dict[str, str]:
         parts[kind] = password[at : at + length]
         at += length
     return parts
-
-
-def _fits(secret: TypedSecret, part: str) -> bool:
-    return secret.form is None or secret.form.fullmatch(part) is not None

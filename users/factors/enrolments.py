@@ -11,13 +11,35 @@ from users.models import Enrolment, VpnUser
 from .remembered import forget
 
 
+class Changed(Exception):
+    """What the user has is not any more what somebody decided by."""
+
+
 @transaction.atomic
-def enrol(user: VpnUser, kind: str, *, secret: Secret | None = None, hash: str = "") -> Enrolment:
+def enrol(user: VpnUser, kind: str, *, secret: Secret | None = None, hash: str = "", counter: int = 0) -> Enrolment:
     """Put a new enrolment in the place of the old one. What was remembered of passes is void."""
     # A new row, never the old one changed: what an attempt that began before would use up is not this one's, and no
     # step of the old secret stands in the way of its first code.
     withdraw(user, kind)
-    return Enrolment.objects.create(user=user, kind=kind, secret=secret or Secret(""), hash=hash)
+    return Enrolment.objects.create(user=user, kind=kind, secret=secret or Secret(""), hash=hash, counter=counter)
+
+
+@transaction.atomic
+def enrol_in_place_of(
+    before: Enrolment | None,
+    user: VpnUser,
+    kind: str,
+    *,
+    secret: Secret | None = None,
+    hash: str = "",
+    counter: int = 0,
+) -> Enrolment:
+    """As ``enrol``, where the user still has ``before`` (None: nothing of this kind), which was proven. Else raise
+    ``Changed``: of two who set the first PIN at the same moment, one hears that it is not theirs."""
+    lock(user)
+    if Enrolment.objects.filter(user=user, kind=kind).first() != before:
+        raise Changed
+    return enrol(user, kind, secret=secret, hash=hash, counter=counter)
 
 
 @transaction.atomic

@@ -54,16 +54,18 @@ def judge_factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, l
     if typed and not attempt.password:
         names = " and ".join(each.factor.label for each in typed)
         return verdicts.Denied((*layers, ("factors", "missing")), "factor_missing", f"This server asks for: {names}.")
-    return _within_budget(user, policy, wanted, attempt, now, layers)
+    return judge_within_budget(user, policy, wanted, attempt, now, layers)
 
 
 def _judged(wanted: Sequence[Wanted]) -> list[Wanted]:
     return [each for each in wanted if not each.waived]
 
 
-def _within_budget(
+def judge_within_budget(
     user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, now: float, layers: Layers
 ) -> Verdict:
+    """Whether ``attempt`` passes all of ``wanted``, counted as one attempt by whichever door it comes. Raise
+    ``RedisUnavailable`` where the budgets cannot be read."""
     wrong_before = guesses.of(user)
     try:
         if left := guesses.pause_left(wrong_before, now):
@@ -197,7 +199,8 @@ def _allow(user: VpnUser, policy: Policy, outcomes: Outcomes, attempt: Attempt, 
     passes = () if skipped or waived else passes_of(user, policy, [each for each, _ in outcomes], attempt, now)
     said = [(each.kind, f"skipped_{outcome.code}" if each in skipped else outcome.code) for each, outcome in outcomes]
     passed = frozenset(each.kind for each, _ in outcomes if each not in (*skipped, *waived))
-    return Allowed((*layers, *said), passes, passed)
+    detail = next((said.detail for _, said in outcomes if isinstance(said, Passed) and said.detail), "")
+    return Allowed((*layers, *said), passes, passed, detail)
 
 
 def _refuse(wanted: Sequence[Wanted], closest: Outcomes, layers: Layers, advice: str) -> verdicts.Denied:

@@ -84,6 +84,11 @@ def store(passes: Sequence[RememberedPass]) -> None:
         )
 
 
+def forget_device(user: int, device_id: str) -> None:
+    """Void the passes of one device. ``user``: their primary key."""
+    RememberedPass.objects.filter(user=user, device_id=device_id).delete()
+
+
 def forget(user: VpnUser) -> None:
     """Void all passes of ``user``. The digest covers the enrolments anyway; no row outlives what it stood for."""
     RememberedPass.objects.filter(user=user).delete()

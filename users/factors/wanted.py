@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from users.models import Enrolment, VpnUser
@@ -51,6 +51,21 @@ def wanted_factors(policy: Policy, user: VpnUser, now: float) -> list[Wanted]:
             raise NotInstalled(each.kind)
     wanted = [_with_provider(each) for each in asked if each.asked.mode == "required" or each.enrolled(user)]
     return sorted(wanted, key=lambda each: (each.factor.asks_back, each.factor.provider_form is None))
+
+
+def asked_of_user(policies: Iterable[Policy], user: VpnUser, now: float) -> dict[str, list[AskedFactor]]:
+    """By kind, what servers with these policies ask of the user, whatever they have. A server that nobody can judge for
+    asks nothing: nobody gets in there, and nothing that users do helps."""
+    overrides = held_by(user.pk, now).overrides
+    found: dict[str, list[AskedFactor]] = {}
+    for policy in policies:
+        try:
+            asked = _with_overrides({asked.kind: asked for asked in policy.factors}, overrides)
+        except NotInstalled:
+            continue
+        for kind, each in asked.items():
+            found.setdefault(kind, []).append(each)
+    return found
 
 
 def _with_provider(wanted: Wanted) -> Wanted:

@@ -48,6 +48,7 @@ class Migration(migrations.Migration):
                 ('public_id', models.CharField(default=users.models.new_id, editable=False, max_length=24, unique=True)),
                 ('name', core.names.NameField(max_length=64, unique=True, validators=[core.names.name_validator])),
                 ('enabled', models.BooleanField(default=True, help_text='Off: nobody of this organization can connect.')),
+                ('own_factors', models.BooleanField(default=True, help_text='On the page of their profile link: what they do not have, and anew with a proof of what they have.', verbose_name='users set up their own factors')),
                 ('ca_private_key', core.crypto.SecretField(blank=True, editable=False)),
                 ('ca_certificate', models.TextField(blank=True, editable=False)),
                 ('created', models.DateTimeField(auto_now_add=True)),
@@ -171,6 +172,8 @@ class Migration(migrations.Migration):
                 ('first_seen', models.DateTimeField()),
                 ('last_seen', models.DateTimeField()),
                 ('last_address', models.GenericIPAddressField(blank=True, null=True)),
+                ('given_name', models.CharField(blank=True, max_length=64)),
+                ('revoked', models.DateTimeField(blank=True, null=True)),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='devices', to='users.vpnuser')),
             ],
             options={
@@ -190,6 +193,19 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'wrong attempts',
                 'verbose_name_plural': 'wrong attempts',
+            },
+        ),
+        migrations.CreateModel(
+            name='RecoveryCode',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('digest', models.CharField(editable=False, max_length=64)),
+                ('used', models.DateTimeField(null=True)),
+                ('used_by', models.CharField(blank=True, max_length=64)),
+                ('enrolment', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='recovery_codes', to='users.enrolment')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('enrolment', 'digest'), name='one_recovery_code_of_enrolment')],
             },
         ),
         migrations.AddConstraint(

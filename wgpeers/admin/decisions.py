@@ -32,6 +32,7 @@ LAYERS = (
     "liveness",
     "session",
     "admin",
+    "own_page",
 )
 
 

@@ -21,6 +21,8 @@ from .peers import own_addresses
 REASONS = frozenset(
     {
         EndReason.ADMIN,
+        EndReason.BY_USER,
+        EndReason.DEVICE_REVOKED,
         EndReason.SESSION,
         EndReason.NOT_PERMITTED,
         EndReason.MOVED,

@@ -11,6 +11,8 @@ SENTENCES: dict[str, str] = {
     # of the account and the server's policy
     "user_disabled": "The account is disabled. Enable the user if they may connect.",
     "organization_disabled": "The user's organization is disabled, so nobody of it can connect.",
+    "device_revoked": "The user revoked this device on their own page. “Let it in again” beside it on the user's page, "
+    "if they want it back.",
     "not_in_organization": "The server does not let the user's organization in. Add it on the server's page.",
     "not_in_group": "The server lets in only users of its groups, and this one is in none of them.",
     "platform_not_allowed": "The server does not allow the operating system that the client says it runs on.",
@@ -53,6 +55,11 @@ SENTENCES: dict[str, str] = {
     "device_connected": "Another device of the user is connected, and the server keeps the one that is.",
     "other_device": "Another device of the user has taken over, and this one came back by itself. A start by hand on "
     "it takes over again.",
+    # of the user's own page
+    "own_page_opened": "Somebody opened the user's own page by their profile link.",
+    "own_page_changed": "Somebody at the user's own page changed this.",
+    "own_page_refused": "Somebody at the user's own page could not prove what the user has. If it was not the user, "
+    "revoke their profile links and give them a new profile.",
     # of ending
     EndReason.SILENT: "No ping came in time: the client was switched off, went to sleep or lost its network. It comes "
     "back by itself.",
@@ -60,6 +67,7 @@ SENTENCES: dict[str, str] = {
     EndReason.ELSEWHERE: "The user connected with another device, and the server allows one at a time.",
     EndReason.ADMIN: "An administrator disconnected it. The client comes back by itself if it may: disable the user to "
     "keep it away.",
+    EndReason.BY_USER: "The user ended it on their own page. The client comes back by itself, if it may.",
     EndReason.SESSION: "The session was as long as the server allows. The client comes back by itself, with the second "
     "factors that the server asks for.",
     EndReason.NOT_PERMITTED: "The user may not use the server any more: disabled, or in none of its organizations or "

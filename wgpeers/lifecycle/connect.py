@@ -270,7 +270,8 @@ def _open(connection: Connection, account: Account, attempt: Attempt, allowed: A
 
 def _note(account: Account, attempt: Attempt, allowed: Allowed, outcome: str, now: float) -> None:
     """Write down that the client is connected, and remember what it passed."""
-    decisions.record(account, attempt, (*allowed.layers, ("connect", outcome)), now, allowed=True, code="allowed")
+    layers = (*allowed.layers, ("connect", outcome))
+    decisions.record(account, attempt, layers, now, allowed=True, code="allowed", detail=allowed.detail)
     remembered.store(allowed.passes)
 
 

@@ -89,6 +89,25 @@ def record_refusal(
     _store(account, layers, now, refusal.code, address, device_name=device, detail=detail)
 
 
+def record_own(
+    user: VpnUser, code: str, now: float, address: str | None, *, allowed: bool = True, detail: str = ""
+) -> None:
+    """Store what somebody did on the user's own page, or could not. How much there is of it is bounded by what that
+    page takes of one address, and by the attempt budgets."""
+    decision = Decision(
+        time=moment(now),
+        user_id=user.pk,
+        user_name=full_name(user),
+        address=address or None,
+        allowed=allowed,
+        layer="own_page",
+        code=code,
+        layers=[["own_page", code]],
+        detail=detail[:200],
+    )
+    queries.insert_decision(decision)
+
+
 def record_end(connection: Connection, layer: str, now: float) -> None:
     """Store that a connection was ended, by which layer, for the reason it carries."""
     decision = Decision(

@@ -38,6 +38,8 @@ LAYER = {
     EndReason.SILENT: "liveness",
     EndReason.SESSION: "session",
     EndReason.ADMIN: "admin",
+    EndReason.BY_USER: "own_page",
+    EndReason.DEVICE_REVOKED: "own_page",
     EndReason.UNCONFIRMED: "host",
     EndReason.DRAINED: "host",
     EndReason.REPLACED: "connect",

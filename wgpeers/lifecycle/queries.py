@@ -194,6 +194,10 @@ UPDATE wgpeers_connection SET state = 'open', opened = %s WHERE id = %s AND stat
     SELECT 1 FROM users_devicekey k
     WHERE k.user_id = wgpeers_connection.user_id AND k.device_id = wgpeers_connection.device_id
         AND k.revoked >= wgpeers_connection.created
+) AND NOT EXISTS (
+    SELECT 1 FROM users_device d
+    WHERE d.user_id = wgpeers_connection.user_id AND d.device_id = wgpeers_connection.device_id
+        AND d.revoked IS NOT NULL
 )
 """
 _SEEN = ("name", "hostname", "platform", "client_version", "last_seen", "last_address")

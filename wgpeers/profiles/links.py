@@ -84,6 +84,12 @@ def by_short(short_id: str, now: float) -> ProfileLink | None:
     return links.filter(_good(now), short_digest=_digest(short_id), short_expires__gt=moment(now)).first()
 
 
+def for_session(pk: int, short_id: str, now: float) -> ProfileLink | None:
+    """The link of somebody who has opened it: its short half may have ended, but nothing else."""
+    links = ProfileLink.objects.select_related("user__organization")
+    return links.filter(_good(now), pk=pk, short_digest=_digest(short_id), opened__isnull=False).first()
+
+
 def start_ending(link: ProfileLink, now: float) -> None:
     """At its first opening, start the ten minutes of its short half."""
     if link.opened is None:

@@ -96,7 +96,7 @@ def test_who_is_revoked_is_out_at_once_and_for_good(alice: Identity, host: HostS
     enrolment.revoke(row, NOW + 1)
     assert reaper.enforce(NOW + 1) == 1
     assert not connect(alice)["allow"]
-    assert last_code() == "device_revoked"
+    assert last_code() == "device_key_revoked"
     assert enrolment.confirm(row, NOW + 2) is False
     # Another key of the same device may be confirmed, and what it opens then is left alone.
     confirmed(alice, OTHER)

@@ -16,6 +16,7 @@ from tests.admin_site import errors, messages, send, staff
 from tests.attempts import an_attempt, enrol
 from tests.factories import Company
 from tests.protocol_client import NOW
+from tests.wgpeers.profiles.own_pages import OwnPage, said_by
 from users.authorize import authorize
 from users.factors import registry
 from users.factors.wanted import profile_flags
@@ -60,6 +61,21 @@ def test_a_new_factor_is_everywhere(company: Company, alice: VpnUser, client: Cl
     assert authorize_code(company, alice, "w0mbatsphynx") == "riddle_wrong"
     verdict = authorize(alice, policy_of(company.server), an_attempt("w0mbatsphinx"), NOW)
     assert ("riddle", "in_norse") in verdict.layers
+
+
+def test_a_new_factor_has_its_part_of_the_users_own_page(company: Company, alice: VpnUser) -> None:
+    company.server.factors.create(kind="riddle", mode="required", settings={"hint": "four legs"})
+    page = OwnPage(alice)
+    assert "Riddle: four legs" in page.text()
+    assert "needs your PIN" in said_by(page.factor("riddle", "answer", answer="sphinx"))
+    assert "An answer has six letters." in said_by(page.factor("riddle", "answer", answer="x", proof_pin="w0mbat"))
+    assert said_by(page.factor("riddle", "answer", answer="sphinx", proof_pin="w0mbat")) == "You have a riddle."
+    assert authorize_code(company, alice, "w0mbatsphinx") == "allowed"
+    # From now on it is proven as well, by its own judging.
+    both = {"proof_pin": "w0mbat", "answer": "medusa"}
+    assert "second factor refused" in said_by(page.factor("riddle", "answer", proof_riddle="typhon", **both)).lower()
+    assert said_by(page.factor("riddle", "answer", proof_riddle="sphinx", **both)) == "You have a riddle."
+    assert page.factor("riddle", "nothing").status_code == 404
 
 
 def authorize_code(company: Company, user: VpnUser, password: str) -> str:

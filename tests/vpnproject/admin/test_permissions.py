@@ -49,6 +49,8 @@ BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("users.vpnuser", "act_on_factor", {"factor": "device", "action": "confirm", "key": 1, "reg_key": "A2B3-C4D5"}),
     ("users.vpnuser", "act_on_factor", {"factor": "device", "action": "rename", "key": 1, "name": "heron"}),
     ("users.vpnuser", "act_on_factor", {"factor": "device", "action": "revoke", "key": 1}),
+    ("users.vpnuser", "act_on_factor", {"factor": "totp", "action": "new_codes"}),
+    ("users.vpnuser", "allow_device", {"device": "d"}),
     ("users.vpnuser", "lift_pause", {}),
     ("users.vpnuser", "create_link", {"kind": "normal"}),
     ("users.vpnuser", "revoke_link", {"link": 1}),

@@ -34,7 +34,7 @@ class RegisteredDevice(Factor):
         "one, or the machine has no TPM that the client needs.",
         "waiting": "The device is unknown. It shows its user a registration key: compare that with the one on the "
         "user's page, and confirm it there.",
-        "revoked": "This device was revoked. It needs a new key, and somebody who confirms that.",
+        "key_revoked": "This device was revoked. It needs a new key, and somebody who confirms that.",
         "other_device": "The key is that of a device with another id: a profile was copied together with its key.",
         "too_many": "The user has as many registered devices as the server allows. Revoke one first.",
     }
@@ -48,7 +48,7 @@ class RegisteredDevice(Factor):
             full = not isinstance(most, int) or registered(case.user) >= most
             return Denied("too_many", guess=False) if full else Passed("unknown")
         if key.revoked is not None:
-            return Denied("revoked", guess=False)
+            return Denied("key_revoked", guess=False)
         # What is revoked is a device: one key for two would outlive the one of them.
         return Passed() if key.device_id == case.attempt.device_id else Denied("other_device", guess=False)
 
@@ -60,7 +60,7 @@ class RegisteredDevice(Factor):
         if key.confirmed is not None and key.revoked is None:
             return Passed()
         if key.revoked is not None:
-            return Denied("revoked", guess=False)
+            return Denied("key_revoked", guess=False)
         answer = {"allow": False, "reason": None, "configuration": None, "reg_key": key.reg_key}
         return Pending(answer, "waiting", "This device waits to be confirmed.")
 

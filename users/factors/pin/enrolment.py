@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.hashers import make_password
 
 from users.factors import enrolments
-from users.models import VpnUser
+from users.models import Enrolment, VpnUser
 
 from .strength import why_common
 
@@ -13,10 +13,12 @@ KIND = "pin"
 SHORTEST, LONGEST = 6, 64
 
 
-def hash_pin(pin: str) -> str:
-    """Raise ``ValueError``, in words for the person who chose it, for a PIN that cannot be one."""
-    if not SHORTEST <= len(pin) <= LONGEST:
-        raise ValueError(f"A PIN has {SHORTEST} to {LONGEST} characters.")
+def hash_pin(pin: str, shortest: int = SHORTEST) -> str:
+    """Raise ``ValueError``, in words for the person who chose it, for a PIN that cannot be one. ``shortest``: what a
+    server asks for."""
+    shortest = max(shortest, SHORTEST)
+    if not shortest <= len(pin) <= LONGEST:
+        raise ValueError(f"A PIN has {shortest} to {LONGEST} characters.")
     if not pin.isprintable() or " " in pin:
         raise ValueError("A PIN has no spaces or control characters.")
     if why := why_common(pin):
@@ -27,6 +29,11 @@ def hash_pin(pin: str) -> str:
 def set_pin(user: VpnUser, pin: str) -> None:
     """Raise ``ValueError`` as ``hash_pin`` does, and change nothing then. What was remembered of passes is void."""
     enrolments.enrol(user, KIND, hash=hash_pin(pin))
+
+
+def set_pin_in_place_of(before: Enrolment | None, user: VpnUser, pin: str, shortest: int) -> None:
+    """As ``set_pin``, by the user, who has proven ``before``. Raise ``ValueError`` and ``enrolments.Changed``."""
+    enrolments.enrol_in_place_of(before, user, KIND, hash=hash_pin(pin, shortest))
 
 
 def remove_pin(user: VpnUser) -> None:

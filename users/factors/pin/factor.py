@@ -9,10 +9,11 @@ from django import forms
 from django.contrib.auth.hashers import check_password
 
 from users.factors.base import AskedFactor, Case, Contribution, Denied, Factor, Outcome, Passed, TypedSecret
-from users.factors.panels import FactorPanel
+from users.factors.panels import FactorPanel, OwnPanel
 
 from .enrolment import KIND, SHORTEST
 from .form import PinSettings
+from .own import OWN_PANEL
 from .panel import PANEL
 
 
@@ -22,8 +23,11 @@ class Pin(Factor):
     typed: ClassVar[TypedSecret | None] = TypedSecret()
     settings_form: ClassVar[type[forms.Form]] = PinSettings
     panel: ClassVar[FactorPanel | None] = PANEL
+    own_panel: ClassVar[OwnPanel | None] = OWN_PANEL
     can_be_unavailable: ClassVar[bool] = False
-    not_enrolled: ClassVar[str] = "No PIN is set for this account. Ask your administrator to set one."
+    not_enrolled: ClassVar[str] = (
+        "No PIN is set for this account. Choose one on the page of your profile link, or ask your administrator."
+    )
 
     sentences: ClassVar[Mapping[str, str]] = {
         "too_short": "The PIN was right, but is shorter than this server asks for. Have the user choose a longer one.",

@@ -23,5 +23,11 @@ def set_up_totp(user: VpnUser) -> Enrolment:
     return enrolments.enrol(user, KIND, secret=new_secret())
 
 
+def set_up_in_place_of(before: Enrolment | None, user: VpnUser, secret: Secret, step: int) -> Enrolment:
+    """As ``set_up_totp``, by the user, who has proven ``before`` and has shown that their app has ``secret``, by its
+    code of time step ``step``: that is used. Raise ``enrolments.Changed``."""
+    return enrolments.enrol_in_place_of(before, user, KIND, secret=secret, counter=step)
+
+
 def remove_totp(user: VpnUser) -> None:
     enrolments.withdraw(user, KIND)
