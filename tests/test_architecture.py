@@ -162,6 +162,26 @@ def test_from_above_hostnet_only_its_messages_are_used() -> None:
     assert [(path, name) for path, name in used if not name.startswith("servers.hostnet.state.")] == []
 
 
+# What asks by HTTP beside the one door, each for something of ours alone.
+ASKS_ITSELF = {
+    "servers/hostnet/command/asking.py": "a machine asks the control side that an administrator's command names",
+    "vpnproject/runner/probes.py": "whether our own web answers, on the loopback interface",
+    "vpnproject/runner/supervise.py": "the supervisor's socket in a file",
+}
+HTTP_CLIENTS = {"http.client", "urllib.request", "requests", "urllib3", "httpx", "httpx2", "aiohttp"}
+
+
+def test_the_servers_of_others_are_asked_by_one_door() -> None:
+    parts = ("core", "users", "servers", "wgpeers", "vpnproject")
+    asking = {
+        path.relative_to(ROOT).as_posix()
+        for part in parts
+        for path in sources(part)
+        if any(within(name, HTTP_CLIENTS) for name in imported(path))
+    }
+    assert asking == {"core/http.py", *ASKS_ITSELF}
+
+
 @pytest.mark.parametrize("part", ["servers/hostnet", "client"])
 def test_no_django_is_imported_by(part: str) -> None:
     names = {"django", "rest_framework", "environ"}

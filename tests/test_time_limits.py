@@ -33,6 +33,7 @@ ALLOWED = {
         "tests/vpnproject/test_redis_failover.py",
         "settings.CONFIRM_TIMEOUT = 1.0",
     ): "nothing is confirmed there; who waits that long in vain asks again",
+    ("tests/core/test_http.py", "threading.Event().wait(0.02)"): "the pace of a slow server; slower is just as good",
     ("client/tests/test_wgpeer_http.py", "time.sleep(0.05)"): "the pace of a slow server; slower is just as good",
     ("client/tests/wgpeer_wire.py", "tap.settimeout(0.1)"): "read again until it is told to stop",
     ("client/tests/wgpeer_wire.py", "self._ending.wait(0.003)"): "the pace of what goes on beside the test",
