@@ -32,6 +32,7 @@ def policy_of(server: Server) -> Policy:
         factors=tuple(_factor(row) for row in sorted(rows, key=lambda row: str(row[2])) if row[0] == "factor"),
         token_ttl=server.factor_token_ttl,
         grace=server.reconnect_grace,
+        server_name=server.name,
     )
 
 

@@ -42,7 +42,8 @@ class AskedFactor:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a server asks of those who connect to it. ``server`` is its public id; times are in seconds."""
+    """What a server asks of those who connect to it. ``server`` is its public id, ``server_name`` for people; times are
+    in seconds."""
 
     server: str
     organizations: frozenset[int]
@@ -51,6 +52,7 @@ class Policy:
     factors: tuple[AskedFactor, ...]
     token_ttl: int
     grace: int
+    server_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ class Case:
     asked: AskedFactor
     attempt: Attempt
     now: float
+    server_name: str = ""
 
     @property
     def attempt_hash(self) -> str:

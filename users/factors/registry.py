@@ -11,6 +11,7 @@ from .base import Factor
 FACTORS = {
     "pin": "users.factors.pin.factor.Pin",
     "totp": "users.factors.totp.factor.Totp",
+    "oidc": "users.factors.oidc.factor.OpenIdConnect",
 }
 
 

@@ -38,9 +38,10 @@ def alice(company: Company, settings: LazySettings, monkeypatch: pytest.MonkeyPa
 def test_a_new_factor_is_everywhere(company: Company, alice: VpnUser, client: Client) -> None:
     staff(client, superuser=True)
     server = f"/admin/servers/server/{company.server.pk}/change/"
-    # PIN is there, TOTP and the riddle could be.
-    asked = {"factors-2-mode": "required", "factors-2-if_unavailable": "skip", "factors-2-settings-language": "norse"}
-    assert errors(send(client, server, **asked | {"factors-2-settings-loud": "on"})) == {}
+    # PIN is there, the others and the riddle could be.
+    line = f"factors-{[*registry.FACTORS].index('riddle')}"
+    asked = {f"{line}-mode": "required", f"{line}-if_unavailable": "skip", f"{line}-settings-language": "norse"}
+    assert errors(send(client, server, **asked | {f"{line}-settings-loud": "on"})) == {}
     row = ServerFactor.objects.get(kind="riddle")
     assert (row.mode, row.if_unavailable) == ("required", "skip")
     assert row.settings == {"language": "norse", "loud": True, "hint": ""}
