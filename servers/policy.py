@@ -37,6 +37,7 @@ def policy_of(server: Server) -> Policy:
         trusted=tuple(ipaddress.ip_network(item) for item in listed(server.trusted_networks)),
         ask_again=ask_again(server),
         ask_again_elsewhere=server.ask_again_elsewhere,
+        server_name=server.name,
     )
 
 

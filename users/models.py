@@ -325,6 +325,38 @@ class FactorOverride(models.Model):
             after_commit(task_names.ENFORCE)
 
 
+class SignIn(models.Model):
+    """A sign-in in a browser that one attempt to connect waits for; see ``users.signin``.
+
+    In the database, as what is in it lets somebody in. ``page``: its name in the address that the user opens;
+    ``attempt_hash``: the only attempt that it is good for; ``browser_hash`` and ``state_hash``: the browser in which
+    its button was pressed, and what the provider must send back, once; ``outcome``: empty while it waits, "ok", or the
+    code of a refusal; ``groups``: those that the provider names, None where it does not say.
+    """
+
+    page = models.CharField(max_length=32, unique=True)
+    user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="sign_ins")
+    kind = models.CharField(max_length=KIND_LENGTH)
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="sign_ins")
+    attempt_hash = models.CharField(max_length=64)
+    server_name = models.CharField(max_length=200)
+    device_name = models.CharField(max_length=128)
+    address = models.CharField(max_length=64)
+    expires = models.DateTimeField()
+    browser_hash = models.CharField(max_length=64, blank=True)
+    state_hash = models.CharField(max_length=64, blank=True)
+    outcome = models.CharField(max_length=32, blank=True)
+    groups = models.JSONField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "kind", "attempt_hash"], name="one_sign_in_of_an_attempt")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} sign-in"
+
+
 class OneTimePassword(models.Model):
     """An administrator's first password, which somebody else has seen: good for signing in and choosing another one.
 

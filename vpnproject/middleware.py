@@ -14,7 +14,8 @@ from core import import_links
 # Paths that clients use. A host-name check here would answer a ping through the tunnel (Host: the gateway's
 # address) with 400, and to a client any 4xx on a ping is final.
 # Machines join by whatever address they were given, too.
-CLIENT_PATHS = ("/key/", "/k/", "/ku/", "/client/", "/host/")
+# Users sign in at the address that their provider knows, which need not be an administrator's.
+CLIENT_PATHS = ("/key/", "/k/", "/ku/", "/client/", "/host/", "/sso/")
 
 
 # What a page may load and run: this site's own files alone, and no script that stands in the page.

@@ -19,7 +19,7 @@ from servers import heartbeats, mesh, redis_access
 from servers.hostnet.state import HostState
 from servers.models import Host, MeshNode
 from users.factors import guesses
-from users.models import RememberedPass
+from users.models import RememberedPass, SignIn
 
 from .fleet import desired, messages, remotes, reports
 from .lifecycle import devices, draining, reaper, site_failover, sweeps
@@ -170,6 +170,7 @@ def prune() -> None:
     wrong_codes.prune(now, pace)
     sessions.prune(now, pace)
     moment = clock.moment(now)
+    delete_old(SignIn.objects.filter(expires__lt=moment), pace)
     delete_old(RememberedPass.objects.filter(expires__lt=moment), pace)
     delete_old(ProfileLink.objects.filter(expires__lt=moment - timedelta(days=7)), pace)
     delete_old(Decision.objects.filter(time__lt=moment - timedelta(days=settings.DECISION_DAYS)), pace)

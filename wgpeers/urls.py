@@ -13,7 +13,7 @@ sync = re_path(rf"^key/sync/{THREE_IDS}/(?P<sync_hash>[A-Za-z0-9]{{1,128}})$", v
 
 api_patterns = [
     re_path(rf"^key/wg/{THREE_IDS}$", views.WireGuardView.as_view()),
-    re_path(rf"^key/wg_wait/{THREE_IDS}$", views.ConnectView.as_view()),
+    re_path(rf"^key/wg_wait/{THREE_IDS}$", views.WaitView.as_view()),
     sync,
     re_path(rf"^key/(?P<key_id>{ID})\.(?P<kind>tar|zip)$", profile_views.archive),
     re_path(rf"^key/(?P<key_id>{ID})/(?P<server_id>{ID})\.key$", profile_views.one_profile),

@@ -23,6 +23,7 @@ from core.redis_store import RedisUnavailable
 from servers.policy import policy_of
 from users.authorize import Denied, Pending, authorize
 from users.factors.base import Attempt
+from users.signin.waiting import still_waits
 
 from .lifecycle import accounts, choosing, connect, decisions
 from .lifecycle.ping import ping
@@ -130,8 +131,7 @@ def _body(request: HttpRequest) -> bytes:
 
 
 class ConnectView(ClientView):
-    """``POST /key/wg/…`` and ``POST /key/wg_wait/…``. The latter is the second half of a sign-in; as no factor here
-    asks for one, a client that comes by it is answered as on the former."""
+    """``POST /key/wg/…``, and what ``POST /key/wg_wait/…`` shares with it."""
 
     def post(self, request: HttpRequest, organization: str, user: str, server: str) -> HttpResponse:
         now = clock.now()
@@ -147,15 +147,57 @@ class ConnectView(ClientView):
         try:
             plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW)
             attempt = _attempt(plaintext, address, envelope.device_of(signed, plaintext))
+        except Refusal as refusal:
+            decisions.record_refusal(account, attempt, now, refusal, address)
+            raise
+        account, now = self.hold(account, plaintext, now)
+        try:
             answer = _answer(account, attempt, now, asked_address(request))
         except Refusal as refusal:
             decisions.record_refusal(account, attempt, now, refusal, address)
             raise
+        if isinstance(answer, Pending):
+            return json_response(_asked_back(answer, authentic))
         return json_response(envelope.seal(answer, authentic))
 
+    def hold(
+        self, account: accounts.Account, plaintext: envelope.Plaintext, now: float
+    ) -> tuple[accounts.Account, float]:
+        """The account as it is when the answer is made, and when that is."""
+        return account, now
 
-def _answer(account: accounts.Account, attempt: Attempt, now: float, asked: str) -> dict[str, Any]:
-    """What the client is told, in a box; raise ``Refusal`` for what it gets as an error."""
+
+class WaitView(ConnectView):
+    """``POST /key/wg_wait/…``, the second half of a sign-in: held until the user has signed in, then answered as a
+    connect. Without a token, or with one that nobody waits for, it is a connect."""
+
+    def hold(
+        self, account: accounts.Account, plaintext: envelope.Plaintext, now: float
+    ) -> tuple[accounts.Account, float]:
+        token = plaintext.text("sso_token")
+        if not token:
+            return account, now
+        if still_waits(account.user, token):
+            raise Refusal("not_signed_in", "the user has not signed in yet")
+        # While it was held, the user may have been disabled or the server stopped.
+        again = accounts.find(account.user.organization.public_id, account.user.public_id, account.server.public_id)
+        if again is None:
+            raise Refusal("unauthorized", "not authorized")
+        return again, clock.now()
+
+
+def _asked_back(verdict: Pending, authentic: envelope.Authentic) -> dict[str, Any]:
+    """A sign-in is asked for without a box, as existing clients want it; our own requires the signature. Whatever else
+    (a device's registration key) is sealed as every answer."""
+    answer = dict(verdict.answer)
+    if "sso_token" not in answer:
+        return envelope.seal(answer, authentic)
+    text = f"{answer['sso_token']}&{answer['sso_url']}"
+    return {**answer, "signature": envelope.sign(text, authentic.credentials)}
+
+
+def _answer(account: accounts.Account, attempt: Attempt, now: float, asked: str) -> dict[str, Any] | Pending:
+    """What the client is told, in a box, or what it is asked back; raise ``Refusal`` for what it gets as an error."""
     if not count_of("connects", account.user.public_id, settings.CONNECTS_PER_HOUR, 3600):
         # Each that is allowed leaves rows for ever: whoever holds a profile must not be able to fill the disk.
         raise Refusal("too_many_requests", "this user has connected too often within an hour", 60)
@@ -165,7 +207,7 @@ def _answer(account: accounts.Account, attempt: Attempt, now: float, asked: str)
     layers = (*decisions.ENVELOPE_OK, *verdict.layers)
     if isinstance(verdict, Pending):
         decisions.record(account, attempt, layers, now)
-        return dict(verdict.answer)
+        return verdict
     if isinstance(verdict, Denied):
         decisions.record(account, attempt, layers, now, code=verdict.code, detail=verdict.detail)
         return _refused(

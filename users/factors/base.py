@@ -45,9 +45,9 @@ class AskedFactor:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a server asks of those who connect to it. ``server`` is its public id; times are in seconds. ``trusted``:
-    who comes from there passes without factors. ``ask_again``: until then at most a pass is remembered;
-    ``ask_again_elsewhere``: only where it came from."""
+    """What a server asks of those who connect to it. ``server`` is its public id, ``server_name`` for people; times are
+    in seconds. ``trusted``: who comes from there passes without factors. ``ask_again``: until then at most a pass is
+    remembered; ``ask_again_elsewhere``: only where it came from."""
 
     server: str
     organizations: frozenset[int]
@@ -59,6 +59,7 @@ class Policy:
     trusted: tuple[Network, ...] = ()
     ask_again: Daily | None = None
     ask_again_elsewhere: bool = False
+    server_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,7 @@ class Case:
     asked: AskedFactor
     attempt: Attempt
     now: float
+    server_name: str = ""
 
     @property
     def attempt_hash(self) -> str:

@@ -75,8 +75,10 @@ def judge_within_budget(
         layers = (*layers, ("budget", "used_up"))
         return verdicts.Denied(layers, "too_many_attempts", "Too many attempts. Wait a while.", error.retry_after)
     verdict = _judge(user, policy, wanted, attempt, now, layers)
-    if isinstance(verdict, Allowed):
+    if not isinstance(verdict, verdicts.Denied):
+        # Who is asked back has guessed nothing: all that they typed was right.
         reserved.give_back()
+    if isinstance(verdict, Allowed):
         if wrong_before:
             guesses.forgive(wrong_before, verdict.passed)
     elif isinstance(verdict, verdicts.Denied) and verdict.guess:
@@ -107,7 +109,10 @@ def _try_all_ways(
     user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, now: float, layers: Layers
 ) -> Verdict:
     """Try every way to cut the password: one attempt in all."""
-    cases = {each.kind: Case(user, policy.server, each.enrolment, each.asked, attempt, now) for each in wanted}
+    cases = {
+        each.kind: Case(user, policy.server, each.enrolment, each.asked, attempt, now, policy.server_name)
+        for each in wanted
+    }
     checked: dict[tuple[str, str], Outcome] = {}
     closest: Outcomes = []
     advice = ""

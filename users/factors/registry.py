@@ -14,6 +14,7 @@ FACTORS = {
     "yubikey": "users.factors.yubikey.factor.YubiKey",
     "radius": "users.factors.radius.factor.Radius",
     "ldap": "users.factors.ldap.factor.Ldap",
+    "oidc": "users.factors.oidc.factor.OpenIdConnect",
     "device": "users.factors.device.factor.RegisteredDevice",
 }
 

@@ -99,6 +99,25 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='SignIn',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('page', models.CharField(max_length=32, unique=True)),
+                ('kind', models.CharField(max_length=32)),
+                ('attempt_hash', models.CharField(max_length=64)),
+                ('server_name', models.CharField(max_length=200)),
+                ('device_name', models.CharField(max_length=128)),
+                ('address', models.CharField(max_length=64)),
+                ('expires', models.DateTimeField()),
+                ('browser_hash', models.CharField(blank=True, max_length=64)),
+                ('state_hash', models.CharField(blank=True, max_length=64)),
+                ('outcome', models.CharField(blank=True, max_length=32)),
+                ('groups', models.JSONField(null=True)),
+                ('provider', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='sign_ins', to='users.provider')),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='sign_ins', to='users.vpnuser')),
+            ],
+        ),
+        migrations.CreateModel(
             name='RememberedPass',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -211,6 +230,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='vpnuser',
             constraint=models.UniqueConstraint(fields=('organization', 'name_key'), name='user_name_unique_in_organization'),
+        ),
+        migrations.AddConstraint(
+            model_name='signin',
+            constraint=models.UniqueConstraint(fields=('user', 'kind', 'attempt_hash'), name='one_sign_in_of_an_attempt'),
         ),
         migrations.AddConstraint(
             model_name='rememberedpass',

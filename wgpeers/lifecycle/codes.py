@@ -16,6 +16,7 @@ SENTENCES: dict[str, str] = {
     "not_in_organization": "The server does not let the user's organization in. Add it on the server's page.",
     "not_in_group": "The server lets in only users of its groups, and this one is in none of them.",
     "platform_not_allowed": "The server does not allow the operating system that the client says it runs on.",
+    "not_signed_in": "The user has not signed in yet; their client asks again.",
     # of the factors together
     "factor_missing": "The server asks for a second factor, and the client sent none. It asks its user for it once its "
     "profile says so: have the client fetch the profile anew.",

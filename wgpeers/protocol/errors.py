@@ -14,6 +14,7 @@ STATUS = {
     "replayed": 409,
     "key_spent": 409,
     "too_large": 413,
+    "not_signed_in": 428,
     "server_stopped": 429,
     "server_full": 429,
     "no_address_left": 429,

@@ -1,0 +1,137 @@
+"""Single sign-on by OpenID Connect: authorization code with PKCE, state and nonce; the account must be the user's."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+from urllib.parse import quote_plus, urlencode
+
+from core import clock
+from core.crypto import keyed_hash
+from core.http import NoAnswer
+from users.factors.panels import FactorPanel, NotDone
+from users.factors.providers import ProviderConfig, ProviderForm
+from users.models import Enrolment, SignIn, VpnUser
+from users.signin.factor import NotSignedIn, SignedIn, SignInFactor
+from users.signin.sign_ins import our_address
+
+from . import discovery
+from .discovery import Metadata
+from .enrolment import KIND, recognise
+from .form import OidcProviderForm
+from .id_token import verify
+from .panel import PANEL
+
+_FORM = "application/x-www-form-urlencoded"
+
+
+class OpenIdConnect(SignInFactor):
+    kind: ClassVar[str] = KIND
+    label: ClassVar[str] = "single sign-on (OpenID Connect)"
+    panel: ClassVar[FactorPanel | None] = PANEL
+    provider_form: ClassVar[type[ProviderForm] | None] = OidcProviderForm
+    can_be_tried: ClassVar[bool] = True
+    not_enrolled: ClassVar[str] = "Your account has no e-mail address to sign in with. Ask your administrator."
+    sentences: ClassVar[Mapping[str, str]] = {
+        **SignInFactor.sentences,
+        "not_enrolled": "The user has no e-mail address on their page, so no account could be recognised as theirs.",
+    }
+
+    def enrolled(self, user: VpnUser, enrolment: Enrolment | None) -> bool:
+        return enrolment is not None or bool(user.email)
+
+    def get_ready(self, config: ProviderConfig) -> None:
+        discovery.metadata(config)
+
+    def address_of(self, config: ProviderConfig, state: str) -> str:
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(_verifier(state).encode()).digest()).rstrip(b"=").decode()
+        asked = {
+            "response_type": "code",
+            "client_id": config.settings["client_id"],
+            "redirect_uri": _redirect(config),
+            "scope": config.settings["scopes"],
+            "state": state,
+            "nonce": _nonce(state),
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+        there = discovery.metadata(config).authorization
+        return f"{there}{'&' if '?' in there else '?'}{urlencode(asked)}"
+
+    def finish(self, config: ProviderConfig, sign_in: SignIn, sent: Mapping[str, str], state: str) -> SignedIn:
+        metadata = discovery.metadata(config)
+        # RFC 9207: the answer of another provider is not mixed up with this one's.
+        if sent.get("iss", None if metadata.names_itself else metadata.issuer) != metadata.issuer:
+            raise NotSignedIn("bad_answer", "iss of the redirect")
+        if "error" in sent or not sent.get("code"):
+            raise NotSignedIn("declined")
+        claims = verify(config, _exchange(config, metadata, sent["code"], state), _nonce(state), clock.now())
+        for line in str(config.settings["required_claims"]).splitlines():
+            name, _, value = line.strip().partition("=")
+            if name and value not in _texts(claims.get(name)):
+                raise NotSignedIn("claim")
+        recognise(sign_in.user, config, claims)
+        return SignedIn(_groups(claims, str(config.settings["groups_claim"])))
+
+    def try_out(self, provider: ProviderConfig) -> str:
+        discovery.forget()
+        try:
+            metadata, keys = discovery.metadata(provider), discovery.keys(provider, "")
+        except NoAnswer as error:
+            raise NotDone(str(error)) from None
+        count = len(keys.keys)
+        return (
+            f"{metadata.issuer} answers, and signs with {count} {'key' if count == 1 else 'keys'}. "
+            f"Its redirect address for us must be {_redirect(provider)}."
+        )
+
+
+def _redirect(config: ProviderConfig) -> str:
+    return f"{our_address(config)}/sso/back"
+
+
+def _nonce(state: str) -> str:
+    """Of this sign-in, without being stored: whoever reads the state cannot make it."""
+    return keyed_hash("oidc nonce", state)
+
+
+def _verifier(state: str) -> str:
+    return keyed_hash("oidc verifier", state)
+
+
+def _exchange(config: ProviderConfig, metadata: Metadata, code: str, state: str) -> object:
+    """The ID token for the code. Raise ``NotSignedIn`` where the provider does not take it, else ``NoAnswer``."""
+    client, secret = str(config.settings["client_id"]), config.secrets["client_secret"]
+    fields = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": _redirect(config),
+        "code_verifier": _verifier(state),
+    }
+    headers = {"Content-Type": _FORM, "Accept": "application/json"}
+    if metadata.posts_secret:
+        fields |= {"client_id": client, "client_secret": secret}
+    else:
+        pair = f"{quote_plus(client)}:{quote_plus(secret)}".encode()
+        headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+    answer = discovery.ask(config, "POST", metadata.token, headers=headers, body=urlencode(fields).encode())
+    if answer.status == 400:
+        raise NotSignedIn("bad_answer", "the code is not taken")
+    said = answer.json() if answer.status == 200 else None
+    if not isinstance(said, dict):
+        raise NoAnswer(f"{answer.host} gives no token (status {answer.status}).")
+    return said.get("id_token")
+
+
+def _groups(claims: Mapping[str, Any], name: str) -> Sequence[str] | None:
+    """None where the claim is missing, which is not "no groups": some leave it out where there are many."""
+    return _texts(claims[name]) if name and name in claims else None
+
+
+def _texts(value: object) -> list[str]:
+    """One text, as some write a list of one; other values as JSON has them are none of ours."""
+    if isinstance(value, list):
+        return [each for each in value if isinstance(each, str)]
+    return [value] if isinstance(value, str) else []

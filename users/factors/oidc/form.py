@@ -1,0 +1,108 @@
+"""What there is to say of an OpenID Connect provider."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from django import forms
+from django.conf import settings
+
+from core.http import host_of
+from users.factors.providers import ProviderForm
+
+from .presets import PRESETS
+
+_DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~/-]*(:[0-9]{1,5})?[A-Za-z0-9._~/-]*", re.ASCII)
+_SCOPES = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+( [\x21\x23-\x5B\x5D-\x7E]+)*", re.ASCII)
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class OidcProviderForm(ProviderForm):
+    """A preset fills what is left empty. Claims that are required are ``name=value``, one a line."""
+
+    preset = forms.ChoiceField(
+        label="Provider",
+        choices=[("", "another one"), *((key, each.label) for key, each in PRESETS.items())],
+        required=False,
+        initial="",
+    )
+    domain = forms.CharField(
+        label="Your domain there",
+        required=False,
+        initial="",
+        help_text="; ".join(f"{each.label}: {each.domain_is}" for each in PRESETS.values() if each.domain_is) + ".",
+    )
+    issuer = forms.CharField(
+        label="Issuer",
+        required=False,
+        initial="",
+        help_text="As the provider writes it, to the letter. Empty: as the provider above has it.",
+    )
+    client_id = forms.CharField(label="Client id", max_length=255)
+    client_secret = forms.CharField(label="Client secret", max_length=1000, widget=forms.PasswordInput)
+    our_address = forms.CharField(
+        label="Our address",
+        required=False,
+        initial="",
+        help_text="https:// and the name at which browsers reach this server. Tell the provider this redirect address: "
+        "it with /sso/back behind it. Empty: the first of API_URLS.",
+    )
+    scopes = forms.CharField(label="Scopes", required=False, initial="", help_text="Empty: the provider's usual ones.")
+    groups_claim = forms.CharField(label="Claim that has the groups", required=False, initial="", max_length=200)
+    required_claims = forms.CharField(
+        label="Required claims",
+        required=False,
+        initial="",
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="name=value, one a line; an account without them is refused. For Google Workspace: hd=acme.example.",
+    )
+    trust_addresses = forms.BooleanField(
+        label="All addresses there are verified",
+        required=False,
+        initial=False,
+        help_text="Take an account's address without the provider saying that it is verified. Only where nobody can "
+        "write another's address into their own account.",
+    )
+    authorities = forms.CharField(
+        label="Certificates to verify it with",
+        required=False,
+        initial="",
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="PEM; empty: those that this system trusts.",
+    )
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"client_secret"})
+
+    def clean(self) -> None:
+        data = self.cleaned_data
+        preset = PRESETS.get(data.get("preset") or "")
+        domain = data.get("domain") or ""
+        if domain and not _DOMAIN.fullmatch(domain):
+            self.add_error("domain", "That is no name of a domain.")
+        elif preset and not data.get("issuer"):
+            if preset.domain_is and not domain:
+                self.add_error("domain", f"{preset.label} needs it: {preset.domain_is}.")
+                return
+            data["issuer"] = preset.issuer.format(domain=domain)
+        data["scopes"] = data.get("scopes") or (preset.scopes if preset else "openid email profile")
+        data["groups_claim"] = data.get("groups_claim") or (preset.groups_claim if preset else "groups")
+        self._check(data)
+
+    def _check(self, data: dict[str, object]) -> None:
+        if not _is_address(str(data.get("issuer") or "")):
+            self.add_error("issuer", "An issuer is an address that begins with https://.")
+        own = str(data.get("our_address") or "") or next(iter(settings.API_URLS), "")
+        if not _is_address(own) or urlsplit(own).path not in ("", "/"):
+            self.add_error("our_address", "Say where browsers reach this server: https:// and a name.")
+        scopes = str(data["scopes"])
+        if not _SCOPES.fullmatch(scopes) or "openid" not in scopes.split():
+            self.add_error("scopes", "Words with one space between; openid is one of them.")
+        if any("=" not in line for line in str(data.get("required_claims") or "").splitlines() if line.strip()):
+            self.add_error("required_claims", "Each line is name=value.")
+
+
+def _is_address(text: str) -> bool:
+    """With TLS, but for this very machine: else whoever is on the way could sign in as anybody."""
+    host = host_of(text)
+    return bool(host) and (text.startswith("https://") or host in LOOPBACK) and not set(text) & set("?#\"'<>\\")
