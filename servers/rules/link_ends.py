@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from django.db.models import Q
 
-from servers.models import Host, Server, ServerLink, address_of, ends_of
+from servers.models import Host, Server, ServerHost, ServerLink, address_of, ends_of
 
 from . import forward, mesh
 from .link_ports import listens
@@ -48,12 +48,12 @@ def taken(host: Host, port: int, link: ServerLink | None = None) -> str:
     return listens(host, port, link)
 
 
-def second_host(server: Server, host: Host) -> str:
+def second_host(attachment: ServerHost, server: Server, host: Host) -> str:
     """Why a server cannot come to a host (or to one more)."""
     if not server.pk:
         return ""
     links = [link for link, _ in _links(server) if link.by_openvpn]
-    if links and server.attachments.exclude(host=host).exists():
+    if links and server.attachments.exclude(pk=attachment.pk).exists():
         return f"Server {server} is linked by OpenVPN: {ONE_HOST}."
     for link in links:
         if link.other(server).hosts.filter(pk=host.pk).exists():
