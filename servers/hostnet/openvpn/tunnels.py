@@ -137,6 +137,7 @@ class Tunnels:
             except OpenVpnError as error:
                 return str(error)
             log.info("%s: openvpn runs", name)
+        self._ends.keep_short(name)
         state = self._ends.state(name)
         if state == CONNECTED:
             self._pauses.pop(name, None)
