@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import ProtectedError
+from django.db.models import ProtectedError, Q
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 from django.dispatch import receiver
 
@@ -15,6 +15,7 @@ from users.models import Group
 
 from . import changes, mesh
 from .models import (
+    Carrier,
     ClientNetwork,
     Host,
     Mesh,
@@ -63,6 +64,15 @@ def tell_machines_of_the_mesh(instance: Host | Mesh | MeshNode, origin: object =
         changes.bump_versions(concerned)
     else:
         changes.record(concerned)
+
+
+@receiver(post_save, sender=Host)
+def tell_other_ends(instance: Host, created: bool, **kwargs: Any) -> None:
+    """The other end of a link that OpenVPN carries looks for the one that listens by its host's address."""
+    if not created:
+        of_host = Q(first__attachments__host=instance) | Q(second__attachments__host=instance)
+        if pairs := list(ServerLink.objects.filter(of_host, carrier=Carrier.OPENVPN).values_list("first", "second")):
+            changes.record(hosts_of(*(server for pair in pairs for server in pair)))
 
 
 def _is_of_node(origin: object) -> bool:

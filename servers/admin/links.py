@@ -13,12 +13,12 @@ from servers.models import Server, ServerLink, links_of
 
 @admin.register(ServerLink)
 class ServerLinkPage(Page[ServerLink]):
-    list_display = ("servers", "nat", "names_are_known")
-    list_filter = ("masquerade", "names")
+    list_display = ("servers", "nat", "names_are_known", "carried_by")
+    list_filter = ("carrier", "masquerade", "names")
     list_select_related = ("first", "second")
     search_fields = ("first__name", "second__name")
     autocomplete_fields = ("first", "second")
-    fields = (("first", "second"), ("masquerade", "names"))
+    fields = (("first", "second"), ("masquerade", "names"), ("carrier", "port"))
 
     @column("Servers", ordering="first__name")
     def servers(self, obj: ServerLink) -> str:
@@ -31,6 +31,10 @@ class ServerLinkPage(Page[ServerLink]):
     @column("Names of clients", ordering="names")
     def names_are_known(self, obj: ServerLink) -> str:
         return "on" if obj.names else "off"
+
+    @column("Carried by", ordering="carrier")
+    def carried_by(self, obj: ServerLink) -> str:
+        return f"OpenVPN, UDP port {obj.port}" if obj.by_openvpn else "WireGuard"
 
 
 def link_panel(request: HttpRequest, server: Server) -> Iterator[Panel]:
@@ -45,4 +49,5 @@ def link_panel(request: HttpRequest, server: Server) -> Iterator[Panel]:
 def how(link: ServerLink, other: Server) -> str:
     if not other.running:
         return "stopped: nothing passes"
-    return "NAT" if link.masquerade else "no NAT"
+    words = "NAT" if link.masquerade else "no NAT"
+    return f"{words}, carried by OpenVPN" if link.by_openvpn else words

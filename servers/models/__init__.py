@@ -4,7 +4,7 @@ from .address import Address
 from .client import ClientNetwork, PortForward, Protocol
 from .factor import FactorMode, IfUnavailable, ServerFactor
 from .host import Host
-from .link import ServerLink, linked_with, links_of, with_linked
+from .link import Carrier, ServerLink, address_of, ends_of, linked_with, links_of, with_linked
 from .mesh import JoinToken, Mesh, MeshNode
 from .region import ClientRegion
 from .route import Route, SplitDomain
@@ -12,6 +12,7 @@ from .server import Server, ServerHost, hosts_of, hosts_of_linked
 
 __all__ = [
     "Address",
+    "Carrier",
     "ClientNetwork",
     "ClientRegion",
     "FactorMode",
@@ -28,6 +29,8 @@ __all__ = [
     "ServerHost",
     "ServerLink",
     "SplitDomain",
+    "address_of",
+    "ends_of",
     "hosts_of",
     "hosts_of_linked",
     "linked_with",

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import F, Q
 
-from .. import changes
+from core.clock import moment, now
+from core.crypto import Secret, SecretField
+
+from .. import changes, link_keys
+from ..hostnet.state.openvpn import LOWEST_PORT
 from ..rules.registry import Ruled
+from .host import Host
 from .server import Server, hosts_of
+
+LINK_PORT = 1194  # OpenVPN's own
+PORTS = [MinValueValidator(LOWEST_PORT), MaxValueValidator(65535)]
+
+
+class Carrier(models.TextChoices):
+    MESH = "mesh", "WireGuard, over a shared host or the mesh"
+    OPENVPN = "openvpn", "OpenVPN"
 
 
 class ServerLink(Ruled):
@@ -33,6 +47,22 @@ class ServerLink(Ruled):
     names = models.BooleanField(
         "names of clients", default=False, help_text="The DNS of each server knows the clients of the other as well."
     )
+    carrier = models.CharField(
+        "carried by",
+        max_length=8,
+        choices=Carrier,
+        default=Carrier.MESH,
+        help_text="OpenVPN: a tunnel of its own between the host of the one server and that of the other, for servers "
+        "that run on one host each.",
+    )
+    port = models.PositiveIntegerField(
+        "UDP port",
+        default=LINK_PORT,
+        validators=PORTS,
+        help_text="With OpenVPN: where one of both hosts listens for the other. Open it in firewalls before it.",
+    )
+    # With OpenVPN: certificates and keys of both ends (``link_keys.LinkKeys``).
+    keys = SecretField()
 
     class Meta:
         verbose_name = "server link"
@@ -59,11 +89,23 @@ class ServerLink(Ruled):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.normalize()
+        self._have_keys()
         with transaction.atomic():
             # Servers that it moves away from lose something too.
             before = type(self)._base_manager.filter(pk=self.pk).values_list("first", "second").first() or ()
             super().save(*args, **kwargs)
             changes.record(hosts_of(self.first_id, self.second_id, *before))
+
+    def _have_keys(self) -> None:
+        """Those that nobody needs any more are forgotten: turned off and on again, a link has new ones."""
+        if self.carrier != Carrier.OPENVPN:
+            self.keys = Secret("")
+        elif not self.keys:
+            self.keys = Secret.of(link_keys.make(moment(now())).to_text())
+
+    @property
+    def by_openvpn(self) -> bool:
+        return self.carrier == Carrier.OPENVPN
 
     def other(self, server: Server) -> Server:
         """The one that ``server`` is linked with."""
@@ -82,10 +124,25 @@ def links_of(servers: Iterable[Server]) -> dict[int, list[tuple[ServerLink, Serv
     return {key: sorted(each, key=lambda pair: pair[1].name) for key, each in found.items()}
 
 
-def with_linked(servers: Iterable[int]) -> dict[int, set[int]]:
-    """By server (primary key), itself and those that it is linked with."""
+def ends_of(link: ServerLink) -> tuple[Host, Host] | None:
+    """The hosts between which OpenVPN carries ``link``: the one that listens, and the other. None where there are none
+    that could: each server has to be on one host, and these must differ."""
+    first, second = (list(server.hosts.order_by("pk")[:2]) for server in (link.first, link.second))
+    if len(first) != 1 or len(second) != 1 or first == second:
+        return None
+    # Whoever has no public address cannot be the one that is found.
+    listens, other = (second[0], first[0]) if not address_of(first[0]) else (first[0], second[0])
+    return (listens, other) if address_of(listens) else None
+
+
+def address_of(host: Host) -> str:
+    return host.public_address or host.public_address6
+
+
+def with_linked(servers: Iterable[int], **carried: str) -> dict[int, set[int]]:
+    """By server (primary key), itself and those that it is linked with; ``carrier``: by links with this one alone."""
     found = {key: {key} for key in servers}
-    rows = ServerLink.objects.filter(Q(first__in=found) | Q(second__in=found))
+    rows = ServerLink.objects.filter(Q(first__in=found) | Q(second__in=found), **carried)
     for first, second in rows.values_list("first", "second"):
         for mine, other in ((first, second), (second, first)):
             if mine in found:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from servers.models import Host, Server, ServerHost
 
-from . import client_network, forward, host_networks
+from . import client_network, forward, host_networks, link_ends
 from .registry import Mistake, rule, save_rule
 from .server import port_in_use
 
@@ -25,6 +25,8 @@ def check(attachment: ServerHost) -> Iterator[Mistake]:
         yield Mistake("host", f"{message} Give one of them another WireGuard port.")
     elif taken := forward.clash_on_host(server, host.pk):
         yield Mistake("host", taken)
+    if message := link_ends.second_host(attachment, server, host):
+        yield Mistake("host", message)
     if met := client_network.clash_on_host(server, host.pk):
         yield Mistake("host", met)
 

@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 from servers.access import servers_of
 from servers.models import PortForward, Server
 
+from . import link_ports
 from .registry import Mistake, rule
 
 # As many ports as one range may have.
@@ -59,6 +60,8 @@ def _ours(forward: PortForward) -> Iterator[Mistake]:
         if protocol in protocols(forward) and forward.port <= port <= last_of(forward):
             yield Mistake("port", f"{protocol.upper()} port {port} is {message}.")
             return
+    if message := link_ports.of_forward(forward):
+        yield Mistake("port", message)
 
 
 def _reserved(server: Server) -> Iterator[tuple[str, int, str]]:

@@ -17,7 +17,7 @@ from servers.models import ClientNetwork, Route, Server, ServerLink, hosts_of, h
 from servers.networks import Network
 from servers.routing import tunnel_networks
 
-from . import behind, host_networks
+from . import behind, host_networks, link_ends
 from .registry import Finding, Mistake, rule
 
 
@@ -44,6 +44,7 @@ def check(link: ServerLink) -> Iterator[Finding]:
     if message := _clash(link, first, second):
         yield Mistake("second", message)
     yield from _nameless(link, first, second)
+    yield from link_ends.of_link(link)
 
 
 def _nameless(link: ServerLink, first: Server, second: Server) -> Iterator[Mistake]:

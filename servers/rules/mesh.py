@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from servers import mesh, networks
 from servers.models import ClientNetwork, Mesh, MeshNode, PortForward, Route, Server
 
-from . import host_networks
+from . import host_networks, link_ports
 from .registry import Mistake, rule
 
 
@@ -44,11 +44,11 @@ def _wrong(network: networks.Network) -> str:
 
 
 def port_taken(port: int) -> str:
-    """By a server or a forwarded port, on whichever machine."""
+    """By a server, a link or a forwarded port, on whichever machine."""
     if server := Server.objects.filter(port=port).first():
         return f"UDP port {port} is in use by server {server}."
     forward = PortForward.objects.filter(protocol="udp", port=port).select_related("user").first()
-    return f"UDP port {port} is forwarded to {forward.user}." if forward else ""
+    return f"UDP port {port} is forwarded to {forward.user}." if forward else link_ports.anywhere(port)
 
 
 def of_port(port: int) -> str:

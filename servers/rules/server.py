@@ -12,7 +12,7 @@ from servers.models import Route, Server
 from servers.networks import Network
 from servers.validators import listed
 
-from . import client_network, forward, host_networks, link, mesh, odd_networks
+from . import client_network, forward, host_networks, link, link_ports, mesh, odd_networks
 from .registry import Finding, Mistake, Oddity, rule, save_rule
 from .route import TUNNEL_OF_ANOTHER
 
@@ -91,6 +91,8 @@ def _of_one_length(readable: Mapping[str, Network]) -> Iterator[Mistake]:
 
 def _port(server: Server) -> Iterator[Mistake]:
     if message := mesh.of_port(server.port):
+        yield Mistake("port", message)
+    if message := link_ports.of_server_port(server):
         yield Mistake("port", message)
     if not server.pk:
         return

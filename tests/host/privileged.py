@@ -12,7 +12,7 @@ from vpnproject.runner import front, mounts, privileges
 from vpnproject.runner.privileges import TABLE, Kept
 
 # Of linux/capability.h.
-NUMBERS = {"kill": 5, "setgid": 6, "setuid": 7, "net_bind_service": 10, "net_admin": 12, "net_raw": 13}
+NUMBERS = {"kill": 5, "setgid": 6, "setuid": 7, "setpcap": 8, "net_bind_service": 10, "net_admin": 12, "net_raw": 13}
 # Says which of the things it is given it can open, by any of their paths. Run by the system's Python, alone.
 PROBE = """
 import json, os, socket, stat, sys

@@ -29,7 +29,8 @@ def state_of(host_id: int) -> HostState | None:
     servers = _running_servers(host)
     neighbours = links.neighbours_of(servers)
     others = remotes.others_of(host)
-    linked = (each.server for every in neighbours.values() for each in every)
+    # What OpenVPN carries has no client of the other server here: all of them are behind its tunnel.
+    linked = (each.server for every in neighbours.values() for each in every if not each.link.by_openvpn)
     concerned = {server.pk: server for server in (*linked, *servers)}
     elsewhere = remotes.on_others(host, concerned.values()) if others else ()
     connections = _connections(host)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from core.redis_store import RedisUnavailable
 from servers import heartbeats, networks, routing
-from servers.hostnet.state import Interface, Link, Route
-from servers.models import Host, MeshNode, Server, ServerLink, links_of
+from servers.hostnet.state import LINK_PREFIX, Interface, Link, OpenVpn, Route
+from servers.link_keys import EndKeys, LinkKeys
+from servers.models import Host, MeshNode, Server, ServerLink, address_of, ends_of, links_of
 from servers.networks import Network
 from servers.routing import Routed
 
@@ -31,8 +32,16 @@ class Neighbour:
 
 
 def neighbours_of(servers: Iterable[Server]) -> dict[int, list[Neighbour]]:
-    """By server (primary key). One that does not run is nobody's neighbour: nothing leads to it."""
-    return {key: [_neighbour(*pair) for pair in pairs if pair[1].running] for key, pairs in links_of(servers).items()}
+    """By server (primary key). One that does not run is nobody's neighbour: nothing leads to it. Nor does anything
+    where OpenVPN has no two hosts to carry it between."""
+    return {
+        key: [_neighbour(link, other) for link, other in pairs if other.running and _can_be_carried(link)]
+        for key, pairs in links_of(servers).items()
+    }
+
+
+def _can_be_carried(link: ServerLink) -> bool:
+    return not link.by_openvpn or ends_of(link) is not None
 
 
 def _neighbour(link: ServerLink, server: Server) -> Neighbour:
@@ -64,12 +73,16 @@ def joined(
     reached = [
         route_of(piece, nat=each.link.masquerade)
         for each in neighbours
-        if each.server.pk in here
+        if _on_this_host(each, here)
         for piece in each.routed
         if str(piece.network) not in own
     ]
-    found = tuple(_link(server, each, host, carried=each.server.pk in here) for each in neighbours)
+    found = tuple(_link(server, each, host, carried=_on_this_host(each, here)) for each in neighbours)
     return dataclasses.replace(interface, routes=(*interface.routes, *reached), links=found)
+
+
+def _on_this_host(neighbour: Neighbour, here: Collection[int]) -> bool:
+    return neighbour.server.pk in here and not neighbour.link.by_openvpn
 
 
 def way_to(server: Server, host: Host) -> str:
@@ -90,6 +103,8 @@ def way_to(server: Server, host: Host) -> str:
 def by_another(neighbour: Neighbour, host: Host) -> list[Routed]:
     """What of a neighbour's routes is reached from ``host``, which does not carry it."""
     direct = [piece for piece in neighbour.routed if piece.real is None]
+    if neighbour.link.by_openvpn:
+        return direct
     return direct if direct and way_to(neighbour.server, host) else []
 
 
@@ -102,9 +117,26 @@ def _link(server: Server, neighbour: Neighbour, host: Host, *, carried: bool) ->
         networks=tuple(map(str, neighbour.tunnels)),
         behind=tuple(map(str, neighbour.behind)),
         routed=() if carried else tuple(route_of(piece, nat=nat) for piece in neighbour.routed),
-        via="" if carried else way_to(other, host),
+        via="" if carried or neighbour.link.by_openvpn else way_to(other, host),
         offered=tuple(route_of(piece, nat=nat) for piece in own if piece.real is None),
         clients=server.inter_client and other.inter_client,
         masquerade=nat,
         zone=neighbour.zone_for(server),
+        openvpn=_end(neighbour.link, host) if neighbour.link.by_openvpn else None,
     )
+
+
+def _end(link: ServerLink, host: Host) -> OpenVpn | None:
+    """That of ``host``."""
+    ends = ends_of(link)
+    if ends is None or host not in ends:
+        return None
+    listens = ends[0] == host
+    both = LinkKeys.from_text(link.keys.reveal())
+    keys = both.server if listens else both.client
+    return end_of(f"{LINK_PREFIX}{2 * link.pk}", link.port, "" if listens else address_of(ends[0]), keys)
+
+
+def end_of(device: str, port: int, address: str, keys: EndKeys) -> OpenVpn:
+    """``address`` is where the other end listens; empty: this one does."""
+    return OpenVpn(device, port, address, keys.peer, keys.authority, keys.certificate, keys.key, keys.tls_crypt)

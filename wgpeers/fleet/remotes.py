@@ -18,7 +18,7 @@ from core import task_names
 from core.redis_store import redis_client
 from core.task_queue import enqueue_composed, enqueue_for_each
 from servers.hostnet.state import AddRemotes, Remote, RemoveRemotes, to_json
-from servers.models import Host, Server, ServerHost, with_linked
+from servers.models import Carrier, Host, Server, ServerHost, with_linked
 from wgpeers.models import Connection, State
 
 from .peers import peers_of
@@ -55,7 +55,7 @@ def note_ended(connections: Iterable[Connection]) -> None:
     rows = list(connections)
     if not rows:
         return
-    near = with_linked({row.server_key for row in rows})
+    near = with_linked({row.server_key for row in rows}, carrier=Carrier.MESH)
     hosts: defaultdict[int, set[int | None]] = defaultdict(set)
     for server, host in ServerHost.objects.filter(server__in=set().union(*near.values())).values_list("server", "host"):
         hosts[server].add(host)
@@ -86,7 +86,7 @@ def _tell(ids: Sequence[str]) -> None:
     for row in rows:
         if row.server is not None:
             by_server[row.server].append(row)
-    near = with_linked([server.pk for server in by_server])
+    near = with_linked([server.pk for server in by_server], carrier=Carrier.MESH)
     for server, mine in by_server.items():
         hosts = list(Host.objects.filter(attachments__server__in=near[server.pk], enabled=True).distinct())
         ended = [row for row in mine if row.state == State.ENDED]

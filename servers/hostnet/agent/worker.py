@@ -38,6 +38,7 @@ from servers.hostnet.mesh.reach import Reaching
 from servers.hostnet.netlink import conntrack
 from servers.hostnet.netlink.events import Events
 from servers.hostnet.netlink.links import LinkError, Links
+from servers.hostnet.openvpn import tunnels as openvpn
 from servers.hostnet.outer.detour import Detour
 from servers.hostnet.probes.prober import Prober
 from servers.hostnet.probes.sockets import Sockets
@@ -223,6 +224,7 @@ def run(settings: Settings) -> bool:
         prober,
         Foreign(),
         mesh,
+        openvpn.Tunnels(settings.var),
     ]
     applier = Applier(desired, backend, Links(), settings.var / "keys", conntrack.flush, subsystems, shut=shut)
     app = make_app(settings)
@@ -270,6 +272,8 @@ def cleanup(backend_setting: str) -> list[str]:
     except FirewallError as error:
         errors.append(str(error))
     proxy.cleanup()
+    if var := os.environ.get("HOST_VAR"):
+        errors += openvpn.cleanup(Path(var))
     return errors + dns.cleanup()
 
 

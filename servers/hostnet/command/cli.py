@@ -17,6 +17,7 @@ from servers.hostnet.dns import unbound
 from servers.hostnet.mesh import memory
 from servers.hostnet.mesh import network as mesh_network
 from servers.hostnet.netlink.links import Links
+from servers.hostnet.openvpn import tunnels as openvpn
 from servers.hostnet.state.mesh import MESH_PORT
 from servers.hostnet.state.privileges import CAPABILITIES
 from servers.hostnet.state.redis_urls import in_mesh
@@ -235,6 +236,7 @@ def leave(place: Place) -> int:
     else:
         say("!!", "Redis is not reached, so the control side does not know: remove the host in the admin.")
     errors = worker.cleanup(environment.get("HOSTNET_BACKEND", "auto"))
+    errors += openvpn.cleanup(place.directory)
     for error in errors:
         say("!!", error)
     if errors:

@@ -1,7 +1,8 @@
 """What our nftables table lets through between linked servers, and in whose name. Pure.
 
 Every rule names the networks of both, and there is none for "established": a link that is gone ends what it carried.
-Which peer a packet is from WireGuard has checked by then, also on another machine.
+Which peer a packet is from WireGuard has checked by then, also on another machine. OpenVPN checks who is at the other
+end, and no addresses: so each rule of a link that it carries names the link's own interface.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from servers.hostnet.state import Interface, Link, Route
+from servers.hostnet.state import LINK_PREFIX, Interface, Link, Route
 
-from .sets import ANSWERS, FAMILY, anonymous
+from .sets import ANSWERS, FAMILY, TUNNELS, anonymous
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -48,39 +49,111 @@ def over_mesh(interface: Interface, own: str, far: str, near: str) -> Iterator[s
     """Between clients of a server here, and those of a linked one on other machines. ``own`` is the field of the
     interface here; ``far`` and ``near`` are those of the addresses there and here."""
     for link in interface.links:
-        for match in _matches(interface, link, near, far):
-            yield f'{own} "{interface.name}" {match} accept'
-        for version, _, _ in _sides(interface, link):
-            for match in _to(link.reached, version) if far == "daddr" else _from(link.reached, version):
-                yield f'{own} "{interface.name}" {match} accept'
+        if link.openvpn is None:
+            yield from _across(interface, link, f'{own} "{interface.name}"', far, near)
+
+
+def _across(interface: Interface, link: Link, way: str, far: str, near: str) -> Iterator[str]:
+    """Between clients here and what the link leads to elsewhere; ``way`` matches the interfaces."""
+    for match in _matches(interface, link, near, far):
+        yield f"{way} {match} accept"
+    for version, _, _ in _sides(interface, link):
+        for match in _to(link.reached, version) if far == "daddr" else _from(link.reached, version):
+            yield f"{way} {match} accept"
 
 
 def from_mesh_outwards(interface: Interface) -> Iterator[str]:
     """From clients of linked servers on other machines to this server's routes, which they reach by this host."""
     for link in interface.links:
-        for version, _, there in _sides(interface, link):
-            for match in _to(link.offered, version):
-                yield f"{FAMILY[version]} saddr {there.all} {match} accept"
+        if link.openvpn is None:
+            yield from _outwards(interface, link, "")
+
+
+def _outwards(interface: Interface, link: Link, way: str) -> Iterator[str]:
+    for version, _, there in _sides(interface, link):
+        for match in _to(link.offered, version):
+            yield f"{way}{FAMILY[version]} saddr {there.all} {match} accept"
 
 
 def outside_to_mesh(interface: Interface) -> Iterator[str]:
     """What comes back to them, and from routes without NAT whatever comes."""
     for link in interface.links:
-        for version, _, there in _sides(interface, link):
-            for match in _from(link.offered, version):
-                yield f"{FAMILY[version]} daddr {there.all} {match} accept"
+        if link.openvpn is None:
+            yield from _inwards(interface, link, "")
+
+
+def _inwards(interface: Interface, link: Link, way: str) -> Iterator[str]:
+    for version, _, there in _sides(interface, link):
+        for match in _from(link.offered, version):
+            yield f"{way}{FAMILY[version]} daddr {there.all} {match} accept"
 
 
 def masquerade_outwards(interface: Interface, mesh: str, tunnels: str) -> Iterator[str]:
     """NAT routes, for clients of linked servers on other machines."""
     for link in interface.links:
+        from_there = f'"{link.openvpn.device}"' if link.openvpn is not None else mesh
         for version, _, there in _sides(interface, link):
             natted = [route for route in link.offered if route.nat]
             for name in sorted({route.nat_interface for route in natted}):
                 ip, out = FAMILY[version], f'oifname "{name}"' if name else f"oifname != {tunnels}"
                 if mine := _networks([route for route in natted if route.nat_interface == name], version):
-                    way = f"iifname {mesh} {out} {ip} saddr {there.all} {ip} daddr {anonymous(mine)}"
+                    way = f"iifname {from_there} {out} {ip} saddr {there.all} {ip} daddr {anonymous(mine)}"
                     yield f"{way} masquerade"
+
+
+# Carried by OpenVPN
+
+CARRIED = f'"{LINK_PREFIX}*"'
+# Before all other directions: what comes from a link goes nowhere but where one of its own rules says.
+CARRIED_DIRECTIONS = (
+    f"iifname {TUNNELS} oifname {CARRIED} goto to_links",
+    f"iifname {CARRIED} oifname {TUNNELS} goto from_links",
+    f"iifname {CARRIED} goto links_outwards",
+    f"oifname {CARRIED} goto outside_to_links",
+)
+
+
+def goes_no_other_way(interfaces: Sequence[Interface]) -> Iterator[str]:
+    """What is for the other end never leaves by another way, in the clear: not even while the link's interface is not
+    there, and a route of 0.0.0.0/0 would have it."""
+    for interface in interfaces:
+        for link in interface.links:
+            if link.openvpn is not None:
+                way = f'iifname "{interface.name}" oifname != "{link.openvpn.device}"'
+                for version, _, there in _sides(interface, link):
+                    every = [*there.clients, *there.behind, *_networks(link.reached, version)]
+                    yield f"{way} {FAMILY[version]} daddr {anonymous(every)} drop"
+
+
+# As in the mesh, each is known at the other end by its own address, or by that which the other end gives it.
+CARRIED_UNTRANSLATED_IN, CARRIED_UNTRANSLATED_OUT = f"iifname {CARRIED} accept", f"oifname {CARRIED} accept"
+ICMP_ERRORS = "meta l4proto { icmp, ipv6-icmp } ct state related accept"
+# The other end may be another company's: this host itself has nothing for it.
+REACHES_US = (f"iifname {CARRIED} {ICMP_ERRORS}", f"iifname {CARRIED} drop")
+
+
+def carried(
+    interfaces: Sequence[Interface], ended: Sequence[str], segment_size: str
+) -> Iterator[tuple[str, list[str]]]:
+    """The chains that ``CARRIED_DIRECTIONS`` lead to, each with its rules; ``ended`` are those for clients whose
+    connection has ended."""
+    pairs = [(each, link, link.openvpn.device) for each in interfaces for link in each.links if link.openvpn]
+    to_links, from_links, outwards, inwards = list[str](), list[str](), list[str](), list[str]()
+    for interface, link, device in pairs:
+        to_links += _across(interface, link, f'iifname "{interface.name}" oifname "{device}"', "daddr", "saddr")
+        from_links += _across(interface, link, f'iifname "{device}" oifname "{interface.name}"', "saddr", "daddr")
+        outwards += _outwards(interface, link, f'iifname "{device}" ')
+        inwards += _inwards(interface, link, f'oifname "{device}" ')
+    yield "to_links", [*ended, segment_size, *to_links, ICMP_ERRORS, "drop"]
+    yield "from_links", [*ended, segment_size, *from_links, ICMP_ERRORS, "drop"]
+    for name, rules in (("links_outwards", outwards), ("outside_to_links", inwards)):
+        yield name, [segment_size, *rules, ICMP_ERRORS, "drop"]
+
+
+def carried_ports(interfaces: Iterable[Interface]) -> set[int]:
+    """UDP ports at which links listen here."""
+    ends = (link.openvpn for interface in interfaces for link in interface.links)
+    return {end.port for end in ends if end is not None and end.listens}
 
 
 def _to(routes: Iterable[Route], version: int) -> Iterator[str]:

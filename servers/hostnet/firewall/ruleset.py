@@ -14,7 +14,7 @@ from servers.hostnet.state import Interface, Mesh
 
 from . import links
 from . import mesh as between_machines
-from .ended import from_ended, gateway_web_only
+from .ended import from_ended, gateway_web_only, to_ended
 from .forward_chains import DIRECTIONS, SEGMENT_SIZE, forward_chains
 from .port_forwards import Element, written
 from .route_policy import RoutePolicy, Tunnel
@@ -41,7 +41,10 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
             *links.masquerade_outwards(interface, between_machines.MESH, TUNNELS),
         )
     ]
-    udp = {tunnel.port for tunnel in tunnels} | between_machines.ports(mesh)
+    udp = {tunnel.port for tunnel in tunnels} | between_machines.ports(mesh) | links.carried_ports(interfaces)
+    ended = [*from_ended(versions, "drop"), *to_ended(versions, "drop")]
+    carried = (*links.goes_no_other_way(interfaces), *links.CARRIED_DIRECTIONS)
+    directions = (*carried, *between_machines.DIRECTIONS, *DIRECTIONS)
     lines = [
         f"table {TABLE}",  # so that the next line has something to delete the first time
         f"delete table {TABLE}",
@@ -58,7 +61,8 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
         *_chain("services", "", _services(tunnels, int(web_port), versions)),
         *_chain("mesh", "", between_machines.reaches_us(mesh, ANSWERS)),
         *_chain("input", "type filter hook input priority filter", _input(int(web_port), versions, mesh)),
-        *_chain("forward", "type filter hook forward priority filter", (*between_machines.DIRECTIONS, *DIRECTIONS)),
+        *_chain("forward", "type filter hook forward priority filter", directions),
+        *(line for name, rules in links.carried(interfaces, ended, SEGMENT_SIZE) for line in _chain(name, "", rules)),
         *(
             line
             for name, rules in between_machines.chains(tunnels, interfaces, versions, SEGMENT_SIZE)
@@ -85,6 +89,7 @@ def _chain(name: str, hook: str, rules: Iterable[str]) -> list[str]:
 
 def _prerouting(tunnels: Sequence[Tunnel], web_port: int, udp: Iterable[int], versions: Iterable[int]) -> Iterator[str]:
     yield between_machines.UNTRANSLATED_IN
+    yield links.CARRIED_UNTRANSLATED_IN
     for tunnel in tunnels:
         for version, policy in tunnel.policy.items():
             if policy.netmap:
@@ -128,6 +133,7 @@ def _input(web_port: int, versions: Iterable[int], mesh: Mesh | None) -> Iterato
     """
     yield f"iifname {TUNNELS} goto services"
     yield between_machines.FROM_MESH
+    yield from links.REACHES_US
     yield 'iifname "lo" accept'
     yield from between_machines.by_no_other_way(mesh)
     yield f"tcp dport {web_port} drop"
@@ -158,6 +164,7 @@ def _services(tunnels: Sequence[Tunnel], web_port: int, versions: Iterable[int])
 def _postrouting(tunnels: Sequence[Tunnel], mesh: Mesh | None, linked: Iterable[str]) -> Iterator[str]:
     yield from between_machines.in_our_name(mesh)
     yield between_machines.UNTRANSLATED_OUT
+    yield links.CARRIED_UNTRANSLATED_OUT
     yield from linked
     for tunnel in tunnels:
         for version, policy in tunnel.policy.items():

@@ -26,12 +26,15 @@ from .names import (
     DNS_NAME,
     FOREIGN_INTERFACE,
     HOST_NAME,
+    LINK_INTERFACE,
+    LINK_PREFIX,
     MESH_INTERFACE,
     MESH_PREFIX,
     OPAQUE_ID,
     OUR_INTERFACE,
     PREFIX,
 )
+from .openvpn import OpenVpn
 from .remotes import AddRemotes, Remote, RemoveRemotes, add_remotes_from_json, remove_remotes_from_json
 from .routes import Route
 
@@ -39,6 +42,8 @@ __all__ = [
     "DNS_NAME",
     "FOREIGN_INTERFACE",
     "HOST_NAME",
+    "LINK_INTERFACE",
+    "LINK_PREFIX",
     "MESH_INTERFACE",
     "MESH_PREFIX",
     "OPAQUE_ID",
@@ -57,6 +62,7 @@ __all__ = [
     "Link",
     "Mesh",
     "MeshPeer",
+    "OpenVpn",
     "Peer",
     "Probe",
     "Remote",

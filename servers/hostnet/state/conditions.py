@@ -34,6 +34,7 @@ class Code(enum.StrEnum):
     FOREIGN_FIREWALL = "foreign_firewall"  # a firewall that is not ours drops our packets, or may
     FOREIGN_UNREADABLE = "foreign_unreadable"  # whether one does could not be found out
     MESH_FAILED = "mesh_failed"  # the tunnel to the other machines, or what is routed into it
+    LINK_DOWN = "link_down"  # a link that OpenVPN carries has no connection to its other end
     CLOCK_OFF = "clock_off"  # its clock is not the control side's, who says so of the host
     WORKER_OUTDATED = "worker_outdated"  # the control side says so: it does not understand all messages of this release
     CONTESTED = "contested"  # somebody changes what is ours again and again, however often it is put back
@@ -52,6 +53,7 @@ SEVERITY = {
     Code.FOREIGN_FIREWALL: Severity.WARNING,
     Code.FOREIGN_UNREADABLE: Severity.WARNING,
     Code.MESH_FAILED: Severity.ERROR,
+    Code.LINK_DOWN: Severity.ERROR,
     Code.CLOCK_OFF: Severity.WARNING,
     Code.WORKER_OUTDATED: Severity.WARNING,
     Code.CONTESTED: Severity.ERROR,

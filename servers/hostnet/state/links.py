@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .openvpn import OpenVpn, openvpn_from_json
 from .routes import Route, route_from_json
 
 
@@ -22,6 +23,8 @@ class Link:
     ``routed`` are its routes where this host does not carry it. What they lead to is reached by the host ``via``
     (public id), or not at all where that is empty. ``offered`` are this server's own, which clients of the other reach
     by this host. Nothing that is mapped (``netmap``) is reached from another machine.
+
+    ``openvpn`` is the tunnel that carries it. None: WireGuard does, over this host or the mesh.
     """
 
     server: str
@@ -34,11 +37,12 @@ class Link:
     clients: bool = True
     masquerade: bool = False
     zone: str = ""
+    openvpn: OpenVpn | None = None
 
     @property
     def reached(self) -> tuple[Route, ...]:
         """Those of its routes that clients here reach by way of another machine."""
-        return tuple(route for route in self.routed if not route.netmap) if self.via else ()
+        return tuple(route for route in self.routed if not route.netmap) if self.via or self.openvpn else ()
 
 
 def link_from_json(data: Mapping[str, Any]) -> Link:
@@ -54,4 +58,5 @@ def link_from_json(data: Mapping[str, Any]) -> Link:
         clients=bool(data["clients"]),
         masquerade=bool(data["masquerade"]),
         zone=str(data["zone"]),
+        openvpn=openvpn_from_json(data["openvpn"]) if data.get("openvpn") is not None else None,
     )

@@ -8,10 +8,12 @@ import re
 PREFIX = "wgs"  # of every interface that clients' tunnels end on; the number of its server follows
 MESH_PREFIX = "wgm"  # of the one between machines
 MESH_INTERFACE = f"{MESH_PREFIX}0"
+LINK_PREFIX = "wgo"  # of the ends of links that OpenVPN carries; the number of its link follows
 
 OUR_INTERFACE = re.compile(rf"{PREFIX}[0-9]{{1,12}}")  # the kernel takes 15 characters (IFNAMSIZ in linux/if.h)
+LINK_INTERFACE = re.compile(rf"{LINK_PREFIX}[0-9]{{1,12}}")
 INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
-FOREIGN_INTERFACE = re.compile(rf"(?!{PREFIX}|{MESH_PREFIX}){INTERFACE.pattern}")
+FOREIGN_INTERFACE = re.compile(rf"(?!{PREFIX}|{MESH_PREFIX}|{LINK_PREFIX}){INTERFACE.pattern}")
 
 
 def _dotted(letters: str) -> re.Pattern[str]:
