@@ -21,7 +21,7 @@ from core.crypto import CannotDecrypt
 from core.rate_limits import count_of
 from core.redis_store import RedisUnavailable
 from servers.policy import policy_of
-from users.authorize import Denied, Pending, authorize
+from users.authorize import Denied, MustWait, Pending, authorize
 from users.factors.base import Attempt
 
 from .lifecycle import accounts, choosing, connect, decisions
@@ -31,6 +31,8 @@ from .protocol import envelope
 from .protocol.errors import Refusal, SealedRefusal
 
 log = logging.getLogger(__name__)
+# The front's name for the pool of threads in which a connect may wait for the servers of others.
+WAITING = "@waiting"
 
 
 class ClientView(APIView):
@@ -145,23 +147,34 @@ class ConnectView(ClientView):
             raise Refusal("unauthorized", "not authorized")
         attempt, address = None, client_address(request)
         try:
-            plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW)
+            # The pool that handed it over has counted it, and taken its nonce.
+            is_new = "HANDED_OVER" not in request.META
+            plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW, remember_nonce=is_new)
             attempt = _attempt(plaintext, address)
-            answer = _answer(account, attempt, now, asked_address(request))
+            if is_new:
+                _count(account)
+            may_wait = "WAIT_ELSEWHERE" not in request.META
+            answer = _answer(account, attempt, now, asked_address(request), may_wait=may_wait)
+        except MustWait:
+            # The front takes the request there as it came; no client sees this answer.
+            return HttpResponse(headers={"X-Accel-Redirect": WAITING})
         except Refusal as refusal:
             decisions.record_refusal(account, attempt, now, refusal, address)
             raise
         return json_response(envelope.seal(answer, authentic))
 
 
-def _answer(account: accounts.Account, attempt: Attempt, now: float, asked: str) -> dict[str, Any]:
-    """What the client is told, in a box; raise ``Refusal`` for what it gets as an error."""
+def _count(account: accounts.Account) -> None:
     if not count_of("connects", account.user.public_id, settings.CONNECTS_PER_HOUR, 3600):
         # Each that is allowed leaves rows for ever: whoever holds a profile must not be able to fill the disk.
         raise Refusal("too_many_requests", "this user has connected too often within an hour", 60)
+
+
+def _answer(account: accounts.Account, attempt: Attempt, now: float, asked: str, *, may_wait: bool) -> dict[str, Any]:
+    """What the client is told, in a box; raise ``Refusal`` for what it gets as an error, and ``MustWait``."""
     if not account.server.running:
         raise Refusal("server_stopped", "this server is stopped", 30)
-    verdict = authorize(account.user, policy_of(account.server), attempt, now)
+    verdict = authorize(account.user, policy_of(account.server), attempt, now, may_wait=may_wait)
     layers = (*decisions.ENVELOPE_OK, *verdict.layers)
     if isinstance(verdict, Pending):
         decisions.record(account, attempt, layers, now)
@@ -172,7 +185,8 @@ def _answer(account: accounts.Account, attempt: Attempt, now: float, asked: str)
             verdict.reason + (f" Try again in {_time(verdict.retry_after)}." if verdict.retry_after else "")
         )
     try:
-        configuration = connect.connect(account, attempt, replace(verdict, layers=layers), now, asked)
+        # Anew: judging may have taken a minute, and a connection's times begin with it.
+        configuration = connect.connect(account, attempt, replace(verdict, layers=layers), clock.now(), asked)
     except SealedRefusal as refusal:
         decisions.record(account, attempt, (*layers, ("connect", refusal.code)), now)
         return _refused(refusal.reason)
