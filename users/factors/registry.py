@@ -12,6 +12,10 @@ FACTORS = {
     "pin": "users.factors.pin.factor.Pin",
     "totp": "users.factors.totp.factor.Totp",
     "yubikey": "users.factors.yubikey.factor.YubiKey",
+    "duo_otp": "users.factors.duo.factor.DuoPasscode",
+    "okta_otp": "users.factors.okta.factor.OktaPasscode",
+    "duo": "users.factors.duo.factor.DuoPush",
+    "okta": "users.factors.okta.factor.OktaPush",
 }
 
 

@@ -45,7 +45,7 @@ def _validate(otp: str) -> Said:
         if said is Said.GOOD:
             break
     if said is None:
-        raise NotDone("Say first which service validates YubiKeys: add it under sign-in services.")
+        raise NotDone("Say first which service validates YubiKeys: add it under Providers.")
     return said
 
 
