@@ -20,6 +20,7 @@ NAMES = (
     "connect",
     "connect_postgresql",
     "slow_clients",
+    "waiting",
     "apply",
     "sweep",
     "change",

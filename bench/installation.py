@@ -78,6 +78,7 @@ class Installation:
 
     def start_web(self, **settings: str) -> Target:
         """web over TLS, with the empty view; ``settings`` are environment variables."""
+        self._serve("waiting", {"DJANGO_SETTINGS_MODULE": "bench.settings_waiting", **settings})
         self._serve("web", {"DJANGO_SETTINGS_MODULE": "bench.settings_web", **settings})
         return self._answering(Target(WEB_PORT, client_tls()))
 

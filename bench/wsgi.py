@@ -1,5 +1,7 @@
 """web or gateway web, as DJANGO_SETTINGS_MODULE says, with the empty view beside the real ones."""
 
+import os
+
 from django.core.wsgi import get_wsgi_application
 from django.db.backends.signals import connection_created
 
@@ -8,4 +10,6 @@ from vpnproject.behind_front import BehindFront
 
 connection_created.connect(lock_waits.watch)
 
-application = BehindFront(get_wsgi_application(), "https")
+# By the settings: web hands over what waits.
+POOLS = {"bench.settings_web": "WAIT_ELSEWHERE", "bench.settings_waiting": "HANDED_OVER"}
+application = BehindFront(get_wsgi_application(), "https", POOLS.get(os.environ["DJANGO_SETTINGS_MODULE"], ""))

@@ -159,6 +159,7 @@ class Stack:
     def start_web(self) -> None:
         where = front.web_socket(self.site.front)
         self.web = self._serve("web", where, WEB_PROCESSES, 8, "vpnproject.wsgi:application")
+        self._serve("waiting", front.waiting_socket(self.site.front), 1, 16, "vpnproject.wsgi_waiting:application")
 
     def _serve(self, name: str, where: Path, processes: int, threads: int, what: str) -> subprocess.Popen[bytes]:
         return self._start(name, *programs.granian(self.site, where, processes, threads), what)

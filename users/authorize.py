@@ -7,20 +7,21 @@ from __future__ import annotations
 from .factors.base import Attempt, Policy
 from .factors.judge import judge_factors
 from .models import Device, VpnUser
-from .verdicts import Allowed, Denied, Layers, Pending, Verdict
+from .verdicts import Allowed, Denied, Layers, MustWait, Pending, Verdict
 
-__all__ = ["Allowed", "Denied", "Layers", "Pending", "Verdict", "authorize"]
+__all__ = ["Allowed", "Denied", "Layers", "MustWait", "Pending", "Verdict", "authorize"]
 
 
-def authorize(user: VpnUser, policy: Policy, attempt: Attempt, now: float) -> Verdict:
-    """Raise ``RedisUnavailable`` where the attempt budgets cannot be read."""
+def authorize(user: VpnUser, policy: Policy, attempt: Attempt, now: float, *, may_wait: bool = True) -> Verdict:
+    """``may_wait``: whether a factor may hold this thread for as long as somebody else's server takes. Raise
+    ``RedisUnavailable`` where the attempt budgets cannot be read, ``MustWait`` where one would have to and may not."""
     layers: Layers = ()
     for layer, check in (("account", _account), ("policy", _policy)):
         if refusal := check(user, policy, attempt):
             code, reason = refusal
             return Denied((*layers, (layer, code)), code, reason)
         layers = (*layers, (layer, "ok"))
-    return judge_factors(user, policy, attempt, now, layers)
+    return judge_factors(user, policy, attempt, now, layers, may_wait=may_wait)
 
 
 def _account(user: VpnUser, policy: Policy, attempt: Attempt) -> tuple[str, str] | None:

@@ -10,6 +10,11 @@ from .models import RememberedPass
 Layers = tuple[tuple[str, str], ...]
 
 
+class MustWait(Exception):
+    """A factor may have to wait for somebody else's server, which the caller's thread is not for. Nothing was used up
+    or counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Allowed:
     """``layers``: what each layer said, as (layer, stable code), in order. ``passes``: what to remember of the factors

@@ -25,19 +25,24 @@ def waited(since: str) -> float:
 
 class BehindFront:
     """A WSGI application whose clients have the addresses that the front says, and reached the address it says.
-    ``WAITED`` is for how many seconds the request has.
+    ``WAITED`` is for how many seconds the request has. ``pool`` is what this pool of threads
+    says of every request: ``WAIT_ELSEWHERE``, that what waits for the servers of others goes on in the other pool, or
+    ``HANDED_OVER``, that it comes from there.
 
     Only the front and root reach the unix socket that this listens on, and the front overwrites the headers whatever a
     client sent by their names. Without them nobody knows whose request it is: then there is no address.
     """
 
-    def __init__(self, application: WSGIApplication, scheme: str) -> None:
+    def __init__(self, application: WSGIApplication, scheme: str, pool: str = "") -> None:
         self._application = application
         self._scheme = scheme
+        self._pool = pool
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ["REMOTE_ADDR"] = environ.pop("HTTP_X_FRONT_ADDRESS", "")
         environ["SERVER_ADDR"] = environ.pop("HTTP_X_FRONT_LOCAL", "")
         environ["WAITED"] = str(waited(environ.pop("HTTP_X_FRONT_TIME", "")))
         environ["wsgi.url_scheme"] = self._scheme
+        if self._pool:
+            environ[self._pool] = "yes"
         return self._application(environ, start_response)

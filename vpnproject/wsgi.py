@@ -7,4 +7,4 @@ from django.core.wsgi import get_wsgi_application
 from vpnproject.behind_front import BehindFront
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vpnproject.settings")
-application = BehindFront(get_wsgi_application(), "https")
+application = BehindFront(get_wsgi_application(), "https", "WAIT_ELSEWHERE")

@@ -21,7 +21,7 @@ from core.crypto import CannotDecrypt
 from core.rate_limits import count_of
 from core.redis_store import RedisUnavailable
 from servers.policy import policy_of
-from users.authorize import Denied, Pending, authorize
+from users.authorize import Denied, MustWait, Pending, authorize
 from users.factors.base import Attempt
 from users.signin.waiting import still_waits
 
@@ -32,6 +32,8 @@ from .protocol import envelope
 from .protocol.errors import Refusal, SealedRefusal
 
 log = logging.getLogger(__name__)
+# The front's name for the pool of threads in which a connect may wait for the servers of others.
+WAITING = "@waiting"
 
 
 class ClientView(APIView):
@@ -144,41 +146,64 @@ class ConnectView(ClientView):
         if account is None:
             raise Refusal("unauthorized", "not authorized")
         attempt, address = None, client_address(request)
+        # The pool that handed it over has counted it, and taken its nonce.
+        is_new = "HANDED_OVER" not in request.META
         try:
-            plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW)
+            plaintext = envelope.open_request(authentic, now, settings.CLOCK_WINDOW, remember_nonce=is_new)
             attempt = _attempt(plaintext, address, envelope.device_of(signed, plaintext))
+            if is_new:
+                self.count(account)
         except Refusal as refusal:
             decisions.record_refusal(account, attempt, now, refusal, address)
             raise
-        account, now = self.hold(account, plaintext, now)
+        may_wait = "WAIT_ELSEWHERE" not in request.META
         try:
-            answer = _answer(account, attempt, now, asked_address(request))
-        except Refusal as refusal:
-            decisions.record_refusal(account, attempt, now, refusal, address)
-            raise
+            account, now = self.hold(account, plaintext, now, may_wait=may_wait)
+            answer = self.answer(account, attempt, now, asked_address(request), may_wait=may_wait)
+        except MustWait:
+            # The front takes the request there as it came; no client sees this answer.
+            return HttpResponse(headers={"X-Accel-Redirect": WAITING})
         if isinstance(answer, Pending):
             return json_response(_asked_back(answer, authentic))
         return json_response(envelope.seal(answer, authentic))
 
+    def count(self, account: accounts.Account) -> None:
+        _count(account)
+
     def hold(
-        self, account: accounts.Account, plaintext: envelope.Plaintext, now: float
+        self, account: accounts.Account, plaintext: envelope.Plaintext, now: float, *, may_wait: bool
     ) -> tuple[accounts.Account, float]:
-        """The account as it is when the answer is made, and when that is."""
+        """The account as it is when the answer is made, and when that is. Raise ``MustWait``."""
         return account, now
+
+    def answer(
+        self, account: accounts.Account, attempt: Attempt, now: float, asked: str, *, may_wait: bool
+    ) -> dict[str, Any] | Pending:
+        try:
+            return _answer(account, attempt, now, asked, may_wait=may_wait)
+        except Refusal as refusal:
+            decisions.record_refusal(account, attempt, now, refusal, attempt.address)
+            raise
 
 
 class WaitView(ConnectView):
     """``POST /key/wg_wait/…``, the second half of a sign-in: held until the user has signed in, then answered as a
     connect. Without a token, or with one that nobody waits for, it is a connect."""
 
+    def count(self, account: accounts.Account) -> None:
+        """Only once it is a connect: a client asks again and again until its user has signed in."""
+
     def hold(
-        self, account: accounts.Account, plaintext: envelope.Plaintext, now: float
+        self, account: accounts.Account, plaintext: envelope.Plaintext, now: float, *, may_wait: bool
     ) -> tuple[accounts.Account, float]:
         token = plaintext.text("sso_token")
+        if token and not may_wait:
+            raise MustWait
+        if token and still_waits(account.user, token):
+            raise Refusal("not_signed_in", "the user has not signed in yet")
+        _count(account)
         if not token:
             return account, now
-        if still_waits(account.user, token):
-            raise Refusal("not_signed_in", "the user has not signed in yet")
         # While it was held, the user may have been disabled or the server stopped.
         again = accounts.find(account.user.organization.public_id, account.user.public_id, account.server.public_id)
         if again is None:
@@ -196,14 +221,20 @@ def _asked_back(verdict: Pending, authentic: envelope.Authentic) -> dict[str, An
     return {**answer, "signature": envelope.sign(text, authentic.credentials)}
 
 
-def _answer(account: accounts.Account, attempt: Attempt, now: float, asked: str) -> dict[str, Any] | Pending:
-    """What the client is told, in a box, or what it is asked back; raise ``Refusal`` for what it gets as an error."""
+def _count(account: accounts.Account) -> None:
     if not count_of("connects", account.user.public_id, settings.CONNECTS_PER_HOUR, 3600):
         # Each that is allowed leaves rows for ever: whoever holds a profile must not be able to fill the disk.
         raise Refusal("too_many_requests", "this user has connected too often within an hour", 60)
+
+
+def _answer(
+    account: accounts.Account, attempt: Attempt, now: float, asked: str, *, may_wait: bool
+) -> dict[str, Any] | Pending:
+    """What the client is told, in a box, or what it is asked back; raise ``Refusal`` for what it gets as an error, and
+    ``MustWait``."""
     if not account.server.running:
         raise Refusal("server_stopped", "this server is stopped", 30)
-    verdict = authorize(account.user, policy_of(account.server), attempt, now)
+    verdict = authorize(account.user, policy_of(account.server), attempt, now, may_wait=may_wait)
     layers = (*decisions.ENVELOPE_OK, *verdict.layers)
     if isinstance(verdict, Pending):
         decisions.record(account, attempt, layers, now)
@@ -214,7 +245,8 @@ def _answer(account: accounts.Account, attempt: Attempt, now: float, asked: str)
             verdict.reason + (f" Try again in {_time(verdict.retry_after)}." if verdict.retry_after else "")
         )
     try:
-        configuration = connect.connect(account, attempt, replace(verdict, layers=layers), now, asked)
+        # Anew: judging may have taken a minute, and a connection's times begin with it.
+        configuration = connect.connect(account, attempt, replace(verdict, layers=layers), clock.now(), asked)
     except SealedRefusal as refusal:
         decisions.record(account, attempt, (*layers, ("connect", refusal.code)), now)
         return _refused(refusal.reason)

@@ -23,8 +23,8 @@ REAL = "wgpeer"
 # Program and which of its processes. wireguard-go is not among them: it is the tunnel itself, and whoever kills it ends
 # all sessions of its server. A program of one process has no "worker".
 PROCESSES = (
-    *((name, "main") for name in ("redis", "front", "web", "gateway", "control", "keys", "beat", "host")),
-    *((name, "worker") for name in ("front", "web", "gateway", "keys")),
+    *((name, "main") for name in ("redis", "front", "web", "waiting", "gateway", "control", "keys", "beat", "host")),
+    *((name, "worker") for name in ("front", "web", "waiting", "gateway", "keys")),
 )
 # supervisor takes everything but the tunnels with it, and bin/run gives up when it dies too often.
 SELDOM = (("supervisor", "main"), ("runner", "main"))

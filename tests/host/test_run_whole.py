@@ -30,12 +30,13 @@ from vpnproject.runner.processes import Process
 
 pytestmark = pytest.mark.host
 
-PROGRAMS = {"redis", "front", "web", "gateway", "control", "keys", "beat", "host"}
+PROGRAMS = {"redis", "front", "web", "waiting", "gateway", "control", "keys", "beat", "host"}
 # How each program is known in the list of processes: its own main process, not one of its workers.
 KNOWN_BY = {
     "redis": "redis-server",
     "front": "master process",
     "web": "vpnproject.wsgi:application",
+    "waiting": "vpnproject.wsgi_waiting:application",
     "gateway": "vpnproject.wsgi_gateway:application",
     "control": "control@",
     "keys": "keys@",

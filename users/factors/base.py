@@ -114,10 +114,12 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Nobody can judge now (provider down, not installed). ``message`` is for the user."""
+    """Nobody can judge now (provider down, not installed). ``message`` is for the user. ``skippable``: False where the
+    provider was reached, and what it said is no reason to do without it."""
 
     code: str = "unavailable"
     message: str = "A second factor of this server cannot be checked at the moment. Ask your administrator."
+    skippable: bool = True
 
 
 Outcome = Passed | Denied | Pending | Unavailable
@@ -187,7 +189,8 @@ class Factor(ABC):
     it, in words for them. ``sentences``: what each code of an outcome means and what to do about it, in words for
     administrators, beyond or in the place of those that all factors have. ``settings_form``: what a server can say of
     it: values that JSON has, each with an ``initial`` that holds where nothing is said; no secrets, as they are stored
-    in the clear. ``provider_form``: what there is to say of the provider that it asks; None: it asks nobody.
+    in the clear. ``waits``: judging may take longer than a thread that answers others may be held; so may all that ask
+    a provider. ``provider_form``: what there is to say of the provider that it asks; None: it asks nobody.
     ``can_be_tried``: administrators can ask the provider something by ``try_out``. ``panel``: its part of the user's
     page in the admin; ``own_panel``: of the page that users have for themselves.
     """
@@ -204,6 +207,7 @@ class Factor(ABC):
     panel: ClassVar[FactorPanel | None] = None
     own_panel: ClassVar[OwnPanel | None] = None
     asks_back: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
     can_be_unavailable: ClassVar[bool] = True
     always_judged: ClassVar[bool] = False
 

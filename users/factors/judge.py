@@ -27,8 +27,10 @@ WAIVED = Passed("trusted_network")
 Outcomes = list[tuple[Wanted, Outcome]]
 
 
-def judge_factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, layers: Layers) -> Verdict:
-    """Raise ``RedisUnavailable`` where the attempt budgets cannot be read."""
+def judge_factors(
+    user: VpnUser, policy: Policy, attempt: Attempt, now: float, layers: Layers, *, may_wait: bool = True
+) -> Verdict:
+    """Raise ``RedisUnavailable`` where the attempt budgets cannot be read, and ``MustWait``."""
     try:
         wanted = wanted_factors(policy, user, now)
     except tuple(NOBODY_CAN_JUDGE) as error:
@@ -50,6 +52,8 @@ def judge_factors(user: VpnUser, policy: Policy, attempt: Attempt, now: float, l
     if inseparable(each.factor for each in judged):
         # Refused before it costs an attempt: whatever the user types, nobody could say where one ends.
         return verdicts.Denied((*layers, ("factors", "inseparable")), "factors_inseparable", INSEPARABLE)
+    if not may_wait and any(each.factor.waits or each.asked.provider for each in judged):
+        raise verdicts.MustWait
     typed = [each for each in judged if each.factor.typed]
     if typed and not attempt.password:
         names = " and ".join(each.factor.label for each in typed)
@@ -194,7 +198,7 @@ def _distance(outcomes: Outcomes) -> tuple[int, bool]:
 def _skipped(each: Wanted, outcome: Outcome) -> bool:
     """Whether the administrator said that this factor may be left out while its provider is down."""
     allowed = each.factor.can_be_unavailable and each.asked.if_unavailable == "skip"
-    return allowed and isinstance(outcome, Unavailable)
+    return allowed and isinstance(outcome, Unavailable) and outcome.skippable
 
 
 def _allow(user: VpnUser, policy: Policy, outcomes: Outcomes, attempt: Attempt, now: float, layers: Layers) -> Allowed:

@@ -14,7 +14,11 @@ FACTORS = {
     "yubikey": "users.factors.yubikey.factor.YubiKey",
     "radius": "users.factors.radius.factor.Radius",
     "ldap": "users.factors.ldap.factor.Ldap",
+    "duo_otp": "users.factors.duo.factor.DuoPasscode",
+    "okta_otp": "users.factors.okta.factor.OktaPasscode",
     "oidc": "users.factors.oidc.factor.OpenIdConnect",
+    "duo": "users.factors.duo.factor.DuoPush",
+    "okta": "users.factors.okta.factor.OktaPush",
     "device": "users.factors.device.factor.RegisteredDevice",
 }
 

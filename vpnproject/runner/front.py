@@ -60,6 +60,11 @@ def web_socket(home: Path) -> Path:
     return home / "web" / "web.sock"
 
 
+def waiting_socket(home: Path) -> Path:
+    """Of web's second pool, for what waits for the servers of others."""
+    return home / "web" / "waiting.sock"
+
+
 def gateway_socket(home: Path) -> Path:
     return home / "web" / "gateway.sock"
 
@@ -109,7 +114,7 @@ def configuration(front: Front, files: int) -> str:
     """nginx's file. ``files`` is how many descriptors a worker may have."""
     home = front.directory
     own = home / "own"
-    web, gateway = web_socket(home), gateway_socket(home)
+    web, waiting, gateway = web_socket(home), waiting_socket(home), gateway_socket(home)
     tls, plain, redirecting = own_sockets(home)
     listener, server = "", ""
     if front.plain_port:
@@ -228,6 +233,9 @@ http {{
     upstream web {{
         server unix:{web};
     }}
+    upstream waiting {{
+        server unix:{waiting};
+    }}
     upstream gateway {{
         server unix:{gateway};
     }}
@@ -242,6 +250,10 @@ http {{
             limit_conn uploaders {UPLOADS_PER_SOURCE};
             limit_conn uploads {UPLOADS};
             proxy_pass http://web;
+        }}
+        # Where web says so (X-Accel-Redirect), a request goes on there as it came, with its method and body.
+        location @waiting {{
+            proxy_pass http://waiting;
         }}
         location = /.needs_tls {{
             internal;

@@ -71,6 +71,7 @@ TABLE: Mapping[str, Privileges] = MappingProxyType(
         # Port 443. It is no root to begin with: the key is given to its user, and there is nothing else to read.
         "front": Privileges(FRONT, capabilities=("net_bind_service",), opens=frozenset({Kept.TLS_KEY})),
         "web": _CONTROL_SIDE,
+        "waiting": _CONTROL_SIDE,
         "gateway": _CONTROL_SIDE,
         "control": _CONTROL_SIDE,
         "keys": _CONTROL_SIDE,

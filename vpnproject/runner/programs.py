@@ -22,6 +22,9 @@ from .processes import MARK
 # these threads. In gateway web nothing waits for long.
 WEB_PROCESSES, WEB_THREADS = max(2, min(8, 2 * (os.cpu_count() or 1))), 2
 GATEWAY_PROCESSES, GATEWAY_THREADS = 2, 2
+# A connect that waits for somebody else's server (a push: up to a minute) holds a thread and does nothing: web hands it
+# over to a process in which there are many.
+WAITING_THREADS = 256
 GROUP = "vpn"
 BEAT = "vpnproject.beat.SteadyScheduler"
 # What the programs below are made of: a change in one of these starts them anew.
@@ -121,6 +124,7 @@ def server_programs(site: Site) -> list[Program]:
     return [
         Program("front", front_command(site), {"CONFIGURATION": _digest(site.nginx_configuration)}),
         on_control_side("web", *_web(site)),
+        on_control_side("waiting", *_waiting(site)),
         on_control_side("gateway", *_gateway(site)),
         on_control_side("control", *worker, *_queue("control", "threads", 2)),
         on_control_side("keys", "nice", "-n", "19", *worker, *_queue("keys", "prefork", key_makers)),
@@ -169,6 +173,11 @@ def granian(site: Site, socket: Path, processes: int, threads: int) -> tuple[str
 
 def _web(site: Site) -> tuple[str, ...]:
     return *granian(site, front.web_socket(site.front), WEB_PROCESSES, WEB_THREADS), "vpnproject.wsgi:application"
+
+
+def _waiting(site: Site) -> tuple[str, ...]:
+    socket = front.waiting_socket(site.front)
+    return *granian(site, socket, 1, WAITING_THREADS), "vpnproject.wsgi_waiting:application"
 
 
 def _gateway(site: Site) -> tuple[str, ...]:

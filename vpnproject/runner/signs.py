@@ -80,12 +80,13 @@ class Signs:
         return None
 
     def answers(self, name: str) -> bool | None:
-        """Whether web, gateway web or the front answers; None where nobody listens."""
+        """Whether web, its second pool, gateway web or the front answers; None where nobody listens."""
         if name == "front":
             where = "127.0.0.1", self._site.gateway_port
             answers = (_answers(where, b"malformed\r\n\r\n") for _ in range(FRONT_TIMES))
             return next((answer for answer in answers if not answer), True)
-        home = {"web": front.web_socket, "gateway": front.gateway_socket}[name](self._site.front)
+        sockets = {"web": front.web_socket, "waiting": front.waiting_socket, "gateway": front.gateway_socket}
+        home = sockets[name](self._site.front)
         # A path that asks neither the database nor Redis.
         return _answers(str(home), b"GET /key/ HTTP/1.0\r\nHost: here\r\n\r\n")
 

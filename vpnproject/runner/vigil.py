@@ -18,19 +18,20 @@ from .supervise import State
 # Seconds of silence after which a program is taken to hang. Each has several times as many chances to show life as it
 # needs: beat and control worker every second, the host worker every three, the keys worker every minute.
 PATIENCE = {"redis": 30.0, "beat": 30.0, "host": 60.0, "control": 60.0, "keys": 300.0}
-PATIENCE |= {"front": 60.0, "web": 60.0, "gateway": 60.0}
+PATIENCE |= {"front": 60.0, "web": 60.0, "waiting": 60.0, "gateway": 60.0}
 LONGEST_PATIENCE = 3600.0
 # After so many seconds a restart is forgotten. Before, the next one needs twice the patience.
 FORGIVEN_AFTER = 3600.0
 # One look counts for no more than this, however long ago the last one was.
 LONGEST_LOOK = 10.0
 # What has to show life for a program's silence to mean something.
-NEEDS = {"beat": "redis", "host": "redis", "control": "beat", "keys": "beat", "web": "redis", "gateway": "redis"}
+NEEDS = {"beat": "redis", "host": "redis", "control": "beat", "keys": "beat"}
+NEEDS |= {"web": "redis", "waiting": "redis", "gateway": "redis"}
 # These wait for the database, which may be what hangs. It is asked before one of them is restarted.
-USE_DATABASE = {"control", "keys", "web", "gateway"}
+USE_DATABASE = {"control", "keys", "web", "waiting", "gateway"}
 # These get what the beat sends in turn, each node's.
 SHARE_WORK = {"control", "keys"}
-BY_REQUEST = ("front", "web", "gateway")
+BY_REQUEST = ("front", "web", "waiting", "gateway")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 

@@ -307,7 +307,8 @@ def device_of(request: Signed, plaintext: Plaintext) -> str:
 def open_request(authentic: Authentic, now: float, window: int, *, remember_nonce: bool = True) -> Plaintext:
     """All further proofs of a POST or PUT, cheap before costly; see "Order of checks" in docs/PROTOCOL.md.
 
-    ``remember_nonce`` False is for pings, which protect themselves by their growing timestamps.
+    ``remember_nonce`` False is for pings, which protect themselves by their growing timestamps, and for a request that
+    another process of ours has opened and handed over.
     """
     request = authentic.request
     check_clock(request.timestamp, now, window)

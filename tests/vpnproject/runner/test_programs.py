@@ -18,7 +18,7 @@ from vpnproject.runner import front, privileges, programs, redis_login
 from vpnproject.runner.console import RunError
 
 PROJECT = Path(__file__).resolve().parents[3]
-INTERNET_FACING = ("web", "gateway")
+INTERNET_FACING = ("web", "waiting", "gateway")
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_supervisor_reads_every_program_and_stops_redis_last(site: programs.Site
     assert set(groups) == {"redis", "vpn"}
     assert groups["redis"].priority < groups["vpn"].priority
     found = by_name(options)
-    assert set(found) == {"redis", "front", "web", "gateway", "control", "keys", "beat", "host"}
+    assert set(found) == {"redis", "front", "web", "waiting", "gateway", "control", "keys", "beat", "host"}
     assert all(process.autorestart for process in found.values())
     assert all(process.stdout_logfile == str(site.var / "log" / f"{name}.log") for name, process in found.items())
     assert all(process.stdout_logfile_maxbytes and process.stdout_logfile_backups for process in found.values())

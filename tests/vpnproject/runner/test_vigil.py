@@ -117,7 +117,7 @@ def test_who_shares_its_work_with_other_nodes_is_given_as_many_times_the_patienc
     assert times * PATIENCE[name] - STEP <= seconds <= times * PATIENCE[name] + STEP
 
 
-@pytest.mark.parametrize("name", ["front", "web", "gateway"])
+@pytest.mark.parametrize("name", ["front", "web", "waiting", "gateway"])
 def test_one_that_does_not_answer_hangs(world: World, name: str) -> None:
     world.shown.mute = {name}
     assert world.found_after()[1] == {name}
@@ -148,7 +148,7 @@ def test_nobody_is_accused_while_redis_is_away_or_takes_nothing(
     assert world.found_after()[0] >= min(PATIENCE["beat"], PATIENCE["web"])
 
 
-@pytest.mark.parametrize("name", ["control", "keys", "web", "gateway"])
+@pytest.mark.parametrize("name", ["control", "keys", "web", "waiting", "gateway"])
 def test_who_waits_for_the_database_is_not_accused(world: World, name: str) -> None:
     world.shown.database_is = False
     world.shown.still = world.shown.mute = {name}

@@ -78,7 +78,7 @@ class YubiKey(Factor):
             return Passed() if self._passed_for(mine, case.enrolment) else USED
         if said is Said.WRONG:
             return Denied()
-        return Unavailable() if said is Said.SILENT else Unavailable(said.value)
+        return Unavailable() if said is Said.SILENT else Unavailable(said.value, skippable=False)
 
     def try_out(self, provider: ProviderConfig) -> str:
         said = validate(client_of(provider), NOBODYS)

@@ -1,0 +1,122 @@
+"""Duo: a request on the user's phone, or a passcode of the app or of a token, which Duo judges."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from core.http import NoAnswer
+from users.factors import pushes, remote
+from users.factors.base import AskedFactor, Case, Contribution, Denied, Outcome, Passed, TypedSecret
+from users.factors.panels import NotDone
+from users.factors.providers import ProviderConfig, ProviderForm
+from users.factors.remote import Malformed, RefusesUs, RemoteFactor, username_of
+
+from .api import ask, text_of
+from .form import DuoApplication, application_of
+
+AUTH = "/auth/v2/auth"
+# Of what is denied: the word of Duo's status, and our code.
+DENIED = {"timeout": "expired", "fraud": "fraud", "locked_out": "locked_out"}
+# Of preauth's results.
+NOT_ASKED = {"enroll": "not_enrolled_there", "deny": "denied_there"}
+SENTENCES = {
+    **remote.SENTENCES,
+    "wrong": "Duo did not accept it.",
+    "bypass": "Duo lets this user in without a second factor: they are in bypass there, or their network or device is.",
+    "not_enrolled_there": "Duo does not know this user, or they have set nothing up there. Look at their name in Duo, "
+    "and at what the provider says that users are known by.",
+    "denied_there": "Duo refuses this user: disabled, locked out, or by a policy there.",
+    "no_device": "The user has no device in Duo that can be asked.",
+    "fraud": "The user said on their phone that they did not ask for this. Somebody else has their profile: give "
+    "them a new one.",
+    "locked_out": "Duo has locked the user out.",
+    "refused": "Duo does not take us for an application of its. Look at the keys of the provider, at the kind "
+    "of the application (Auth API), and at this machine's clock.",
+}
+
+
+class Duo(RemoteFactor):
+    """What both have."""
+
+    provider_form: ClassVar[type[ProviderForm] | None] = DuoApplication
+    not_enrolled: ClassVar[str] = "You are not set up for Duo. Ask your administrator."
+    sentences: ClassVar[Mapping[str, str]] = SENTENCES
+
+    def try_out(self, provider: ProviderConfig) -> str:
+        try:
+            ask(application_of(provider), "GET", "/auth/v2/check", {}, time.time())
+        except NoAnswer as error:
+            raise NotDone(str(error)) from None
+        except RefusesUs as error:
+            raise NotDone(f"{SENTENCES['refused']} (Duo's code: {error})") from None
+        except Malformed:
+            raise NotDone(SENTENCES["malformed"]) from None
+        return "Duo answers, and knows the keys."
+
+
+class DuoPush(Duo):
+    kind: ClassVar[str] = "duo"
+    label: ClassVar[str] = "Duo push"
+
+    def judged(self, case: Case, provider: ProviderConfig, secret: str) -> Outcome:
+        about = _about(case, provider)
+        said = ask(application_of(provider), "POST", "/auth/v2/preauth", about, case.now)
+        result = text_of(said, "result")
+        if result == "allow":
+            return Passed("bypass")
+        if result in NOT_ASKED:
+            return Denied(NOT_ASKED[result])
+        if result != "auth":
+            raise Malformed
+        if not any("push" in capabilities for capabilities in _capabilities(said)):
+            return Denied("no_device")
+        shown = {"type": "VPN connection", "display_username": case.user.name}
+        wanted = {**about, **shown, "factor": "push", "device": "auto"}
+        with pushes.one_open(case.user, case.attempt_hash):
+            # It answers when the user has, or when the request is over.
+            return _verdict(ask(application_of(provider), "POST", AUTH, wanted, case.now, pushes.OPEN + 5))
+
+    def contribution(self, asked: AskedFactor) -> Contribution:
+        return Contribution(push_ttl=pushes.GONE)
+
+
+class DuoPasscode(Duo):
+    kind: ClassVar[str] = "duo_otp"
+    label: ClassVar[str] = "Duo passcode"
+    typed: ClassVar[TypedSecret | None] = TypedSecret(re.compile(r"[0-9]{6}"), 6)
+
+    def judged(self, case: Case, provider: ProviderConfig, secret: str) -> Outcome:
+        wanted = {**_about(case, provider), "factor": "passcode", "passcode": secret}
+        return _verdict(ask(application_of(provider), "POST", AUTH, wanted, case.now))
+
+    def contribution(self, asked: AskedFactor) -> Contribution:
+        return Contribution(mode="duo_otp")
+
+
+def _about(case: Case, provider: ProviderConfig) -> dict[str, str]:
+    address = {"ipaddr": case.attempt.address} if case.attempt.address else {}
+    return {"username": username_of(provider, case.user), **address}
+
+
+def _capabilities(said: Mapping[str, Any]) -> list[list[Any]]:
+    """Of each device of the user."""
+    devices = said.get("devices")
+    if not isinstance(devices, list) or not all(isinstance(each, dict) for each in devices):
+        raise Malformed
+    found = [each.get("capabilities", []) for each in devices]
+    if not all(isinstance(each, list) for each in found):
+        raise Malformed
+    return found
+
+
+def _verdict(said: Mapping[str, Any]) -> Outcome:
+    """By ``result`` alone; ``status`` only says why."""
+    result, status = text_of(said, "result"), text_of(said, "status")
+    if result == "allow":
+        return Passed("bypass" if status == "bypass" else "ok")
+    if result != "deny":
+        raise Malformed
+    return Denied(DENIED.get(status, "rejected"))
