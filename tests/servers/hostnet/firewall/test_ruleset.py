@@ -265,10 +265,16 @@ def test_everything_not_allowed_is_dropped_also_without_servers() -> None:
     assert chain(text, "input")[1:] == [
         'iifname "wgs*" goto services',
         'iifname "wgm*" goto mesh',
+        'iifname "wgo*" meta l4proto { icmp, ipv6-icmp } ct state related accept',
+        'iifname "wgo*" drop',
         'iifname "lo" accept',
         "tcp dport 9790 drop",
     ]
     assert chain(text, "forward")[1:] == [
+        'iifname "wgs*" oifname "wgo*" goto to_links',
+        'iifname "wgo*" oifname "wgs*" goto from_links',
+        'iifname "wgo*" goto links_outwards',
+        'oifname "wgo*" goto outside_to_links',
         'iifname "wgs*" oifname "wgm*" goto to_mesh',
         'iifname "wgm*" oifname "wgs*" goto from_mesh',
         'iifname "wgm*" goto mesh_outwards',
@@ -288,16 +294,21 @@ def test_everything_not_allowed_is_dropped_also_without_servers() -> None:
         "from_mesh",
         "mesh_outwards",
         "outside_to_mesh",
+        "to_links",
+        "from_links",
+        "links_outwards",
+        "outside_to_links",
     )
     assert all(chain(text, name)[-1] == "drop" for name in shut)
-    # What the mesh carries is never translated, which opens nothing.
-    assert chain(text, "prerouting")[1] == 'iifname "wgm*" accept'
-    assert chain(text, "postrouting")[1] == 'oifname "wgm*" accept'
+    # What the mesh and links carry is never translated, which opens nothing.
+    assert chain(text, "prerouting")[1:3] == ['iifname "wgm*" accept', 'iifname "wgo*" accept']
+    assert chain(text, "postrouting")[1:3] == ['oifname "wgm*" accept', 'oifname "wgo*" accept']
     accepts = [line.strip() for line in text.splitlines() if line.endswith(" accept") and "policy" not in line]
     # Replies to the host's own connections, and errors about others that are let through; there are none.
-    for each in ('iifname "lo"', 'iifname "wgm*"', 'oifname "wgm*"', "meta l4proto { icmp, ipv6-icmp }"):
+    untranslated = [f'{way} "{name}*"' for way in ("iifname", "oifname") for name in ("wgm", "wgo")]
+    for each in ('iifname "lo"', *untranslated, "meta l4proto { icmp, ipv6-icmp }"):
         accepts.remove(f"{each} accept")
-    assert len(accepts) == 8
+    assert len(accepts) == 13
     assert all("ct state" in accept for accept in accepts)
     assert "masquerade" not in text
     assert "dnat" not in text
