@@ -1,11 +1,10 @@
 """web or gateway web, as DJANGO_SETTINGS_MODULE says, with the empty view beside the real ones."""
 
-from django.core.wsgi import get_wsgi_application
 from django.db.backends.signals import connection_created
 
 from bench import lock_waits
-from vpnproject.behind_front import BehindFront
+from vpnproject import serving
 
 connection_created.connect(lock_waits.watch)
 
-application = BehindFront(get_wsgi_application(), "https")
+application = serving.application("https")
