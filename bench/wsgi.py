@@ -2,14 +2,13 @@
 
 import os
 
-from django.core.wsgi import get_wsgi_application
 from django.db.backends.signals import connection_created
 
 from bench import lock_waits
-from vpnproject.behind_front import BehindFront
+from vpnproject import serving
 
 connection_created.connect(lock_waits.watch)
 
 # By the settings: web hands over what waits.
 POOLS = {"bench.settings_web": "WAIT_ELSEWHERE", "bench.settings_waiting": "HANDED_OVER"}
-application = BehindFront(get_wsgi_application(), "https", POOLS.get(os.environ["DJANGO_SETTINGS_MODULE"], ""))
+application = serving.application("https", POOLS.get(os.environ["DJANGO_SETTINGS_MODULE"], ""))

@@ -13,21 +13,25 @@ from django.apps import apps
 from django.contrib.admin.models import DELETION
 from django.db import models, transaction
 from django.db.models import CASCADE, QuerySet
+from django.db.models.deletion import Collector
 
 from core import jobs
 from core.models import Job
+from core.pace import Room
 
 KIND = "core.delete"
 # With no more rows than this it is done at once.
 FEW = 100
 # So many are retired at once whatever is deleted of them later.
-RETIRED_AT_ONCE = 50
+RETIRED_AT_ONCE = 10
+# Rows with which others go, or which somebody hears of, in one transaction: Django loads each and asks what goes too.
+LOADED_AT_ONCE = 10
 
 Objects = QuerySet[Any]
 # What must end before an object goes, apart from what cascades: the rows concerned (of all ``objects``), and
-# ``ender(object, most)``, which ends at most so many of its and says how many it were.
+# ``ender(object, room)``, which ends as many of its as there is room for, and says how many it were.
 Ending = Callable[[Objects], Objects]
-Ender = Callable[[Any, int], int]
+Ender = Callable[[Any, Room], int]
 _enders: dict[str, list[tuple[Ending, Ender]]] = {}
 # Done, by primary keys, before anything is deleted, so that nothing is let in while it goes on.
 Retire = Callable[[list[int]], object]
@@ -114,22 +118,21 @@ def delete(objects: Objects, title: str, administrator: Any) -> Job | None:
 
 
 @jobs.kind(KIND)
-def step(job: Job, most: int) -> jobs.Step:
+def step(job: Job, room: Room) -> jobs.Step:
     """First all are retired (``retire``). Then of one after the other first what goes with it, then itself. ``place``:
     how many are retired, and how many have gone."""
     label, keys = job.arguments["model"], job.arguments["keys"]
     retired, gone = job.place or (0, 0)
     retire = _retire.get(label) if job.arguments["retire"] else None
     if retire is not None and retired < len(keys):
-        some = keys[retired : retired + min(most, RETIRED_AT_ONCE)]
-        retire(some)
-        return jobs.Step((retired + len(some), 0), 0)
+        for key in room.each(keys[retired:]):
+            retire([key])
+        return jobs.Step((retired + room.taken, 0), 0)
     done = 0
-    while done < most and gone < len(keys):
+    while gone < len(keys) and (not done or (room.left and done < room.most)):
         row = apps.get_model(label)._default_manager.filter(pk=keys[gone]).first()
-        if row is not None and (thinned := _thin_out(row, most - done)):
-            done += thinned
-            continue
+        if row is not None and (thinned := _thin_out(row, room)):
+            return jobs.Step((retired, gone), done + thinned)
         if row is not None:
             jobs.record(job, [row], DELETION)
             row.delete()
@@ -137,25 +140,26 @@ def step(job: Job, most: int) -> jobs.Step:
     return jobs.Step(None if gone == len(keys) else (retired, gone), done)
 
 
-def _thin_out(row: models.Model, most: int) -> int:
-    """End or delete at most so many of the rows that would go with it; 0 when none is left."""
+def _thin_out(row: models.Model, room: Room) -> int:
+    """End or delete some of the rows that would go with it; how many, 0 when none is left."""
     for _, ender in _enders.get(row._meta.label_lower, ()):
-        if ended := ender(row, most):
+        if ended := ender(row, room):
             return ended
-    return _delete_hanging(type(row), [row.pk], most, (type(row),))
+    return _delete_hanging(type(row), [row.pk], room, (type(row),))
 
 
 def _delete_hanging(
-    owner: type[models.Model], keys: list[int], most: int, above: tuple[type[models.Model], ...]
+    owner: type[models.Model], keys: list[int], room: Room, above: tuple[type[models.Model], ...]
 ) -> int:
-    """Delete at most so many of the rows that hang on the rows ``keys`` of ``owner``, and those first that hang on
-    them. Whatever the size, it looks at ``most`` rows of a model."""
+    """Delete some of the rows that hang on the rows ``keys`` of ``owner``, and those first that hang on them. Whatever
+    the size, it looks at ``room.most`` rows of a model."""
     for related, field in _owned(owner):
         if related in above or related._meta.label_lower in _last:
             continue
         rows = related._default_manager.filter(**{f"{field}__in": keys}).order_by()
+        most = room.most if Collector(rows.db).can_fast_delete(rows) else min(room.most, LOADED_AT_ONCE)
         if some := list(rows.values_list("pk", flat=True)[:most]):
-            deeper = _delete_hanging(related, some, most, (*above, related))
+            deeper = _delete_hanging(related, some, room, (*above, related))
             if not deeper:
                 related._default_manager.filter(pk__in=some).delete()
             return deeper or len(some)

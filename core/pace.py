@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import ClassVar, TypeVar
 
 from django.db import connection
 
 from . import clock
 
-# Seconds of work before a pause, and what a step of a job should take: who waits for it is late by this much.
-AIM = 0.02
+T = TypeVar("T")
+
+# Seconds of work before a pause, and what one transaction should take. A connect has two transactions of its own, each
+# of 1 to 5 ms, and is late by as much as it waits before either.
+AIM = 0.005
 LONGEST_PAUSE = 1.0
-# The same where web computes: its threads take turns, and one that computes gives up its own after 5 ms only.
+# The same where web computes: other requests of its process wait for their turn after each of their statements.
 AIM_IN_WEB = 0.002
 # A worker goes on with one thing for so many seconds, so that what waits behind it gets its turn.
 TURN = 2.0
@@ -44,6 +50,62 @@ class _Rest:
 
 
 _rest = _Rest()
+
+
+@dataclass(slots=True)
+class Room:
+    """What one transaction may do: ``most`` items by statements that deal with many at once, and of what is done one by
+    one (``each``) as much as ``AIM`` seconds are enough for, by ``steady``."""
+
+    most: int
+    steady: Callable[[], float] = clock.steady
+    taken: int = field(default=0, init=False)
+    _until: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._until = self.steady() + AIM
+
+    @property
+    def left(self) -> bool:
+        """Whether there is time for more."""
+        return self.steady() < self._until
+
+    def each(self, items: Iterable[T]) -> Iterator[T]:
+        """The first of ``items``, at least one; ``taken`` is how many it were."""
+        for item in islice(items, self.most):
+            self.taken += 1
+            yield item
+            if not self.left:
+                return
+
+
+@dataclass(slots=True)
+class Stride:
+    """How many items one transaction should deal with, so that it takes as long as ``AIM``: measured. Not fewer than
+    ``LEAST``: beside them, what a transaction costs by itself is most of it."""
+
+    LEAST: ClassVar[int] = 10
+    MOST: ClassVar[int] = 900  # primary keys of one statement, of which SQLite may take no more than 999
+    size: int = 4
+
+    @contextmanager
+    def measured(self, done: int, steady: Callable[[], float]) -> Iterator[None]:
+        """Around one transaction that deals with ``done`` items."""
+        began = steady()
+        yield
+        self.took(done, steady() - began)
+
+    def took(self, done: int, seconds: float) -> None:
+        """A transaction had room for ``size`` items, dealt with ``done`` of them and took so long."""
+        fits = int(done * AIM / max(seconds, 0.0001))
+        if seconds > AIM:
+            self.size = max(min(self.size, self.LEAST), min(self.size, fits))
+        elif done >= self.size:
+            self.size = min(self.MOST, 2 * self.size, fits)
+
+    def failed(self) -> None:
+        """Perhaps by one item alone."""
+        self.size = 1
 
 
 @dataclass(slots=True)

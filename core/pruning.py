@@ -6,10 +6,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from .pace import Pace
-
-# Rows of one transaction.
-PIECE = 100
+from .pace import Pace, Stride
 
 
 def delete_old(rows: QuerySet[Any], pace: Pace) -> int:
@@ -17,10 +14,11 @@ def delete_old(rows: QuerySet[Any], pace: Pace) -> int:
 
     What hangs on each must be little. Who calls says by ``rows`` what is old, and an index must find it.
     """
-    deleted, unordered = 0, rows.order_by()
-    while keys := list(unordered.values_list("pk", flat=True)[:PIECE]):
-        # Asked again: a row may have been used since.
-        unordered.filter(pk__in=keys).delete()
+    deleted, unordered, stride = 0, rows.order_by(), Stride()
+    while keys := list(unordered.values_list("pk", flat=True)[: stride.size]):
+        with stride.measured(len(keys), pace.steady):
+            # Asked again: a row may have been used since.
+            unordered.filter(pk__in=keys).delete()
         deleted += len(keys)
         pace.breathe()
         if pace.over:

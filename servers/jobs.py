@@ -6,6 +6,7 @@ from django.contrib.admin.models import CHANGE
 
 from core import deletion, jobs
 from core.models import Job
+from core.pace import Room
 
 from . import services
 from .models import Host, Server
@@ -14,19 +15,20 @@ SET_STARTED = "servers.set_started"
 
 
 @jobs.kind(SET_STARTED)
-def set_started(job: Job, most: int) -> jobs.Step:
+def set_started(job: Job, room: Room) -> jobs.Step:
     """Start or stop (``started``) the servers of ``keys``."""
     keys, place, started = job.arguments["keys"], job.place or 0, bool(job.arguments["started"])
-    some, notes = keys[place : place + most], list[str]()
-    for server in Server.objects.filter(pk__in=some).order_by("pk"):
+    some, notes = keys[place : place + room.most], list[str]()
+    servers = Server.objects.in_bulk(some)
+    for server in (servers[key] for key in room.each(some) if key in servers):
         try:
             services.start(server) if started else services.stop(server)
         except services.WireGuardOff:
             notes.append(f"{server} was not started: turn WireGuard on first.")
             continue
         jobs.record(job, [server], CHANGE, f"{'Started' if started else 'Stopped'} {server}.")
-    end = place + len(some)
-    return jobs.Step(None if end >= len(keys) else end, len(some), notes)
+    end = place + room.taken
+    return jobs.Step(None if end >= len(keys) else end, room.taken, notes)
 
 
 def _stop(keys: list[int]) -> None:

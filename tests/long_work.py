@@ -210,7 +210,7 @@ def many_servers(branch: Company, count: int) -> None:
             wg_network=f"172.17.{n % 256}.{8 * (n // 256)}/29",
             port=20_000 + n,
         )
-        for n in range(min(count, 300))
+        for n in range(min(count, 1000))
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 
 from core import deletion, jobs
 from core.models import Job
+from core.pace import Room
 
 from . import services
 from .lists.planning import Person
@@ -22,15 +23,16 @@ SET_ENABLED, IMPORT = "users.set_enabled", "users.import"
 
 
 @jobs.kind(SET_ENABLED)
-def set_enabled(job: Job, most: int) -> jobs.Step:
+def set_enabled(job: Job, room: Room) -> jobs.Step:
     """Enable or disable (``enabled``) the users of ``keys``."""
     keys, place, enabled = job.arguments["keys"], job.place or 0, bool(job.arguments["enabled"])
-    some = keys[place : place + most]
-    changed = services.set_enabled(VpnUser.objects.filter(pk__in=some).order_by("pk"), enabled)
+    some = keys[place : place + room.most]
+    users = VpnUser.objects.select_related("organization").in_bulk(some)
+    changed = services.set_enabled((users[key] for key in room.each(some) if key in users), enabled)
     said = "Enabled." if enabled else "Disabled."
     jobs.record(job, changed, CHANGE, said)
-    end = place + len(some)
-    return jobs.Step(None if end >= len(keys) else end, len(some))
+    end = place + room.taken
+    return jobs.Step(None if end >= len(keys) else end, room.taken)
 
 
 def import_list(people: Sequence[Person], title: str, notes: Sequence[str], counts: dict[str, int], by: Any) -> Job:
@@ -50,29 +52,30 @@ def people_of(job: Job, most: int | None = None) -> list[Person]:
 
 
 @jobs.kind(IMPORT)
-def import_step(job: Job, most: int) -> jobs.Step:
+def import_step(job: Job, room: Room) -> jobs.Step:
     """Create or change the next people. Who cannot be (their organization is gone by now) is noted and left out."""
-    some = people_of(job, most)
-    new = max(0, min(job.arguments["counts"]["new"] - (job.place or 0), len(some)))
-    notes = _create(job, some[:new]) + _put_each(job, some[new:])
-    end = (job.place or 0) + len(some)
-    return jobs.Step(None if end >= len(job.arguments["people"]) else end, len(some), notes)
+    place, total = job.place or 0, len(job.arguments["people"])
+    some = people_of(job, room.most)
+    new = some[: max(0, job.arguments["counts"]["new"] - place)]
+    made = _create(job, new) if new else 0
+    notes = [] if made else _put_each(job, room.each(new or some))
+    done = made or room.taken
+    return jobs.Step(None if place + done >= total else place + done, done, notes)
 
 
-def _create(job: Job, people: Sequence[Person]) -> list[str]:
-    """Those who were not there when the list was read; one by one where somebody is by now, or cannot be."""
-    if not people:
-        return []
+def _create(job: Job, people: Sequence[Person]) -> int:
+    """Those who were not there when the list was read, all of them; how many. None where somebody is by now, or cannot
+    be: then they have to be looked at one by one."""
     try:
         with transaction.atomic():
             made = services.put_new(people)
     except (ValidationError, IntegrityError, ObjectDoesNotExist):
-        return _put_each(job, people)
+        return 0
     jobs.record(job, made, ADDITION, "Imported.")
-    return []
+    return len(made)
 
 
-def _put_each(job: Job, people: Sequence[Person]) -> list[str]:
+def _put_each(job: Job, people: Iterable[Person]) -> list[str]:
     notes = []
     for person in people:
         try:

@@ -6,13 +6,14 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import task_postrun
+from celery.signals import task_postrun, worker_ready
 from kombu.entity import Queue
 
 from core import signs, task_names
 from core.redis_store import redis_client
 from servers.hostnet.state import lost_acks
 
+from . import threads
 from .beat import every
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vpnproject.settings")
@@ -55,4 +56,9 @@ def _note_sign(task: Any = None, **_: object) -> None:
         signs.note(redis_client(), worker)
 
 
+def _share_threads(**_: object) -> None:
+    threads.share()
+
+
 task_postrun.connect(_note_sign)
+worker_ready.connect(_share_threads)

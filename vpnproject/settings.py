@@ -45,9 +45,9 @@ ATTEMPTS_PER_USER = env.whole("ATTEMPTS_PER_USER", 10, low=1, high=1000)
 ATTEMPTS_PER_ADDRESS = env.whole("ATTEMPTS_PER_ADDRESS", 30, low=1, high=10000)
 CONNECTS_PER_HOUR = env.whole("CONNECTS_PER_HOUR", 600, low=10, high=100000)
 # Seconds for which a client that waits for its user's sign-in is held before it is told to ask again; and how many
-# clients one process of web holds at a time. Others are told at once.
+# clients are held at a time (by the pool that waits, which has its own number). Others are told at once.
 SIGN_IN_HOLD = env.seconds("SIGN_IN_HOLD", 20.0, low=0, high=25)
-SIGN_INS_HELD = env.whole("SIGN_INS_HELD", 1, low=1, high=1000)
+SIGN_INS_HELD = 1
 ATTEMPTS_WINDOW = env.whole("ATTEMPTS_WINDOW", 600, low=10, high=86400)
 # Views of profile links per address and minute.
 LINK_VIEWS_PER_MINUTE = env.whole("LINK_VIEWS_PER_MINUTE", 30, low=1, high=100000)

@@ -4,3 +4,6 @@ from .settings import *  # noqa: F403
 from .settings import DATABASES
 
 DATABASES["default"]["CONN_MAX_AGE"] = 0
+
+# Half of its threads; the others are for those who wait for a push or a password.
+SIGN_INS_HELD = 128

@@ -2,9 +2,7 @@
 
 import os
 
-from django.core.wsgi import get_wsgi_application
-
-from vpnproject.behind_front import BehindFront
+from vpnproject import serving
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vpnproject.settings")
-application = BehindFront(get_wsgi_application(), "https", "WAIT_ELSEWHERE")
+application = serving.application("https", "WAIT_ELSEWHERE")

@@ -2,10 +2,8 @@
 
 import os
 
-from django.core.wsgi import get_wsgi_application
-
-from vpnproject.behind_front import BehindFront
+from vpnproject import serving
 
 # Set, not defaulted: this process is gateway web whatever the environment says.
 os.environ["DJANGO_SETTINGS_MODULE"] = "vpnproject.settings_gateway"
-application = BehindFront(get_wsgi_application(), "http")
+application = serving.application("http")

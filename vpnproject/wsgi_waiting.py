@@ -2,10 +2,8 @@
 
 import os
 
-from django.core.wsgi import get_wsgi_application
-
-from vpnproject.behind_front import BehindFront
+from vpnproject import serving
 
 # Set, not defaulted, as gateway web's.
 os.environ["DJANGO_SETTINGS_MODULE"] = "vpnproject.settings_waiting"
-application = BehindFront(get_wsgi_application(), "https", "HANDED_OVER")
+application = serving.application("https", "HANDED_OVER")

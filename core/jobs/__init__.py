@@ -1,9 +1,10 @@
 """Long work in short transactions.
 
-A *kind* of job is a function ``step(job, most) -> Step`` that does a part of the work, at most ``most`` items of it,
-and says where the next part begins. Each step is a transaction of its own, together with the job's row: after a crash
-the next step begins where the last one that counted ended. Whoever writes to the database beside it waits for one step
-at most; how many items a step takes is measured, so that it is short on any machine and at any size.
+A *kind* of job is a function ``step(job, room) -> Step`` that does a part of the work, as much of it as there is
+``room`` for, and says where the next part begins. Each step is a transaction of its own, together with the job's row:
+after a crash the next step begins where the last one that counted ended. Whoever writes to the database beside it waits
+for one step at most. So what is done item by item goes on for some milliseconds (``room.each``), and how many items fit
+where one statement deals with all of them (``room.most``) is measured: a step is short on any machine and at any size.
 """
 
 from .registry import Step as Step

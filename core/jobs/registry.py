@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.models import Job
+from core.pace import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Step:
     notes: Sequence[str] = ()
 
 
-Kind = Callable[[Job, int], Step]
+Kind = Callable[[Job, Room], Step]
 _kinds: dict[str, Kind] = {}
 
 

@@ -18,15 +18,14 @@ from core import clock, task_names
 from core.changes import after_commit
 from core.locking import lock
 from core.models import Job, JobArguments, JobState
-from core.pace import AIM, TURN, Pace
+from core.pace import AIM, TURN, Pace, Room, Stride
 from core.pruning import delete_old
 
-from .registry import step_of
+from .registry import Step, step_of
 
 log = logging.getLogger(__name__)
 
-FIRST, MOST = 4, 2000
-# Items in one transaction of work that is done at once.
+# At most so many items in one transaction of work that is done at once.
 AT_ONCE = 10
 MOST_FAILURES = 5
 NOTES_KEPT = 200
@@ -66,7 +65,7 @@ def at_once(kind: str, arguments: dict[str, Any], administrator: Any = None) -> 
     job.arguments = arguments
     while True:
         with transaction.atomic():
-            step = step_function(job, AT_ONCE)
+            step = step_function(job, Room(AT_ONCE))
         notes += step.notes
         job.place = step.place
         if step.place is None:
@@ -119,20 +118,19 @@ class Work:
     job_id: int
     steady: Callable[[], float] = clock.steady
     pause: Callable[[float], None] = field(default_factory=lambda: time.sleep)
-    most: int = FIRST
+    stride: Stride = field(default_factory=Stride)
     _arguments: dict[str, Any] = field(default_factory=dict, init=False)
-    _held: float = field(default=0.0, init=False)  # seconds for which the last step kept others from writing
 
     def turn(self, seconds: float = TURN) -> bool:
         """Take steps for so long. Whether there is more to do."""
         # Read before the first step: there may be much of it to read.
         given = JobArguments.objects.filter(job=self.job_id).first()
         self._arguments = given.arguments if given else {}
-        pace = Pace(self.steady, self.pause, seconds)
+        # After each step, if it was not very short.
+        pace = Pace(self.steady, self.pause, seconds, AIM / 2)
         while not pace.over:
             if not self._step():
                 return False
-            self.most = max(1, min(MOST, self.most * 2, int(self.most * AIM / max(self._held, 0.001))))
             pace.breathe()
         return True
 
@@ -141,36 +139,39 @@ class Work:
             with transaction.atomic():
                 # From here on others wait for us; before it we waited for them, and messages go after it.
                 began = self.steady()
-                more = self._step_of_locked()
-                self._held = self.steady() - began
-            return more
+                step = self._step_of_locked()
+                seconds = self.steady() - began
+            if step is None:
+                return False
+            self.stride.took(step.done, seconds)
+            return step.place is not None
         except Exception:
             log.exception("a step of job %s failed", self.job_id)
             return self._failed()
 
-    def _step_of_locked(self) -> bool:
+    def _step_of_locked(self) -> Step | None:
         # Of two workers at one job (its message came twice) the second sees what the first has done.
         with suppress(ObjectDoesNotExist):
             lock(Job(pk=self.job_id))
         job = Job.objects.filter(pk=self.job_id, state=JobState.QUEUED).first()
         if job is None:
-            return False
+            return None
         step_function = step_of(job.kind)
         if step_function is None:
             raise LookupError(f"there is no kind of job named {job.kind}")
         job.arguments = self._arguments
-        step = step_function(job, self.most)
+        step = step_function(job, Room(self.stride.size, self.steady))
         now = clock.moment(clock.now())
         job.place, job.done, job.failures, job.stepped = step.place, job.done + step.done, 0, now
         job.notes = [*job.notes, *step.notes][:NOTES_KEPT]
         if step.place is None:
             job.state, job.ended = JobState.DONE, now
         job.save(update_fields=["place", "done", "failures", "stepped", "notes", "state", "ended"])
-        return step.place is not None
+        return step
 
     def _failed(self) -> bool:
         """Whatever it was may pass, or concern one item alone: so smaller steps, and a few of them."""
-        self.most = 1
+        self.stride.failed()
         with transaction.atomic():
             job = Job.objects.filter(pk=self.job_id, state=JobState.QUEUED).first()
             if job is None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from core import clock, jobs
 from core.jobs import registry
 from core.models import Job, JobState
-from core.pace import Pace
+from core.pace import AIM, Pace, Room, Stride
 from core.tasks import resume_jobs, run_job
 from tests.admin_site import messages, queued, staff
 
@@ -39,14 +39,14 @@ class Steady:
         self.now += seconds
 
 
-def add_groups(job: Job, most: int) -> jobs.Step:
+def add_groups(job: Job, room: Room) -> jobs.Step:
     """Makes a group of each name. A name that is ``bad`` cannot be made."""
     names, place = job.arguments["names"], job.place or 0
-    for name in names[place : place + most]:
+    for name in names[place : place + room.most]:
         if name == "bad":
             raise RuntimeError("bad")
         Group.objects.create(name=name)
-    end = min(place + most, len(names))
+    end = min(place + room.most, len(names))
     return jobs.Step(None if end == len(names) else end, end - place, [f"at {end}"] if end == len(names) else [])
 
 
@@ -110,13 +110,13 @@ def test_a_turn_ends_and_the_next_goes_on_where_it_ended() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_steps_grow_while_they_are_short_and_shrink_when_they_are_long() -> None:
     long = Steady(each_look=0.5)
-    slow = jobs.Work(new(*names(50)).pk, long, long.pause, most=10)
+    slow = jobs.Work(new(*names(500)).pk, long, long.pause, Stride(200))
     slow.turn()
-    assert slow.most == 1
+    assert slow.stride.size == Stride.LEAST
     assert all(pause > 0 for pause in long.pauses)
     quick = jobs.Work(new(*[f"other {number}" for number in range(500)]).pk, Steady(each_look=0.0001), lambda _: None)
     quick.turn()
-    assert quick.most > 50
+    assert quick.stride.size > 50
 
 
 @pytest.mark.django_db(transaction=True)
@@ -208,9 +208,9 @@ def test_whenever_a_worker_dies_every_item_is_dealt_with_once(deaths: list[int],
     for steps in deaths:
         left = steps
 
-        def dying(job: Job, most: int) -> jobs.Step:
+        def dying(job: Job, room: Room) -> jobs.Step:
             nonlocal left
-            step = add_groups(job, most)
+            step = add_groups(job, room)
             left -= 1
             if left == 0:
                 raise Killed
@@ -249,3 +249,32 @@ def test_who_asked_for_it_sees_it_and_others_need_the_right(client: Client) -> N
     assert client.get(f"/admin/core/job/{own.pk}/change/").status_code == 200
     assert client.get(f"/admin/core/job/{other.pk}/change/").status_code == 403
     assert client.get("/admin/core/job/").status_code == 403
+
+
+@given(st.floats(0, 0.02), st.floats(0.00001, 0.02), st.integers(1, 5000))
+def test_a_transaction_grows_no_longer_than_its_aim_or_than_the_fewest_items_take(
+    fixed: float, each: float, items: int
+) -> None:
+    stride, left = Stride(), items
+    while left:
+        done = min(stride.size, left)
+        seconds = fixed + done * each
+        # By the stride before it, which doubles at most.
+        assert seconds <= max(2 * AIM, fixed + Stride.LEAST * each) + 1e-9
+        stride.took(done, seconds)
+        left -= done
+    assert stride.size >= 4
+
+
+@given(st.lists(st.floats(0.0001, 0.1), min_size=1, max_size=50), st.integers(1, 60))
+def test_what_is_done_one_by_one_ends_with_the_item_by_which_the_time_is_over(costs: list[float], most: int) -> None:
+    steady = Steady()
+    room = Room(most, steady)
+    done = []
+    for cost in room.each(costs):
+        steady.now += cost
+        done.append(cost)
+    assert done == costs[: room.taken]
+    assert 1 <= room.taken <= most
+    assert sum(done[:-1]) < AIM
+    assert sum(done) >= AIM or room.taken == min(most, len(costs))

@@ -22,7 +22,7 @@ from django.db.models import F
 
 from core import clock, nodes
 from core.clock import moment
-from core.pace import Pace
+from core.pace import Pace, Stride
 from core.redis_store import RedisUnavailable, redis_client
 from wgpeers.models import Connection, State
 
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 LEAST = 2.0  # seconds; less is what a clock is put right by all the time
 SHOWN_FOR = 86400  # seconds
-AT_ONCE = 100  # rows of one transaction
 _LAST = "clock:step"
 _SEEN = f"clock:seen:{clock.BOOT}"
 
@@ -79,10 +78,11 @@ def _move_sessions(step: float, first_new: float, now: float) -> None:
     """Of all connections but those made since the step, whose times are new ones (from ``first_new`` on)."""
     timed = Connection.objects.exclude(state=State.ENDED).filter(session_ends__isnull=False)
     old = timed.exclude(created__range=(moment(first_new), moment(now)))
-    keys, pace = list(old.values_list("pk", flat=True)), Pace()
-    for start in range(0, len(keys), AT_ONCE):
-        some = Connection.objects.filter(pk__in=keys[start : start + AT_ONCE])
-        some.update(session_ends=F("session_ends") + timedelta(seconds=step))
+    keys, pace, stride = list(old.values_list("pk", flat=True)), Pace(), Stride()
+    while some := keys[: stride.size]:
+        del keys[: len(some)]
+        with stride.measured(len(some), pace.steady):
+            Connection.objects.filter(pk__in=some).update(session_ends=F("session_ends") + timedelta(seconds=step))
         pace.breathe()
 
 

@@ -6,7 +6,6 @@ import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import islice
 
 import redis
 from django.db import OperationalError, transaction
@@ -93,24 +92,27 @@ def end(
     One transaction each: a row that cannot be ended (reported in the log) does not hold up the others. Networks behind
     it go to their standbys in the same one.
     """
-    count, left = 0, iter(connections)
+    count, untold = 0, list[Connection]()
     pace, in_turns = pace or Pace(), pace is not None
-    while some := list(islice(left, TOLD_AT_ONCE)):
-        ended: list[Connection] = []
-        for connection in some:
-            # Somebody in each turn, however long it took to find them.
-            if in_turns and pace.over and count + len(ended):
-                break
-            if _end_one(connection, reason, now, due):
-                ended.append(connection)
-            pace.breathe()
-        if ended:
-            # Not before the caller's own transaction, if there is one, has committed.
-            transaction.on_commit(partial(notify_hosts, ended), robust=True)
-        count += len(ended)
-        if in_turns and pace.over:
+    for connection in connections:
+        # Somebody in each turn, however long it took to find them.
+        if in_turns and pace.over and count:
             break
+        if _end_one(connection, reason, now, due):
+            untold.append(connection)
+            count += 1
+        if len(untold) == TOLD_AT_ONCE:
+            _tell_after_commit(untold)
+            untold = []
+        pace.breathe()
+    _tell_after_commit(untold)
     return count
+
+
+def _tell_after_commit(ended: list[Connection]) -> None:
+    """Not before the caller's own transaction, if there is one, has committed."""
+    if ended:
+        transaction.on_commit(partial(notify_hosts, ended), robust=True)
 
 
 def _end_one(connection: Connection, reason: EndReason, now: float, due: float | None) -> bool:

@@ -39,7 +39,9 @@ def recognise(user: VpnUser, config: ProviderConfig, claims: Mapping[str, Any]) 
     if not user.email or not isinstance(address, str) or address.casefold() != user.email.casefold():
         raise NotSignedIn("other_account", "first sign-in")
     # Some write the word.
-    if claims.get("email_verified") not in (True, "true") and not config.settings["trust_addresses"]:
+    verified = claims.get("email_verified")
+    # By identity: what is only equal to True (1, say) was said by nobody who meant it.
+    if not (verified is True or verified == "true") and not config.settings["trust_addresses"]:
         raise NotSignedIn("address_unverified")
     enrolments.enrol(user, KIND, secret=Secret.of(json.dumps({**known, issuer: subject})))
 

@@ -166,10 +166,8 @@ def test_after_the_first_sign_in_the_providers_own_id_counts(visit: Visit, liar:
     assert (reused.wait()["allow"], why()) == (False, "oidc_other_account")
 
 
-@pytest.mark.parametrize("verified", [None, False, "false", 1, "yes"])
+@pytest.mark.parametrize("verified", [None, False, "false", 1, [True], "yes"])
 def test_an_address_that_is_not_verified_matches_nobody(visit: Visit, liar: Liar, verified: object) -> None:
-    if verified == 1:
-        verified = [True]
     visit.connect()
     visit.come_back(liar.sign_in(visit.press(), email_verified=verified))
     assert (visit.wait()["allow"], why()) == (False, "oidc_address_unverified")
