@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.crypto import CannotDecrypt, Secret
-from core.totp import matching_step
+from core.totp import matching_step, new_secret
 from users.factors.enrolments import Changed
 from users.factors.panels import Done, NotDone, OwnCase, OwnPanel, ShownOnce, TryAgain
 from users.factors.proofs import prove
 
 from . import recovery
-from .enrolment import new_secret, provisioning_uri, set_up_in_place_of
+from .enrolment import provisioning_uri, set_up_in_place_of
 from .qr import qr_of
 
 # Seconds for which a new secret may wait for its first code.
