@@ -187,9 +187,7 @@ class DeviceKey(models.Model):
     class Meta:
         ordering = ["-created", "-pk"]
         constraints = [models.UniqueConstraint(fields=["user", "fingerprint"], name="device_key_once")]
-        indexes = [
-            models.Index(fields=["user", "device_id"], condition=Q(revoked__isnull=False), name="revoked_device_keys")
-        ]
+        indexes = [models.Index(fields=["user", "device_id"], name="revoked_keys", condition=Q(revoked__isnull=False))]
 
     def __str__(self) -> str:
         return self.name or self.device_id

@@ -148,6 +148,7 @@ DELETABLE = {
     "servers.serverlink": NOTHING_HANGS_ON_IT,
     "users.group": "delete group",
     "users.organization": "delete organization",
+    "users.provider": NOTHING_HANGS_ON_IT,  # a server that asks it would keep it
     "users.vpnuser": "delete user with much",
 }
 

@@ -134,7 +134,7 @@ class VpnUserPage(FactorsMixin, ListsMixin, Page[VpnUser]):
             ),
         ]
 
-    @posted("users.change_vpnuser")
+    @posted("users.change_vpnuser", sensitive=True)
     def allow_device(self, request: HttpRequest, user: VpnUser) -> None:
         device = user.devices.filter(device_id=request.POST.get("device", "")).first()
         if device is None or not Device.objects.filter(pk=device.pk).exclude(revoked=None).update(revoked=None):

@@ -253,7 +253,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='devicekey',
-            index=models.Index(condition=models.Q(('revoked__isnull', False)), fields=['user', 'device_id'], name='revoked_device_keys'),
+            index=models.Index(condition=models.Q(('revoked__isnull', False)), fields=['user', 'device_id'], name='revoked_keys'),
         ),
         migrations.AddConstraint(
             model_name='devicekey',

@@ -35,6 +35,7 @@ FIFTEEN = 15 * 60
 # Every button of every page: whether it asks. A new one is to be put here, after a thought.
 SENSITIVE = {
     ("users.vpnuser", "act_on_factor"),
+    ("users.vpnuser", "allow_device"),
     ("users.vpnuser", "create_link"),
     ("servers.host", "make_token"),
     ("servers.host", "make_control_token"),
@@ -52,6 +53,7 @@ HARMLESS = {
     ("servers.host", "take_clients"),
     ("wgpeers.connection", "disconnect"),
     ("core.job", "stop"),
+    ("users.provider", "try_out"),
 }
 # Pages that ask before anything but their list.
 PAGES = ("auth.user", "auth.group")

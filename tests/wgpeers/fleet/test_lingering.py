@@ -28,6 +28,8 @@ TOLD = {
     EndReason.MOVED,
     EndReason.ELSEWHERE,
     EndReason.DRAINED,
+    EndReason.BY_USER,
+    EndReason.DEVICE_REVOKED,
 }
 
 
