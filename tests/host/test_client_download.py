@@ -85,10 +85,12 @@ def test_what_the_page_says_connects_a_machine_that_has_nothing(world: World, tm
     link = links.create(user, time.time(), one_time=True)
     users = UsersMachine(world.lab.add_client(), tmp_path)
     path = f"/k/{link.short_id.reveal()}"
+    # As a browser does, which the page knows again.
+    browser = ("curl", "-sk", "-c", str(tmp_path / "cookies"), "-b", str(tmp_path / "cookies"))
     preview = users.machine.run("curl", "-skf", f"https://{world.stack.name}{path}").stdout
     assert "curl" not in preview
-    assert users.machine.run("curl", "-sk", "-X", "POST", f"https://{world.stack.name}{path}").returncode == 0
-    text = unescape(users.machine.run("curl", "-skf", f"https://{world.stack.name}{path}").stdout)
+    assert users.machine.run(*browser, "-X", "POST", f"https://{world.stack.name}{path}").returncode == 0
+    text = unescape(users.machine.run(*browser, "-f", f"https://{world.stack.name}{path}").stdout)
     install, connect = re.findall(r"<pre>(curl .*?)</pre>.*<pre>(sudo wgpeer add.*?)</pre>", text, re.DOTALL)[0]
 
     # A wheel that is not the one that the administrator has named is not installed.

@@ -9,8 +9,8 @@ import pytest
 from core.crypto import Secret
 from core.redis_store import redis_client
 from servers.models import ServerFactor
-from tests.factories import Company
-from tests.protocol_client import NOW, make_request
+from tests.factories import Company, HostStandIn
+from tests.protocol_client import NOW, make_request, open_answer
 from users.factors.yubikey.enrolment import add_key
 from users.models import Provider
 from wgpeers.models import Decision
@@ -39,9 +39,10 @@ def test_web_hands_a_connect_over_that_would_wait_and_counts_it_once(company: Co
 
 
 @pytest.mark.usefixtures("fixed_clock")
-def test_web_keeps_a_connect_that_waits_for_nobody(company: Company) -> None:
+def test_web_keeps_a_connect_that_waits_for_nobody(company: Company, host: HostStandIn) -> None:
     _, identity = company.hire("alice")
     company.server.factors.all().delete()
-    kept = make_request(identity, now=NOW).send(WAIT_ELSEWHERE="yes")
+    request = make_request(identity, now=NOW)
+    kept = request.send(WAIT_ELSEWHERE="yes")
     assert "X-Accel-Redirect" not in kept
-    assert Decision.objects.exists()
+    assert open_answer(kept.json(), identity, request.box_private_key)["allow"] is True
