@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from django.contrib.admin import site
 from django.contrib.auth.models import User
+from django.core.management.color import no_style
+from django.db import connection
 from django.test import Client
 
 from core import clock
@@ -115,6 +117,10 @@ def world(db: None, fixed_clock: Clock) -> None:
     links.create(user, clock.now())
     unknown_provider()
     bob = User.objects.create_user("bob", pk=1, is_staff=True)
+    # A key that was given and not taken from its sequence would be given to the next one as well.
+    with connection.cursor() as cursor:
+        for statement in connection.ops.sequence_reset_sql(no_style(), [User]):
+            cursor.execute(statement)
     AdminAuthenticator.objects.create(administrator=bob, secret=Secret.of("JBSWY3DP"), counter=0, created=now)
     AdminGuesses.objects.create(administrator=bob, count=10, last=now, paused_until=clock.moment(2**32))
     AdminSession.objects.create(session_key="k", administrator=bob, public_id="p", expire_date=clock.moment(2**32))
