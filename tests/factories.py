@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.management.color import no_style
+from django.db import connection
+from django.db.models import Model
+
 from core.crypto import Secret
 from core.redis_store import redis_client
 from servers import services
@@ -82,6 +86,13 @@ def revive(host: Host) -> None:
 def silence(host: Host) -> None:
     """As after ten seconds without a heartbeat."""
     redis_client().delete(f"{host.queue}:alive", f"{host.queue}:fresh")
+
+
+def go_on_after_given_keys(*models: type[Model]) -> None:
+    """A primary key that was given and not taken from PostgreSQL's sequence would be given to a later row as well."""
+    with connection.cursor() as cursor:
+        for statement in connection.ops.sequence_reset_sql(no_style(), list(models)):
+            cursor.execute(statement)
 
 
 def unknown_provider() -> Provider:

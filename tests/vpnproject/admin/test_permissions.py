@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from django.contrib.admin import site
 from django.contrib.auth.models import User
-from django.core.management.color import no_style
-from django.db import connection
 from django.test import Client
 
 from core import clock
@@ -17,7 +15,7 @@ from core.models import AdminAuthenticator, AdminGuesses, AdminSession, Job
 from servers.models import ClientNetwork, ClientRegion, Host, JoinToken, PortForward, Server, ServerHost, ServerLink
 from tests.admin_site import staff
 from tests.conftest import Clock
-from tests.factories import unknown_provider
+from tests.factories import go_on_after_given_keys, unknown_provider
 from users.factors.registry import FACTORS, load
 from users.models import DeviceKey, Enrolment, Organization, Provider, VpnUser, WrongAttempts
 from wgpeers.models import Connection, Decision, State
@@ -117,10 +115,7 @@ def world(db: None, fixed_clock: Clock) -> None:
     links.create(user, clock.now())
     unknown_provider()
     bob = User.objects.create_user("bob", pk=1, is_staff=True)
-    # A key that was given and not taken from its sequence would be given to the next one as well.
-    with connection.cursor() as cursor:
-        for statement in connection.ops.sequence_reset_sql(no_style(), [User]):
-            cursor.execute(statement)
+    go_on_after_given_keys(User, Host)
     AdminAuthenticator.objects.create(administrator=bob, secret=Secret.of("JBSWY3DP"), counter=0, created=now)
     AdminGuesses.objects.create(administrator=bob, count=10, last=now, paused_until=clock.moment(2**32))
     AdminSession.objects.create(session_key="k", administrator=bob, public_id="p", expire_date=clock.moment(2**32))

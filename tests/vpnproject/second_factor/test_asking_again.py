@@ -15,6 +15,7 @@ from core.models import AdminAuthenticator, RecoveryCode
 from servers.models import Host, JoinToken
 from tests.admin_site import errors, send
 from tests.conftest import Clock
+from tests.factories import go_on_after_given_keys
 from users.models import FactorOverride, Organization, VpnUser
 from wgpeers.models import ProfileLink
 
@@ -67,6 +68,7 @@ def root(settings: Settings, fixed_clock: Clock) -> User:
     VpnUser.objects.create(pk=1, organization_id=1, name="alice")
     Host.objects.create(pk=1, name="gate-7", public_address="192.0.2.1")
     Role.objects.create(pk=1, name="helpdesk")
+    go_on_after_given_keys(Organization, VpnUser, Host, Role)
     return administrator(app=True)
 
 
