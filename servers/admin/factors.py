@@ -37,12 +37,13 @@ def _select(label: str, choices: list[tuple[str, str]]) -> forms.ChoiceField:
 
 
 def _provider_field(kind: str) -> forms.Field:
-    field: forms.Field = forms.ModelChoiceField(
-        Provider.objects.filter(kind=kind), required=False, label="Provider", empty_label="the only one there is"
+    return forms.ModelChoiceField(
+        Provider.objects.filter(kind=kind),
+        required=False,
+        label="Provider",
+        empty_label="the only one there is",
+        widget=widgets.UnfoldAdminSelectWidget,
     )
-    field.widget = widgets.UnfoldAdminSelectWidget()
-    field.widget.choices = field.choices  # type: ignore[attr-defined]
-    return field
 
 
 class FactorForm(_FactorForm):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -78,8 +79,9 @@ class Okta(RemoteFactor):
                 return str(each["id"])
         return ""
 
+    @abstractmethod
     def _verify(self, okta: Organization, case: Case, path: str, secret: str) -> Outcome:
-        raise NotImplementedError
+        """What Okta says of the factor at ``path``. Raise ``NoAnswer``, ``RefusesUs``, ``Malformed``."""
 
     def try_out(self, provider: ProviderConfig) -> str:
         try:
