@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from django.db import connection, models
+from django.db.backends.utils import CursorWrapper
 
 M = TypeVar("M", bound=models.Model)
 Row = Sequence[Any]
@@ -20,21 +21,27 @@ _PLAIN = {models.CharField, models.BigIntegerField, models.BooleanField, models.
 Value = bool | int | float | str | bytes | datetime | None
 
 
+def _cursor() -> CursorWrapper:
+    """SQLite keeps what it has compiled by itself."""
+    made: CursorWrapper = getattr(connection, "prepared_cursor", connection.cursor)()
+    return made
+
+
 def execute(sql: str, *values: Value) -> int:
     """How many rows it concerned."""
-    with connection.cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(sql, values)
         return int(cursor.rowcount)
 
 
 def fetch_all(sql: str, *values: Value) -> list[Row]:
-    with connection.cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(sql, values)
         return list(cursor.fetchall())
 
 
 def fetch_one(sql: str, *values: Value) -> Row | None:
-    with connection.cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(sql, values)
         row: Row | None = cursor.fetchone()
     return row

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from django.db import connection
-
 from core.changes import after_commit
+from core.sql import fetch_one
 from core.task_names import CONVERGE, ENFORCE
 
 # As SQL, because only so does the raised version come back with the same statement.
@@ -21,11 +20,9 @@ def bump_versions(hosts: Iterable[int]) -> dict[int, int]:
     In order of id, so that two changes of the same hosts cannot wait for each other.
     """
     versions = {}
-    with connection.cursor() as cursor:
-        for host in sorted(set(hosts)):
-            cursor.execute(_RAISE, [host])
-            if row := cursor.fetchone():
-                versions[host] = int(row[0])
+    for host in sorted(set(hosts)):
+        if row := fetch_one(_RAISE, host):
+            versions[host] = int(row[0])
     return versions
 
 

@@ -5,8 +5,9 @@ reconnect grace, and then every wanted factor, all checked before any is used up
 from __future__ import annotations
 
 from .factors.base import Attempt, Policy
+from .factors.held import device_is_revoked
 from .factors.judge import judge_factors
-from .models import Device, VpnUser
+from .models import VpnUser
 from .verdicts import Allowed, Denied, Layers, MustWait, Pending, Verdict
 
 __all__ = ["Allowed", "Denied", "Layers", "MustWait", "Pending", "Verdict", "authorize"]
@@ -29,7 +30,7 @@ def _account(user: VpnUser, policy: Policy, attempt: Attempt) -> tuple[str, str]
         return "user_disabled", "Your account is disabled. Ask your administrator."
     if not user.organization.enabled:
         return "organization_disabled", "Your organization is disabled. Ask your administrator."
-    if Device.objects.filter(user_id=user.pk, device_id=attempt.device_id, revoked__isnull=False).exists():
+    if device_is_revoked(user.pk, attempt.device_id):
         return "device_revoked", "This device was revoked. Ask your administrator to let it in again."
     return None
 

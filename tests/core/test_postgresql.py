@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from django.db import OperationalError, connections, transaction
 from django.db.utils import ConnectionHandler
+from django.test.utils import CaptureQueriesContext
 
 from core.postgresql.base import DatabaseWrapper
 from tests.lab import PostgresPair, until
@@ -150,3 +151,64 @@ def test_who_only_reads_has_a_new_connection_with_the_next_request(
         return where(wrapper) == pair.standby.address
 
     until(elsewhere)
+
+
+def put(wrapper: DatabaseWrapper, text: str) -> None:
+    """The same statement each time."""
+    with wrapper.prepared_cursor() as cursor:
+        cursor.execute("INSERT INTO notes VALUES (%s)", [text])
+
+
+def prepared(wrapper: DatabaseWrapper) -> list[str]:
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements WHERE statement LIKE 'INSERT%%'", [])
+        return [row[0] for row in cursor.fetchall()]
+
+
+def test_a_statement_is_prepared_once_and_only_where_that_is_asked_for(wrapper: DatabaseWrapper) -> None:
+    for _ in range(10):
+        note(wrapper, "x")
+    assert prepared(wrapper) == []
+    for text in ("a", "b", "it's 100 % c"):
+        put(wrapper, text)
+    assert prepared(wrapper) == ["INSERT INTO notes VALUES ($1)"]
+    assert notes(wrapper) == ["a", "b", "it's 100 % c", *"x" * 10]
+
+
+def test_what_was_prepared_is_prepared_again_after_a_rollback_and_on_a_new_connection(wrapper: DatabaseWrapper) -> None:
+    put(wrapper, "a")
+    with contextlib.suppress(ZeroDivisionError), transaction.atomic(using="other"):
+        put(wrapper, "never")
+        raise ZeroDivisionError
+    put(wrapper, "b")
+    wrapper.close()
+    put(wrapper, "c")
+    assert notes(wrapper) == ["a", "b", "c"]
+
+
+def test_a_prepared_statement_that_is_refused_closes_the_connection_too(
+    pair: PostgresPair, wrapper: DatabaseWrapper
+) -> None:
+    put(wrapper, "before")
+    until(lambda: copied(pair, 1))
+    demote(pair)
+
+    def refused_too() -> bool:
+        try:
+            put(wrapper, "x")
+        except OperationalError as error:
+            return "takes no changes" in str(error)
+        return False
+
+    until(refused_too)
+    assert wrapper.connection is None
+    put(wrapper, "after")
+    assert where(wrapper) == pair.standby.address
+
+
+def test_a_statement_is_shown_whether_it_was_sent_by_its_name_or_not(wrapper: DatabaseWrapper) -> None:
+    with CaptureQueriesContext(wrapper) as context:
+        put(wrapper, "a")
+        put(wrapper, "b")
+        note(wrapper, "c")
+    assert [query["sql"].split(" VALUES ")[0] for query in context.captured_queries] == ["INSERT INTO notes"] * 3

@@ -1,6 +1,6 @@
-"""What one user has of factors, read by one statement for each connect.
+"""What each connect asks of its user: what they have of factors, and whether the device may come at all.
 
-As SQL that is made once, for what every connect asks; a test holds it equal to what the ORM says.
+As SQL that is made once; a test holds it equal to what the ORM says.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.clock import moment
-from core.sql import Table, fetch_all, moment_value
+from core.sql import Table, fetch_all, fetch_one, moment_value
 from users.models import Enrolment
 
 from .base import Override
@@ -23,6 +23,7 @@ UNION ALL
 SELECT {_NO_ENROLMENT}, f.kind, f.state FROM users_factoroverride f
 WHERE f.user_id = %s AND (f.state <> 'exempt' OR f.until IS NULL OR f.until > %s)
 """
+_REVOKED = "SELECT 1 FROM users_device d WHERE d.user_id = %s AND d.device_id = %s AND d.revoked IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +45,8 @@ def held_by(user: int, now: float) -> Held:
         else:
             overrides[kind] = state
     return Held(enrolments, overrides)
+
+
+def device_is_revoked(user: int, device_id: str) -> bool:
+    """``user``: their primary key."""
+    return fetch_one(_REVOKED, user, device_id) is not None

@@ -15,9 +15,9 @@ from tests.factories import Company
 from tests.protocol_client import NOW
 from users.authorize import Allowed, authorize
 from users.factors.base import AskedFactor
-from users.factors.held import held_by
+from users.factors.held import device_is_revoked, held_by
 from users.factors.wanted import profile_flags, wanted_factors
-from users.models import FactorOverride, VpnUser
+from users.models import Device, FactorOverride, VpnUser
 
 
 @pytest.fixture
@@ -37,6 +37,18 @@ def override(user: VpnUser, kind: str, state: str, until: float | None = None) -
 def values(row: models.Model) -> dict[str, Any]:
     found = {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
     return {name: (type(value), value) for name, value in found.items()}
+
+
+def test_a_device_is_revoked_as_the_orm_would_say(alice: VpnUser, company: Company) -> None:
+    carol = company.hire("carol")[0]
+    for user, device, revoked in ((alice, "lost", True), (alice, "kept", False), (carol, "kept", True)):
+        moments = {"first_seen": moment(NOW), "last_seen": moment(NOW)}
+        Device.objects.create(user=user, device_id=device, revoked=moment(NOW) if revoked else None, **moments)
+    for user in (alice, carol):
+        for device in ("lost", "kept", "unknown", ""):
+            rows = Device.objects.filter(user=user, device_id=device, revoked__isnull=False)
+            assert device_is_revoked(user.pk, device) is rows.exists(), (user, device)
+    assert device_is_revoked(alice.pk, "lost")
 
 
 def test_enrolments_are_read_as_the_orm_would(alice: VpnUser, django_assert_num_queries: Any) -> None:
