@@ -7,16 +7,16 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-VALID = timedelta(days=3653)  # ten years
-BACKDATED = timedelta(days=1)  # the other end's clock may run behind
+from core.certificates import begin, pem, private_pem
+
 STATIC_KEY_BYTES = 256
 
 
@@ -60,10 +60,8 @@ def end_from(data: Mapping[str, Any]) -> EndKeys:
 
 def make(now: datetime) -> LinkKeys:
     ca_key, ca_name = ec.generate_private_key(ec.SECP384R1()), _name(f"link-{secrets.token_hex(8)}")
-    authority = _builder(ca_name, ca_name, ca_key.public_key(), now)
-    authority = authority.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    authority = authority.add_extension(_usage(ca=True), critical=True)
-    ca = _pem(authority.sign(ca_key, hashes.SHA384()))
+    authority = begin(ca_name, ca_name, ca_key.public_key(), now, ca=True, signs=False)
+    ca = pem(authority.sign(ca_key, hashes.SHA384()))
     tls_crypt, names = _static_key(), [f"end-{secrets.token_hex(8)}" for _ in range(2)]
     ends = []
     for name, peer, usage in (
@@ -71,52 +69,15 @@ def make(now: datetime) -> LinkKeys:
         (names[1], names[0], ExtendedKeyUsageOID.CLIENT_AUTH),
     ):
         key = ec.generate_private_key(ec.SECP384R1())
-        builder = _builder(_name(name), ca_name, key.public_key(), now)
-        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        builder = builder.add_extension(_usage(ca=False), critical=True)
+        builder = begin(_name(name), ca_name, key.public_key(), now, ca=False)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-        certificate = _pem(builder.sign(ca_key, hashes.SHA384()))
-        ends.append(EndKeys(name, peer, ca, certificate, _private_pem(key), tls_crypt))
+        certificate = pem(builder.sign(ca_key, hashes.SHA384()))
+        ends.append(EndKeys(name, peer, ca, certificate, private_pem(key), tls_crypt))
     return LinkKeys(*ends)
 
 
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
-        .not_valid_after(now + VALID)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not ca,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> str:
-    """PKCS#8, not encrypted: it is encrypted as a whole where it is stored."""
-    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    return key.private_bytes(pem, pkcs8, serialization.NoEncryption()).decode()
 
 
 def _static_key() -> str:

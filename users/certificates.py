@@ -6,28 +6,20 @@ Profiles carry them as PEM, see docs/PROTOCOL.md. All of this takes about half a
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from core.certificates import begin, pem
+
 KEY_BITS = 4096
-VALID = timedelta(days=3653)  # ten years
-# Clocks of clients run behind: a certificate made this minute must be valid on them too.
-BACKDATED = timedelta(days=1)
 
 
 def make_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
-
-
-def private_pem(key: rsa.RSAPrivateKey) -> str:
-    """PKCS#8 PEM, not encrypted: it is encrypted as a whole where it is stored."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
 
 
 def public_pem(key: rsa.RSAPrivateKey) -> str:
@@ -60,43 +52,10 @@ def _cut(name: str) -> str:
     return name.encode()[:64].decode(errors="ignore")
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: rsa.RSAPublicKey, now: datetime) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
-        .not_valid_after(now + VALID)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-
 def make_ca(organization: str, key: rsa.RSAPrivateKey, now: datetime) -> str:
     """The organization's self-signed CA certificate, PEM."""
     name = _name(organization, organization)
-    builder = _builder(name, name, key.public_key(), now)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    return _pem(builder.add_extension(_key_usage(ca=True), critical=True).sign(key, hashes.SHA512()))
+    return pem(begin(name, name, key.public_key(), now, ca=True).sign(key, hashes.SHA512()))
 
 
 def make_user_certificate(
@@ -104,11 +63,7 @@ def make_user_certificate(
 ) -> str:
     """A client certificate for ``user``, issued by the organization's CA, PEM."""
     ca = x509.load_pem_x509_certificate(ca_pem.encode())
-    builder = _builder(_name(organization, user), ca.subject, key.public_key(), now)
-    builder = (
-        builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(ca=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-    )
-    return _pem(builder.sign(ca_key, hashes.SHA512()))
+    builder = begin(_name(organization, user), ca.subject, key.public_key(), now, ca=False)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+    return pem(builder.add_extension(issuer, critical=False).sign(ca_key, hashes.SHA512()))

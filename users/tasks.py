@@ -6,6 +6,7 @@ from __future__ import annotations
 import redis
 
 from core import clock, task_names
+from core.certificates import private_pem
 from core.crypto import Secret
 from core.redis_store import redis_client
 from core.task_queue import enqueue, task
@@ -36,7 +37,7 @@ def make_user_key(user_id: int) -> None:
     # Only where there is none yet: two workers may have made one at the same time, and a profile with the first
     # may be out already.
     VpnUser.objects.filter(pk=user_id, certificate="").update(
-        private_key=Secret.of(certificates.private_pem(key)),
+        private_key=Secret.of(private_pem(key)),
         public_key=certificates.public_pem(key),
         certificate=certificate,
     )
@@ -56,7 +57,7 @@ def _with_ca(organization: Organization) -> Organization:
     key = certificates.make_key()
     certificate = certificates.make_ca(organization.name, key, clock.moment(clock.now()))
     Organization.objects.filter(pk=organization.pk, ca_certificate="").update(
-        ca_private_key=Secret.of(certificates.private_pem(key)), ca_certificate=certificate
+        ca_private_key=Secret.of(private_pem(key)), ca_certificate=certificate
     )
     organization.refresh_from_db()
     return organization

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from core.certificates import VALID
 from servers import link_keys
 from servers.hostnet.openvpn import config
 from servers.hostnet.openvpn.process import CONNECTED, Ends
@@ -108,7 +109,7 @@ def test_a_certificate_of_the_right_authority_with_another_name_is_refused(pair:
 
 
 def test_one_that_is_over_is_refused(pair: tuple[End, End]) -> None:
-    old = link_keys.make(NOW - link_keys.VALID - timedelta(days=2))
+    old = link_keys.make(NOW - VALID - timedelta(days=2))
     listens, sends = pair
     listens.start(old.server)
     sends.start(old.client, listens.machine.address)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from core.certificates import private_pem
 from core.crypto import Secret
 from core.redis_store import redis_client
 from tests.concurrency import together
@@ -34,7 +35,7 @@ def organization(transactional_db: None, fixed_clock: Clock) -> Organization:
     """With a CA already: making one takes its time."""
     return Organization.objects.create(
         name="Acme",
-        ca_private_key=Secret.of(certificates.private_pem(ca_key())),
+        ca_private_key=Secret.of(private_pem(ca_key())),
         ca_certificate=certificates.make_ca("Acme", ca_key(), datetime.fromtimestamp(NOW, UTC)),
     )
 
