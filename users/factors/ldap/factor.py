@@ -8,6 +8,7 @@ from functools import partial
 from typing import ClassVar
 
 from users.factors import silence
+from users.factors.asked_servers import NOT_CONFIGURED, name_of
 from users.factors.base import (
     AskedFactor,
     Case,
@@ -22,14 +23,12 @@ from users.factors.base import (
 from users.factors.once import once
 from users.factors.panels import NotDone
 from users.factors.providers import ProviderConfig, ProviderForm
-from users.models import VpnUser
 
 from . import directory as directories
 from .directory import Directory, Refused
 from .form import LdapForm
 from .secured import Down
 
-NOT_CONFIGURED = Denied("not_configured")
 HOW_TO_INSTALL = (
     "Install it with apt-get install gcc python3-dev libldap2-dev libsasl2-dev, then "
     ".venv/bin/pip install -r requirements-ldap.txt, and start the server anew."
@@ -55,10 +54,6 @@ def directory_of(provider: ProviderConfig) -> Directory:
 
 def servers_of(provider: ProviderConfig) -> list[str]:
     return str(provider.settings["servers"]).split()
-
-
-def name_of(user: VpnUser, provider: ProviderConfig) -> str:
-    return user.email if provider.settings["name_from"] == "email" else user.name
 
 
 class Ldap(Factor):

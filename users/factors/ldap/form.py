@@ -8,32 +8,40 @@ from typing import ClassVar
 from cryptography import x509
 from django import forms
 
-from users.factors.providers import ProviderForm
+from users.factors.asked_servers import ServersForm
 
-# Seconds. Clients that exist wait 40 for a connect, in which a host must confirm it too.
-LONGEST_PATIENCE = 30
 MOST_SERVERS = 8
 _SERVER = re.compile(r"ldaps?://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]@?#%]+)(:\d{1,5})?/?")
 PLACE = "{user}"
 
 
-class LdapForm(ProviderForm):
-    servers = forms.CharField(
-        label="Servers",
-        widget=forms.Textarea(attrs={"rows": 3}),
-        help_text="A line each, in the order in which they are asked: ldaps://HOST, or ldap://HOST, which is then "
+class LdapForm(ServersForm):
+    help_texts: ClassVar[dict[str, str]] = {
+        "servers": "A line each, in the order in which they are asked: ldaps://HOST, or ldap://HOST, which is then "
         "encrypted by StartTLS. By the name that the server's certificate is for.",
-    )
+        "timeout": "Seconds, for each step of asking it.",
+    }
+    field_order = [
+        "servers",
+        "ca",
+        "name_from",
+        "how",
+        "bind_dn",
+        "bind_password",
+        "base",
+        "user_filter",
+        "dn_template",
+        "group",
+        "nested",
+        "group_base",
+        "timeout",
+        "patience",
+    ]
     ca = forms.CharField(
         label="CA certificate",
         widget=forms.Textarea(attrs={"rows": 3}),
         required=False,
         help_text="PEM, of who signs the servers' certificates. Empty: who is trusted by this machine.",
-    )
-    name_from = forms.ChoiceField(
-        label="Who is asked about",
-        choices=[("name", "the user's name"), ("email", "the user's e-mail address")],
-        initial="name",
     )
     how = forms.ChoiceField(
         label="How users are found",
@@ -69,20 +77,6 @@ class LdapForm(ProviderForm):
     group_base = forms.CharField(
         label="Search groups below", required=False, help_text="For groups that are looked for one by one."
     )
-    timeout = forms.IntegerField(
-        label="Wait for a server",
-        min_value=1,
-        max_value=LONGEST_PATIENCE,
-        initial=3,
-        help_text="Seconds, for each step of asking it.",
-    )
-    patience = forms.IntegerField(
-        label="Wait for all of them",
-        min_value=1,
-        max_value=LONGEST_PATIENCE,
-        initial=9,
-        help_text="Seconds in all. After ten, wgpeer asks the next host, which waits for the same answer.",
-    )
     secret_fields: ClassVar[frozenset[str]] = frozenset({"bind_password"})
 
     def clean_servers(self) -> str:
@@ -117,6 +111,7 @@ class LdapForm(ProviderForm):
         return text
 
     def clean(self) -> None:
+        super().clean()
         said = self.cleaned_data
         search = ("bind_dn", "bind_password", "base", "user_filter")
         needed = search if said.get("how") == "search" else ("dn_template",)
@@ -125,5 +120,3 @@ class LdapForm(ProviderForm):
         for name in needed:
             if name not in self.errors and not said.get(name):
                 self.add_error(name, "This is needed for what is chosen.")
-        if said.get("timeout") and said.get("patience") and said["patience"] < said["timeout"]:
-            self.add_error("patience", "This is less than the time to wait for one server.")

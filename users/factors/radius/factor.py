@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
+from users.factors.asked_servers import NOT_CONFIGURED, name_of
 from users.factors.base import (
     AskedFactor,
     Case,
@@ -23,14 +24,11 @@ from users.factors.base import (
 from users.factors.once import once
 from users.factors.panels import NotDone
 from users.factors.providers import ProviderConfig, ProviderForm
-from users.models import VpnUser
 
 from .client import Conversation, NoAnswer, Service
 from .form import RadiusForm
 from .packets import CALLING_STATION, NAS_IDENTIFIER, NAS_PORT_TYPE, STATE, USER_NAME, VIRTUAL, attribute, usable
 from .servers import parse_servers
-
-NOT_CONFIGURED = Denied("not_configured")
 
 
 def service_of(provider: ProviderConfig) -> Service:
@@ -59,10 +57,6 @@ def password_and_code(typed: str, provider: ProviderConfig) -> tuple[str, str] |
         return None
     password, code = match["password"], match["code"]
     return (password + code, "") if way == "joined" else (password, code)
-
-
-def name_of(user: VpnUser, provider: ProviderConfig) -> str:
-    return user.email if provider.settings["name_from"] == "email" else user.name
 
 
 class Radius(Factor):
