@@ -48,6 +48,20 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=Path(os.environ.get("VPN_VAR", PROJECT / "var")),
         help="directory of the database, secrets, sockets and logs (default: var, or VPN_VAR)",
     )
+    # For the service alone: says no secret.
+    parser.add_argument("--service", action="store_true", help=argparse.SUPPRESS)
+    _add_other_commands(parser)
+    _add_control_node(parser.add_argument_group("a further control node (docs/MANY_HOSTS.md)"))
+    given = parser.parse_args(arguments)
+    if given.check and given.join:
+        parser.error("--check looks at no token: --join does, before it changes anything")
+    if given.token_file and not given.join:
+        parser.error("--token-file goes with --join")
+    return given
+
+
+def _add_other_commands(parser: argparse.ArgumentParser) -> None:
+    """What ends by itself, and runs no server."""
     parser.add_argument("--install-service", action="store_true", help="have systemd run this at boot, and end")
     parser.add_argument("--uninstall-service", action="store_true", help="stop that service and remove it; var stays")
     parser.add_argument(
@@ -64,7 +78,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         const="admin",
         help="take an administrator's lost second factor away (default: admin), and end; the server may run meanwhile",
     )
-    control = parser.add_argument_group("a further control node (docs/MANY_HOSTS.md)")
+
+
+def _add_control_node(control: argparse._ArgumentGroup) -> None:
     control.add_argument(
         "--join",
         metavar=("ADDRESS", "TOKEN"),
@@ -82,14 +98,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--import-secrets", metavar="FILE", type=Path, help="take what --export-secrets printed, and end"
     )
     control.add_argument("--from", metavar="KEY", dest="sender", help="public key of the node that exported it")
-    # For the service alone: says no secret.
-    parser.add_argument("--service", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args(arguments)
-    if given.check and given.join:
-        parser.error("--check looks at no token: --join does, before it changes anything")
-    if given.token_file and not given.join:
-        parser.error("--token-file goes with --join")
-    return given
 
 
 def _address(text: str) -> str:

@@ -113,18 +113,11 @@ def remove(home: Path) -> None:
 def configuration(front: Front, files: int) -> str:
     """nginx's file. ``files`` is how many descriptors a worker may have."""
     home = front.directory
-    own = home / "own"
-    web, waiting, gateway = web_socket(home), waiting_socket(home), gateway_socket(home)
-    tls, plain, redirecting = own_sockets(home)
-    listener, server = "", ""
-    if front.plain_port:
-        listener = to_https.listener(front.plain_port, front.ipv6, PER_SOURCE, redirecting)
-        server = to_https.server(front.port, redirecting)
     return f"""# Written by bin/run at every start, and when the mesh has another network.
 load_module {MODULES}/ngx_stream_module.so;
 load_module {MODULES}/ngx_http_headers_more_filter_module.so;
 daemon off;
-pid {own}/nginx.pid;
+pid {home}/own/nginx.pid;
 working_directory {home};
 worker_processes {max(2, min(4, os.cpu_count() or 1))};
 worker_rlimit_nofile {files};
@@ -135,7 +128,19 @@ events {{
     worker_connections {PLACES};
 }}
 
-# Counted as soon as they are there, before a byte is read.
+{_stream(front)}
+http {{
+{_http_settings(home)}{_http_servers(front)}}}
+"""
+
+
+def _stream(front: Front) -> str:
+    """Takes connections in and counts them."""
+    tls, plain, redirecting = own_sockets(front.directory)
+    listener = ""
+    if front.plain_port:
+        listener = to_https.listener(front.plain_port, front.ipv6, PER_SOURCE, redirecting)
+    return f"""# Counted as soon as they are there, before a byte is read.
 stream {{
     error_log stderr crit;  # not each connection that a stranger breaks off
     limit_conn_log_level info;
@@ -177,9 +182,13 @@ stream {{
         proxy_pass unix:{plain};
     }}
 }}
+"""
 
-http {{
-    error_log stderr alert;  # what is less urgent quotes the request, and a link in it is a secret
+
+def _http_settings(home: Path) -> str:
+    """What holds for all of the servers below: times, sizes, what web is told, TLS."""
+    own = home / "own"
+    return f"""    error_log stderr alert;  # what is less urgent quotes the request, and a link in it is a secret
     access_log off;
     limit_conn_log_level info;
     server_tokens off;
@@ -230,7 +239,16 @@ http {{
     ssl_session_tickets off;
     ssl_buffer_size 4k;
 
-    upstream web {{
+"""
+
+
+def _http_servers(front: Front) -> str:
+    """Where whole requests go: from strangers to web, from tunnels to gateway web."""
+    home = front.directory
+    web, waiting, gateway = web_socket(home), waiting_socket(home), gateway_socket(home)
+    tls, plain, redirecting = own_sockets(home)
+    server = to_https.server(front.port, redirecting) if front.plain_port else ""
+    return f"""    upstream web {{
         server unix:{web};
     }}
     upstream waiting {{
@@ -271,8 +289,7 @@ http {{
         }}
         error_page 400 404 405 408 411 413 414 494 501 505 /.hang_up;
 {_UNAVAILABLE}    }}
-{server}}}
-"""
+{server}"""
 
 
 # What the front answers by itself. To a client a 5xx says: try again.

@@ -62,7 +62,11 @@ stream {{
 }}
 
 http {{
-    access_log off;
+{_HTTP_SETTINGS}{_server(home, gateways)}}}
+"""
+
+
+_HTTP_SETTINGS = f"""    access_log off;
     server_tokens off;
     default_type application/json;
     client_header_timeout {COMING}s;
@@ -77,7 +81,12 @@ http {{
     fastcgi_temp_path own/unused;
     uwsgi_temp_path own/unused;
     scgi_temp_path own/unused;
-    upstream gateways {{
+"""
+
+
+def _server(home: Path, gateways: Sequence[Gateway]) -> str:
+    """Pings and syncs go to the first node that answers."""
+    return f"""    upstream gateways {{
         zone gateways 64k;
 {_servers(gateways)}    }}
     server {{
@@ -110,7 +119,6 @@ http {{
             return 444;
         }}
     }}
-}}
 """
 
 
