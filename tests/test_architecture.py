@@ -149,7 +149,7 @@ def test_nothing_of_ours_is_imported_inside_a_function() -> None:
 
 
 def test_from_above_hostnet_only_its_messages_are_used() -> None:
-    """The control side speaks to hosts through the wanted state and nothing else of theirs."""
+    """The control side speaks to hosts through the desired state and nothing else of theirs."""
     used = {
         (path.relative_to(ROOT).as_posix(), name)
         for part in ("core", "users", "servers", "wgpeers")

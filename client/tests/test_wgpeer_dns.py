@@ -16,7 +16,7 @@ from wgpeer.tunnel import dns
 from wgpeer.tunnel.backend import InterfaceConfig
 from wgpeer.tunnel.contract import TunnelError
 from wgpeer.tunnel.dns import DnsChange, DnsConfig
-from wgpeer.tunnel.linux import LinuxTunnel, Wanted
+from wgpeer.tunnel.linux import Desired, LinuxTunnel
 from wgpeer.tunnel.names import Names
 from wgpeer.tunnel.recovery import clean_up
 from wgpeer.tunnel.split_tunnel import split_routes
@@ -140,7 +140,7 @@ def test_a_new_hosts_name_is_looked_up_without_the_dead_tunnels_servers_unless_t
 
     where = read_configuration(CONFIGURATION | {"hostname": "new.example"})
     routes = [Route("0.0.0.0/0")] if everything else []
-    before = Wanted(
+    before = Desired(
         where,
         InterfaceConfig(b"", 0, b"", "", 0, ()),
         split_routes(routes, "10.9.0.1", use_default_route=True),
@@ -152,7 +152,7 @@ def test_a_new_hosts_name_is_looked_up_without_the_dead_tunnels_servers_unless_t
         resolve,
         lambda _line: None,
         backend_choice="none",
-        _wanted=before,
+        _desired=before,
         _names=Names(change=change),
     )
     if everything:

@@ -12,7 +12,7 @@ import pytest
 
 from servers.hostnet.firewall import table as firewall_table
 from servers.hostnet.firewall.table import Firewall
-from servers.hostnet.netlink.events import NOTHING, Events, Seen
+from servers.hostnet.netlink.events import NOTHING, Changed, Events
 from tests.host.conftest import ONE, WEB_PORT, World
 from tests.lab import Lab, Machine, Pinger, until
 from tests.servers.hostnet.fakes import state_of
@@ -126,7 +126,7 @@ def test_quarrel_is_said_and_costs_less_and_less(world: World) -> None:
 # The events alone, with the real kernel
 
 
-def seen(host: Machine, events: Events) -> Seen:
+def seen(host: Machine, events: Events) -> Changed:
     """In the host's network, since links have their names there."""
     return host.call(lambda: events.wait(0))
 
@@ -138,7 +138,7 @@ def listening() -> Iterator[tuple[Machine, Firewall, Events]]:
         events = host.call(lambda: Events("wgvpn"))
         with contextlib.closing(events):
             host.call(lambda: firewall.apply(state_of(ONE, web_port=WEB_PORT)))
-            assert seen(host, events) == Seen(table=True)
+            assert seen(host, events) == Changed(table=True)
             yield host, firewall, events
 
 
@@ -162,7 +162,7 @@ def test_our_own_change_is_seen_once_and_looking_at_it_is_no_change(
 ) -> None:
     host, firewall, events = listening
     host.call(lambda: firewall.apply(state_of(ONE, web_port=WEB_PORT + 1)))
-    assert seen(host, events) == Seen(table=True)
+    assert seen(host, events) == Changed(table=True)
     assert host.call(firewall.drift) == []
     assert seen(host, events) == NOTHING
 
@@ -174,10 +174,10 @@ def test_where_events_were_lost_everything_may_have_happened(listening: tuple[Ma
     for _ in range(3):
         host.run("nft", "-f", "-", text=theirs)
         host.run("nft", "delete", "table", "inet", "theirs")
-    assert seen(host, events) == Seen(table=True)
+    assert seen(host, events) == Changed(table=True)
     assert seen(host, events) == NOTHING
     host.run("nft", "delete", "table", *TABLE.split())
-    assert seen(host, events) == Seen(table=True)
+    assert seen(host, events) == Changed(table=True)
 
 
 def test_losses_of_our_links_are_seen_and_other_changes_of_them_are_not(
@@ -185,7 +185,7 @@ def test_losses_of_our_links_are_seen_and_other_changes_of_them_are_not(
 ) -> None:
     host, _, events = listening
     host.ip("link", "add", "wgs1", "type", "bridge")
-    assert seen(host, events) == Seen(links=True)  # it is down
+    assert seen(host, events) == Changed(links=True)  # it is down
     host.ip("link", "set", "wgs1", "up")
     host.ip("addr", "add", "10.9.0.1/24", "dev", "wgs1")
     host.ip("addr", "add", "10.9.0.2/24", "dev", "wgs1")
@@ -194,7 +194,7 @@ def test_losses_of_our_links_are_seen_and_other_changes_of_them_are_not(
     assert seen(host, events) == NOTHING
     for loss in ("route del 192.168.7.0/24", "addr del 10.9.0.2/24 dev wgs1", "link set wgs1 down", "link del wgs1"):
         host.ip(*loss.split())
-        assert seen(host, events) == Seen(links=True), loss
+        assert seen(host, events) == Changed(links=True), loss
 
 
 def test_what_somebody_did_before_the_table_was_listed_is_not_taken_for_ours(

@@ -1,4 +1,4 @@
-"""From the database to the wanted state of one host. Reads only."""
+"""From the database to the desired state of one host. Reads only."""
 
 from __future__ import annotations
 

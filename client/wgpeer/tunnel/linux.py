@@ -32,7 +32,7 @@ VERSIONS = {4: routing.FAMILIES[0], 6: routing.FAMILIES[1]}
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Desired:
     """A tunnel as it should be while it is up."""
 
     configuration: Configuration
@@ -59,7 +59,7 @@ class LinuxTunnel:
     on_change: Callable[[], None] = lambda: None
     routes: str = ""
     health: Health = field(default_factory=Health)
-    _wanted: Wanted | None = None
+    _desired: Desired | None = None
     _link: Interface = field(init=False)
     _guard: Guard = field(default_factory=Guard)
     _tables: Tables = field(default_factory=dict)
@@ -88,7 +88,7 @@ class LinuxTunnel:
     @property
     def mtu(self) -> int:
         """In bytes, 0 while the tunnel is down."""
-        return self._wanted.mtu if self._wanted else 0
+        return self._desired.mtu if self._desired else 0
 
     def up(self, configuration: Configuration, key: PrivateKey, *, use_dns: bool, use_default_route: bool) -> str:
         """See ``Tunnel`` of ``session``."""
@@ -110,35 +110,35 @@ class LinuxTunnel:
         )
         try:
             with self._lock:
-                self._wanted = Wanted(configuration, config, split, configuration.mtu or path_mtu, names)
+                self._desired = Desired(configuration, config, split, configuration.mtu or path_mtu, names)
                 self.routes = split.description
-                backend = self._build(self._wanted, changed=True)[0]
+                backend = self._build(self._desired, changed=True)[0]
             self._start_handshake(backend, config, configuration.gateway)
         except (BackendError, NetlinkError, OSError) as error:
             raise TunnelError(f"the tunnel cannot be built: {error}") from error
         self._warn(configuration, split)
         with self._lock:
-            self._set_names(self._wanted)
-            self._look(self._wanted)
+            self._set_names(self._desired)
+            self._look(self._desired)
         return f"[{endpoint}]:{configuration.port}" if ":" in endpoint else f"{endpoint}:{configuration.port}"
 
     def down(self) -> None:
         """See ``Tunnel`` of ``session``."""
         with self._lock:
-            self._wanted = None
+            self._desired = None
             clean_up(self.recovery_file)
             self._link = Interface(self._write_recovery_file, self.wait, self.backend_choice)
             self._guard, self._tables, self.health = Guard(), {}, Health()
             self._names, self.routes = Names(), ""
 
     def repair(self) -> bool:
-        """Compare with what is wanted, and put back what differs. False when that must be tried again."""
+        """Compare with what is desired, and put back what differs. False when that must be tried again."""
         with self._lock:
-            if self._wanted is None or not self.interface:
+            if self._desired is None or not self.interface:
                 return True
             shown = self.health, self.interface, self.dns
             try:
-                self._repair(self._wanted)
+                self._repair(self._desired)
                 self._problem = ""
             except (BackendError, NetlinkError, OSError) as error:
                 if str(error) != self._problem:
@@ -150,20 +150,20 @@ class LinuxTunnel:
             self.on_change()
         return not self._problem
 
-    def _repair(self, wanted: Wanted) -> None:
+    def _repair(self, desired: Desired) -> None:
         gone, before = not self._link.is_there(), self._tables
-        words = self._build(wanted, changed=False)[1]
+        words = self._build(desired, changed=False)[1]
         if gone:
-            link.trigger_handshake(self.interface, wanted.configuration.gateway)
+            link.trigger_handshake(self.interface, desired.configuration.gateway)
             words = ["its interface", *words]
         elif self._tables != before and words:
             self.log(f"the networks of this machine have changed: adapted {', '.join(words)}")
             words = [word for word in words if word != "its routes"]
         if words:
             self._note_repair(", ".join(dict.fromkeys(words)))
-        if gone or self._names.winner_now(self._claim(wanted), self._others()) != self._names.winner:
-            self._set_names(wanted)
-        self._look(wanted)
+        if gone or self._names.winner_now(self._claim(desired), self._others()) != self._names.winner:
+            self._set_names(desired)
+        self._look(desired)
 
     def _note_repair(self, what: str) -> None:
         health, now = self.health, time.time()
@@ -171,34 +171,34 @@ class LinuxTunnel:
             self.log(f"put back what another program had removed or changed: {what}")
         self.health = replace(health, repairs=health.repairs + 1, repaired=what, last_repair=now)
 
-    def _build(self, wanted: Wanted, *, changed: bool) -> tuple[Backend, list[str]]:
-        """Make everything as wanted; ``changed``: its WireGuard configuration is another than before. Returns what else
-        was not so, for people. Raises ``BackendError``, ``NetlinkError`` or ``OSError``."""
+    def _build(self, desired: Desired, *, changed: bool) -> tuple[Backend, list[str]]:
+        """Make everything as desired; ``changed``: its WireGuard configuration is another than before. Returns what
+        else was not so, for people. Raises ``BackendError``, ``NetlinkError`` or ``OSError``."""
         there, words = self._link.is_there(), list[str]()
         if not there and self.interface and not link.interface_index(self.interface):
-            words += self._set_routes(wanted)  # first of all they hold back what went through the interface
+            words += self._set_routes(desired)  # first of all they hold back what went through the interface
         backend = self._link.ensure()
         if changed or not there:
-            backend.configure(self.interface, wanted.config)
-        words += link.configure_link(self.interface, wanted.configuration.addresses, wanted.mtu)
-        words += self._set_routes(wanted)
+            backend.configure(self.interface, desired.config)
+        words += link.configure_link(self.interface, desired.configuration.addresses, desired.mtu)
+        words += self._set_routes(desired)
         if self._link.lost:
             recovery.clear_lost(self._link.lost)
             self._link.lost.clear()
             self._write_recovery_file(self.interface, self._link.index)
         return backend, words
 
-    def _set_routes(self, wanted: Wanted) -> list[str]:
+    def _set_routes(self, desired: Desired) -> list[str]:
         """The guard first: until the routes stand, nothing that they are meant for leaves."""
         observed = routing.observe()
         around = routing.surroundings(self.interface, observed)
-        words = ["its guard"] if self._set_guard(wanted, around) else []
-        self._tables = routing.desired_tables(self.interface, wanted.split, around)
+        words = ["its guard"] if self._set_guard(desired, around) else []
+        self._tables = routing.desired_tables(self.interface, desired.split, around)
         return words + routing.set_routes(self.interface, self._tables, observed)
 
-    def _set_guard(self, wanted: Wanted, around: Surroundings) -> bool:
+    def _set_guard(self, desired: Desired, around: Surroundings) -> bool:
         number, known = link.interface_number(self.interface), self._guard.problem
-        outside = _outside(wanted.split, around)
+        outside = _outside(desired.split, around)
         if not outside:
             self._guard.remove(number)
             return False
@@ -207,11 +207,11 @@ class LinuxTunnel:
             self.log(f"no guard against leaks: {self._guard.problem}. The routes alone must hold")
         return harmed
 
-    def _look(self, wanted: Wanted) -> None:
+    def _look(self, desired: Desired) -> None:
         """Note how it stands now, for people."""
         around = routing.surroundings(self.interface, routing.observe())
         titles = {f"{link.INTERFACE_PREFIX}{claim.number}": claim.title for claim in self._others()}
-        number, split = link.interface_number(self.interface), wanted.split
+        number, split = link.interface_number(self.interface), desired.split
         said = coverage.conflicts(number, split, around, titles)
         if self._names.winner:
             said.append(f"all names are asked through {self._names.winner.title}")
@@ -240,28 +240,28 @@ class LinuxTunnel:
     def _others(self) -> list[Claim]:
         return recovery.other_tunnels(self.recovery_file)
 
-    def _claim(self, wanted: Wanted) -> Claim:
+    def _claim(self, desired: Desired) -> Claim:
         number = link.interface_number(self.interface) if self.interface else 0
-        everything = bool(wanted.split.default_routes)
-        return Claim("", number, everything, bool(wanted.dns.servers) and wanted.dns.all_names)
+        everything = bool(desired.split.default_routes)
+        return Claim("", number, everything, bool(desired.dns.servers) and desired.dns.all_names)
 
-    def _set_names(self, wanted: Wanted) -> None:
-        index, claim = link.interface_index(self.interface), self._claim(wanted)
+    def _set_names(self, desired: Desired) -> None:
+        index, claim = link.interface_index(self.interface), self._claim(desired)
         before = partial(self._write_recovery_file, self.interface, index)
-        self._names.apply(self.interface, index, wanted.dns, claim, self._others(), before)
-        astray = [server for server in self._names.servers if not wanted.split.covers(server)]
+        self._names.apply(self.interface, index, desired.dns, claim, self._others(), before)
+        astray = [server for server in self._names.servers if not desired.split.covers(server)]
         if astray:
             self._names.said += f"; {', '.join(astray)} is in no route of the tunnel, so it may not answer"
 
     def _write_recovery_file(self, interface: str, index: int) -> None:
-        claim = self._claim(self._wanted) if self._wanted else Claim("", 0)
+        claim = self._claim(self._desired) if self._desired else Claim("", 0)
         recovery.write(self.recovery_file, interface, index, self._names.change, self._link.lost, claim)
 
     def _choose_endpoint(self, configuration: Configuration) -> tuple[str, int]:
         """The first address of the host that this machine has a route to, and the tunnel's MTU (bytes) on that route.
         Raises ``TunnelError``."""
         found = reachable_endpoint(configuration, self.resolve)
-        everything = self._wanted is not None and bool(self._wanted.split.default_routes)
+        everything = self._desired is not None and bool(self._desired.split.default_routes)
         if not found and self._names.change.manager and not everything:
             # Perhaps a name that is new to us, while the name servers we set are behind the very tunnel that died.
             # Where everything goes through it they stay: no name of any program may leave by another way.

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from servers.hostnet.clock import steady
-from servers.hostnet.netlink.events import EVERYTHING, NOTHING, Events, Seen
+from servers.hostnet.netlink.events import EVERYTHING, NOTHING, Changed, Events
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.contest import LONGEST_PAUSE
 
@@ -85,7 +85,7 @@ class Watch:
         report_gone(self._channel, report.gone)
         if report.settled:
             return self._applier.contest.pause()
-        self._todo = Seen(table=True)  # the full states look after the rest
+        self._todo = Changed(table=True)  # the full states look after the rest
         return LONGEST_PAUSE
 
     def listen_anew(self) -> None:

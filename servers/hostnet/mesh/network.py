@@ -31,7 +31,7 @@ from servers.hostnet.wireguard.fields import link_index
 from . import link, memory, routes, ways
 from .endpoints import Endpoints
 from .membership import Membership
-from .plan import Seen, Steps, plan, take_off
+from .plan import Observed, Steps, plan, take_off
 
 log = logging.getLogger("hostnet.mesh")
 
@@ -195,10 +195,10 @@ class MeshNetwork:
             members.ways,
         )
 
-    def _look(self) -> Seen:
+    def _look(self) -> Observed:
         there = MESH_INTERFACE in self._backend.list()
         device = self._backend.get(MESH_INTERFACE) if there else None
-        return Seen(device, link.read(MESH_INTERFACE), routes.is_asked(), ways.read(link_index(MESH_INTERFACE)))
+        return Observed(device, link.read(MESH_INTERFACE), routes.is_asked(), ways.read(link_index(MESH_INTERFACE)))
 
     def _execute(self, steps: Steps, mesh: Mesh, private: bytes) -> None:
         if steps.create:

@@ -17,7 +17,7 @@ KEEPALIVE = 25
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observed:
     """How it is. ``link`` and ``device`` are None where there is none; ``asked``: whether our routing table is.
     ``ways``: by interface, the networks of linked servers that are routed for what comes from it."""
 
@@ -50,15 +50,15 @@ def plan(
     peers: Mapping[str, MeshPeer],
     allowed: Mapping[str, list[str]],
     mtu: int,
-    seen: Seen,
+    observed: Observed,
     ways: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Steps:
     """``allowed`` is what lies behind each machine, by host; ``mtu`` what the interface is to have. ``ways`` as in
-    ``Seen``: what is in it is routed for those interfaces alone."""
+    ``Observed``: what is in it is routed for those interfaces alone."""
     steps = Steps()
-    device = seen.device or Device("", "", 0, {})
-    link = seen.link or ObservedLink(False, 0, frozenset())
-    if seen.device is None or seen.link is None:
+    device = observed.device or Device("", "", 0, {})
+    link = observed.link or ObservedLink(False, 0, frozenset())
+    if observed.device is None or observed.link is None:
         steps.create = True
         steps.words.append("create the interface")
     if device.public_key != public_key or device.port != mesh.port:
@@ -69,11 +69,11 @@ def plan(
     if not link.up or link.mtu != mtu:
         steps.mtu = mtu
         steps.words.append(f"up, MTU {mtu}")
-    if not seen.asked:
+    if not observed.asked:
         steps.ask = True
         steps.words.append("have the routing table of the mesh asked")
     _peers(peers, allowed, device, steps)
-    if {name: frozenset(networks) for name, networks in ways.items()} != seen.ways:
+    if {name: frozenset(networks) for name, networks in ways.items()} != observed.ways:
         steps.ways = True
         steps.words.append("route the networks of linked servers")
     wanted = {network for networks in allowed.values() for network in networks}

@@ -41,20 +41,20 @@ LONGEST = 1 << 16  # bytes; what the kernel sends at once is shorter
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Changed:
     """What may be another than we left it."""
 
     table: bool = False
     links: bool = False
 
-    def __or__(self, other: Seen) -> Seen:
-        return Seen(self.table or other.table, self.links or other.links)
+    def __or__(self, other: Changed) -> Changed:
+        return Changed(self.table or other.table, self.links or other.links)
 
     def __bool__(self) -> bool:
         return self.table or self.links
 
 
-NOTHING, EVERYTHING = Seen(), Seen(table=True, links=True)
+NOTHING, EVERYTHING = Changed(), Changed(table=True, links=True)
 
 
 class Events:
@@ -69,11 +69,11 @@ class Events:
         for each in (self._nft, self._links):
             self._poll.register(each, select.POLLIN)
 
-    def wait(self, timeout: float | None) -> Seen:
+    def wait(self, timeout: float | None) -> Changed:
         """What happened since the last call, at once; where that is nothing, wait for it (None: for ever)."""
         self._poll.poll(None if timeout is None else timeout * 1000)
         table, links = _received(self._nft, self._of_table), _received(self._links, _of_links)
-        return Seen(table, links)
+        return Changed(table, links)
 
     def close(self) -> None:
         self._nft.close()

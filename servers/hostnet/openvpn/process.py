@@ -8,7 +8,7 @@ Its management socket is in the same directory; there it says how it is, and it 
 number in a file that may be old.
 
 Processes live in sessions of their own, as the tunnels do: a link outlives our worker, and the next one takes it over
-where its configuration is still the wanted one.
+where its configuration is still the desired one.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def test_lines_of_the_host_are_printed(company: Company, named: Any) -> None:
     with answering(company.host, {"lines": ["wgs1: make the interface", "wgs1: add address 10.9.0.1/24"]}) as host:
         assert hostplan(named(company.host)) == "wgs1: make the interface\nwgs1: add address 10.9.0.1/24\n"
     ((task, message),) = host.messages
-    # The whole wanted state, for the run that is alive, in the form that a host takes.
+    # The whole desired state, for the run that is alive, in the form that a host takes.
     read = decoding.read(task, message, company.host.public_id)
     assert isinstance(read, ShowPlan)
     state = desired.state_of(company.host.pk)

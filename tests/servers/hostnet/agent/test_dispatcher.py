@@ -1,4 +1,4 @@
-"""The lane of a host: what comes out of the queue together, and that one bad message costs nothing but itself."""
+"""The dispatcher of a host: what comes out of the queue together, and that one bad message costs nothing but itself."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class FakeChannel:
         self.reports.append({"kind": kind, **fields})
 
 
-class Lane:
+class HostInMemory:
     """A dispatcher with its host in memory, which has taken its first full state; ``queue`` is what waits."""
 
     def __init__(self, directory: Path) -> None:
@@ -84,80 +84,80 @@ class Lane:
 
 
 @pytest.fixture
-def lane(tmp_path: Path) -> Lane:
-    return Lane(tmp_path / "keys")
+def host(tmp_path: Path) -> HostInMemory:
+    return HostInMemory(tmp_path / "keys")
 
 
 def test_message_that_raises_unexpectedly_costs_nothing_but_itself(
-    lane: Lane, caplog: pytest.LogCaptureFixture
+    host: HostInMemory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lane.wireguard.surprising = {KEYS["b"]}
+    host.wireguard.surprising = {KEYS["b"]}
     blue = add("d", 23, "blue")
-    lane.receive(add("a", 20), add("b", 21), add("c", 22), blue, RemovePeers(24, ("x",)), add("e", 25))
-    assert lane.peers() == {"a", "c", "e"}
-    assert lane.peers("wgs2") == {"d"}
+    host.receive(add("a", 20), add("b", 21), add("c", 22), blue, RemovePeers(24, ("x",)), add("e", 25))
+    assert host.peers() == {"a", "c", "e"}
+    assert host.peers("wgs2") == {"d"}
     odd = "error: unexpected ZeroDivisionError"
-    assert lane.channel.confirmed == {"a": "ok", "b": odd, "c": "ok", "d": "ok", "e": "ok"}
-    assert {"kind": "removed", "connections": ["x"], "reason": "asked"} in lane.channel.reports
+    assert host.channel.confirmed == {"a": "ok", "b": odd, "c": "ok", "d": "ok", "e": "ok"}
+    assert {"kind": "removed", "connections": ["x"], "reason": "asked"} in host.channel.reports
     # Where it happened is in the log; what it said, which may quote a message, is not.
     assert "in _change" in caplog.text
     assert KEYS["b"] not in caplog.text
 
 
-def test_what_raised_unexpectedly_is_not_tried_again_with_what_comes_later(lane: Lane) -> None:
-    lane.wireguard.surprising = {KEYS["b"]}
-    lane.receive(add("b", 20))
-    lane.wireguard.requests.clear()
-    lane.receive(add("a", 21))
-    assert lane.channel.confirmed == {"b": "error: unexpected ZeroDivisionError", "a": "ok"}
+def test_what_raised_unexpectedly_is_not_tried_again_with_what_comes_later(host: HostInMemory) -> None:
+    host.wireguard.surprising = {KEYS["b"]}
+    host.receive(add("b", 20))
+    host.wireguard.requests.clear()
+    host.receive(add("a", 21))
+    assert host.channel.confirmed == {"b": "error: unexpected ZeroDivisionError", "a": "ok"}
     # It may have been told half of it: so it is told that this peer is none.
-    ((_, changes),) = lane.wireguard.requests
+    ((_, changes),) = host.wireguard.requests
     assert [(change.public_key, change.remove) for change in changes] == [(KEYS["a"], False), (KEYS["b"], True)]
     # It has not ended: it may come again.
-    lane.wireguard.surprising.clear()
-    lane.receive(add("b", 20))
-    assert lane.channel.confirmed["b"] == "ok"
-    assert lane.peers() == {"x", "a", "b"}
+    host.wireguard.surprising.clear()
+    host.receive(add("b", 20))
+    assert host.channel.confirmed["b"] == "ok"
+    assert host.peers() == {"x", "a", "b"}
 
 
-def test_repeated_message_that_fails_does_not_cost_the_connection_that_was_there(lane: Lane) -> None:
-    lane.receive(add("a", 20))
-    lane.wireguard.surprising = {KEYS["b"]}
-    lane.wireguard.requests.clear()
-    lane.receive(add("b", 21), add("a", 20))
-    assert lane.channel.confirmed == {"a": "ok", "b": "error: unexpected ZeroDivisionError"}
-    assert lane.peers() == {"x", "a"}
+def test_repeated_message_that_fails_does_not_cost_the_connection_that_was_there(host: HostInMemory) -> None:
+    host.receive(add("a", 20))
+    host.wireguard.surprising = {KEYS["b"]}
+    host.wireguard.requests.clear()
+    host.receive(add("b", 21), add("a", 20))
+    assert host.channel.confirmed == {"a": "ok", "b": "error: unexpected ZeroDivisionError"}
+    assert host.peers() == {"x", "a"}
     # Not even for a moment: its session would be gone.
-    changes = [change for _, request in lane.wireguard.requests for change in request]
+    changes = [change for _, request in host.wireguard.requests for change in request]
     assert [change for change in changes if change.remove and change.public_key == KEYS["a"]] == []
 
 
-def test_full_state_in_mid_batch_is_carried_out_in_its_turn(lane: Lane) -> None:
+def test_full_state_in_mid_batch_is_carried_out_in_its_turn(host: HostInMemory) -> None:
     state = full(21, peer("x", 9), peer("a", 20), peer("b", 21))
-    lane.receive(add("a", 20), state, add("c", 22), RemovePeers(23, ("x",)))
-    assert lane.peers() == {"a", "b", "c"}
-    assert lane.channel.confirmed == {"a": "ok", "c": "ok"}
-    assert [said["version"] for said in lane.channel.reports if said["kind"] == "applied"] == [10, 21]
+    host.receive(add("a", 20), state, add("c", 22), RemovePeers(23, ("x",)))
+    assert host.peers() == {"a", "b", "c"}
+    assert host.channel.confirmed == {"a": "ok", "c": "ok"}
+    assert [said["version"] for said in host.channel.reports if said["kind"] == "applied"] == [10, 21]
     # What comes behind the state was taken after it, else c were older than the state knows.
-    assert [told[0] for told in lane.follower.told] == ["apply", "wgs1", "apply", "wgs1"]
+    assert [told[0] for told in host.follower.told] == ["apply", "wgs1", "apply", "wgs1"]
 
 
 @pytest.mark.parametrize("shown", [True, False])
 def test_full_state_in_mid_batch_that_raises_unexpectedly_costs_nothing_but_itself(
-    lane: Lane, shown: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    host: HostInMemory, shown: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     words = "secret words"
 
     def observe(_: object) -> None:
         raise ZeroDivisionError(words)
 
-    monkeypatch.setattr(lane.links, "observe", observe)
+    monkeypatch.setattr(host.links, "observe", observe)
     state = full(21, peer("x", 9), peer("a", 20))
     message = ShowPlan(state, "host.h:plan:1") if shown else state
-    lane.receive(add("a", 20), message, add("c", 22), RemovePeers(23, ("x",)))
-    assert lane.peers() == {"a", "c"}
-    assert lane.channel.confirmed == {"a": "ok", "c": "ok"}
-    assert [said["version"] for said in lane.channel.reports if said["kind"] == "applied"] == [10]
+    host.receive(add("a", 20), message, add("c", 22), RemovePeers(23, ("x",)))
+    assert host.peers() == {"a", "c"}
+    assert host.channel.confirmed == {"a": "ok", "c": "ok"}
+    assert [said["version"] for said in host.channel.reports if said["kind"] == "applied"] == [10]
     assert ("ShowPlan" if shown else "HostState") in caplog.text
     assert words not in caplog.text
 

@@ -10,23 +10,23 @@ import pytest
 
 from servers.hostnet.agent.channel import Channel
 from servers.hostnet.agent.watch import LONGEST, SHORTEST, TOGETHER, Watch
-from servers.hostnet.netlink.events import NOTHING, Events, Seen
+from servers.hostnet.netlink.events import NOTHING, Changed, Events
 from servers.hostnet.reconcile.contest import LONGEST_PAUSE
 from tests.servers.hostnet.agent.test_heartbeat import FakeChannel
 from tests.servers.hostnet.reconcile.applied import RED, Host, full
 
-TABLE, LINKS = Seen(table=True), Seen(links=True)
+TABLE, LINKS = Changed(table=True), Changed(links=True)
 
 
 class FakeEvents:
     """Says what is in ``next``, one by one, and then nothing; ``waited`` are the limits that it was given."""
 
     def __init__(self) -> None:
-        self.next: deque[Seen] = deque()
+        self.next: deque[Changed] = deque()
         self.waited: list[float | None] = []
         self.broken = self.closed = False
 
-    def wait(self, timeout: float | None) -> Seen:
+    def wait(self, timeout: float | None) -> Changed:
         self.waited.append(timeout)
         if self.broken:
             raise OSError("no socket")
@@ -51,7 +51,7 @@ class Scene:
         self.events.append(FakeEvents())
         return cast(Events, self.events[-1])
 
-    def step(self, *seen: Seen) -> list[float]:
+    def step(self, *seen: Changed) -> list[float]:
         """One turn in which ``seen`` is heard; for how long it slept."""
         if self.events:
             self.events[-1].next.extend(seen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from servers.hostnet.mesh.plan import KEEPALIVE, Seen, Steps, plan
+from servers.hostnet.mesh.plan import KEEPALIVE, Observed, Steps, plan
 from servers.hostnet.observed import ObservedLink
 from servers.hostnet.state import Mesh, MeshPeer
 from servers.hostnet.wireguard.base import Device, ObservedPeer, PeerChange
@@ -15,13 +15,15 @@ MESH = Mesh(("fd00::1/128",), 51800, 0, (A, B))
 MANY = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}/32" for n in range(10_000)]
 
 
-def observed(behind: dict[str, list[str]]) -> Seen:
+def observed(behind: dict[str, list[str]]) -> Observed:
     peers = {key: ObservedPeer(key, frozenset(ips), "", 0, 0, 0) for key, ips in behind.items()}
     routes = frozenset(ip for ips in behind.values() for ip in ips)
-    return Seen(Device("wgm0", "mine", 51800, peers), ObservedLink(True, 1420, frozenset(MESH.addresses), routes), True)
+    return Observed(
+        Device("wgm0", "mine", 51800, peers), ObservedLink(True, 1420, frozenset(MESH.addresses), routes), True
+    )
 
 
-def steps(allowed: dict[str, list[str]], seen: Seen, mesh: Mesh = MESH) -> Steps:
+def steps(allowed: dict[str, list[str]], seen: Observed, mesh: Mesh = MESH) -> Steps:
     return plan(mesh, "mine", {peer.host: peer for peer in mesh.peers}, allowed, 1420, seen)
 
 
@@ -31,7 +33,7 @@ def test_what_is_right_needs_nothing() -> None:
 
 
 def test_from_nothing_all_is_made() -> None:
-    made = steps({"a": ["fd00::2/128"], "b": ["fd00::3/128"]}, Seen(None, None, False))
+    made = steps({"a": ["fd00::2/128"], "b": ["fd00::3/128"]}, Observed(None, None, False))
     assert (made.create, made.device, made.mtu, made.ask) == (True, True, 1420, True)
     assert made.add_addresses == ["fd00::1/128"]
     assert made.peers == [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from servers.hostnet.mesh.membership import Membership
-from servers.hostnet.mesh.plan import Seen, plan
+from servers.hostnet.mesh.plan import Observed, plan
 from servers.hostnet.observed import ObservedLink
 from servers.hostnet.state import Interface, Link, Mesh, MeshPeer, Remote, Route
 from servers.hostnet.wireguard.base import Device, ObservedPeer
@@ -60,7 +60,7 @@ def test_they_are_in_no_table_that_everybody_asks() -> None:
     device = Device("wgm0", "mine", 51800, peers)
 
     def steps(ways: dict[str, frozenset[str]]) -> list[str]:
-        seen = Seen(device, there, True, ways)
+        seen = Observed(device, there, True, ways)
         return plan(MESH, "mine", found.peers, found.allowed_ips(), 1420, seen, found.ways).words
 
     assert steps({"wgs1": frozenset({LAN})}) == []
