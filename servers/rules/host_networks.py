@@ -45,6 +45,12 @@ def at_linked(server: Server, other: Server) -> str | None:
     return None
 
 
+def at_outside(network: Network, server: Server) -> str | None:
+    """Why ``network`` cannot be at the other end of a link of ``server``: what its host has itself."""
+    clash = _clash_on_hosts(network, server) if server.pk else None
+    return f"{network} overlaps {clash}." if clash else None
+
+
 def _clash_on_hosts(network: Network, server: Server) -> str | None:
     hosts = Host.objects.filter(attachments__server=server)
     return next((clash for host in hosts if (clash := _clash(network, host))), None)
@@ -65,6 +71,10 @@ def of_attachment(server: Server, host: Host) -> Iterator[Mistake]:
     for _, network in _tunnels(server):
         if clash := _clash(network, host):
             yield Mistake("host", f"{network} of server {server} overlaps {clash}.")
+    for row in server.outside_links.all() if server.pk else ():
+        for network in row.their_networks:
+            if clash := _clash(network, host):
+                yield Mistake("host", f"{network}, at the other end of the link to {row}, overlaps {clash}.")
 
 
 def of_host(host: Host) -> Iterator[Mistake]:
