@@ -28,7 +28,7 @@ from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ab
 from core.crypto import CannotDecrypt, Secret
 from core.redis_store import RedisUnavailable
 from core.second_factor.proof import is_fresh
-from servers import heartbeats, link_files, outside_links, routing
+from servers import heartbeats, link_files, networks, outside_links, routing
 from servers.hostnet.state import Code
 from servers.link_files import LinkFile, LinkFileError
 from servers.models import Host, OutsideLink, Server, end_of_outside
@@ -252,6 +252,7 @@ class OutsideLinkPage(Page[OutsideLink]):
             "media": self.media + form.media,
             "form": form,
             "file": file,
+            "theirs": [(each, networks.parse(each).is_global) for each in file.theirs] if file else [],
         }
 
     def panels(self, request: HttpRequest, obj: OutsideLink) -> list[Panel]:

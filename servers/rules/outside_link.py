@@ -73,6 +73,8 @@ def _taken(row: OutsideLink, server: Server, network: Network) -> str | None:
         for claim in link.claims(near):
             if networks.overlaps(network, claim.network) and not (claim.left_out and near != server):
                 return f"{network} overlaps {claim.words} of server {near} here."
+    if not row.listens and host_networks.holds(network, row.address):
+        return f"{network} holds {row.address}, where they listen: the tunnel would go through itself."
     return (
         mesh.overlapped(network)
         or outside_networks.on_hosts(hosts, network, apart_from=row)

@@ -139,6 +139,12 @@ def test_a_file_is_shown_before_anything_is_saved_and_then_imported(admin: Clien
     assert OutsideLink.objects.count() == 1
 
 
+def test_public_addresses_that_are_offered_are_called_that(admin: Client, office: Server) -> None:
+    text = upload(admin, from_elsewhere(theirs=("10.60.0.0/16", "8.8.8.0/24")).to_text().encode()).content.decode()
+    assert text.count("public addresses: all that clients send there") == 1
+    assert text.index("8.8.8.0/24") < text.index("public addresses")
+
+
 def test_what_cannot_be_imported_is_refused_in_words_and_changes_nothing(admin: Client, office: Server) -> None:
     good = from_elsewhere().to_text().encode()
     newer = json.dumps({**json.loads(good), "version": 2}).encode()

@@ -93,6 +93,12 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "IPv6 without": ({"theirs": "fd19::/64"}, "theirs", "has no IPv6; turn it on first"),
     "twice": ({"theirs": f"{THEIRS}, 10.60.1.0/24"}, "theirs", "which is named as well"),
     "our own": ({"theirs": "10.101.0.0/16"}, "theirs", "the tunnel network of server s1 here"),
+    "where they listen": (
+        {"listens": False, "address": "203.0.113.9", "theirs": "203.0.113.0/24"},
+        "theirs",
+        "the tunnel would go through itself",
+    ),
+    "where another host is": ({"theirs": "192.0.2.0/24"}, "theirs", "192.0.2.7, the public address of host Paris"),
     "no address": ({"listens": False}, "address", "Say where they listen."),
     "a broken address": ({"listens": False, "address": "a b"}, "address", "neither an IPv4 address nor a name"),
     "a broken IPv6 address": ({"listens": False, "address": "fd00::g"}, "address", "is not an IPv6 address"),
@@ -104,6 +110,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize(("fields", "field", "said"), WRONG.values(), ids=WRONG)
 def test_what_cannot_be_is_refused_at_its_field(office: Server, fields: dict[str, Any], field: str, said: str) -> None:
+    Host.objects.create(name="Paris", public_address="192.0.2.7")
     assert said in " ".join(refused(link(office, **fields))[field])
 
 
