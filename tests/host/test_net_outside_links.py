@@ -8,6 +8,7 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -259,6 +260,10 @@ def with_the_address_of_the_gateway(scene: Scene) -> None:
     scene.reach_each_other()
 
 
+def is_cut(flow: Flow) -> bool:
+    return not flow.goes_on(NEVER)
+
+
 def one_side_ends_it(scene: Scene) -> None:
     """At once, for what is open in either direction; the other side is not asked."""
     alice, bob = scene.office.client, scene.other.client
@@ -268,7 +273,7 @@ def one_side_ends_it(scene: Scene) -> None:
     assert all(flow.goes_on() for flow in flows)
     scene.other.tell()
     for flow in flows:
-        until(lambda flow=flow: not flow.goes_on(NEVER))  # type: ignore[misc]
+        until(partial(is_cut, flow))
         flow.close()
     for who, address in pairs:
         assert who.ask_tcp(address, SERVICE, timeout=NEVER) is None
