@@ -17,6 +17,7 @@ class ServersConfig(AppConfig):
             host,
             link,
             mesh,
+            outside_link,
             route,
             server,
             split_domain,

@@ -46,6 +46,20 @@ def for_linked(routes: Iterable[Route]) -> list[Routed]:
     return [piece for piece in routed(routes) if networks.parse(piece.route.network).prefixlen]
 
 
+def offered(server: Server) -> dict[str, str]:
+    """What of a server's networks another installation can be offered, as text, with what each is. Mapped ones are
+    reached only on the host that maps them."""
+    found = {str(each): "clients" for each in tunnel_networks([server])}
+    if not server.pk:
+        return found
+    for row in server.client_networks.select_related("user").order_by("network"):
+        found.setdefault(row.network, f"behind {row.user}")
+    for route in server.routes.filter(net_gateway=False, netmap="").order_by("network"):
+        if networks.parse(route.network).prefixlen:
+            found.setdefault(route.network, "route")
+    return found
+
+
 def left_out(routes: Iterable[Route]) -> list[Network]:
     """The networks that do not go through the tunnel."""
     return [networks.parse(row.network) for row in routes if row.net_gateway]

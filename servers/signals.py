@@ -20,6 +20,7 @@ from .models import (
     Host,
     Mesh,
     MeshNode,
+    OutsideLink,
     PortForward,
     Route,
     Server,
@@ -105,6 +106,11 @@ def tell_hosts_of_server(instance: Route | SplitDomain | PortForward | ClientNet
 def unlink(instance: ServerLink, **kwargs: Any) -> None:
     """Also where one of the servers goes: its links go with it."""
     changes.record(hosts_of(instance.first_id, instance.second_id))
+
+
+@receiver(pre_delete, sender=OutsideLink)
+def unlink_outside(instance: OutsideLink, **kwargs: Any) -> None:
+    changes.record(hosts_of(instance.server_id))
 
 
 @receiver(pre_delete, sender=ServerFactor)

@@ -70,6 +70,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Servers", "vpn_lock", "servers", "server"),
                     _item("Hosts", "dns", "servers", "host"),
                     _item("Server links", "link", "servers", "serverlink"),
+                    _item("Other installations", "share", "servers", "outsidelink"),
                     _item("Mesh", "hub", "servers", "mesh"),
                     _item("Port forwards", "move_up", "servers", "portforward"),
                     _item("Client networks", "home_work", "servers", "clientnetwork"),

@@ -2,6 +2,7 @@
 
 from . import client_services as client_services
 from . import links as links
+from . import outside_links as outside_links
 from . import pages as pages
 from . import providers as providers
 from . import regions as regions

@@ -18,7 +18,7 @@ class ServerLinkPage(Page[ServerLink]):
     list_select_related = ("first", "second")
     search_fields = ("first__name", "second__name")
     autocomplete_fields = ("first", "second")
-    fields = (("first", "second"), ("masquerade", "names"), ("carrier", "port"))
+    fields = (("first", "second"), ("masquerade", "names"), "carrier", ("port", "mtu"))
 
     @column("Servers", ordering="first__name")
     def servers(self, obj: ServerLink) -> str:
@@ -43,7 +43,9 @@ def link_panel(request: HttpRequest, server: Server) -> Iterator[Panel]:
         lines = [
             {"link": link, "server": other, "words": how(link, other)} for link, other in links_of([server])[server.pk]
         ]
-        yield Panel("Linked servers", "admin/servers/links.html", {"lines": lines})
+        may_look = server.pk and request.user.has_perm("servers.view_outsidelink")
+        outside = list(server.outside_links.all()) if may_look else []
+        yield Panel("Linked servers", "admin/servers/links.html", {"lines": lines, "outside": outside})
 
 
 def how(link: ServerLink, other: Server) -> str:

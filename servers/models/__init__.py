@@ -6,6 +6,7 @@ from .factor import FactorMode, IfUnavailable, ServerFactor
 from .host import Host
 from .link import Carrier, ServerLink, address_of, ends_of, linked_with, links_of, with_linked
 from .mesh import JoinToken, Mesh, MeshNode
+from .outside_link import OutsideLink, end_of_outside, new_link_id
 from .region import ClientRegion
 from .route import Route, SplitDomain
 from .server import Server, ServerHost, hosts_of, hosts_of_linked
@@ -21,6 +22,7 @@ __all__ = [
     "JoinToken",
     "Mesh",
     "MeshNode",
+    "OutsideLink",
     "PortForward",
     "Protocol",
     "Route",
@@ -30,10 +32,12 @@ __all__ = [
     "ServerLink",
     "SplitDomain",
     "address_of",
+    "end_of_outside",
     "ends_of",
     "hosts_of",
     "hosts_of_linked",
     "linked_with",
     "links_of",
+    "new_link_id",
     "with_linked",
 ]

@@ -12,7 +12,7 @@ from django.db.models import F, Q
 from core.clock import moment, now
 from core.crypto import Secret, SecretField
 
-from .. import changes, link_keys
+from .. import changes, link_keys, validators
 from ..hostnet.state.openvpn import LOWEST_PORT
 from ..rules.registry import Ruled
 from .host import Host
@@ -60,6 +60,13 @@ class ServerLink(Ruled):
         default=LINK_PORT,
         validators=PORTS,
         help_text="With OpenVPN: where one of both hosts listens for the other. Open it in firewalls before it.",
+    )
+    mtu = models.PositiveIntegerField(
+        "MTU",
+        default=0,
+        validators=[validators.mtu],
+        help_text="With OpenVPN, of both ends; 0: what the way out of each host leaves. Less where something between "
+        "them takes smaller packets only.",
     )
     # With OpenVPN: certificates and keys of both ends (``link_keys.LinkKeys``).
     keys = SecretField()

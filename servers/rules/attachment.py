@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from servers.models import Host, Server, ServerHost
 
-from . import client_network, forward, host_networks, link_ends
+from . import client_network, forward, host_networks, link_ends, outside_link
 from .registry import Mistake, rule, save_rule
 from .server import port_in_use
 
@@ -27,7 +27,7 @@ def check(attachment: ServerHost) -> Iterator[Mistake]:
         yield Mistake("host", taken)
     if message := link_ends.second_host(attachment, server, host):
         yield Mistake("host", message)
-    if met := client_network.clash_on_host(server, host.pk):
+    if met := client_network.clash_on_host(server, host.pk) or outside_link.of_attachment(server, host.pk):
         yield Mistake("host", met)
 
 

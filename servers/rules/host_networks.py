@@ -45,6 +45,18 @@ def at_linked(server: Server, other: Server) -> str | None:
     return None
 
 
+def at_outside(network: Network, server: Server) -> str | None:
+    """Why ``network`` cannot be at the other end of a link of ``server``: what its host has itself, or where it finds
+    the other machines."""
+    if server.pk and (clash := _clash_on_hosts(network, server)):
+        return f"{network} overlaps {clash}."
+    for host in Host.objects.order_by("pk"):
+        for address in (host.public_address, host.public_address6):
+            if holds(network, address):
+                return f"{network} holds {address}, the public address of host {host}."
+    return None
+
+
 def _clash_on_hosts(network: Network, server: Server) -> str | None:
     hosts = Host.objects.filter(attachments__server=server)
     return next((clash for host in hosts if (clash := _clash(network, host))), None)
@@ -65,6 +77,10 @@ def of_attachment(server: Server, host: Host) -> Iterator[Mistake]:
     for _, network in _tunnels(server):
         if clash := _clash(network, host):
             yield Mistake("host", f"{network} of server {server} overlaps {clash}.")
+    for row in server.outside_links.all() if server.pk else ():
+        for network in row.their_networks:
+            if clash := _clash(network, host):
+                yield Mistake("host", f"{network}, at the other end of the link to {row}, overlaps {clash}.")
 
 
 def of_host(host: Host) -> Iterator[Mistake]:
@@ -74,7 +90,7 @@ def of_host(host: Host) -> Iterator[Mistake]:
     for attachment in host.attachments.select_related("server"):
         for _, network in _tunnels(attachment.server):
             for field in ("public_address", "public_address6"):
-                if _holds(network, getattr(host, field)):
+                if holds(network, getattr(host, field)):
                     message = f"{getattr(host, field)} is in {network}, a tunnel network of server {attachment.server}"
                     yield Mistake(field, f"{message} on this host.")
 
@@ -116,12 +132,13 @@ def _clash(network: Network, host: Host, *, without_mesh: bool = False) -> str |
     if met := met_by(network, there):
         return f"{met} of host {host}"
     for address in (host.public_address, host.public_address6):
-        if _holds(network, address):
+        if holds(network, address):
             return f"{address}, the public address of host {host}"
     return None
 
 
-def _holds(network: Network, text: str) -> bool:
+def holds(network: Network, text: str) -> bool:
+    """Whether an address is in it; a name is not."""
     try:
         return ipaddress.ip_address(text) in network
     except ValueError:

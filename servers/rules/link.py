@@ -17,7 +17,7 @@ from servers.models import ClientNetwork, Route, Server, ServerLink, hosts_of, h
 from servers.networks import Network
 from servers.routing import tunnel_networks
 
-from . import behind, host_networks, link_ends
+from . import behind, host_networks, link_ends, outside_networks
 from .registry import Finding, Mistake, rule
 
 
@@ -60,9 +60,16 @@ def _clash(link: ServerLink, first: Server, second: Server) -> str | None:
         for claim in claims(mine):
             if clash := _met(claim, met):
                 return f"{claim.words[0].upper()}{claim.words[1:]} of server {mine} overlaps {clash}"
-        if message := host_networks.at_linked(mine, other) or _behind_two(mine, other):
+        if message := _met_outside(mine, other) or host_networks.at_linked(mine, other) or _behind_two(mine, other):
             return message
     return None
+
+
+def _met_outside(mine: Server, other: Server) -> str | None:
+    """Whether a host of the other leads to another installation by what the one has."""
+    hosts = list(other.attachments.values_list("host", flat=True))
+    found = (outside_networks.on_hosts(hosts, claim.network) for claim in claims(mine))
+    return next((each for each in found if each), None)
 
 
 def _behind_two(mine: Server, other: Server) -> str | None:
@@ -101,7 +108,9 @@ def taken(server: Server, network: Network, *, left_out: bool = False) -> str | 
     reached = {each.pk: each for each in (*near, *(far for each in near for far in linked_with(each)))}
     reached.pop(server.pk, None)
     clash = _met(Claim(network, str(network), left_out), reached.values())
-    return f"{network} overlaps {clash}" if clash else None
+    if clash:
+        return f"{network} overlaps {clash}"
+    return outside_networks.on_hosts(hosts_of(server.pk), network) if server.pk else None
 
 
 def _met(claim: Claim, others: Iterable[Server]) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from django.db.models import Q
 
-from servers.models import Host, Server, ServerHost, ServerLink, address_of, ends_of
+from servers.models import Host, OutsideLink, Server, ServerHost, ServerLink, address_of, ends_of
 
 from . import forward, mesh
 from .link_ports import listens
@@ -37,7 +37,17 @@ def of_link(link: ServerLink) -> Iterator[Mistake]:
         yield Mistake("port", message)
 
 
-def taken(host: Host, port: int, link: ServerLink | None = None) -> str:
+def of_outside(link: OutsideLink) -> Iterator[Mistake]:
+    hosts = list(link.server.hosts.order_by("pk")) if link.server.pk else []
+    if len(hosts) != 1:
+        yield Mistake("server", f"Server {link.server} is on {len(hosts)} hosts: {ONE_HOST}.")
+    elif link.listens and not address_of(hosts[0]):
+        yield Mistake("listens", f"Host {hosts[0]} has no public address at which it could be found.")
+    elif link.listens and (message := taken(hosts[0], link.port, link)):
+        yield Mistake("port", message)
+
+
+def taken(host: Host, port: int, link: ServerLink | OutsideLink | None = None) -> str:
     """Who has the UDP port on that host; empty where nobody does. ``link`` is left out."""
     if server := Server.objects.filter(port=port, attachments__host=host).first():
         return f"UDP port {port} of host {host} is in use by server {server}."
@@ -53,19 +63,21 @@ def second_host(attachment: ServerHost, server: Server, host: Host) -> str:
     if not server.pk:
         return ""
     links = [link for link, _ in _links(server) if link.by_openvpn]
-    if links and server.attachments.exclude(pk=attachment.pk).exists():
+    outside = list(server.outside_links.all())
+    if (links or outside) and server.attachments.exclude(pk=attachment.pk).exists():
         return f"Server {server} is linked by OpenVPN: {ONE_HOST}."
     for link in links:
         if link.other(server).hosts.filter(pk=host.pk).exists():
             return f"Host {host} carries the server at the other end of the link between {link}."
-    return listens(host, server.port) or _own_ports(links, host, server)
+    listening: list[ServerLink | OutsideLink] = [*links, *(each for each in outside if each.listens)]
+    return listens(host, server.port) or _own_ports(listening, host, server)
 
 
-def _own_ports(links: Iterable[ServerLink], host: Host, server: Server) -> str:
+def _own_ports(links: Iterable[ServerLink | OutsideLink], host: Host, server: Server) -> str:
     return next((each for link in links if (each := _at(link, host, server))), "")
 
 
-def _at(link: ServerLink, host: Host, server: Server) -> str:
+def _at(link: ServerLink | OutsideLink, host: Host, server: Server) -> str:
     """The port that comes with the server, if it is to listen."""
     return taken(host, link.port, link) if address_of(host) and server.port != link.port else ""
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from django.db.models import Q
 
-from servers.models import Carrier, Host, PortForward, Server, ServerLink, ends_of
+from servers.models import Carrier, Host, OutsideLink, PortForward, Server, ServerLink, ends_of
 
 
-def listens(host: Host, port: int, link: ServerLink | None = None) -> str:
+def listens(host: Host, port: int, link: ServerLink | OutsideLink | None = None) -> str:
     """Which link listens at the UDP port on that host, in words; empty where none does. ``link`` is left out."""
     of_host = Q(first__attachments__host=host) | Q(second__attachments__host=host)
     rows = ServerLink.objects.filter(of_host, carrier=Carrier.OPENVPN, port=port).select_related("first", "second")
-    for each in rows.exclude(pk=link.pk).distinct() if link is not None else rows.distinct():
-        if (ends := ends_of(each)) is not None and ends[0] == host:
+    for each in rows.distinct():
+        if each != link and (ends := ends_of(each)) is not None and ends[0] == host:
             return f"UDP port {port} of host {host} is that of the link between {each}."
+    for outside in OutsideLink.objects.filter(server__attachments__host=host, listens=True, port=port):
+        if outside != link:
+            return f"UDP port {port} of host {host} is that of the link to {outside}."
     return ""
 
 
@@ -30,7 +33,8 @@ def of_forward(row: PortForward) -> str:
     hosts = Host.objects.filter(attachments__server=row.server_id)
     last = row.last_port or row.port
     ports = ServerLink.objects.filter(carrier=Carrier.OPENVPN, port__gte=row.port, port__lte=last)
-    numbers = sorted(set(ports.values_list("port", flat=True)))
+    outside = OutsideLink.objects.filter(listens=True, port__gte=row.port, port__lte=last)
+    numbers = sorted({*ports.values_list("port", flat=True), *outside.values_list("port", flat=True)})
     found = (listens(host, number) for host in hosts for number in numbers)
     return next((each for each in found if each), "")
 
@@ -38,4 +42,7 @@ def of_forward(row: PortForward) -> str:
 def anywhere(port: int) -> str:
     """Whether a link has the port on whichever machine."""
     link = ServerLink.objects.filter(carrier=Carrier.OPENVPN, port=port).select_related("first", "second").first()
-    return f"UDP port {port} is that of the link between {link}." if link else ""
+    if link is not None:
+        return f"UDP port {port} is that of the link between {link}."
+    outside = OutsideLink.objects.filter(listens=True, port=port).first()
+    return f"UDP port {port} is that of the link to {outside}." if outside else ""

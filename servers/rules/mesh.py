@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from servers import mesh, networks
 from servers.models import ClientNetwork, Mesh, MeshNode, PortForward, Route, Server
 
-from . import host_networks, link_ports
+from . import host_networks, link_ports, outside_networks
 from .registry import Mistake, rule
 
 
@@ -39,6 +39,8 @@ def _wrong(network: networks.Network) -> str:
         for text in (route.network, route.netmap):
             if networks.overlaps(network, text):
                 return f"{network} overlaps {text}, a route of server {route.server}."
+    if met := outside_networks.anywhere(network):
+        return met
     clash = host_networks.clash_of_mesh(network)
     return f"{network} overlaps {clash}." if clash else ""
 

@@ -12,7 +12,7 @@ from servers.models import Route, Server
 from servers.networks import Network
 from servers.validators import listed
 
-from . import client_network, forward, host_networks, link, link_ports, mesh, odd_networks
+from . import client_network, forward, host_networks, link, link_ports, mesh, odd_networks, outside_networks
 from .registry import Finding, Mistake, Oddity, rule, save_rule
 from .route import TUNNEL_OF_ANOTHER
 
@@ -115,7 +115,7 @@ def _overlap(server: Server, network: Network) -> str | None:
         for text in (other.network, other.wg_network, other.network6 if other.ipv6 else ""):
             if networks.overlaps(network, text):
                 return f"{network} overlaps {text} of server {other}."
-    return client_network.overlapped(network) or mesh.overlapped(network)
+    return client_network.overlapped(network) or mesh.overlapped(network) or outside_networks.anywhere(network)
 
 
 def _routed(server: Server, field: str, network: Network) -> str | None:

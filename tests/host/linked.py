@@ -8,9 +8,13 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from servers.models import ClientNetwork, Host, Server, ServerHost, ServerLink
+from django.conf import LazySettings
+
+from servers.models import ClientNetwork, Host, Route, Server, ServerHost, ServerLink
 from tests.dnsclient import NOERROR, Answer, lookup
+from tests.host.joined import Installation, Joined, installation
 from tests.host.test_end_to_end import World
+from tests.host.test_end_to_end import office as office_on
 from tests.lab import HANGING, NEVER, ONE_TRY, Echo, Machine
 from tests.stack import WgPeer
 from users.models import Organization, VpnUser
@@ -87,6 +91,32 @@ class Linked:
     def site_addresses(self) -> tuple[str, str]:
         return (self.site.address, self.site.address6)
 
+    def in_the_gateways_name(self, link: ServerLink) -> None:
+        """With NAT, each appears at the other with the address of the gateway there."""
+        link.masquerade = True
+        link.save()
+        for number in (0, 1):
+            alice, bob, site = (
+                each[number] for each in (self.alice.addresses, self.bob.addresses, self.site_addresses)
+            )
+            self.until_seen_as(self.alice.machine, bob, LAB_GATEWAY[number])
+            self.until_seen_as(self.alice.machine, site, LAB_GATEWAY[number])
+            self.until_seen_as(self.bob.machine, alice, OFFICE_GATEWAY[number])
+
+    def in_their_own_names(self, link: ServerLink) -> None:
+        link.masquerade = False
+        link.save()
+        self.reach_each_other()
+
+    def cut_by_unlinking(self, link: ServerLink, *routed: str) -> None:
+        """Connections that are open end with the link; ``routed`` are more addresses that Alice has some to."""
+        flows = [Flow(self.alice.machine, each) for each in (*self.bob.addresses, *self.site_addresses, *routed)]
+        assert all(flow.goes_on() for flow in flows)
+        link.delete()
+        for flow in flows:
+            self.until_cut(flow)
+        self.nothing_passes()
+
     def until_cut(self, flow: Flow) -> None:
         self.wait(lambda: not flow.goes_on(NEVER))
         flow.close()
@@ -142,6 +172,41 @@ def linked(office: World, host: Host) -> Iterator[Linked]:
             scene.end()
 
 
+ROUTED, ROUTED6 = "10.51.0.0/24", "2001:db8:51::/64"  # without NAT, and with it
+
+
+def route_to_lan(server: Server) -> None:
+    for network, nat in ((ROUTED, False), (ROUTED6, True)):
+        row = Route(server=server, network=network, nat=nat)
+        row.full_clean(meant=["documentation_network"])
+        row.save()
+
+
+@dataclass
+class Apart:
+    """Office is on the control side's machine, Lab on Berlin's, with ``lan`` behind that, which Lab has routes to. They
+    share no host."""
+
+    world: Installation
+    berlin: Joined
+    scene: Linked
+    lan: Machine
+
+
+@contextlib.contextmanager
+def on_two_hosts(settings: LazySettings) -> Iterator[Apart]:
+    with installation(settings) as world, contextlib.ExitStack() as echoes:
+        berlin = world.add("Berlin")
+        world.join(berlin)
+        office = office_on(world.lab, world.stack, world.control)
+        with linked(office, berlin.host) as scene:
+            lan = world.lab.add_lan(berlin.machine, 51, routed=True)
+            route_to_lan(scene.lab.server)
+            for machine, address in ((lan, "0.0.0.0"), (lan, "::"), (office.lan, "0.0.0.0")):
+                echoes.enter_context(Echo(machine, address, SERVICE))
+            yield Apart(world, berlin, scene, lan)
+
+
 class Flow:
     """An open TCP connection to a machine's echo."""
 
@@ -157,6 +222,22 @@ class Flow:
             return bool(self._socket.recv(65536))
         except OSError:
             return False
+
+    def carries(self, size: int, count: int) -> bool:
+        """Whether as many segments of ``size`` bytes get there, and as much comes back."""
+        self._socket.settimeout(HANGING)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            for _ in range(count):
+                self._socket.sendall(bytes(size))
+                left = size
+                while left > 0:
+                    if not (received := self._socket.recv(65536)):
+                        return False
+                    left -= len(received)
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         self._socket.close()

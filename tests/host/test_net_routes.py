@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import pytest
 
 from servers.hostnet.state import Interface, Route
 from tests.host.firewalled import FirewalledHost
-from tests.lab import HANGING, NEVER, Echo, Lab, Machine
+from tests.lab import HANGING, NEVER, Echo, Lab, Machine, segment_sizes
 
 pytestmark = pytest.mark.host
 
@@ -222,33 +221,18 @@ def test_what_is_for_a_clients_network_goes_nowhere_else_while_nobody_serves_it(
             assert both(scene.alice, FAR, never=True) == both(scene.alice, FAR6, never=True) == {None}
 
 
-def segment_sizes(client: Machine, server: Machine, address: str) -> tuple[int, int]:
-    """The largest segment that each end of a new TCP connection may send: what the other end's SYN said, less the 12
-    octets that timestamps take."""
-    with server.socket(address, socket.SOCK_STREAM) as listener, client.socket(address, socket.SOCK_STREAM) as asking:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, SERVICE + 1))
-        listener.listen()
-        for each in (listener, asking):
-            each.settimeout(HANGING)
-        asking.connect((address, SERVICE + 1))
-        with listener.accept()[0] as answering:
-            size = [each.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) + 12 for each in (asking, answering)]
-            return size[0], size[1]
-
-
 def test_segments_are_sized_for_the_tunnel_in_both_directions(scene: Scene) -> None:
     # Both ends have links of 1500 and cannot know that between them is a tunnel of 1420.
     ends = ((scene.behind, scene.plain), (scene.plain, scene.behind))
     for client, server in ends:
-        assert segment_sizes(client, server, server.address) == (1380, 1380)
-        assert segment_sizes(client, server, server.address6) == (1360, 1360)
+        assert segment_sizes(client, server, server.address, SERVICE + 1) == (1380, 1380)
+        assert segment_sizes(client, server, server.address6, SERVICE + 1) == (1360, 1360)
     for chain in ("outwards", "inwards"):
         rules = scene.at.host.run("nft", "-a", "list", "chain", "inet", "wgvpn", chain).stdout.splitlines()
         (handle,) = (line.rpartition(" ")[2] for line in rules if "maxseg" in line)
         scene.at.host.run("nft", "delete", "rule", "inet", "wgvpn", chain, "handle", handle)
     for client, server in ends:
-        assert segment_sizes(client, server, server.address) == (1460, 1460)
+        assert segment_sizes(client, server, server.address, SERVICE + 1) == (1460, 1460)
     assert scene.at.drifted()
     scene.at.apply()
-    assert segment_sizes(*ends[0], scene.plain.address) == (1380, 1380)
+    assert segment_sizes(*ends[0], scene.plain.address, SERVICE + 1) == (1380, 1380)

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import pytest
 from django.conf import LazySettings
 
-from servers.models import Route, ServerLink
+from servers.models import ServerLink
 from tests.conftest import send_celery_to
 from tests.host import test_end_to_end as one_host
-from tests.host.joined import installation
-from tests.host.linked import LAB_GATEWAY, OFFICE_GATEWAY, SERVICE, Flow, Linked, linked
+from tests.host.linked import LAB_GATEWAY, OFFICE_GATEWAY, SERVICE, Linked, linked, on_two_hosts, route_to_lan
 from tests.lab import NEVER, Echo, Lab, Machine, RedisServer
 from tests.processes import environment
 from tests.stack import Stack
@@ -39,10 +38,7 @@ def shared(transactional_db: None, settings: LazySettings) -> Iterator[Linked]:
 def test_on_one_host_clients_networks_and_routes_are_reached_until_the_link_goes(shared: Linked) -> None:
     host = shared.office.stack.machine
     plain = shared.office.lab.add_lan(host, 51, routed=True)
-    for network, nat in (("10.51.0.0/24", False), ("2001:db8:51::/64", True)):
-        row = Route(server=shared.lab.server, network=network, nat=nat)
-        row.full_clean(meant=["documentation_network"])
-        row.save()
+    route_to_lan(shared.lab.server)
     link = shared.link()
     shared.connect()
     shared.reach_each_other()
@@ -55,11 +51,9 @@ def test_on_one_host_clients_networks_and_routes_are_reached_until_the_link_goes
         assert shared.seen_as(shared.alice.machine, plain.address6) == "2001:db8:51::1"
         assert shared.seen_as(shared.bob.machine, shared.office.lan.address) == "10.50.0.1"
         assert shared.seen_as(plain, shared.alice.addresses[0]) == plain.address
-        in_the_gateways_name(shared, link)
+        shared.in_the_gateways_name(link)
         assert shared.seen_as(shared.alice.machine, plain.address) == "10.51.0.1"
-        link.masquerade = False
-        link.save()
-        shared.reach_each_other()
+        shared.in_their_own_names(link)
         nobody_else_is_let_through(shared)
         cut_by_unlinking(shared, link, plain.address, plain.address6)
         for address in (plain.address, plain.address6):
@@ -68,20 +62,6 @@ def test_on_one_host_clients_networks_and_routes_are_reached_until_the_link_goes
         # What is each server's own goes on.
         assert shared.seen_as(shared.alice.machine, shared.office.lan.address) == "10.50.0.1"
         assert shared.seen_as(shared.bob.machine, plain.address) == shared.bob.addresses[0]
-
-
-def in_the_gateways_name(scene: Linked, link: ServerLink) -> None:
-    """With NAT, each appears at the other with the address of the gateway there."""
-    link.masquerade = True
-    link.save()
-    for number in (0, 1):
-        alice, bob, site = (each[number] for each in (scene.alice.addresses, scene.bob.addresses, scene.site_addresses))
-        for who, address, name in (
-            (scene.alice.machine, bob, LAB_GATEWAY[number]),
-            (scene.alice.machine, site, LAB_GATEWAY[number]),
-            (scene.bob.machine, alice, OFFICE_GATEWAY[number]),
-        ):
-            scene.until_seen_as(who, address, name)
 
 
 def nobody_else_is_let_through(scene: Linked) -> None:
@@ -112,12 +92,7 @@ def nobody_else_is_let_through(scene: Linked) -> None:
 def cut_by_unlinking(scene: Linked, link: ServerLink, *routed: str) -> None:
     """Connections that are open end with the link, and all of it comes back with a new one, with nobody connecting
     anew."""
-    flows = [Flow(scene.alice.machine, address) for address in (*scene.bob.addresses, *scene.site_addresses, *routed)]
-    assert all(flow.goes_on() for flow in flows)
-    link.delete()
-    for flow in flows:
-        scene.until_cut(flow)
-    scene.nothing_passes()
+    scene.cut_by_unlinking(link, *routed)
     again = scene.link()
     scene.reach_each_other()
     again.delete()
@@ -152,38 +127,26 @@ def test_on_one_host_names_are_known_where_they_are_wanted(shared: Linked) -> No
 def test_on_two_hosts_clients_networks_and_routes_are_reached_by_the_mesh(
     transactional_db: None, settings: LazySettings
 ) -> None:
-    with installation(settings) as world, contextlib.ExitStack() as echoes:
-        berlin = world.add("Berlin")
-        world.join(berlin)
-        office = one_host.office(world.lab, world.stack, world.control)
-        with linked(office, berlin.host) as scene:
-            lan = world.lab.add_lan(berlin.machine, 51, routed=True)
-            for network, nat in (("10.51.0.0/24", False), ("2001:db8:51::/64", True)):
-                row = Route(server=scene.lab.server, network=network, nat=nat)
-                row.full_clean(meant=["documentation_network"])
-                row.save()
-            for machine, address in ((lan, "0.0.0.0"), (lan, "::"), (office.lan, "0.0.0.0")):
-                echoes.enter_context(Echo(machine, address, SERVICE))
-            link = scene.link()
-            scene.connect()
-            live = scene.lab.live(scene.bob.user)
-            assert live is not None
-            assert live.host_id == berlin.host.pk
-            scene.reach_each_other()
-            routes_are_reached_by_a_host_of_the_other(scene, lan)
-            in_the_gateways_name(scene, link)
-            scene.until_seen_as(scene.alice.machine, lan.address, "10.51.0.1")
-            link.masquerade = False
-            link.save()
-            scene.reach_each_other()
-            scene.until_seen_as(scene.alice.machine, lan.address, scene.alice.addresses[0])
-            names_are_known_where_they_are_wanted(scene, link)
-            scene.wait(scene.bob.peer.connected)
-            cut_by_unlinking(scene, link, lan.address, lan.address6)
-            for address in (lan.address, lan.address6):
-                assert scene.alice.machine.ask_tcp(address, SERVICE, timeout=NEVER) is None
-            assert not world.stack.machine.run("ip", "rule", "show", "pref", "32690").stdout
-            assert scene.seen_as(scene.bob.machine, lan.address) == scene.bob.addresses[0]
+    with on_two_hosts(settings) as apart:
+        scene, lan = apart.scene, apart.lan
+        link = scene.link()
+        scene.connect()
+        live = scene.lab.live(scene.bob.user)
+        assert live is not None
+        assert live.host_id == apart.berlin.host.pk
+        scene.reach_each_other()
+        routes_are_reached_by_a_host_of_the_other(scene, lan)
+        scene.in_the_gateways_name(link)
+        scene.until_seen_as(scene.alice.machine, lan.address, "10.51.0.1")
+        scene.in_their_own_names(link)
+        scene.until_seen_as(scene.alice.machine, lan.address, scene.alice.addresses[0])
+        names_are_known_where_they_are_wanted(scene, link)
+        scene.wait(scene.bob.peer.connected)
+        cut_by_unlinking(scene, link, lan.address, lan.address6)
+        for address in (lan.address, lan.address6):
+            assert scene.alice.machine.ask_tcp(address, SERVICE, timeout=NEVER) is None
+        assert not apart.world.stack.machine.run("ip", "rule", "show", "pref", "32690").stdout
+        assert scene.seen_as(scene.bob.machine, lan.address) == scene.bob.addresses[0]
 
 
 def routes_are_reached_by_a_host_of_the_other(scene: Linked, lan: Machine) -> None:

@@ -19,7 +19,7 @@ from tests.lab.networks import Lab, Machine
 from tests.lab.postgresql import PostgresPair
 from tests.lab.programs import PROJECT, PYTHON, RedisServer, ended_afterwards
 from tests.lab.sentinels import SentinelRedis
-from tests.lab.traffic import Echo, Pinger
+from tests.lab.traffic import Echo, Pinger, segment_sizes
 from tests.lab.tunnels import KeyPair, Tunnel
 from tests.lab.waiting import HANGING, NEVER, ONE_TRY, PATIENCE, until
 
@@ -45,5 +45,6 @@ __all__ = [
     "SentinelRedis",
     "Tunnel",
     "ended_afterwards",
+    "segment_sizes",
     "until",
 ]

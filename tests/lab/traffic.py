@@ -140,6 +140,21 @@ class Pinger:
                     self._answered.add(sequence)
 
 
+def segment_sizes(client: Namespace, server: Namespace, address: str, port: int) -> tuple[int, int]:
+    """The largest segment that each end of a new TCP connection may send, the client first: what the other end's SYN
+    said, less the 12 octets that timestamps take. ``port`` is free on the server."""
+    with server.socket(address, socket.SOCK_STREAM) as listener, client.socket(address, socket.SOCK_STREAM) as asking:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen()
+        for each in (listener, asking):
+            each.settimeout(HANGING)
+        asking.connect((address, port))
+        with listener.accept()[0] as answering:
+            size = [each.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) + 12 for each in (asking, answering)]
+            return size[0], size[1]
+
+
 def _echo_request(identifier: int, sequence: int) -> bytes:
     """An ICMP echo request (RFC 792) without data."""
     checksum = 0xFFFF - ((8 << 8) + identifier + sequence) % 0xFFFF

@@ -145,6 +145,7 @@ DELETABLE = {
     "servers.host": "delete host",
     "servers.portforward": NOTHING_HANGS_ON_IT,
     "servers.server": "delete server",
+    "servers.outsidelink": NOTHING_HANGS_ON_IT,
     "servers.serverlink": NOTHING_HANGS_ON_IT,
     "users.group": "delete group",
     "users.organization": "delete organization",

@@ -7,12 +7,23 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from core.redis_store import RedisUnavailable
-from servers import heartbeats, networks, routing
+from servers import heartbeats, networks, outside_links, routing
 from servers.hostnet.state import LINK_PREFIX, Interface, Link, OpenVpn, Route
 from servers.link_keys import EndKeys, LinkKeys
-from servers.models import Host, MeshNode, Server, ServerLink, address_of, ends_of, links_of
+from servers.models import (
+    Host,
+    MeshNode,
+    OutsideLink,
+    Server,
+    ServerLink,
+    address_of,
+    end_of_outside,
+    ends_of,
+    links_of,
+)
 from servers.networks import Network
 from servers.routing import Routed
+from servers.validators import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +78,8 @@ def joined(
 ) -> Interface:
     """The interface of ``server`` on ``host`` with its links. ``here`` are the servers (primary keys) that the host
     carries."""
-    if not neighbours:
+    outside = _outside(server)
+    if not neighbours and not outside:
         return interface
     own = {route.network for route in interface.routes}
     reached = [
@@ -77,8 +89,8 @@ def joined(
         for piece in each.routed
         if str(piece.network) not in own
     ]
-    found = tuple(_link(server, each, host, carried=_on_this_host(each, here)) for each in neighbours)
-    return dataclasses.replace(interface, routes=(*interface.routes, *reached), links=found)
+    found = (_link(server, each, host, carried=_on_this_host(each, here)) for each in neighbours)
+    return dataclasses.replace(interface, routes=(*interface.routes, *reached), links=(*found, *outside))
 
 
 def _on_this_host(neighbour: Neighbour, here: Collection[int]) -> bool:
@@ -132,11 +144,40 @@ def _end(link: ServerLink, host: Host) -> OpenVpn | None:
     if ends is None or host not in ends:
         return None
     listens = ends[0] == host
-    both = LinkKeys.from_text(link.keys.reveal())
-    keys = both.server if listens else both.client
-    return end_of(f"{LINK_PREFIX}{2 * link.pk}", link.port, "" if listens else address_of(ends[0]), keys)
+    keys = LinkKeys.from_text(link.keys.reveal()).of(listens=listens)
+    return end_of(f"{LINK_PREFIX}{2 * link.pk}", link.port, "" if listens else address_of(ends[0]), keys, link.mtu)
 
 
-def end_of(device: str, port: int, address: str, keys: EndKeys) -> OpenVpn:
+def works_outside(server: Server) -> list[OutsideLink]:
+    """Its links to other installations that are ready to be used."""
+    return [row for row in server.outside_links.all() if row.works and end_of_outside(row) is not None]
+
+
+def _outside(server: Server) -> list[Link]:
+    """On the one host of ``server``."""
+    links = works_outside(server)
+    own, has = (routing.for_linked(server.routes.all()), routing.offered(server)) if links else ([], {})
+    found = []
+    for row in links:
+        shown = [each for each in listed(row.ours) if each in has]  # others have gone since
+        offered = [piece for piece in own if piece.real is None and str(networks.parse(piece.route.network)) in shown]
+        end = end_of(row.device, row.port, row.address, outside_links.keys_of(row), row.mtu)
+        found.append(
+            Link(
+                server=row.link_id,
+                interface="",
+                networks=tuple(map(str, row.their_networks)),
+                offered=tuple(route_of(piece) for piece in offered),
+                masquerade=row.masquerade,
+                openvpn=end,
+                outside=True,
+                shown=tuple(shown),
+            )
+        )
+    return found
+
+
+def end_of(device: str, port: int, address: str, keys: EndKeys, mtu: int) -> OpenVpn:
     """``address`` is where the other end listens; empty: this one does."""
-    return OpenVpn(device, port, address, keys.peer, keys.authority, keys.certificate, keys.key, keys.tls_crypt)
+    own = (keys.peer, keys.authority, keys.certificate, keys.key, keys.tls_crypt)
+    return OpenVpn(device, port, address, *own, mtu=mtu)

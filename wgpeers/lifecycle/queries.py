@@ -48,8 +48,8 @@ def server(public_id: str) -> Server | None:
 @dataclass(frozen=True, slots=True)
 class Extras:
     """Whether the user has forwarded ports on the server and serves networks there, whether anybody serves any,
-    whether the server has several hosts, and whether it is linked with another one. Few do, and the others' connects
-    ask no further."""
+    whether the server has several hosts, and whether it is linked with another one, of whichever installation. Few do,
+    and the others' connects ask no further."""
 
     has_forwards: bool
     has_networks: bool
@@ -65,11 +65,12 @@ SELECT
     EXISTS (SELECT 1 FROM servers_clientnetwork WHERE server_id = %s),
     (SELECT COUNT(*) FROM servers_serverhost WHERE server_id = %s) > 1,
     EXISTS (SELECT 1 FROM servers_serverlink WHERE first_id = %s OR second_id = %s)
+        OR EXISTS (SELECT 1 FROM servers_outsidelink WHERE server_id = %s)
 """
 
 
 def extras(server: int, user: int) -> Extras:
-    (row,) = fetch_all(_EXTRAS, server, user, server, user, server, server, server, server)
+    (row,) = fetch_all(_EXTRAS, server, user, server, user, *[server] * 5)
     return Extras(*map(bool, row))
 
 

@@ -40,7 +40,8 @@ def build(
     gateway6 = networks.address(server.network6, networks.GATEWAY_HOST_PART) if server.ipv6 else ""
     behind_me, behind_others = _client_networks(connection, server) if server_has_networks else ([], [])
     neighbours = links.neighbours_of([server])[server.pk] if server_is_linked else []
-    pushed = _pushed(server, rows, behind_others, _of_linked(neighbours, host))
+    linked = [*_of_linked(neighbours, host), *_of_outside(server)] if server_is_linked else []
+    pushed = _pushed(server, rows, behind_others, linked)
     return {
         "address": networks.with_length(server.wg_network, connection.host_part),
         "address6": networks.with_length(server.network6, connection.host_part) if server.ipv6 else "",
@@ -96,6 +97,15 @@ def _of_linked(neighbours: Sequence[links.Neighbour], host: Host) -> list[Pushed
         found += [Pushed(network) for network in (*each.tunnels, *each.behind)]
         reached = each.routed if each.server.pk in carried else links.by_another(each, host)
         found += [Pushed(piece.network, piece.route.metric) for piece in reached]
+    return found
+
+
+def _of_outside(server: Server) -> list[Pushed]:
+    """What is reached in other installations, where these may know of this server's clients."""
+    found = []
+    for row in links.works_outside(server):
+        versions = {each.version for each in routing.tunnel_networks([server]) if each in row.our_networks}
+        found += [Pushed(network) for network in row.their_networks if network.version in versions]
     return found
 
 

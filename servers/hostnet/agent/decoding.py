@@ -171,15 +171,19 @@ def _interface(interface: Interface) -> Interface:
 
 
 def _link(link: Link) -> Link:
-    _require(OUR_INTERFACE.fullmatch(link.interface) is not None, "interface of a linked server")
+    # One of another installation has none that could be here.
+    named = OUR_INTERFACE.fullmatch(link.interface) is not None
+    _require(not link.interface and link.openvpn is not None if link.outside else named, "interface of a linked server")
     _require(OPAQUE_ID.fullmatch(link.server) is not None, "id of a linked server")
     _require(not link.zone or DNS_NAME.fullmatch(link.zone) is not None, "zone of a linked server")
     _require(not link.via or OPAQUE_ID.fullmatch(link.via) is not None, "host of a linked server")
-    networks, behind = (tuple(_behind(each) for each in every) for every in (link.networks, link.behind))
+    networks, behind, shown = (
+        tuple(_behind(each) for each in every) for every in (link.networks, link.behind, link.shown)
+    )
     routed, offered = (tuple(_route(each) for each in every) for every in (link.routed, link.offered))
     for route in (*routed, *offered):
         _behind(route.network)
-    return dataclasses.replace(link, networks=networks, behind=behind, routed=routed, offered=offered)
+    return dataclasses.replace(link, networks=networks, behind=behind, routed=routed, offered=offered, shown=shown)
 
 
 def _route(route: Route) -> Route:

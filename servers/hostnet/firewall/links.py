@@ -30,6 +30,11 @@ class Side:
         ours, sites = ([ipaddress.ip_network(each) for each in every] for every in (networks, behind))
         return cls([n for n in ours if n.version == version], [n for n in sites if n.version == version])
 
+    def part(self, shown: Iterable[str]) -> Side:
+        """What of it is among ``shown``."""
+        which = {ipaddress.ip_network(each) for each in shown}
+        return Side(*([n for n in every if n in which] for every in (self.clients, self.behind)))
+
     @property
     def all(self) -> str:
         return anonymous([*self.clients, *self.behind])
@@ -186,6 +191,8 @@ def _matches(interface: Interface, link: Link, mine: str, others: str) -> Iterat
     """``mine`` is the field of addresses of this server, ``others`` that of the linked one's."""
     for version, here, there in _sides(interface, link):
         ip = FAMILY[version]
+        if not here.clients and not here.behind:
+            continue  # the other end is shown nothing of this version but routes
         if link.clients:
             yield f"{ip} {mine} {here.all} {ip} {others} {there.all}"
             continue
@@ -197,9 +204,9 @@ def _matches(interface: Interface, link: Link, mine: str, others: str) -> Iterat
 
 
 def _sides(interface: Interface, link: Link) -> Iterator[tuple[int, Side, Side]]:
-    """By each IP version that both have."""
+    """By each IP version that both have: what the other end may know of here, and what is there."""
     own = [str(ipaddress.ip_interface(address).network) for address in interface.addresses]
     for version in FAMILY:
         here, there = Side.of(own, interface.behind, version), Side.of(link.networks, link.behind, version)
         if here.clients and there.clients:
-            yield version, here, there
+            yield version, here.part(link.shown) if link.outside else here, there

@@ -135,7 +135,7 @@ class Tunnel:
     def of(cls, interface: Interface) -> Tunnel:
         if not OUR_INTERFACE.fullmatch(interface.name):
             raise BadRuleset("an interface name that is not ours")
-        if not all(OUR_INTERFACE.fullmatch(link.interface) for link in interface.links):
+        if not all(OUR_INTERFACE.fullmatch(link.interface) for link in interface.links if not link.outside):
             raise BadRuleset("the name of a linked server's interface")
         routes = (*interface.routes, *(route for link in interface.links for route in link.offered))
         if any(route.nat_interface and not FOREIGN_INTERFACE.fullmatch(route.nat_interface) for route in routes):

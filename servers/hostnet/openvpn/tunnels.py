@@ -63,11 +63,11 @@ class Tunnels:
         """Nothing: no end depends on who is connected."""
 
     def preview(self, state: HostState) -> list[str]:
-        wanted, mtu = ends_of(state.interfaces), self._mtu()
+        wanted, usual = ends_of(state.interfaces), self._mtu()
         running = self._ends.left()
         lines = [f"{name}: end the link's openvpn" for name in sorted(running - wanted.keys())]
         for name, end in sorted(wanted.items()):
-            if not self._ends.runs_with(name, self._text(end, mtu)):
+            if not self._ends.runs_with(name, self._text(end, usual)):
                 lines.append(f"{name}: start the link's openvpn")
         return lines
 
@@ -116,11 +116,11 @@ class Tunnels:
             self._ends.end(name)
             device.remove(name)
             log.info("%s: ended", name)
-        mtu = self._mtu() if wanted else 0
-        routing.make_so({device.ensure(name, mtu): end.ways for name, end in wanted.items()})
+        usual = self._mtu() if wanted else 0
+        routing.make_so({device.ensure(name, end.openvpn.mtu or usual): end.ways for name, end in wanted.items()})
         troubles = {}
         for name, end in wanted.items():
-            if words := self._see_to(name, self._text(end, mtu)):
+            if words := self._see_to(name, self._text(end, usual)):
                 troubles[name] = words
         return troubles
 
@@ -144,8 +144,8 @@ class Tunnels:
             return ""
         return f"no connection to the other end yet ({state.lower() or 'openvpn does not answer'})"
 
-    def _text(self, end: End, mtu: int) -> str:
-        return config.text(end.openvpn, self._ends.socket(end.openvpn.device), mtu)
+    def _text(self, end: End, usual_mtu: int) -> str:
+        return config.text(end.openvpn, self._ends.socket(end.openvpn.device), end.openvpn.mtu or usual_mtu)
 
     def _mtu(self) -> int:
         """What is left of the way out. OpenVPN adds no more than WireGuard does: 72 bytes over IPv6."""

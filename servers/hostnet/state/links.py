@@ -25,6 +25,9 @@ class Link:
     by this host. Nothing that is mapped (``netmap``) is reached from another machine.
 
     ``openvpn`` is the tunnel that carries it. None: WireGuard does, over this host or the mesh.
+
+    ``outside``: the other end is in another installation. ``server`` is then the id of the link, ``networks`` are all
+    that is reached there, and of this server's own networks the other end reaches ``shown`` and no others.
     """
 
     server: str
@@ -38,6 +41,8 @@ class Link:
     masquerade: bool = False
     zone: str = ""
     openvpn: OpenVpn | None = None
+    outside: bool = False
+    shown: tuple[str, ...] = ()
 
     @property
     def reached(self) -> tuple[Route, ...]:
@@ -59,4 +64,6 @@ def link_from_json(data: Mapping[str, Any]) -> Link:
         masquerade=bool(data["masquerade"]),
         zone=str(data["zone"]),
         openvpn=openvpn_from_json(data["openvpn"]) if data.get("openvpn") is not None else None,
+        outside=bool(data.get("outside", False)),
+        shown=tuple(str(network) for network in data.get("shown", ())),
     )

@@ -12,6 +12,7 @@ from .names import HOST_NAME, LINK_INTERFACE, OPAQUE_ID
 
 # Each ends up in a configuration file, between tags of it: nothing but base64 and the lines around it.
 _PEM = re.compile(r"(?:-----(?:BEGIN|END) [A-Za-z0-9 ]{1,40}-----|[A-Za-z0-9+/=]{1,76}|#[ A-Za-z0-9-]{0,60}|\n)+")
+SMALLEST_MTU = 1280  # what IPv6 needs
 LOWEST_PORT = 1024  # it takes the port again when it begins anew, and is no root then
 
 
@@ -22,7 +23,7 @@ class OpenVpn:
 
     ``peer`` is the name that the other end's certificate must have, and ``authority`` (PEM) is what it must be signed
     with. ``certificate`` is this end's own; ``key`` is its private key (PKCS#8 PEM), and ``tls_crypt`` the static key
-    that both ends have (OpenVPN's own form).
+    that both ends have (OpenVPN's own form). ``mtu`` is the interface's, in bytes; 0: the host chooses it.
     """
 
     device: str
@@ -33,6 +34,7 @@ class OpenVpn:
     certificate: str
     key: str = field(repr=False)
     tls_crypt: str = field(repr=False)
+    mtu: int = 0
 
     @property
     def listens(self) -> bool:
@@ -48,10 +50,14 @@ def openvpn_from_json(data: Mapping[str, Any]) -> OpenVpn:
         raise ValueError("the port of a link")
     if address and not _reachable(address):
         raise ValueError("the address of a link")
-    texts = [str(data[name]) for name in ("authority", "certificate", "key", "tls_crypt")]
+    if (mtu := int(data.get("mtu", 0))) and not SMALLEST_MTU <= mtu < 65536:
+        raise ValueError("the MTU of a link")
+    authority, certificate, key, tls_crypt = texts = [
+        str(data[name]) for name in ("authority", "certificate", "key", "tls_crypt")
+    ]
     if not all(_PEM.fullmatch(text) for text in texts):
         raise ValueError("a certificate or a key of a link")
-    return OpenVpn(device, port, address, peer, *texts)
+    return OpenVpn(device, port, address, peer, authority, certificate, key, tls_crypt, mtu)
 
 
 def _reachable(address: str) -> bool:

@@ -12,7 +12,17 @@ from django.test import Client
 from core import clock
 from core.crypto import Secret
 from core.models import AdminAuthenticator, AdminGuesses, AdminSession, Job
-from servers.models import ClientNetwork, ClientRegion, Host, JoinToken, PortForward, Server, ServerHost, ServerLink
+from servers.models import (
+    ClientNetwork,
+    ClientRegion,
+    Host,
+    JoinToken,
+    OutsideLink,
+    PortForward,
+    Server,
+    ServerHost,
+    ServerLink,
+)
 from tests.admin_site import staff
 from tests.conftest import Clock
 from tests.factories import go_on_after_given_keys, unknown_provider
@@ -30,6 +40,7 @@ VIEW = [
     "servers.view_serverfactor",
     "servers.view_serverhost",
     "servers.view_serverlink",
+    "servers.view_outsidelink",
     "users.view_provider",
     "servers.view_host",
     "servers.view_route",
@@ -60,6 +71,7 @@ BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("users.vpnuser", "set_address", {"server": 1, "address": "10.9.0.50"}),
     ("servers.host", "make_token", {}),
     ("servers.host", "make_control_token", {}),
+    ("servers.outsidelink", "make_file", {}),
     ("servers.server", "start", {}),
     ("servers.server", "stop", {}),
     ("servers.host", "drain", {}),
@@ -82,6 +94,7 @@ ACTIONS = [
     ("servers.clientregion", "delete_selected"),
     ("servers.portforward", "delete_selected"),
     ("servers.serverlink", "delete_selected"),
+    ("servers.outsidelink", "delete_selected"),
     ("servers.clientnetwork", "delete_selected"),
     ("wgpeers.connection", "disconnect_them"),
 ]
@@ -101,6 +114,7 @@ def world(db: None, fixed_clock: Clock) -> None:
     ServerHost.objects.create(server=server, host=host)
     other = Server.objects.create(pk=2, name="lab", network="10.18.0.0/24", wg_network="10.19.0.0/24", port=51821)
     ServerLink.objects.create(pk=1, first=server, second=other)
+    OutsideLink.objects.create(pk=1, server=server, name="Acme", ours="10.9.0.0/24", theirs="10.60.0.0/16")
     ClientRegion.objects.create(pk=1, network="203.0.113.0/24", region="eu")
     PortForward.objects.create(pk=1, server=server, user=user, port=8080)
     ClientNetwork.objects.create(pk=1, server=server, user=user, network="192.168.7.0/24")
@@ -135,6 +149,7 @@ def snapshot() -> list[Any]:
         list(Server.objects.values_list("started", "name")),
         list(Host.objects.values_list("draining", flat=True)),
         (ClientRegion.objects.count(), ServerLink.objects.count()),
+        list(OutsideLink.objects.values_list("link_id", "keys_made")),
         list(Connection.objects.values_list("state", flat=True)),
         list(user.device_keys.values_list("name", "confirmed", "revoked")),
         list(user.links.values_list("revoked", flat=True)),
@@ -234,6 +249,7 @@ def test_a_stranger_on_the_staff_sees_nothing(client: Client) -> None:
         "servers.server",
         "servers.host",
         "servers.serverlink",
+        "servers.outsidelink",
         "servers.portforward",
         "servers.clientnetwork",
     ):

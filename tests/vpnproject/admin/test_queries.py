@@ -8,7 +8,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from core import clock
-from servers.models import ClientNetwork, Host, PortForward, Route, Server, ServerHost, ServerLink
+from core.crypto import Secret
+from servers.models import ClientNetwork, Host, OutsideLink, PortForward, Route, Server, ServerHost, ServerLink
 from tests.admin_site import staff
 from users.models import Device, Group, Organization, VpnUser
 from wgpeers.models import Connection, Decision, State
@@ -22,6 +23,7 @@ LISTS = [
     "/admin/servers/server/",
     "/admin/servers/host/",
     "/admin/servers/serverlink/",
+    "/admin/servers/outsidelink/",
     "/admin/servers/portforward/",
     "/admin/servers/clientnetwork/",
     "/admin/wgpeers/connection/",
@@ -46,6 +48,10 @@ def grow(start: int, end: int) -> None:
         if before is not None:
             ServerLink.objects.create(first=before, second=server)
         before = server
+        ours, theirs = networks["wg_network"], f"10.60.{number}.0/24"
+        OutsideLink.objects.create(
+            server=server, name=f"link {number}", ours=ours, theirs=theirs, keys=Secret.of("keys")
+        )
         server.organizations.add(organization)
         server.groups.add(group)
         ServerHost.objects.create(server=server, host=host)

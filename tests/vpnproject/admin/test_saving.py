@@ -17,7 +17,7 @@ from core.admin.saving import CONFLICT, _may_be_shown, changes
 from core.crypto import SecretField
 from servers import mesh
 from servers.admin.addresses import AddressesMixin
-from servers.models import ClientNetwork, ClientRegion, Host, PortForward, Server, ServerHost, ServerLink
+from servers.models import ClientNetwork, ClientRegion, Host, OutsideLink, PortForward, Server, ServerHost, ServerLink
 from tests.admin_site import send, staff
 from tests.factories import unknown_provider
 from users.models import Group, Organization, VpnUser
@@ -42,6 +42,7 @@ def world(admin: Client) -> dict[str, str]:
     host = Host.objects.create(name="gate-1", public_address="192.0.2.1")
     ServerHost.objects.create(server=server, host=host)
     annex = Server.objects.create(name="Annex", network="10.18.0.0/24", wg_network="10.19.0.0/24", port=51821)
+    ServerHost.objects.create(server=annex, host=host)
     rows = [
         acme,
         alice,
@@ -54,6 +55,7 @@ def world(admin: Client) -> dict[str, str]:
         Role.objects.create(name="helpdesk"),
         mesh.the_mesh(),
         ServerLink.objects.create(first=server, second=annex),
+        OutsideLink.objects.create(server=annex, name="Acme", ours="10.19.0.0/24", theirs="10.60.0.0/16"),
         ClientRegion.objects.create(network="203.0.113.0/24", region="north"),
         unknown_provider(),
     ]

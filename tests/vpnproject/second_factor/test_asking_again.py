@@ -12,7 +12,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from core.models import AdminAuthenticator, RecoveryCode
-from servers.models import Host, JoinToken
+from servers.models import Host, JoinToken, OutsideLink, Server
 from tests.admin_site import errors, send
 from tests.conftest import Clock
 from tests.factories import go_on_after_given_keys
@@ -40,6 +40,7 @@ SENSITIVE = {
     ("users.vpnuser", "create_link"),
     ("servers.host", "make_token"),
     ("servers.host", "make_control_token"),
+    ("servers.outsidelink", "make_file"),
     ("auth.user", "lift_codes_pause"),
     ("auth.user", "reset_second_factor"),
     ("auth.user", "end_sessions"),
@@ -68,7 +69,9 @@ def root(settings: Settings, fixed_clock: Clock) -> User:
     VpnUser.objects.create(pk=1, organization_id=1, name="alice")
     Host.objects.create(pk=1, name="gate-7", public_address="192.0.2.1")
     Role.objects.create(pk=1, name="helpdesk")
-    go_on_after_given_keys(Organization, VpnUser, Host, Role)
+    server = Server.objects.create(pk=1, name="office", network="10.8.0.0/24", wg_network="10.9.0.0/24")
+    OutsideLink.objects.create(pk=1, server=server, name="Acme", ours="10.9.0.0/24", theirs="10.60.0.0/16")
+    go_on_after_given_keys(Organization, VpnUser, Host, Role, Server, OutsideLink)
     return administrator(app=True)
 
 
@@ -86,6 +89,7 @@ def snapshot() -> list[Any]:
         list(Role.objects.values_list("name")),
         ProfileLink.objects.count(),
         JoinToken.objects.count(),
+        OutsideLink.objects.get().works,
         VpnUser.objects.get().enrolments.count(),
         list(AdminAuthenticator.objects.values_list("secret")),
         RecoveryCode.objects.count(),

@@ -24,6 +24,8 @@ def test_it_goes_to_a_host_and_back() -> None:
     for address in ("", "198.51.100.1", "2001:db8::1", "vpn.example.com"):
         link = Link("office", "wgs1", ("10.9.0.0/24",), openvpn=end(address))
         assert link_from_json(dataclasses.asdict(link)) == link
+    with_mtu = dataclasses.replace(link, openvpn=dataclasses.replace(end(), mtu=1300))
+    assert link_from_json(dataclasses.asdict(with_mtu)) == with_mtu
 
 
 def test_no_key_is_in_its_repr() -> None:
@@ -39,6 +41,8 @@ def test_no_key_is_in_its_repr() -> None:
         ("device", "wgo1\nup /bin/sh"),
         ("port", 1023),
         ("port", 65536),
+        ("mtu", 1279),
+        ("mtu", 65536),
         ("address", "host; up"),
         ("address", "a\nscript-security 2"),
         ("peer", "name\nup x"),
