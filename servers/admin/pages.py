@@ -20,8 +20,6 @@ from core.redis_store import RedisUnavailable
 from servers import heartbeats, jobs, services
 from servers.hostnet.state.conditions import Code, Severity
 from servers.models import Host, Server
-from users.admin.pages import GroupPage as GroupWithPeople
-from users.models import Group
 
 from .client_services import client_services_panels
 from .factors import FactorsInline
@@ -35,19 +33,6 @@ from .reach import ReachMixin
 UNKNOWN: dict[str, Any] = {}
 # A full state goes out every 60 s; two that were missed are worth a word.
 APPLY_OVERDUE = 150
-
-
-@admin.register(Group)
-class GroupPage(GroupWithPeople):
-    """Says before anybody tries why a group that a server names stays; see ``servers.signals``."""
-
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
-        names, counts, needed, protected = super().get_deleted_objects(objs, request)
-        naming = Server.objects.filter(groups__in=objs).distinct()
-        kept = [f"Server {server}, which lets in only its groups: take the group off there first" for server in naming]
-        return names, counts, needed, [*protected, *kept]
 
 
 class ServerPage(PageThatAsksBack[Server]):

@@ -1,5 +1,5 @@
 """Admin pages for people. A user's page is put together and registered by the topmost layer that has something to
-show on it (wgpeers.admin), a group's by the one that must not lose it (servers.admin)."""
+show on it (wgpeers.admin)."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class OrganizationPage(Page[Organization]):
         return self.is_enabled(obj)
 
 
+@admin.register(Group)
 class GroupPage(Page[Group]):
     ordering = ("name",)
     list_display = ("name", "people")
