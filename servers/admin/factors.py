@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils.functional import cached_property
 from unfold import widgets
 
+from core.admin.asking_again import RowsAskAgain
 from core.admin.looks import dressed
 from core.admin.page import Inline
 from servers.models import FactorMode, IfUnavailable, Server, ServerFactor
@@ -148,7 +149,7 @@ class FactorsFormSet(TogetherFormSet):
         return self._should_delete_form(form) or super()._goes(form)
 
 
-class FactorsInline(Inline):
+class FactorsInline(RowsAskAgain, Inline):
     model = ServerFactor
     form = FactorForm
     formset = FactorsFormSet

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 
 from core import clock
 from core.admin import bulk
+from core.admin.asking_again import FieldsAskAgain
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ago, column, posted, span
 from core.redis_store import RedisUnavailable
 from servers import heartbeats, jobs, services
@@ -35,8 +36,15 @@ UNKNOWN: dict[str, Any] = {}
 APPLY_OVERDUE = 150
 
 
-class ServerPage(PageThatAsksBack[Server]):
+class ServerPage(FieldsAskAgain, PageThatAsksBack[Server]):
     form = ServerForm
+    # Who is not asked for a second factor, and for how long: whoever finds an open browser must not lower it.
+    sensitive_fields = frozenset(
+        {
+            *("reconnect_grace", "factor_token_ttl", "ask_again_at", "time_zone", "ask_again_elsewhere"),
+            "trusted_networks",
+        }
+    )
     list_display: tuple[str, ...] = ("name", "status", "networks", "udp_port", "on_hosts", "lets_in", "start_or_stop")
     list_filter = ("started", "wireguard", "organizations", "hosts")
     search_fields = ("name", "network", "wg_network", "organizations__name")

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 
 from core import clock
 from core.admin import bulk
+from core.admin.asking_again import FieldsAskAgain
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Page, Panel, ago, column, posted, span
 from users import jobs
 from users.factors import guesses
@@ -25,7 +26,8 @@ DEVICES_SHOWN = 20
 
 
 @admin.register(Organization)
-class OrganizationPage(Page[Organization]):
+class OrganizationPage(FieldsAskAgain, Page[Organization]):
+    sensitive_fields = frozenset({"own_factors"})
     # Said anew here: a query that counts drops the model's own order.
     ordering = ("name",)
     list_display = ("name", "is_enabled", "people", "ca", "created")

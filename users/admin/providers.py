@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold import widgets
 
+from core.admin.asking_again import AsksAgain
 from core.admin.looks import dress
 from core.admin.page import Button, Page, column, posted
 from users.factors import providers
@@ -87,7 +88,7 @@ def form_of(factor: Factor) -> type[ProviderModelForm]:
     return type("ProviderModelForm", (ProviderModelForm,), {**fields, "own": own, "kind": factor.kind})
 
 
-class ProviderPage(Page[Provider]):
+class ProviderPage(AsksAgain, Page[Provider]):
     """Registered by the layer that knows which servers ask a provider (``servers.admin``)."""
 
     ordering = ("name",)
@@ -134,7 +135,7 @@ class ProviderPage(Page[Provider]):
             buttons = [*buttons, Button("try_out", "Try it", icon="network_check")]
         return buttons
 
-    @posted("users.change_provider")
+    @posted("users.change_provider", sensitive=True)
     def try_out(self, request: HttpRequest, provider: Provider) -> None:
         factor = _factor(provider.kind)
         if factor is None or factor.provider_form is None:
