@@ -116,10 +116,15 @@ def counts(objects: Objects) -> dict[type[models.Model], int]:
     return {model: number for model, number in _hanging(objects).items() if not model._meta.auto_created}
 
 
+def endings(objects: Objects) -> dict[type[models.Model], int]:
+    """How many rows of which model would be ended, and kept as history."""
+    rows = [ending(objects) for ending, _ in _enders.get(objects.model._meta.label_lower, ())]
+    return {each.model: number for each in rows if (number := each.count())}
+
+
 def _size(objects: Objects) -> int:
     """How many rows a deletion is work for."""
-    ending = (rows(objects).count() for rows, _ in _enders.get(objects.model._meta.label_lower, ()))
-    return objects.count() + sum(_hanging(objects).values()) + sum(ending)
+    return objects.count() + sum(_hanging(objects).values()) + sum(endings(objects).values())
 
 
 def delete(objects: Objects, title: str, administrator: Any) -> tuple[Job | None, list[str]]:

@@ -10,6 +10,7 @@ from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.text import capfirst
 
 from core import deletion
 from core.admin import bulk
@@ -43,6 +44,8 @@ class DeletesInSteps(AdminBase[M]):
             ):
                 needed.add(str(model._meta.verbose_name))
         numbers = {str(model._meta.verbose_name_plural): number for model, number in found.items()}
+        for model, number in deletion.endings(objects).items():
+            numbers[f"{model._meta.verbose_name_plural} that are cut off"] = number
         return bulk.first_names(objects), numbers, needed, list(deletion.reasons_to_stay(objects))
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
@@ -85,10 +88,10 @@ class DeletesInSteps(AdminBase[M]):
             return None
         if needed:
             raise PermissionDenied
-        facts = [f"{number:,} {name}" for name, number in found.items()]
+        facts = [f"{capfirst(name)}: {number:,}" for name, number in found.items()]
         if not bulk.confirmed(request):
             return bulk.ask(
-                self, request, queryset, "delete_selected", f"Delete {what}?", names, ["It deletes", *facts]
+                self, request, queryset, "delete_selected", f"Delete {what}?", names, ["What goes:", *facts]
             )
         job, reasons = deletion.delete(queryset, f"Delete {what}", request.user)
         self._say_reasons(request, reasons)

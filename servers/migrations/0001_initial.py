@@ -175,7 +175,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('masquerade', models.BooleanField(default=False, help_text="Clients of each server appear to those of the other with the address of that one's gateway; off: with their own.", verbose_name='NAT')),
                 ('names', models.BooleanField(default=False, help_text='The DNS of each server knows the clients of the other as well.', verbose_name='names of clients')),
-                ('carrier', models.CharField(choices=[('mesh', 'WireGuard, over a shared host or the mesh'), ('openvpn', 'OpenVPN')], default='mesh', help_text='OpenVPN: a tunnel of its own between the host of the one server and that of the other, for servers that run on one host each.', max_length=8, verbose_name='carried by')),
+                ('carrier', models.CharField(choices=[('mesh', 'WireGuard, by shared host or mesh'), ('openvpn', 'OpenVPN')], default='mesh', help_text='OpenVPN: a tunnel of its own between the host of the one server and that of the other, for servers that run on one host each.', max_length=8, verbose_name='carried by')),
                 ('port', models.PositiveIntegerField(default=1194, help_text='With OpenVPN: where one of both hosts listens for the other. Open it in firewalls before it.', validators=[django.core.validators.MinValueValidator(1024), django.core.validators.MaxValueValidator(65535)], verbose_name='UDP port')),
                 ('keys', core.crypto.SecretField(blank=True, editable=False)),
                 ('first', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='links_as_first', to='servers.server', verbose_name='server')),

@@ -36,7 +36,7 @@ class OrganizationPage(FieldsAskAgain, Page[Organization]):
     fields = ("name", "enabled", "own_factors")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organization]:
-        everything = super().get_queryset(request).defer("ca_private_key")
+        everything: QuerySet[Organization] = super().get_queryset(request).defer("ca_private_key")
         return everything.annotate(people=Count("users"))
 
     @column("Enabled", ordering="enabled", badge=True)

@@ -9,6 +9,7 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.text import capfirst
 from unfold import widgets
 
 from core.admin.asking_again import AsksAgain
@@ -98,7 +99,7 @@ class ProviderPage(AsksAgain, Page[Provider]):
 
     @column("Factor", ordering="kind")
     def factor(self, obj: Provider) -> str:
-        return load(obj.kind).label if obj.kind in FACTORS else f"{obj.kind} (not installed)"
+        return capfirst(load(obj.kind).label) if obj.kind in FACTORS else f"{obj.kind} (not installed)"
 
     def get_form(self, request: HttpRequest, obj: Provider | None = None, change: bool = False, **kwargs: Any) -> Any:
         factor = _factor(obj.kind if obj else request.GET.get("kind", ""))
