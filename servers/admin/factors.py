@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.functional import cached_property
+from django.utils.text import capfirst
 from unfold import widgets
 
 from core.admin.asking_again import RowsAskAgain
@@ -62,7 +63,7 @@ class FactorForm(_FactorForm):
         super().__init__(*args, **kwargs)
         kind = self.instance.kind or (self["kind"].value() if "kind" in self.fields else "")
         self.factor = load(kind) if kind in FACTORS else None
-        self.label = self.factor.label if self.factor else f"{kind} (not installed)"
+        self.label = capfirst(self.factor.label) if self.factor else f"{kind} (not installed)"
         if "mode" not in self.fields:
             return  # for who may only look
         new = self.instance._state.adding

@@ -74,7 +74,7 @@ def test_the_path_has_the_names_of_the_side_bar_and_of_the_rows_as_they_are_spel
 def last_word(client: Client, page: str) -> str:
     heading = re.search(r"<h1.*?</h1>", client.get(page).content.decode(), re.S)
     assert heading
-    return re.findall(r">([^<>]*?)</(?:a|span)>", re.sub(r"\s+", " ", heading[0]))[-1].strip()
+    return str(re.findall(r">([^<>]*?)</(?:a|span)>", re.sub(r"\s+", " ", heading[0]))[-1]).strip()
 
 
 def test_a_page_on_which_something_is_added_says_what(client: Client) -> None:
