@@ -12,8 +12,9 @@ from typing import Any
 from django.apps import apps
 from django.contrib.admin.models import DELETION
 from django.db import models, transaction
-from django.db.models import CASCADE, QuerySet
+from django.db.models import CASCADE, ProtectedError, QuerySet
 from django.db.models.deletion import Collector
+from django.db.models.signals import pre_delete
 
 from core import jobs
 from core.models import Job
@@ -24,6 +25,8 @@ KIND = "core.delete"
 FEW = 100
 # So many are retired at once whatever is deleted of them later.
 RETIRED_AT_ONCE = 50
+# So many reasons of a kind are said for which a row stays.
+REASONS = 20
 # Rows with which others go, or which somebody hears of, in one transaction: Django loads each and asks what goes too.
 LOADED_AT_ONCE = 10
 
@@ -36,6 +39,9 @@ _enders: dict[str, list[tuple[Ending, Ender]]] = {}
 # Done, by primary keys, before anything is deleted, so that nothing is let in while it goes on.
 Retire = Callable[[list[int]], object]
 _retire: dict[str, Retire] = {}
+# Why some of ``objects`` must stay: a sentence for each reason, with the name of the object and what to do first.
+Keeper = Callable[[Objects], list[str]]
+_keepers: dict[type[models.Model], Keeper] = {}
 _last: set[str] = set()
 _members: set[str] = set()
 
@@ -46,6 +52,23 @@ def ends_first(label: str, rows: Ending, ender: Ender) -> None:
 
 def retires(label: str, retire: Retire) -> None:
     _retire[label] = retire
+
+
+def keeps(model: type[models.Model], keeper: Keeper) -> None:
+    """Rows of ``model`` for which ``keeper`` has a reason are deleted by no door: pages say the reason before anybody
+    tries, jobs leave the row out, and all else gets a ``ProtectedError``."""
+
+    def keep(instance: models.Model, **kwargs: Any) -> None:
+        if reasons := reasons_to_stay(model._default_manager.filter(pk=instance.pk)):
+            raise ProtectedError(" ".join(reasons), {instance})
+
+    _keepers[model] = keeper
+    pre_delete.connect(keep, sender=model, weak=False, dispatch_uid=f"keeps {model._meta.label}")
+
+
+def reasons_to_stay(objects: Objects) -> list[str]:
+    keeper = _keepers.get(objects.model)
+    return keeper(objects) if keeper else []
 
 
 def goes_last(*labels: str) -> None:
@@ -93,14 +116,22 @@ def counts(objects: Objects) -> dict[type[models.Model], int]:
     return {model: number for model, number in _hanging(objects).items() if not model._meta.auto_created}
 
 
+def endings(objects: Objects) -> dict[type[models.Model], int]:
+    """How many rows of which model would be ended, and kept as history."""
+    rows = [ending(objects) for ending, _ in _enders.get(objects.model._meta.label_lower, ())]
+    return {each.model: number for each in rows if (number := each.count())}
+
+
 def _size(objects: Objects) -> int:
     """How many rows a deletion is work for."""
-    ending = (rows(objects).count() for rows, _ in _enders.get(objects.model._meta.label_lower, ()))
-    return objects.count() + sum(_hanging(objects).values()) + sum(ending)
+    return objects.count() + sum(_hanging(objects).values()) + sum(endings(objects).values())
 
 
-def delete(objects: Objects, title: str, administrator: Any) -> Job | None:
-    """Delete them: at once where that is little, else by a job, which is returned."""
+def delete(objects: Objects, title: str, administrator: Any) -> tuple[Job | None, list[str]]:
+    """Delete them: at once where that is little, else by a job, which is returned; and why some of them stayed, or all
+    of them where one has to stay from the beginning."""
+    if reasons := reasons_to_stay(objects):
+        return None, reasons
     # In the order in which they were made, whatever order they are shown in.
     keys = list(objects.order_by("pk").values_list("pk", flat=True))
     total = _size(objects)
@@ -108,13 +139,12 @@ def delete(objects: Objects, title: str, administrator: Any) -> Job | None:
     # What goes in one transaction need not be retired before.
     arguments = {"model": label, "keys": keys, "retire": total > jobs.AT_ONCE}
     if total <= FEW:
-        jobs.at_once(KIND, arguments, administrator)
-        return None
+        return None, jobs.at_once(KIND, arguments, administrator)
     with transaction.atomic():
         # Of few objects at once, whatever hangs on them; of many in the first steps.
         if (retire := _retire.get(label)) and len(keys) <= RETIRED_AT_ONCE:
             retire(keys)
-        return jobs.create(KIND, title, arguments, total, administrator)
+        return jobs.create(KIND, title, arguments, total, administrator), []
 
 
 @jobs.kind(KIND)
@@ -128,17 +158,20 @@ def step(job: Job, room: Room) -> jobs.Step:
         for key in room.each(keys[retired:]):
             retire([key])
         return jobs.Step((retired + room.taken, 0), 0)
-    done = 0
+    done, notes = 0, list[str]()
     while gone < len(keys) and (not done or (room.left and done < room.most)):
         row = apps.get_model(label)._default_manager.filter(pk=keys[gone]).first()
-        if row is not None and (thinned := _thin_out(row, room)):
-            done += thinned
-            continue
-        if row is not None:
+        # Asked when it was begun, too; somebody may need it since.
+        reasons = reasons_to_stay(type(row)._default_manager.filter(pk=row.pk)) if row is not None else []
+        if row is not None and not reasons:
+            if thinned := _thin_out(row, room):
+                done += thinned
+                continue
             jobs.record(job, [row], DELETION)
             row.delete()
+        notes += reasons
         gone, done = gone + 1, done + 1
-    return jobs.Step(None if gone == len(keys) else (retired, gone), done)
+    return jobs.Step(None if gone == len(keys) else (retired, gone), done, notes)
 
 
 def _thin_out(row: models.Model, room: Room) -> int:

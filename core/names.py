@@ -79,6 +79,26 @@ def with_key(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {**changes, "name_key": key_of(changes["name"])} if isinstance(changes.get("name"), str) else {**changes}
 
 
+def ordered_by_key(model: type[models.Model], field: str) -> str:
+    """``field`` of an ordering of ``model``; by the key where it is a name, or stands for a row that has one: people
+    look for "alice" before "Bob"."""
+    sign, name = ("-", field[1:]) if field.startswith("-") else ("", field)
+    *way, last = name.split("__")
+    for step in way:
+        related = model._meta.get_field(step).related_model
+        if not isinstance(related, type):
+            return field
+        model = related
+    if last == "name" and issubclass(model, Named):
+        return f"{sign}{'__'.join([*way, 'name_key'])}"
+    if last == "pk":
+        return field
+    related = next((each.related_model for each in model._meta.fields if each.name == last), None)
+    if isinstance(related, type) and issubclass(related, Named):
+        return f"{field}__name_key"
+    return field
+
+
 class Named(models.Model):
     """A row with a ``name`` that no other one has as people read it, among those with the same ``named_within``."""
 

@@ -7,7 +7,7 @@ class ServersConfig(AppConfig):
 
     def ready(self) -> None:
         # Models must be there first.
-        from . import jobs, signals  # noqa: F401
+        from . import jobs, keepers, signals  # noqa: F401
         from .rules import (  # noqa: F401
             attachment,
             client_network,

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import ProtectedError, Q
+from django.db.models import Q
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 from django.dispatch import receiver
 
 from core.changes import after_commit
 from core.task_names import CUT_OFF, DISMISS, ENFORCE
-from users.models import Group
+from users.models import Provider
 
-from . import changes, mesh
+from . import changes
 from .models import (
     Carrier,
     ClientNetwork,
@@ -31,13 +31,6 @@ from .models import (
     hosts_of,
     hosts_of_linked,
 )
-
-
-@receiver(pre_delete, sender=Host)
-def keep_the_way_to_redis(instance: Host, **kwargs: Any) -> None:
-    if mesh.needed_by_others(instance):
-        words = f"Other machines reach the control side by way of {instance} alone: remove their hosts first."
-        raise ProtectedError(words, set(MeshNode.objects.exclude(host=instance)))
 
 
 @receiver(pre_delete, sender=Host)
@@ -118,13 +111,13 @@ def ask_people_otherwise(**kwargs: Any) -> None:
     after_commit(ENFORCE)
 
 
-@receiver(pre_delete, sender=Group)
-def keep_group_that_a_server_names(instance: Group, **kwargs: Any) -> None:
-    """A server that names a group lets in nobody else. Were its last one deleted, it would let in everybody: so a
-    group that a server names is taken off there first."""
-    if naming := list(Server.objects.filter(groups=instance)):
-        names = ", ".join(sorted(server.name for server in naming))
-        raise ProtectedError(f"Group {instance} is named by {names}: take it off there first.", {*naming})
+@receiver(post_save, sender=Provider)
+def go_on_asking_the_first(instance: Provider, created: bool, **kwargs: Any) -> None:
+    """Servers that asked the only provider of a kind go on asking that when there is a second one: else nobody could
+    say any more which to ask, and nobody could connect."""
+    others = list(Provider.objects.filter(kind=instance.kind).exclude(pk=instance.pk)[:2])
+    if created and len(others) == 1:
+        ServerFactor.objects.filter(kind=instance.kind, provider=None).update(provider=others[0])
 
 
 @receiver(m2m_changed, sender=Server.groups.through)

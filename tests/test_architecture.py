@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -81,6 +82,43 @@ def test_imports_run_one_way(part: str) -> None:
         if within(name, set(OURS)) and not within(name, MAY_IMPORT[part])
     ]
     assert wrong == []
+
+
+# What a template is made of, and what code calls one by.
+USED_BY_TEMPLATES = re.compile(r"{% *(?:extends|include) +[\"']([^\"']+)")
+
+
+def templates_of(part: str) -> dict[str, Path]:
+    """The part's templates by the name that they are used by. Factors keep theirs in their own folders."""
+    found: dict[str, Path] = {}
+    for path in (ROOT / part).rglob("*"):
+        if path.suffix in (".html", ".css", ".txt") and "hostnet" not in path.parts:
+            names = path.relative_to(ROOT).as_posix()
+            _, inside, name = names.partition("/templates/")
+            found[name if inside else names.removeprefix("users/factors/")] = path
+    return found
+
+
+def templates_used(part: str) -> Iterator[tuple[str, str]]:
+    """Each file of the part with the name of a template that it uses."""
+    for path in templates_of(part).values():
+        for name in USED_BY_TEMPLATES.findall(path.read_text()):
+            yield path.relative_to(ROOT).as_posix(), name
+    for path in sources(part):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield path.relative_to(ROOT).as_posix(), node.value
+
+
+@pytest.mark.parametrize("part", ["core", "users", "servers", "wgpeers"])
+def test_templates_run_the_same_way(part: str) -> None:
+    """A page may stand on one of its own part, or of one that its part may import."""
+    lies_in = {
+        name: other for other in ("vpnproject", "wgpeers", "servers", "users", "core") for name in templates_of(other)
+    }
+    used = [(file, name) for file, name in templates_used(part) if name in lies_in]
+    assert used
+    assert [(file, name) for file, name in used if lies_in[name] not in MAY_IMPORT[part]] == []
 
 
 # Where files may not import each other in a circle, imports inside functions and under TYPE_CHECKING included.

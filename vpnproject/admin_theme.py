@@ -50,6 +50,7 @@ UNFOLD: dict[str, Any] = {
         ]
     },
     "LOGIN": {"form": "vpnproject.sign_in.SignInForm"},
+    "STYLES": [lambda request: static("core/admin.css")],
     "SCRIPTS": [lambda request: static("core/admin.js")],
     "SIDEBAR": {
         "show_search": False,

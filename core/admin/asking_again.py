@@ -1,7 +1,8 @@
 """Asking for the second factor again before what must not be done by whoever finds an open browser: making profile
-links and tokens, showing secrets, changing administrators, roles and second factors.
+links and tokens, showing secrets, changing administrators, roles, second factors, and what is asked of whom.
 
-Buttons say so with ``posted(…, sensitive=True)``, whole pages with ``AsksAgain``, other views with ``asks_again``.
+Buttons say so with ``posted(…, sensitive=True)``, whole pages with ``AsksAgain``, rows with ``RowsAskAgain``, single
+fields with ``FieldsAskAgain``, other views with ``asks_again``.
 A test names every button of every page, and whether it asks.
 """
 
@@ -84,8 +85,18 @@ def _asks_to_change(view: View[P]) -> View[P]:
     return either
 
 
+def _not_saved() -> ValidationError:
+    """In a form, so that what was filled in stays."""
+    where = reverse("second_factor:confirm")
+    return ValidationError(
+        f"Not saved: this asks for your second factor again. Show it at {where} in another tab of this browser, then "
+        "save here.",
+        code="ask_again",
+    )
+
+
 class RowsAskAgain(_Inline):
-    """Rows of which any change asks again, in an error of the form, so that what was filled in stays."""
+    """Rows of which any change asks again."""
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         formset: Any = super().get_formset(request, obj, **kwargs)
@@ -93,11 +104,25 @@ class RowsAskAgain(_Inline):
         def clean(self: Any) -> None:
             formset.clean(self)
             if self.has_changed() and not is_fresh(request):
-                where = reverse("second_factor:confirm")
-                raise ValidationError(
-                    f"Not saved: this asks for your second factor again. Show it at {where} in another tab of this "
-                    "browser, then save here.",
-                    code="ask_again",
-                )
+                raise _not_saved()
 
         return type(formset.__name__, (formset,), {"clean": clean})
+
+
+class FieldsAskAgain(_Admin):
+    """A page of which a change of ``sensitive_fields`` asks again, and of others does not."""
+
+    sensitive_fields: frozenset[str]
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change=change, **kwargs)
+
+        def clean(self: Any) -> Any:
+            cleaned = form.clean(self)
+            changed = [name for name in self.changed_data if name in sensitive_fields]
+            if changed and not is_fresh(request):
+                self.add_error(changed[0], _not_saved())
+            return cleaned
+
+        sensitive_fields = self.sensitive_fields
+        return type(form.__name__, (form,), {"clean": clean})

@@ -10,6 +10,7 @@ from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.text import capfirst
 
 from core import deletion
 from core.admin import bulk
@@ -20,6 +21,8 @@ M = TypeVar("M", bound=models.Model)
 
 class DeletesInSteps(AdminBase[M]):
     """See ``core.deletion``. What a page with ``is_read_only`` shows goes with what it is about."""
+
+    delete_confirmation_template = "admin/core/delete.html"
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
@@ -41,15 +44,23 @@ class DeletesInSteps(AdminBase[M]):
             ):
                 needed.add(str(model._meta.verbose_name))
         numbers = {str(model._meta.verbose_name_plural): number for model, number in found.items()}
-        return bulk.first_names(objects), numbers, needed, []
+        for model, number in deletion.endings(objects).items():
+            numbers[f"{model._meta.verbose_name_plural} that are cut off"] = number
+        return bulk.first_names(objects), numbers, needed, list(deletion.reasons_to_stay(objects))
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
         """Each deletion is written into the history when it is carried out; see ``core.deletion``."""
 
     def delete_model(self, request: HttpRequest, obj: M) -> None:
-        job = deletion.delete(self.model._default_manager.filter(pk=obj.pk), f"Delete {obj}", request.user)
+        mine = self.model._default_manager.filter(pk=obj.pk)
+        job, reasons = deletion.delete(mine, f"Delete {obj}", request.user)
         if job is not None:
             bulk.say(request, job, "")
+        self._say_reasons(request, reasons)
+
+    def _say_reasons(self, request: HttpRequest, reasons: list[str]) -> None:
+        for reason in reasons[: bulk.SHOWN]:
+            messages.error(request, reason)
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         """As Django's, but not in one transaction from the counting to the end: each part has its own."""
@@ -73,15 +84,17 @@ class DeletesInSteps(AdminBase[M]):
         names, found, needed, protected = self.get_deleted_objects(queryset, request)
         what = bulk.counted(queryset.count(), self.opts)
         if protected:
-            messages.error(request, " ".join(str(each) for each in protected))
+            self._say_reasons(request, protected)
             return None
         if needed:
             raise PermissionDenied
-        facts = [f"{number:,} {name}" for name, number in found.items()]
+        facts = [f"{capfirst(name)}: {number:,}" for name, number in found.items()]
         if not bulk.confirmed(request):
             return bulk.ask(
-                self, request, queryset, "delete_selected", f"Delete {what}?", names, ["It deletes", *facts]
+                self, request, queryset, "delete_selected", f"Delete {what}?", names, ["What goes:", *facts]
             )
-        job = deletion.delete(queryset, f"Delete {what}", request.user)
-        bulk.say(request, job, f"Deleted {what}.")
+        job, reasons = deletion.delete(queryset, f"Delete {what}", request.user)
+        self._say_reasons(request, reasons)
+        if not reasons:
+            bulk.say(request, job, f"Deleted {what}.")
         return None

@@ -27,6 +27,7 @@ from core.admin.base import ChangeList, InlineBase
 from core.admin.deleting import DeletesInSteps
 from core.admin.lookups import FilteredByAllowList
 from core.admin.saving import CONFLICT, SavesInTurn
+from core.names import ordered_by_key
 from core.second_factor.proof import is_fresh
 
 M = TypeVar("M", bound=models.Model)
@@ -104,7 +105,12 @@ class Panel:
 
 
 class PageChangeList(ChangeList):
-    """A list that lets its page look up, for all its rows at once, what is not in the database."""
+    """A list that lets its page look up, for all its rows at once, what is not in the database; names stand in it as
+    people look for them."""
+
+    def get_ordering(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> list[Any]:
+        fields = super().get_ordering(request, queryset)
+        return [ordered_by_key(self.model, each) if isinstance(each, str) else each for each in fields]
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.functional import cached_property
+from django.utils.text import capfirst
 from unfold import widgets
 
+from core.admin.asking_again import RowsAskAgain
 from core.admin.looks import dressed
 from core.admin.page import Inline
 from servers.models import FactorMode, IfUnavailable, Server, ServerFactor
@@ -61,7 +63,7 @@ class FactorForm(_FactorForm):
         super().__init__(*args, **kwargs)
         kind = self.instance.kind or (self["kind"].value() if "kind" in self.fields else "")
         self.factor = load(kind) if kind in FACTORS else None
-        self.label = self.factor.label if self.factor else f"{kind} (not installed)"
+        self.label = capfirst(self.factor.label) if self.factor else f"{kind} (not installed)"
         if "mode" not in self.fields:
             return  # for who may only look
         new = self.instance._state.adding
@@ -148,7 +150,7 @@ class FactorsFormSet(TogetherFormSet):
         return self._should_delete_form(form) or super()._goes(form)
 
 
-class FactorsInline(Inline):
+class FactorsInline(RowsAskAgain, Inline):
     model = ServerFactor
     form = FactorForm
     formset = FactorsFormSet

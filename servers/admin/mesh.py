@@ -80,15 +80,6 @@ class JoiningMixin(Page[Host]):
         response["Cache-Control"] = "no-store"
         return response
 
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
-        """Says before anybody tries which host stays; see ``servers.signals``."""
-        names, counts, needed, protected = super().get_deleted_objects(objs, request)
-        words = "other machines reach the control side by way of it alone"
-        kept = [f"Host {host}: {words}" for host in objs if mesh.needed_by_others(host)]
-        return names, counts, needed, [*protected, *kept]
-
     def panels(self, request: HttpRequest, obj: Host) -> list[Panel]:
         node = _node_of(obj)
         data: dict[str, Any] = {"host": obj, "node": node, "state": joined_state(obj)}

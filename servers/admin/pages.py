@@ -15,13 +15,12 @@ from django.utils.safestring import SafeString
 
 from core import clock
 from core.admin import bulk
+from core.admin.asking_again import FieldsAskAgain
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, ago, column, posted, span
 from core.redis_store import RedisUnavailable
 from servers import heartbeats, jobs, services
 from servers.hostnet.state.conditions import Code, Severity
 from servers.models import Host, Server
-from users.admin.pages import GroupPage as GroupWithPeople
-from users.models import Group
 
 from .client_services import client_services_panels
 from .factors import FactorsInline
@@ -37,21 +36,15 @@ UNKNOWN: dict[str, Any] = {}
 APPLY_OVERDUE = 150
 
 
-@admin.register(Group)
-class GroupPage(GroupWithPeople):
-    """Says before anybody tries why a group that a server names stays; see ``servers.signals``."""
-
-    def get_deleted_objects(
-        self, objs: Any, request: HttpRequest
-    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
-        names, counts, needed, protected = super().get_deleted_objects(objs, request)
-        naming = Server.objects.filter(groups__in=objs).distinct()
-        kept = [f"Server {server}, which lets in only its groups: take the group off there first" for server in naming]
-        return names, counts, needed, [*protected, *kept]
-
-
-class ServerPage(PageThatAsksBack[Server]):
+class ServerPage(FieldsAskAgain, PageThatAsksBack[Server]):
     form = ServerForm
+    # Who is not asked for a second factor, and for how long: whoever finds an open browser must not lower it.
+    sensitive_fields = frozenset(
+        {
+            *("reconnect_grace", "factor_token_ttl", "ask_again_at", "time_zone", "ask_again_elsewhere"),
+            "trusted_networks",
+        }
+    )
     list_display: tuple[str, ...] = ("name", "status", "networks", "udp_port", "on_hosts", "lets_in", "start_or_stop")
     list_filter = ("started", "wireguard", "organizations", "hosts")
     search_fields = ("name", "network", "wg_network", "organizations__name")

@@ -23,7 +23,7 @@ PORTS = [MinValueValidator(LOWEST_PORT), MaxValueValidator(65535)]
 
 
 class Carrier(models.TextChoices):
-    MESH = "mesh", "WireGuard, over a shared host or the mesh"
+    MESH = "mesh", "WireGuard, by shared host or mesh"
     OPENVPN = "openvpn", "OpenVPN"
 
 

@@ -15,6 +15,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from servers.models import Server
 from tests.admin_site import PASSWORD
 from tests.lab import HANGING
+from users.factors.registry import FACTORS
 from users.models import VpnUser
 from users.tasks import make_user_key
 from vpnproject import middleware
@@ -166,6 +167,12 @@ def test_a_person_makes_routes_and_forwards_a_port(page: Page, live_server: Any)
     expect(page.get_by_text("It must be a /24 like 10.50.0.0/24")).to_be_visible()
     assert not company.server.routes.exists()
     page.fill("#id_routes-0-netmap", "192.168.1.0/24")
+    # What a factor needs to know is asked for once it is wanted.
+    radius = f"#id_factors-{[*FACTORS].index('radius')}"
+    expect(page.locator(f"{radius}-provider")).to_be_hidden()
+    page.select_option(f"{radius}-mode", "required")
+    expect(page.locator(f"{radius}-provider")).to_be_visible()
+    page.select_option(f"{radius}-mode", "off")
     page.select_option("#id_factors-1-mode", "required")
     save(page)
     expect(page.get_by_text("was changed successfully")).to_be_visible()
@@ -274,6 +281,7 @@ def test_on_a_phone_nothing_is_cut_off(page: Page, live_server: Any) -> None:
     for path in paths:
         page.goto(f"{live_server.url}{path}", wait_until="networkidle")
         assert page.evaluate(CUT_OFF) == [], path
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
 
 
 # Texts and buttons beyond the right edge of the window, in nothing that scrolls.

@@ -108,7 +108,7 @@ class ListsMixin(Page[VpnUser]):
 
     @above_list("Export", "export", "export", "download")
     def export_list(self, request: HttpRequest) -> StreamingHttpResponse:
-        response = StreamingHttpResponse(write(VpnUser.objects.order_by("organization__name", "name")))
+        response = StreamingHttpResponse(write(VpnUser.objects.order_by("organization__name_key", "name_key")))
         response["Content-Type"] = "text/csv; charset=utf-8"
         day = clock.moment(clock.now()).date().isoformat()
         response["Content-Disposition"] = f'attachment; filename="users-{day}.csv"'

@@ -1,5 +1,5 @@
 """Admin pages for people. A user's page is put together and registered by the topmost layer that has something to
-show on it (wgpeers.admin), a group's by the one that must not lose it (servers.admin)."""
+show on it (wgpeers.admin)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 
 from core import clock
 from core.admin import bulk
+from core.admin.asking_again import FieldsAskAgain
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Page, Panel, ago, column, posted, span
 from users import jobs
 from users.factors import guesses
@@ -25,7 +26,8 @@ DEVICES_SHOWN = 20
 
 
 @admin.register(Organization)
-class OrganizationPage(Page[Organization]):
+class OrganizationPage(FieldsAskAgain, Page[Organization]):
+    sensitive_fields = frozenset({"own_factors"})
     # Said anew here: a query that counts drops the model's own order.
     ordering = ("name",)
     list_display = ("name", "is_enabled", "people", "ca", "created")
@@ -34,7 +36,7 @@ class OrganizationPage(Page[Organization]):
     fields = ("name", "enabled", "own_factors")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organization]:
-        everything = super().get_queryset(request).defer("ca_private_key")
+        everything: QuerySet[Organization] = super().get_queryset(request).defer("ca_private_key")
         return everything.annotate(people=Count("users"))
 
     @column("Enabled", ordering="enabled", badge=True)
@@ -53,6 +55,7 @@ class OrganizationPage(Page[Organization]):
         return self.is_enabled(obj)
 
 
+@admin.register(Group)
 class GroupPage(Page[Group]):
     ordering = ("name",)
     list_display = ("name", "people")

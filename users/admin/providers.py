@@ -9,8 +9,10 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.text import capfirst
 from unfold import widgets
 
+from core.admin.asking_again import AsksAgain
 from core.admin.looks import dress
 from core.admin.page import Button, Page, column, posted
 from users.factors import providers
@@ -87,7 +89,7 @@ def form_of(factor: Factor) -> type[ProviderModelForm]:
     return type("ProviderModelForm", (ProviderModelForm,), {**fields, "own": own, "kind": factor.kind})
 
 
-class ProviderPage(Page[Provider]):
+class ProviderPage(AsksAgain, Page[Provider]):
     """Registered by the layer that knows which servers ask a provider (``servers.admin``)."""
 
     ordering = ("name",)
@@ -97,7 +99,7 @@ class ProviderPage(Page[Provider]):
 
     @column("Factor", ordering="kind")
     def factor(self, obj: Provider) -> str:
-        return load(obj.kind).label if obj.kind in FACTORS else f"{obj.kind} (not installed)"
+        return capfirst(load(obj.kind).label) if obj.kind in FACTORS else f"{obj.kind} (not installed)"
 
     def get_form(self, request: HttpRequest, obj: Provider | None = None, change: bool = False, **kwargs: Any) -> Any:
         factor = _factor(obj.kind if obj else request.GET.get("kind", ""))
@@ -134,7 +136,7 @@ class ProviderPage(Page[Provider]):
             buttons = [*buttons, Button("try_out", "Try it", icon="network_check")]
         return buttons
 
-    @posted("users.change_provider")
+    @posted("users.change_provider", sensitive=True)
     def try_out(self, request: HttpRequest, provider: Provider) -> None:
         factor = _factor(provider.kind)
         if factor is None or factor.provider_form is None:

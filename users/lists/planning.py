@@ -95,7 +95,9 @@ def _understand(line: Line, known: _Known, problems: list[Problem]) -> Person | 
         wrong.append(Problem(line.number, text, column))
 
     organization = known.organizations.get(key_of(cells["organization"]))
-    if organization is None:
+    if not cells["organization"]:
+        say("organization", "This cell is empty.")
+    elif organization is None:
         say("organization", f"There is no organization {cells['organization']!r}. Create it first.")
     name = composed(cells["name"])
     email = cells.get("email")

@@ -18,6 +18,14 @@ COLUMNS = ("organization", "name", "email", "groups", "enabled")
 NEEDED = ("organization", "name")
 SIGNS = (",", ";", "\t")
 MOST_LINES = 50_000
+# What programs of others call our columns.
+_TITLES = {"e-mail": "email", "organisation": "organization"}
+# The longest cell; csv's own limit is said as a mistake of no kind in particular.
+LONGEST_CELL = 10_000
+TOO_LONG = f"A cell has more than {LONGEST_CELL:,} characters. Is a quotation mark not closed?"
+UNQUOTED = "A quotation mark is not closed, or stands in the middle of a cell."
+TITLES_SHOWN = 5
+SEP = "sep="
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -58,11 +66,16 @@ def read(raw: bytes) -> Reading:
     if reading.problems:
         return reading
     rows = list(_rows(text, _sign(text), reading))
+    # By such a line a spreadsheet is told the sign; it is no line of the list.
+    if rows and "".join(rows[0][1]).strip().lower() == SEP:
+        del rows[0]
     if not rows:
-        reading.problems.append(Problem(0, "The file is empty."))
+        reading.problems = reading.problems or [Problem(0, "The file is empty.")]
         return reading
     (title_line, titles), *rest = rows
     columns = _columns(title_line, titles, reading)
+    if not reading.problems and not rest:
+        reading.problems.append(Problem(0, "There is nobody in the file: its only line names the columns."))
     if columns and not reading.problems:
         for number, cells in rest:
             _take(number, cells, columns, reading)
@@ -72,7 +85,7 @@ def read(raw: bytes) -> Reading:
 
 
 def _decode(raw: bytes, reading: Reading) -> str:
-    encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8")
+    encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "") or _unmarked(raw)
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError:
@@ -84,16 +97,29 @@ def _decode(raw: bytes, reading: Reading) -> str:
         reading.notes.append(
             "The file is not UTF-8; it was read as Windows-1252. Look at names with other letters than a to z."
         )
-    if "\0" in text:
+    lines = [number for number, line in enumerate(io.StringIO(text, newline=None), start=1) if "\0" in line]
+    if len(lines) == 1 and text.count("\0") == 1:
+        reading.problems.append(Problem(lines[0], "There is a character in it that no text has (NUL). Take it out."))
+    elif lines:
         reading.problems.append(
             Problem(0, "This is no text file that can be read here. Save it as CSV, in UTF-8, and not as a workbook.")
         )
     return text
 
 
+def _unmarked(raw: bytes) -> str:
+    """The encoding of a file without a mark. In UTF-16 every second byte of the titles is 0."""
+    first = raw[:20]
+    if len(first) >= 4 and not any(first[1::2]):
+        return "utf-16-le"
+    return "utf-16-be" if len(first) >= 4 and not any(first[::2]) else "utf-8"
+
+
 def _sign(text: str) -> str:
     """The sign between cells: the one by which the titles are most of our columns."""
     first = next((line for line in text.splitlines() if line.strip(" ,;\t")), "")
+    if first[: len(SEP)].lower() == SEP and first[len(SEP) :].rstrip("\r\n ") in SIGNS:
+        return first[len(SEP)]
     return max(SIGNS, key=lambda sign: len({_title(cell) for cell in first.split(sign)} & set(COLUMNS)))
 
 
@@ -106,27 +132,32 @@ def _rows(text: str, sign: str, reading: Reading) -> Iterator[tuple[int, list[st
             cells = next(reader)
         except StopIteration:
             return
-        except csv.Error:
-            reading.problems.append(
-                Problem(begins, "A quotation mark is not closed, or stands in the middle of a cell.")
-            )
+        except csv.Error as error:
+            reading.problems.append(Problem(begins, TOO_LONG if "limit" in str(error) else UNQUOTED))
             return
+        if any(len(cell) > LONGEST_CELL for cell in cells):
+            reading.problems.append(Problem(begins, TOO_LONG))
         if any(cell.strip() for cell in cells):
             yield begins, cells
 
 
 def _title(cell: str) -> str:
-    return " ".join(cell.strip().strip('"').casefold().split())
+    title = " ".join(cell.strip().strip('"').casefold().split())
+    return _TITLES.get(title, title)
 
 
 def _columns(number: int, titles: Sequence[str], reading: Reading) -> list[str]:
     """The column of each cell; empty for one without a title."""
     columns = [_title(cell) for cell in titles]
     known = ", ".join(COLUMNS)
-    for column in dict.fromkeys(columns):
-        if column and column not in COLUMNS:
-            reading.problems.append(Problem(number, f"There is no column {column!r}. There are: {known}."))
-        elif column and columns.count(column) > 1:
+    unknown = [column for column in dict.fromkeys(columns) if column and column not in COLUMNS]
+    if unknown:
+        names = ", ".join(f"{column[:40]!r}" for column in unknown[:TITLES_SHOWN])
+        more = f" and {len(unknown) - TITLES_SHOWN} more" if len(unknown) > TITLES_SHOWN else ""
+        what = "is no column" if len(unknown) == 1 else "are no columns"
+        reading.problems.append(Problem(number, f"There {what} {names}{more}. There are: {known}."))
+    for column in COLUMNS:
+        if columns.count(column) > 1:
             reading.problems.append(Problem(number, "This column is there twice.", column))
     for column in NEEDED:
         if column not in columns:

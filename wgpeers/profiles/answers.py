@@ -93,5 +93,5 @@ def secure(response: HttpResponse) -> HttpResponse:
 @cache
 def _style() -> str:
     """The one style that the page may have is the one that stands in it."""
-    digest = hashlib.sha256(loader.render_to_string("wgpeers/page.css").encode()).digest()
+    digest = hashlib.sha256(loader.render_to_string("core/page.css").encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"

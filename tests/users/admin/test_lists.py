@@ -141,6 +141,17 @@ def test_an_import_changes_what_it_says_and_leaves_the_rest(admin: Client, user:
         ("", "The submitted file is empty"),
         ("\n\n", "The file is empty"),
         ("organization,name\nOrg,alice\n", "It changes nothing: all 1 users"),
+        ("organization,name\n", "There is nobody in the file"),
+        ("organization,name", "There is nobody in the file"),
+        ("organization,name\n,bob\n", "line 2, organization: This cell is empty"),
+        ("organization,name\nOrg," + "a" * 20_000 + "\n", "line 2: A cell has more than 10,000 characters"),
+        ("organization,name\nOrg," + "a" * 1_000_000 + "\n", "line 2: A cell has more than 10,000 characters"),
+        ("organization,name\nOrg,bob\nOrg,al\0ice\n", "line 3: There is a character in it that no text has"),
+        (
+            "organization,name" + ",c1,c2,c3,c4,c5,c6,c7\nOrg,bob",
+            "There are no columns 'c1', 'c2', 'c3', 'c4', 'c5' and 2 more",
+        ),
+        ("sep=;\norganization;name\nNobody;bob\n", "line 3, organization: There is no organization"),
     ],
 )
 def test_a_wrong_file_is_refused_whole_with_line_and_column(
@@ -180,8 +191,36 @@ LIST = "organization,name,email\nOrg,Zo\u00eb O\u2019Brien,z@example.com\nOrg,bo
         LIST.replace(",", " , ").encode(),
         LIST.replace("bob", '"bob"').encode(),
         LIST.replace("\n", "\r").encode(),
+        LIST.encode("utf-16-le"),
+        LIST.encode("utf-16-be"),
+        ("sep=;\r\n" + LIST.replace(",", ";")).encode(),
+        ("\ufeffsep=\t\r\n" + LIST.replace(",", "\t")).encode("utf-16-le"),
+        LIST.replace("organization,name,email", "Organisation,Name,E-Mail").encode(),
+        (LIST.split("\n")[0] + "\r\n" + LIST.split("\n")[1] + "\r" + LIST.split("\n")[2] + "\n").encode(),
+        LIST.replace("\n", "," * 47 + "\n").encode(),
     ],
-    ids="plain mark utf16 utf16be cp1252 semicolons tabs capitals columns lines spaces quotes cr".split(),  # noqa: SIM905
+    ids=[
+        "plain",
+        "mark",
+        "utf16",
+        "utf16be",
+        "cp1252",
+        "semicolons",
+        "tabs",
+        "capitals",
+        "columns",
+        "lines",
+        "spaces",
+        "quotes",
+        "cr",
+        "le",
+        "be",
+        "sep",
+        "septab",
+        "words",
+        "mixed",
+        "wide",
+    ],
 )
 def test_a_list_is_understood_as_spreadsheets_write_it(admin: Client, raw: bytes) -> None:
     Organization.objects.create(name="org")
@@ -190,7 +229,7 @@ def test_a_list_is_understood_as_spreadsheets_write_it(admin: Client, raw: bytes
     assert set(VpnUser.objects.values_list("email", flat=True)) == {"z@example.com", ""}
 
 
-@pytest.mark.parametrize("raw", [LIST.encode("utf-16-le"), b"PK\x03\x04\x00\x00binary", b"\xff\xfea\x00b"])
+@pytest.mark.parametrize("raw", [LIST.encode("utf-32"), b"PK\x03\x04\x00\x00binary", b"\xff\xfea\x00b"])
 def test_what_is_no_text_is_refused_in_words(admin: Client, raw: bytes) -> None:
     shown = load(admin, raw).content.decode()
     assert "Nothing was imported" in shown

@@ -97,7 +97,9 @@ def test_the_only_provider_is_asked_and_of_several_the_one_that_is_named(company
     row = ask(company)
     assert (code(company, alice), code(company, alice, "42")) == ("allowed", "oracle_wrong")
     second = a_provider("deep thought", answer="42")
-    assert code(company, alice) == "oracle_not_configured"
+    # Who was asked before is asked still: a second one must lock nobody out.
+    assert (code(company, alice), code(company, alice, "42")) == ("allowed", "oracle_wrong")
+    assert ServerFactor.objects.get().provider == first
     row.provider = second
     row.save()
     assert (code(company, alice), code(company, alice, "42")) == ("oracle_wrong", "allowed")

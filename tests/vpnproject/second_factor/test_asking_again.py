@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from django.contrib.admin import site
+from django.contrib.admin.utils import flatten
 from django.contrib.auth.models import Group as Role
 from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
 
+from core.crypto import Secret
 from core.models import AdminAuthenticator, RecoveryCode
-from servers.models import Host, JoinToken, OutsideLink, Server
+from servers.models import Host, JoinToken, OutsideLink, Server, ServerFactor
 from tests.admin_site import errors, send
 from tests.conftest import Clock
 from tests.factories import go_on_after_given_keys
-from users.models import FactorOverride, Organization, VpnUser
+from users.models import FactorOverride, Organization, Provider, VpnUser
 from wgpeers.models import ProfileLink
 
 from .administrators import (
@@ -41,6 +44,7 @@ SENSITIVE = {
     ("servers.host", "make_token"),
     ("servers.host", "make_control_token"),
     ("servers.outsidelink", "make_file"),
+    ("users.provider", "try_out"),
     ("auth.user", "lift_codes_pause"),
     ("auth.user", "reset_second_factor"),
     ("auth.user", "end_sessions"),
@@ -55,10 +59,9 @@ HARMLESS = {
     ("servers.host", "take_clients"),
     ("wgpeers.connection", "disconnect"),
     ("core.job", "stop"),
-    ("users.provider", "try_out"),
 }
 # Pages that ask before anything but their list.
-PAGES = ("auth.user", "auth.group")
+PAGES = ("auth.user", "auth.group", "users.provider")
 OWN = ("authenticator/", "authenticator/remove/", "recovery-codes/", "passkeys/add/", "passkeys/remove/")
 
 
@@ -71,7 +74,9 @@ def root(settings: Settings, fixed_clock: Clock) -> User:
     Role.objects.create(pk=1, name="helpdesk")
     server = Server.objects.create(pk=1, name="office", network="10.8.0.0/24", wg_network="10.9.0.0/24")
     OutsideLink.objects.create(pk=1, server=server, name="Acme", ours="10.9.0.0/24", theirs="10.60.0.0/16")
-    go_on_after_given_keys(Organization, VpnUser, Host, Role, Server, OutsideLink)
+    secrets = Secret.of(json.dumps({"shared_secret": "x" * 32}))
+    Provider.objects.create(pk=1, kind="radius", name="ours", settings={"servers": "192.0.2.9"}, secrets=secrets)
+    go_on_after_given_keys(Organization, VpnUser, Host, Role, Server, OutsideLink, Provider)
     return administrator(app=True)
 
 
@@ -87,6 +92,7 @@ def snapshot() -> list[Any]:
     return [
         list(User.objects.order_by("pk").values_list("pk", "username", "is_superuser", "password")),
         list(Role.objects.values_list("name")),
+        list(Provider.objects.values_list("name", "settings", "secrets")),
         ProfileLink.objects.count(),
         JoinToken.objects.count(),
         OutsideLink.objects.get().works,
@@ -168,6 +174,43 @@ def test_an_exception_from_second_factors_asks_and_keeps_what_was_filled_in(brow
     browser.post(CONFIRM, {"code": code()})
     assert errors(send(browser, page, _inline={"factor_overrides": rows})) == {}
     assert FactorOverride.objects.exists()
+
+
+# What lets people pass with less: (page, what is changed).
+LESS: list[tuple[str, dict[str, Any]]] = [
+    ("servers.server", {"factors-0-mode": "required"}),
+    ("servers.server", {"reconnect_grace": 999}),
+    ("servers.server", {"factor_token_ttl": 3600}),
+    ("servers.server", {"ask_again_at": "03:00"}),
+    ("servers.server", {"time_zone": "Europe/Berlin"}),
+    ("servers.server", {"ask_again_elsewhere": "on"}),
+    ("servers.server", {"trusted_networks": "198.51.100.0/24"}),
+    ("users.organization", {"own_factors": None}),
+]
+
+
+@pytest.mark.parametrize(("model", "change"), LESS, ids=str)
+def test_lowering_what_is_asked_of_people_asks_and_keeps_what_was_filled_in(
+    browser: Client, model: str, change: dict[str, Any]
+) -> None:
+    page = url(model, "1/change/")
+    answer = send(browser, page, name="Renamed", **change)
+    assert "asks for your second factor again" in str(errors(answer))
+    assert "Renamed" in answer.content.decode()
+    assert not ServerFactor.objects.exists()
+    assert errors(send(browser, page, name="Renamed")) == {}  # the rest of the page does not ask
+    browser.post(CONFIRM, {"code": code()})
+    assert errors(send(browser, page, **change)) == {}
+
+
+def test_every_column_by_which_a_server_asks_for_factors_is_among_them() -> None:
+    """Those that stand together on its page, under *Asked again*."""
+    page = site._registry[Server]
+    [(_, options)] = [each for each in page.fieldsets or () if each[0] == "Asked again"]
+    columns = flatten(options["fields"])
+    assert set(columns) == {name for model, change in LESS if model == "servers.server" for name in change} - {
+        "factors-0-mode"
+    }
 
 
 def test_a_new_host_is_saved_and_its_token_waits(browser: Client) -> None:
