@@ -350,6 +350,7 @@ class SignIn(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["user", "kind", "attempt_hash"], name="one_sign_in_of_an_attempt")
         ]
+        indexes = [models.Index(fields=["state_hash"], name="sign_in_by_state")]
 
     def __str__(self) -> str:
         return f"{self.kind} sign-in"

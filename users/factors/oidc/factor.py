@@ -76,7 +76,7 @@ class OpenIdConnect(SignInFactor):
         return SignedIn(_groups(claims, str(config.settings["groups_claim"])))
 
     def try_out(self, provider: ProviderConfig) -> str:
-        discovery.forget()
+        discovery.forget(provider)
         try:
             metadata, keys = discovery.metadata(provider), discovery.keys(provider, "")
         except NoAnswer as error:
