@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import messages
+from django.db.models import Count, Max
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold import widgets
@@ -91,13 +92,24 @@ class ProviderPage(Page[Provider]):
     """Registered by the layer that knows which servers ask a provider (``servers.admin``)."""
 
     ordering = ("name",)
-    list_display: tuple[str, ...] = ("name", "factor", "created")
+    list_display: tuple[str, ...] = ("name", "factor", "asked_again", "created")
     list_filter = ("kind",)
     search_fields = ("name",)
 
     @column("Factor", ordering="kind")
     def factor(self, obj: Provider) -> str:
         return load(obj.kind).label if obj.kind in FACTORS else f"{obj.kind} (not installed)"
+
+    @column("Asked again")
+    def asked_again(self, obj: Provider) -> str:
+        """About how many sign-ins, and whether it answers."""
+        said = obj.grants.aggregate(count=Count("pk"), agreed=Max("agreed"), silent=Max("silent_since"))
+        if not said["count"]:
+            return "-"
+        people = "1 user" if said["count"] == 1 else f"{said['count']} users"
+        if said["silent"] and said["silent"] > said["agreed"]:
+            return f"{people}, no answer since {said['silent']:%Y-%m-%d %H:%M} (UTC)"
+        return people
 
     def get_form(self, request: HttpRequest, obj: Provider | None = None, change: bool = False, **kwargs: Any) -> Any:
         factor = _factor(obj.kind if obj else request.GET.get("kind", ""))

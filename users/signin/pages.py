@@ -30,8 +30,9 @@ from users.factors.providers import ProviderConfig
 from users.factors.registry import FACTORS, load
 from users.models import SignIn
 
-from . import sign_ins
-from .factor import NotSignedIn, SignInFactor
+from . import grants, sign_ins
+from .factor import SignInFactor
+from .outcomes import NotSignedIn
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -110,7 +111,9 @@ def back(request: HttpRequest) -> HttpResponse:
         return _say(request, "unavailable", sign_in, status=503)
     factor, config = found
     try:
-        sign_ins.end(sign_in, sign_ins.OK, factor.finish(config, sign_in, sent, state).groups)
+        signed = factor.finish(config, sign_in, sent, state)
+        grants.keep(sign_in.user, sign_in.provider, signed, factor.every(config), clock.moment(clock.now()))
+        sign_ins.end(sign_in, sign_ins.OK, signed.groups)
     except NotSignedIn as error:
         log.warning("a sign-in was refused: %s", error)
         sign_ins.end(sign_in, error.code)

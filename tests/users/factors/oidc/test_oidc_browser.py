@@ -21,7 +21,9 @@ from tests.lab import HANGING
 from users.factors.oidc import discovery
 from users.models import Enrolment, Provider, SignIn
 from users.signin import sign_ins
-from wgpeers.models import Decision
+from users.signin.models import SignInGrant
+from wgpeers.lifecycle import signed_in
+from wgpeers.models import Connection, Decision, State
 
 from .attempts import Visit, ask
 from .certified import CLIENT, SECRET, Certified, certified
@@ -51,7 +53,7 @@ def visit(
     settings.SIGN_IN_HOLD = 0.0
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = False
     discovery.forget()
-    said = {"issuer": provider.url, "client_id": CLIENT, "our_address": live_server.url}
+    said = {"issuer": provider.url, "client_id": CLIENT, "our_address": live_server.url, "ask_again": 5}
     secrets = Secret.of(json.dumps({"client_secret": SECRET}))
     ask(company, Provider.objects.create(kind="oidc", name="Acme sign-in", settings=said, secrets=secrets))
     return Visit(company.hire("alice", email="alice@acme.example")[1])
@@ -144,3 +146,31 @@ def test_a_provider_that_starts_again_with_new_keys_is_believed(
     sign_in(page, "alice")
     expect(page.get_by_role("heading")).to_have_text("You are signed in")
     assert again.wait()["allow"] is True
+
+
+def asked_again() -> bool:
+    """Whether who is connected still is, after the provider was asked about them once more."""
+    before = SignInGrant.objects.get()
+    SignInGrant.objects.update(due=clock.moment(clock.now()))
+    signed_in.step(clock.now())
+    after = SignInGrant.objects.first()
+    # It gives a new token each time, and ends all of them where an old one is shown.
+    assert after is None or after.refresh_token.reveal() != before.refresh_token.reveal()
+    return Connection.objects.filter(state=State.OPEN).exists()
+
+
+@pytest.mark.parametrize("what", ["disable", "groups"])
+def test_a_person_is_disconnected_when_the_provider_says_so(
+    visit: Visit, page: Page, provider: Certified, what: str
+) -> None:
+    ServerFactor.objects.update(settings={"groups": "vpn"})
+    visit.connect()
+    page.goto(visit.asked["sso_url"])
+    sign_in(page, "alice")
+    expect(page.get_by_role("heading")).to_have_text("You are signed in")
+    assert visit.wait()["allow"] is True
+    assert [asked_again() for _ in range(3)] == [True] * 3
+    provider.tell(what, "alice")
+    assert not asked_again()
+    said = {"disable": "no longer stands by the sign-in", "groups": "in none of the groups"}[what]
+    assert said in Decision.objects.latest("pk").detail
