@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import messages
-from django.db.models import Count, Max
+from django.db.models import Count, Max, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold import widgets
@@ -96,6 +96,10 @@ class ProviderPage(Page[Provider]):
     list_filter = ("kind",)
     search_fields = ("name",)
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
+        asked = {"agreed": Max("grants__agreed"), "silent": Max("grants__silent_since")}
+        return super().get_queryset(request).annotate(grants_count=Count("grants"), **asked)
+
     @column("Factor", ordering="kind")
     def factor(self, obj: Provider) -> str:
         return load(obj.kind).label if obj.kind in FACTORS else f"{obj.kind} (not installed)"
@@ -103,13 +107,11 @@ class ProviderPage(Page[Provider]):
     @column("Asked again")
     def asked_again(self, obj: Provider) -> str:
         """About how many sign-ins, and whether it answers."""
-        said = obj.grants.aggregate(count=Count("pk"), agreed=Max("agreed"), silent=Max("silent_since"))
-        if not said["count"]:
+        count, agreed, silent = (getattr(obj, name) for name in ("grants_count", "agreed", "silent"))
+        if not count:
             return "-"
-        people = "1 user" if said["count"] == 1 else f"{said['count']} users"
-        if said["silent"] and said["silent"] > said["agreed"]:
-            return f"{people}, no answer since {said['silent']:%Y-%m-%d %H:%M} (UTC)"
-        return people
+        people = "1 user" if count == 1 else f"{count} users"
+        return f"{people}, no answer since {silent:%Y-%m-%d %H:%M} (UTC)" if silent and silent > agreed else people
 
     def get_form(self, request: HttpRequest, obj: Provider | None = None, change: bool = False, **kwargs: Any) -> Any:
         factor = _factor(obj.kind if obj else request.GET.get("kind", ""))

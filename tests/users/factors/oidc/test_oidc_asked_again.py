@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection as database
 from django.db.models import F
+from django.test import Client
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
@@ -15,6 +16,7 @@ from core import clock
 from core.crypto import Secret
 from core.redis_store import redis_client
 from servers.models import Server
+from tests.admin_site import staff
 from tests.concurrency import together
 from tests.conftest import Clock
 from tests.factories import Company
@@ -185,6 +187,26 @@ def test_a_silent_provider_disconnects_where_the_administrator_says_so(
     assert step(fixed_clock) == 2
     assert asked(liar) == before + 1  # about nobody else in the same step
     assert "could not be asked" in Decision.objects.latest("pk").detail
+
+
+def test_administrators_see_who_gives_no_answer(
+    signed: Visit, liar: Liar, fixed_clock: Clock, client: Client, django_assert_max_num_queries: Any
+) -> None:
+    staff(client, superuser=True)
+    for number in range(5):
+        a_provider(liar.url, f"another {number}")
+
+    def listed() -> str:
+        with django_assert_max_num_queries(12):
+            return client.get("/admin/users/provider/").content.decode()
+
+    assert "1 user" in listed()
+    liar.down = True
+    step(fixed_clock)
+    assert "1 user, no answer since 20" in listed()
+    liar.down = False
+    step(fixed_clock)
+    assert "no answer" not in listed()
 
 
 def test_of_two_workers_at_once_one_asks(signed: Visit, liar: Liar, fixed_clock: Clock) -> None:
