@@ -20,6 +20,8 @@ CUT_OFF: Final = "wgpeers.cut_off"
 TAKE_REPORTS: Final = "wgpeers.take_reports"
 # Tell hosts of clients that came or went on others; so many (a number) in one message.
 SPREAD: Final = "wgpeers.spread_remotes"
+# Ask providers again about who is connected by a sign-in.
+ASK_AGAIN: Final = "wgpeers.ask_again"
 SWEEP: Final = "wgpeers.sweep"
 PRUNE: Final = "wgpeers.prune"
 

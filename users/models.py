@@ -17,6 +17,7 @@ from core.locking import SharedRow
 from core.names import Named, NameField
 
 from .rights import RightsQuerySet
+from .signin import models as _tables_of_sign_in  # noqa: F401 (so that they are found)
 
 # Of a factor's name, in every table that has one.
 KIND_LENGTH = 32
@@ -347,9 +348,8 @@ class SignIn(models.Model):
     groups = models.JSONField(null=True)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["user", "kind", "attempt_hash"], name="one_sign_in_of_an_attempt")
-        ]
+        constraints = [models.UniqueConstraint(fields=["user", "kind", "attempt_hash"], name="one_sign_in_of_attempt")]
+        indexes = [models.Index(fields=["state_hash"], name="sign_in_by_state")]
 
     def __str__(self) -> str:
         return f"{self.kind} sign-in"

@@ -38,6 +38,7 @@ app.conf.update(
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
     beat_schedule={
         "sweep": {"task": task_names.SWEEP, "schedule": every(10), "options": {"expires": 10}},
+        "ask again": {"task": task_names.ASK_AGAIN, "schedule": every(15), "options": {"expires": 15}},
         "take reports": {"task": task_names.TAKE_REPORTS, "schedule": every(1), "options": {"expires": 2}},
         # What was changed on a host by hand is to be right again within 60 s, the time that it takes included.
         "converge all": {"task": task_names.CONVERGE_ALL, "schedule": every(45), "options": {"expires": 45}},

@@ -51,6 +51,8 @@ SIGN_INS_HELD = 1
 ATTEMPTS_WINDOW = env.whole("ATTEMPTS_WINDOW", 600, low=10, high=86400)
 # Views of profile links per address and minute.
 LINK_VIEWS_PER_MINUTE = env.whole("LINK_VIEWS_PER_MINUTE", 30, low=1, high=100000)
+# Requests for sign-in pages per address and minute; one sign-in is four, and an office has one address.
+SIGN_IN_VIEWS_PER_MINUTE = env.whole("SIGN_IN_VIEWS_PER_MINUTE", 600, low=4, high=100000)
 DECISION_DAYS = env.whole("DECISION_DAYS", 365, low=1, high=36500)
 
 # Every host name is let through to /key/ (clients come by whatever address is in their profile, and a ping by

@@ -13,10 +13,10 @@ from django.shortcuts import redirect
 from unfold.forms import AuthenticationForm
 
 from core import rate_limits
+from core.client_address import client_address
 from core.redis_store import RedisUnavailable
 from core.second_factor import audit, sessions
 from users.services import must_choose_password
-from wgpeers.views import client_address
 
 from .leading_on import wanted
 

@@ -27,6 +27,7 @@ class EndReason(models.TextChoices):
     ADMIN = "admin", "disconnected by an administrator"
     BY_USER = "by_user", "ended by its user"
     DEVICE_REVOKED = "device_revoked", "its user revoked the device"
+    SIGN_IN = "sign_in_over", "the provider no longer stands by their sign-in"
     SESSION = "session_timeout", "session time is over"
     NOT_PERMITTED = "not_permitted", "no longer permitted"
     MOVED = "address_changed", "its address was changed"
@@ -45,7 +46,10 @@ def kept(model: type[M], related_name: str) -> models.ForeignKey[M | None, M | N
 
 
 class Connection(models.Model):
-    """One client with one WireGuard key, from being allowed to its end. Rows are kept as history."""
+    """One client with one WireGuard key, from being allowed to its end. Rows are kept as history. ``end_detail``, not
+    stored, is for the decision that says why it ends."""
+
+    end_detail = ""
 
     public_id = models.CharField(max_length=24, unique=True, default=new_id, editable=False)
     user = kept(VpnUser, "connections")

@@ -22,7 +22,7 @@ from users.factors import guesses
 from users.models import RememberedPass, SignIn
 
 from .fleet import desired, messages, remotes, reports
-from .lifecycle import devices, draining, reaper, site_failover, sweeps
+from .lifecycle import devices, draining, reaper, signed_in, site_failover, sweeps
 from .models import Decision, ProfileLink
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,17 @@ def spread_remotes(most: int) -> None:
         remotes.spread(most)
     except redis.RedisError as error:
         log.warning("other hosts hear of clients with their next full state (%s)", type(error).__name__)
+
+
+@task(task_names.ASK_AGAIN)
+def ask_again() -> None:
+    try:
+        ended = signed_in.step(clock.now())
+    except (redis.RedisError, RedisUnavailable) as error:
+        log.warning("no provider is asked again: Redis is away (%s)", type(error).__name__)
+        return
+    if ended:
+        log.info("%d connections were ended, as providers no longer stand by their sign-ins", ended)
 
 
 @task(task_names.SWEEP)

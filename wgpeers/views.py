@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 from dataclasses import replace
@@ -17,6 +16,7 @@ from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.views import APIView
 
 from core import clock
+from core.client_address import client_address
 from core.crypto import CannotDecrypt
 from core.rate_limits import count_of
 from core.redis_store import RedisUnavailable
@@ -84,24 +84,6 @@ def refusal_response(refusal: Refusal) -> HttpResponse:
 def not_found(request: HttpRequest) -> HttpResponse:
     """Any other path below the clients' own: for programs, so in JSON too."""
     return json_response({"error": "not_found"}, 404)
-
-
-def client_address(request: HttpRequest) -> str | None:
-    """Where the request came from: the last address that no proxy of ours put there."""
-    chain = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    address = _plain_address(request.META.get("REMOTE_ADDR", ""))
-    while chain and address in settings.TRUSTED_PROXIES:
-        address = _plain_address(chain.pop())
-    return address
-
-
-def _plain_address(text: str) -> str | None:
-    try:
-        parsed = ipaddress.ip_address(text.strip())
-    except ValueError:
-        return None
-    # A socket that serves both families shows an IPv4 client as ::ffff:192.0.2.1.
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 def waited(request: HttpRequest) -> float:

@@ -200,6 +200,10 @@ def test_control_characters_of_a_reason_never_reach_the_terminal(lab: Lab) -> No
     assert str(lab.error) == "no [2J way"
 
 
+# Base32 of SHA-256 of "sign-in code token-1".
+SIGN_IN_CODE = "6Q2-N3S"
+
+
 def sign_in(_request: OpenedRequest) -> HttpResponse:
     url, token = "https://vpn.example/sso/1", "token-1"
     body = {"sso_url": url, "sso_token": token, "signature": hmac64(f"{token}&{url}")}
@@ -220,7 +224,8 @@ def test_sign_in_waits_with_the_same_key_until_it_is_done(lab: Lab) -> None:
     assert {request.plaintext["sso_token"] for request in asked} == {"token-1"}
     assert set(lab.keys("wg_wait")) == set(lab.keys("wg"))
     assert "https://vpn.example/sso/1" in {status.sign_in_url for status in lab.statuses}
-    assert lab.session.status.sign_in_url == ""
+    assert {status.sign_in_code for status in lab.statuses} == {"", SIGN_IN_CODE}
+    assert (lab.session.status.sign_in_url, lab.session.status.sign_in_code) == ("", "")
 
 
 def test_sign_in_gives_up_after_ninety_seconds(lab: Lab) -> None:

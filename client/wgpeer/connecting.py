@@ -114,7 +114,7 @@ class Connecting:
         sign-in belongs to it. Raises ``SessionEnded`` when nobody signs in in time."""
         limit = self.clock.boottime() + c.SIGN_IN_TIMEOUT
         before = self.status.now.state
-        self.status.change(state=s.SIGNING_IN, sign_in_url=asked.url)
+        self.status.change(state=s.SIGNING_IN, sign_in_url=asked.url, sign_in_code=asked.code)
         self.log("waiting for a sign-in; its address is shown by: wgpeer status")
         while self.clock.boottime() < limit:
             result = self.api.wait_for_sign_in(host, credentials, asked.token)
@@ -122,7 +122,7 @@ class Connecting:
                 isinstance(result, Failed) and not 400 <= result.status < 500
             )
             if not patient:
-                self.status.change(state=before, sign_in_url="")
+                self.status.change(state=before, sign_in_url="", sign_in_code="")
                 return result
             self.clock.wait(c.SIGN_IN_PAUSE)
         raise SessionEnded("nobody signed in in time; start again with: wgpeer up")

@@ -37,6 +37,12 @@ def failure_text(status: Status) -> str:
     return status.last_error or "it ended without a word; see: wgpeer logs"
 
 
+def ask_to_sign_in(status: Status) -> None:
+    """Say where, and by what its user knows that the page is about this very attempt."""
+    err.print(f"sign in here: {escape(status.sign_in_url)}", soft_wrap=True)
+    err.print(f"The page must show the code [bold]{escape(status.sign_in_code)}[/bold]; close it if it does not.")
+
+
 def note_dns(status: Status) -> None:
     """Say so when the name servers could not be set."""
     if status.dns.startswith("not set"):
@@ -63,6 +69,7 @@ def show(status: Status) -> None:
         "mtu": str(status.mtu or ""),
         "name servers": status.dns,
         "sign in here": status.sign_in_url,
+        "code to compare": status.sign_in_code,
         "registration key": status.reg_key,
         "note": status.message,
         "last error": status.last_error,

@@ -4,6 +4,8 @@ docs/PROTOCOL.md."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,6 +83,13 @@ class SignInRequired:
 
     url: str
     token: str
+
+    @property
+    def code(self) -> str:
+        """What the page behind ``url`` shows too, so that nobody signs in for another's attempt: ``ABC-DEF``. It comes
+        from the token, which is signed, so nobody on the way can put another one in."""
+        text = base64.b32encode(hashlib.sha256(f"sign-in code {self.token}".encode()).digest()).decode()
+        return f"{text[:3]}-{text[3:6]}"
 
 
 def read_connect(response: Mapping[str, Any]) -> Allowed | Refused:

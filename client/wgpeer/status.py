@@ -66,6 +66,7 @@ class Status:
     last_repair: float = 0.0
     message: str = ""
     sign_in_url: str = ""
+    sign_in_code: str = ""
     reg_key: str = ""
     last_error: str = ""
 

@@ -13,7 +13,7 @@ from users.models import Provider
 
 @admin.register(Provider)
 class AskedProviderPage(ProviderPage):
-    list_display = ("name", "factor", "servers", "created")
+    list_display = ("name", "factor", "servers", "asked_again", "created")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         return super().get_queryset(request).prefetch_related("asked_by__server")

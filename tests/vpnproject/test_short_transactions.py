@@ -119,6 +119,7 @@ TASKS = {
     task_names.CONVERGE: ONE_ROW,
     task_names.CUT_OFF: ONE_ROW,
     task_names.SPREAD: ONE_ROW,
+    task_names.ASK_AGAIN: ONE_ROW,  # in a transaction of its own
     task_names.CONVERGE_ALL: "organization off",
     task_names.DISMISS: ONE_ROW,
     task_names.ENFORCE: "organization off",

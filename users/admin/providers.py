@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import messages
+from django.db.models import Count, Max, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
@@ -93,13 +94,26 @@ class ProviderPage(AsksAgain, Page[Provider]):
     """Registered by the layer that knows which servers ask a provider (``servers.admin``)."""
 
     ordering = ("name",)
-    list_display: tuple[str, ...] = ("name", "factor", "created")
+    list_display: tuple[str, ...] = ("name", "factor", "asked_again", "created")
     list_filter = ("kind",)
     search_fields = ("name",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
+        asked = {"agreed": Max("grants__agreed"), "silent": Max("grants__silent_since")}
+        return super().get_queryset(request).annotate(grants_count=Count("grants"), **asked)
 
     @column("Factor", ordering="kind")
     def factor(self, obj: Provider) -> str:
         return capfirst(load(obj.kind).label) if obj.kind in FACTORS else f"{obj.kind} (not installed)"
+
+    @column("Asked again")
+    def asked_again(self, obj: Provider) -> str:
+        """About how many sign-ins, and whether it answers."""
+        count, agreed, silent = (getattr(obj, name) for name in ("grants_count", "agreed", "silent"))
+        if not count:
+            return "-"
+        people = "1 user" if count == 1 else f"{count} users"
+        return f"{people}, no answer since {silent:%Y-%m-%d %H:%M} (UTC)" if silent and silent > agreed else people
 
     def get_form(self, request: HttpRequest, obj: Provider | None = None, change: bool = False, **kwargs: Any) -> Any:
         factor = _factor(obj.kind if obj else request.GET.get("kind", ""))

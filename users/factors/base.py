@@ -184,7 +184,9 @@ class Factor(ABC):
     factors judge it anew: a claim must pass again for the attempt that it passed for (``Case.attempt_hash``), and for
     no other, whether or not that one led to a connection. ``can_be_unavailable``: False for what needs nobody else;
     "skip" then means nothing. ``always_judged``: nothing stands for it, neither what was passed before nor a trusted
-    network; its user types nothing for it. ``has_enrolments``: False where users need nothing of it here, since it
+    network; its user types nothing for it. ``asks_again``:
+    its provider may say later that what was passed counts no longer, and is asked (``stands``) where something stands
+    for it. ``has_enrolments``: False where users need nothing of it here, since it
     knows them otherwise; everybody is asked for it then. ``not_enrolled``: what a user who is not enrolled can do about
     it, in words for them. ``sentences``: what each code of an outcome means and what to do about it, in words for
     administrators, beyond or in the place of those that all factors have. ``settings_form``: what a server can say of
@@ -210,6 +212,7 @@ class Factor(ABC):
     waits: ClassVar[bool] = False
     can_be_unavailable: ClassVar[bool] = True
     always_judged: ClassVar[bool] = False
+    asks_again: ClassVar[bool] = False
 
     def missing(self) -> str:
         """What must be installed before it can judge anybody, in words for administrators; empty: nothing."""
@@ -218,6 +221,10 @@ class Factor(ABC):
     def enrolled(self, user: VpnUser, enrolment: Enrolment | None) -> bool:
         """Whether the user has what this factor judges by. Other than a row of ours, where a provider knows it."""
         return enrolment is not None or not self.has_enrolments
+
+    def stands(self, case: Case) -> Outcome:
+        """Whether what was passed before, and is remembered, may still stand for it. Asked only of ``asks_again``."""
+        return Passed()
 
     @abstractmethod
     def check(self, case: Case, secret: str) -> Outcome:

@@ -44,6 +44,8 @@ def judge_factors(
     if not judged:
         return Allowed((*layers, ("factors", "trusted_network")))
     if is_remembered(user, policy, judged, attempt, "token", now):
+        if not may_wait and any(each.factor.asks_again for each in judged):
+            raise verdicts.MustWait
         return _judge_the_rest(user, policy, wanted, attempt, now, (*layers, ("factor_token", "ok")))
     for each in judged:
         if not each.enrolled(user):
@@ -103,6 +105,13 @@ def _judge_the_rest(
 ) -> Verdict:
     """Something stands for what was passed before: only what nothing stands for is judged, and nothing is remembered
     of it, since use must not extend it."""
+    for each in _judged(wanted):
+        case = Case(user, policy.server, each.enrolment, each.asked, attempt, now, policy.server_name)
+        outcome = each.factor.stands(case) if each.factor.asks_again else Passed()
+        if outcome != Passed():
+            layers = (*layers, (each.kind, outcome.code))
+        if isinstance(outcome, Denied):
+            return verdicts.Denied(layers, f"{each.kind}_{outcome.code}", REFUSED, detail=outcome.detail)
     rest = [each for each in _judged(wanted) if each.factor.always_judged]
     if not rest:
         return Allowed(layers)

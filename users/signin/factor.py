@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import ClassVar
 
 from django import forms
 
+from core.clock import moment
 from core.http import NoAnswer
 from core.rate_limits import count_of
 from users.factors.base import AskedFactor, Case, Contribution, Denied, Factor, Outcome, Passed, Pending, Unavailable
 from users.factors.providers import ProviderConfig
-from users.models import SignIn
+from users.models import SignIn, VpnUser
 
-from . import sign_ins
+from . import grants, sign_ins
+from .models import SignInGrant
+from .outcomes import NotSignedIn, SignedIn
 
+# What a provider said so many seconds ago is not asked again by a connect.
+FRESH = 60
 # Begun in ten minutes, for one user.
 MOST = 20
-
-
-class NotSignedIn(Exception):
-    """The provider's answer lets nobody in. ``code`` is one of the factor's ``sentences``; ``detail`` is ours, for the
-    log, and holds nothing that came from outside."""
-
-    def __init__(self, code: str, detail: str = "") -> None:
-        super().__init__(f"{code} {detail}".strip())
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class SignedIn:
-    """Whoever it was is the user. ``groups``: None where the provider does not say."""
-
-    groups: Sequence[str] | None
 
 
 class SignInSettings(forms.Form):
@@ -61,6 +50,9 @@ class SignInFactor(Factor):
         "claim": "The account lacks a claim that the provider's page asks for.",
         "declined": "The provider did not let them sign in, or they gave up.",
         "bad_answer": "The provider's answer could not be trusted: a wrong signature, issuer, audience, time or nonce.",
+        "revoked": "The provider was asked again and no longer stands by the sign-in: the account was disabled there, "
+        "or its sessions were ended. They have to sign in anew.",
+        "silent": "The provider could not be asked about the sign-in for longer than its page allows.",
         "too_many": "Too many sign-ins were begun for this user within ten minutes.",
     }
 
@@ -75,6 +67,45 @@ class SignInFactor(Factor):
     @abstractmethod
     def finish(self, config: ProviderConfig, sign_in: SignIn, sent: Mapping[str, str], state: str) -> SignedIn:
         """Judge what the browser brought back. Raise ``NotSignedIn``, and ``NoAnswer`` where nobody can judge."""
+
+    def every(self, config: ProviderConfig) -> timedelta:
+        """How often it is asked about who is connected; zero: never."""
+        return timedelta(0)
+
+    def renew(self, config: ProviderConfig, user: VpnUser, token: str, store: Callable[[str], None]) -> SignedIn | None:
+        """Ask about ``user`` by refresh token, and give ``store`` the next one. None: they are fine, and the provider
+        says nothing more. Raise ``NotSignedIn``, ``NoAnswer``."""
+        raise NoAnswer("This provider cannot be asked again.")
+
+    def too_long_silent(self, config: ProviderConfig, grant: SignInGrant, now: float) -> bool:
+        """Whether the provider has not been heard for longer than the administrator allows."""
+        return False
+
+    def ask_again(self, config: ProviderConfig, grant: SignInGrant, now: float) -> None:
+        """About whom ``grant`` is, for whoever has claimed it. Raise ``NotSignedIn``; ``NoAnswer`` ends nobody."""
+        try:
+            grants.ask(
+                grant, lambda token, store: self.renew(config, grant.user, token, store), self.every(config), now
+            )
+        except NoAnswer:
+            if self.too_long_silent(config, grant, now):
+                raise NotSignedIn("silent") from None
+            raise
+
+    def stands(self, case: Case) -> Outcome:
+        config = case.asked.provider
+        grant = grants.of(case.user, config.public_id) if config else None
+        if config is None or grant is None or not self.every(config):
+            return Passed()
+        try:
+            if grant.agreed <= moment(case.now - FRESH) and grants.claim(grant, case.now):
+                self.ask_again(config, grant, case.now)
+        except NotSignedIn as error:
+            grants.end(grant)
+            return Denied(error.code, guess=False)
+        except NoAnswer:
+            return Passed("not_asked_again")
+        return in_groups(grant.groups, case.asked)
 
     def check(self, case: Case, secret: str) -> Outcome:
         config = case.asked.provider
@@ -105,11 +136,14 @@ class SignInFactor(Factor):
 
 
 def _judge(sign_in: SignIn, asked: AskedFactor) -> Outcome:
-    if sign_in.outcome != sign_ins.OK:
-        return Denied(sign_in.outcome)
+    return in_groups(sign_in.groups, asked) if sign_in.outcome == sign_ins.OK else Denied(sign_in.outcome)
+
+
+def in_groups(groups: Sequence[str] | None, asked: AskedFactor) -> Outcome:
+    """Whether one of ``groups`` is among those that the server names."""
     wanted = {line.strip() for line in str(asked.settings.get("groups") or "").splitlines() if line.strip()}
     if not wanted:
         return Passed()
-    if sign_in.groups is None:
+    if groups is None:
         return Denied("groups_unknown")
-    return Passed() if wanted & set(sign_in.groups) else Denied("group")
+    return Passed() if wanted & set(groups) else Denied("group")

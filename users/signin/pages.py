@@ -13,21 +13,26 @@ from functools import wraps
 from typing import Concatenate, ParamSpec
 
 from django.conf import settings
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from core import clock
+from core.client_address import client_address
 from core.crypto import random_text
 from core.http import NoAnswer
+from core.rate_limits import count_view
+from core.redis_store import RedisUnavailable
 from users.factors import providers
 from users.factors.providers import ProviderConfig
 from users.factors.registry import FACTORS, load
 from users.models import SignIn
 
-from . import sign_ins
-from .factor import NotSignedIn, SignInFactor
+from . import grants, sign_ins
+from .factor import SignInFactor
+from .outcomes import NotSignedIn
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -41,14 +46,19 @@ BROWSER = re.compile(r"[A-Za-z0-9]{32}", re.ASCII)
 
 
 def _page(*methods: str) -> Callable[[View[P]], View[P]]:
-    """These methods, never cached, and held to our policy."""
+    """These methods, so many from one address, never cached, and held to our policy."""
 
     def decorated(view: View[P]) -> View[P]:
         @wraps(view)
         @never_cache
         @require_http_methods(list(methods))
         def secured(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
-            response = view(request, *args, **kwargs)
+            try:
+                few = count_view("sign-ins", client_address(request) or "", settings.SIGN_IN_VIEWS_PER_MINUTE)
+                response = view(request, *args, **kwargs) if few else _say(request, "busy", status=429)
+            except (RedisUnavailable, DatabaseError) as error:
+                log.error("a store is down: %s", type(error).__name__)
+                response = _say(request, "busy", status=503)
             response["Content-Security-Policy"] = POLICY
             # Addresses here say of which attempt they are.
             response["Referrer-Policy"] = "same-origin"
@@ -101,7 +111,9 @@ def back(request: HttpRequest) -> HttpResponse:
         return _say(request, "unavailable", sign_in, status=503)
     factor, config = found
     try:
-        sign_ins.end(sign_in, sign_ins.OK, factor.finish(config, sign_in, sent, state).groups)
+        signed = factor.finish(config, sign_in, sent, state)
+        grants.keep(sign_in.user, sign_in.provider, signed, factor.every(config), clock.moment(clock.now()))
+        sign_ins.end(sign_in, sign_ins.OK, signed.groups)
     except NotSignedIn as error:
         log.warning("a sign-in was refused: %s", error)
         sign_ins.end(sign_in, error.code)

@@ -11,10 +11,10 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
 from core import clock
+from core.client_address import client_address
 from core.second_factor import audit, recovery, sessions
 from core.second_factor.proof import is_shown, mark_shown
 from vpnproject.leading_on import wanted
-from wgpeers.views import client_address
 
 
 def administrator(request: HttpRequest) -> User:

@@ -10,12 +10,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
+from core.client_address import client_address
 from core.second_factor import sessions
 from core.second_factor.proof import is_asked, is_shown
 from users.services import must_choose_password
 from vpnproject.leading_on import by_way_of
 from vpnproject.middleware import CLIENT_PATHS
-from wgpeers.views import client_address
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from django.views.decorators.http import require_GET, require_POST
 
 from core import clock, totp
 from core.admin.asking_again import ask_again
+from core.client_address import client_address
 from core.crypto import CannotDecrypt, Secret
 from core.models import AdminAuthenticator
 from core.second_factor import authenticator as apps
 from core.second_factor import codes, passkeys
 from core.second_factor.proof import has_factor, is_fresh, is_shown
 from vpnproject.leading_on import by_way_of, wanted
-from wgpeers.views import client_address
 
 from .common import administrator, page, passed, set_up
 

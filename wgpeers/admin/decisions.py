@@ -31,6 +31,7 @@ LAYERS = (
     "host",
     "liveness",
     "session",
+    "sign_in",
     "admin",
     "own_page",
 )

@@ -23,6 +23,7 @@ REASONS = frozenset(
         EndReason.ADMIN,
         EndReason.BY_USER,
         EndReason.DEVICE_REVOKED,
+        EndReason.SIGN_IN,
         EndReason.SESSION,
         EndReason.NOT_PERMITTED,
         EndReason.MOVED,

@@ -69,6 +69,8 @@ SENTENCES: dict[str, str] = {
     EndReason.ADMIN: "An administrator disconnected it. The client comes back by itself if it may: disable the user to "
     "keep it away.",
     EndReason.BY_USER: "The user ended it on their own page. The client comes back by itself, if it may.",
+    EndReason.SIGN_IN: "The provider of the user's sign-in was asked again, and no longer lets them in; why stands "
+    "behind this. The client is asked to sign in anew.",
     EndReason.SESSION: "The session was as long as the server allows. The client comes back by itself, with the second "
     "factors that the server asks for.",
     EndReason.NOT_PERMITTED: "The user may not use the server any more: disabled, or in none of its organizations or "

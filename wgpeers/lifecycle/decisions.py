@@ -108,7 +108,7 @@ def record_own(
     queries.insert_decision(decision)
 
 
-def record_end(connection: Connection, layer: str, now: float) -> None:
+def record_end(connection: Connection, layer: str, now: float, detail: str = "") -> None:
     """Store that a connection was ended, by which layer, for the reason it carries."""
     decision = Decision(
         time=moment(now),
@@ -121,6 +121,7 @@ def record_end(connection: Connection, layer: str, now: float) -> None:
         layer=layer,
         code=connection.end_reason,
         layers=[[layer, connection.end_reason]],
+        detail=detail,
     )
     queries.insert_decision(decision)
 

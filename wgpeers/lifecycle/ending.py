@@ -35,6 +35,7 @@ TOLD_AT_ONCE = 50
 # Which layer a decision names for each reason.
 LAYER = {
     EndReason.SILENT: "liveness",
+    EndReason.SIGN_IN: "sign_in",
     EndReason.SESSION: "session",
     EndReason.ADMIN: "admin",
     EndReason.BY_USER: "own_page",
@@ -75,7 +76,7 @@ def mark_ended(connection: Connection, reason: EndReason, now: float, due: float
         # Never allowed, so never spent: the client may offer the same key to the next host.
         SpentKey.objects.filter(connection=connection).delete()
     addresses.release(connection.server_key, connection.host_part)
-    decisions.record_end(connection, LAYER.get(reason, "policy"), now)
+    decisions.record_end(connection, LAYER.get(reason, "policy"), now, connection.end_detail)
     return True
 
 

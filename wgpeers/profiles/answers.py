@@ -17,11 +17,11 @@ from django.template import loader
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
+from core.client_address import client_address
 from core.rate_limits import count_view
 from core.redis_store import RedisUnavailable
 from wgpeers.models import ProfileLink
 from wgpeers.protocol.errors import Refusal
-from wgpeers.views import client_address
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]

@@ -16,6 +16,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.csrf import csrf_protect
 
 from core import client_wheel, clock
+from core.client_address import client_address
 from servers.policy import policy_of
 from users.factors import own
 from users.factors.panels import NotDone, ShownOnce, TryAgain
@@ -24,7 +25,6 @@ from users.models import Device
 from wgpeers.lifecycle import decisions, devices, for_users
 from wgpeers.lifecycle.ending import end
 from wgpeers.models import Connection, Decision, EndReason, State
-from wgpeers.views import client_address
 
 from . import links, own_session
 from .answers import link_view, secure

@@ -9,10 +9,10 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 
 from core import client_wheel, clock
+from core.client_address import client_address
 from wgpeers.lifecycle import decisions
 from wgpeers.models import ProfileLink
 from wgpeers.protocol.errors import Refusal
-from wgpeers.views import client_address
 
 from . import content, links, own_page, own_session
 from .answers import found, link_view, secure

@@ -92,13 +92,14 @@ def _up_in_background(
 ) -> tuple[int | None, Status]:
     """The exit code (None: it goes on) and the last status."""
     process = daemon.start(store, name, password, choices)
-    last = Status(profile=name)
+    last, shown = Status(profile=name), ""
     try:
         with err.status(f"connecting {escape(name)}") as spinner:
             for last in daemon.watch(store, name, process, seconds):
                 spinner.update(display.progress(last))
-                if last.sign_in_url and last.state == s.SIGNING_IN:
-                    err.print(f"sign in here: {escape(last.sign_in_url)}", soft_wrap=True)
+                if last.state == s.SIGNING_IN and last.sign_in_url not in ("", shown):
+                    display.ask_to_sign_in(last)
+                    shown = last.sign_in_url
     except KeyboardInterrupt:
         daemon.stop(store, name)
         fail("given up", EXIT_FAILED)

@@ -24,6 +24,7 @@ TIME = INTERVAL + 3
 TOLD = {
     EndReason.ADMIN,
     EndReason.SESSION,
+    EndReason.SIGN_IN,
     EndReason.NOT_PERMITTED,
     EndReason.MOVED,
     EndReason.ELSEWHERE,

@@ -42,9 +42,11 @@ _kept: dict[tuple[str, ...], _Kept] = {}
 _lock = threading.Lock()
 
 
-def forget() -> None:
-    """For tests."""
-    _kept.clear()
+def forget(config: ProviderConfig | None = None) -> None:
+    """What this process keeps of one provider, so that it is asked anew. None: of all, for tests."""
+    with _lock:
+        for name in [name for name in _kept if config is None or name[1] == config.public_id]:
+            del _kept[name]
 
 
 def metadata(config: ProviderConfig) -> Metadata:

@@ -14,7 +14,8 @@ from core.locking import lock
 from users.factors import enrolments
 from users.factors.providers import ProviderConfig
 from users.models import Enrolment, VpnUser
-from users.signin.factor import NotSignedIn
+from users.signin.models import SignInGrant
+from users.signin.outcomes import NotSignedIn
 
 KIND = "oidc"
 
@@ -25,9 +26,9 @@ def accounts(enrolment: Enrolment | None) -> dict[str, str]:
 
 
 @transaction.atomic
-def recognise(user: VpnUser, config: ProviderConfig, claims: Mapping[str, Any]) -> None:
+def recognise(user: VpnUser, config: ProviderConfig, claims: Mapping[str, Any], *, first: bool = True) -> None:
     """Whether the account of these (verified) claims is the user's. The first one that has their address is, from then
-    on and whatever its address will be. Raise ``NotSignedIn``."""
+    on and whatever its address will be; not where ``first`` is False. Raise ``NotSignedIn``."""
     lock(user)
     known = accounts(Enrolment.objects.filter(user=user, kind=KIND).first())
     issuer, subject = str(config.settings["issuer"]), str(claims["sub"])
@@ -36,7 +37,7 @@ def recognise(user: VpnUser, config: ProviderConfig, claims: Mapping[str, Any]) 
             raise NotSignedIn("other_account")
         return
     address = claims.get("email")
-    if not user.email or not isinstance(address, str) or address.casefold() != user.email.casefold():
+    if not first or not user.email or not isinstance(address, str) or address.casefold() != user.email.casefold():
         raise NotSignedIn("other_account", "first sign-in")
     # Some write the word.
     verified = claims.get("email_verified")
@@ -46,6 +47,8 @@ def recognise(user: VpnUser, config: ProviderConfig, claims: Mapping[str, Any]) 
     enrolments.enrol(user, KIND, secret=Secret.of(json.dumps({**known, issuer: subject})))
 
 
+@transaction.atomic
 def forget_accounts(user: VpnUser) -> None:
     """The next account that has their address is theirs."""
     enrolments.withdraw(user, KIND)
+    SignInGrant.objects.filter(user=user, provider__kind=KIND).delete()

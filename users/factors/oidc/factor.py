@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, ClassVar
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import urlencode
 
 from core import clock
 from core.crypto import keyed_hash
@@ -14,17 +15,17 @@ from core.http import NoAnswer
 from users.factors.panels import FactorPanel, NotDone
 from users.factors.providers import ProviderConfig, ProviderForm
 from users.models import Enrolment, SignIn, VpnUser
-from users.signin.factor import NotSignedIn, SignedIn, SignInFactor
+from users.signin.factor import SignInFactor
+from users.signin.models import SignInGrant
+from users.signin.outcomes import NotSignedIn, SignedIn
 from users.signin.sign_ins import our_address
 
-from . import discovery
-from .discovery import Metadata
+from . import discovery, tokens
 from .enrolment import KIND, recognise
 from .form import OidcProviderForm
 from .id_token import verify
 from .panel import PANEL
-
-_FORM = "application/x-www-form-urlencoded"
+from .presets import lasting
 
 
 class OpenIdConnect(SignInFactor):
@@ -33,6 +34,7 @@ class OpenIdConnect(SignInFactor):
     panel: ClassVar[FactorPanel | None] = PANEL
     provider_form: ClassVar[type[ProviderForm] | None] = OidcProviderForm
     can_be_tried: ClassVar[bool] = True
+    asks_again: ClassVar[bool] = True
     not_enrolled: ClassVar[str] = "Your account has no e-mail address to sign in with. Ask your administrator."
     sentences: ClassVar[Mapping[str, str]] = {
         **SignInFactor.sentences,
@@ -57,6 +59,8 @@ class OpenIdConnect(SignInFactor):
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }
+        if self.every(config):
+            asked |= lasting(str(config.settings["preset"]), str(config.settings["scopes"]))
         there = discovery.metadata(config).authorization
         return f"{there}{'&' if '?' in there else '?'}{urlencode(asked)}"
 
@@ -67,16 +71,37 @@ class OpenIdConnect(SignInFactor):
             raise NotSignedIn("bad_answer", "iss of the redirect")
         if "error" in sent or not sent.get("code"):
             raise NotSignedIn("declined")
-        claims = verify(config, _exchange(config, metadata, sent["code"], state), _nonce(state), clock.now())
-        for line in str(config.settings["required_claims"]).splitlines():
-            name, _, value = line.strip().partition("=")
-            if name and value not in _texts(claims.get(name)):
-                raise NotSignedIn("claim")
+        said = tokens.for_code(config, metadata, sent["code"], _redirect(config), _verifier(state))
+        claims = verify(config, said.get("id_token"), clock.now(), _nonce(state))
+        _require(config, claims)
         recognise(sign_in.user, config, claims)
+        return SignedIn(_groups(claims, str(config.settings["groups_claim"])), tokens.refresh_token(said))
+
+    def every(self, config: ProviderConfig) -> timedelta:
+        return timedelta(minutes=int(config.settings["ask_again"] or 0))
+
+    def renew(self, config: ProviderConfig, user: VpnUser, token: str, store: Callable[[str], None]) -> SignedIn | None:
+        said = tokens.for_refresh(config, discovery.metadata(config), token)
+        # Before anything else: the old one is good no more.
+        if (new := tokens.refresh_token(said)) and new != token:
+            store(new)
+        if "id_token" not in said:
+            return None
+        try:
+            claims = verify(config, said["id_token"], clock.now())
+        except NotSignedIn as error:
+            # What nobody has signed says nothing of the user, good or bad.
+            raise NoAnswer(f"{config.name} answers with a token that cannot be trusted: {error}.") from None
+        _require(config, claims)
+        recognise(user, config, claims, first=False)
         return SignedIn(_groups(claims, str(config.settings["groups_claim"])))
 
+    def too_long_silent(self, config: ProviderConfig, grant: SignInGrant, now: float) -> bool:
+        patience = timedelta(minutes=int(config.settings["patience"] or 0))
+        return bool(patience) and clock.moment(now) - grant.agreed > self.every(config) + patience
+
     def try_out(self, provider: ProviderConfig) -> str:
-        discovery.forget()
+        discovery.forget(provider)
         try:
             metadata, keys = discovery.metadata(provider), discovery.keys(provider, "")
         except NoAnswer as error:
@@ -86,6 +111,13 @@ class OpenIdConnect(SignInFactor):
             f"{metadata.issuer} answers, and signs with {count} {'key' if count == 1 else 'keys'}. "
             f"Its redirect address for us must be {_redirect(provider)}."
         )
+
+
+def _require(config: ProviderConfig, claims: Mapping[str, Any]) -> None:
+    for line in str(config.settings["required_claims"]).splitlines():
+        name, _, value = line.strip().partition("=")
+        if name and value not in _texts(claims.get(name)):
+            raise NotSignedIn("claim")
 
 
 def _redirect(config: ProviderConfig) -> str:
@@ -99,30 +131,6 @@ def _nonce(state: str) -> str:
 
 def _verifier(state: str) -> str:
     return keyed_hash("oidc verifier", state)
-
-
-def _exchange(config: ProviderConfig, metadata: Metadata, code: str, state: str) -> object:
-    """The ID token for the code. Raise ``NotSignedIn`` where the provider does not take it, else ``NoAnswer``."""
-    client, secret = str(config.settings["client_id"]), config.secrets["client_secret"]
-    fields = {
-        "grant_type": "authorization_code",
-        "code": code,
-        "redirect_uri": _redirect(config),
-        "code_verifier": _verifier(state),
-    }
-    headers = {"Content-Type": _FORM, "Accept": "application/json"}
-    if metadata.posts_secret:
-        fields |= {"client_id": client, "client_secret": secret}
-    else:
-        pair = f"{quote_plus(client)}:{quote_plus(secret)}".encode()
-        headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-    answer = discovery.ask(config, "POST", metadata.token, headers=headers, body=urlencode(fields).encode())
-    if answer.status == 400:
-        raise NotSignedIn("bad_answer", "the code is not taken")
-    said = answer.json() if answer.status == 200 else None
-    if not isinstance(said, dict):
-        raise NoAnswer(f"{answer.host} gives no token (status {answer.status}).")
-    return said.get("id_token")
 
 
 def _groups(claims: Mapping[str, Any], name: str) -> Sequence[str] | None:

@@ -58,6 +58,23 @@ class OidcProviderForm(ProviderForm):
         widget=forms.Textarea(attrs={"rows": 3}),
         help_text="name=value, one a line; an account without them is refused. For Google Workspace: hd=acme.example.",
     )
+    ask_again = forms.IntegerField(
+        label="Ask again every so many minutes",
+        required=False,
+        initial=0,
+        min_value=0,
+        max_value=1440,
+        help_text="About who is connected, by a refresh token: whoever is disabled there, or is in none of a server's "
+        "groups any more, is disconnected. 0: never. The provider must allow it (offline_access).",
+    )
+    patience = forms.IntegerField(
+        label="Disconnect them while it is silent for so many minutes",
+        required=False,
+        initial=0,
+        min_value=0,
+        max_value=10080,
+        help_text="0: never, a provider that is down disconnects nobody.",
+    )
     trust_addresses = forms.BooleanField(
         label="All addresses there are verified",
         required=False,
@@ -85,6 +102,10 @@ class OidcProviderForm(ProviderForm):
                 self.add_error("domain", f"{preset.label} needs it: {preset.domain_is}.")
                 return
             data["issuer"] = preset.issuer.format(domain=domain)
+        for name in ("ask_again", "patience"):
+            data[name] = data.get(name) or 0
+        if data["ask_again"] and preset and preset.lasting is None:
+            self.add_error("ask_again", f"{preset.label} gives no refresh tokens.")
         data["scopes"] = data.get("scopes") or (preset.scopes if preset else "openid email profile")
         data["groups_claim"] = data.get("groups_claim") or (preset.groups_claim if preset else "groups")
         self._check(data)

@@ -10,7 +10,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError
 
 from users.factors.providers import ProviderConfig
-from users.signin.factor import NotSignedIn
+from users.signin.outcomes import NotSignedIn
 
 from .discovery import keys
 
@@ -24,8 +24,9 @@ OLDEST = 600
 OTHER_NAMES = {"https://accounts.google.com": ("accounts.google.com",)}
 
 
-def verify(config: ProviderConfig, token: object, nonce: str, now: float) -> Mapping[str, Any]:
-    """The claims of a token that was made for us, now, and for this sign-in. Raise ``NotSignedIn`` and ``NoAnswer``."""
+def verify(config: ProviderConfig, token: object, now: float, nonce: str | None = None) -> Mapping[str, Any]:
+    """The claims of a token that was made for us, now, and for the sign-in of ``nonce`` (None: whichever). Raise
+    ``NotSignedIn`` and ``NoAnswer``."""
     if not isinstance(token, str) or not token.isascii() or len(token) > LONGEST:
         raise NotSignedIn("bad_answer", "no ID token")
     try:
@@ -41,7 +42,7 @@ def verify(config: ProviderConfig, token: object, nonce: str, now: float) -> Map
     return claims
 
 
-def _checks(config: ProviderConfig, claims: Mapping[str, Any], nonce: str, now: float) -> dict[str, bool]:
+def _checks(config: ProviderConfig, claims: Mapping[str, Any], nonce: str | None, now: float) -> dict[str, bool]:
     issuer, client = str(config.settings["issuer"]), str(config.settings["client_id"])
     audience = claims.get("aud")
     audiences = [audience] if isinstance(audience, str) else audience if isinstance(audience, list) else []
@@ -54,7 +55,7 @@ def _checks(config: ProviderConfig, claims: Mapping[str, Any], nonce: str, now: 
         "exp": _is_number(expires) and float(expires or 0) > now - SKEW,
         "iat": _is_number(issued) and now - OLDEST < float(issued or 0) < now + SKEW,
         "sub": isinstance(subject, str) and 0 < len(subject) <= 255,
-        "nonce": isinstance(said, str) and hmac.compare_digest(said.encode(), nonce.encode()),
+        "nonce": nonce is None or (isinstance(said, str) and hmac.compare_digest(said.encode(), nonce.encode())),
     }
 
 

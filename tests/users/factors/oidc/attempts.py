@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from django.test import Client
 
+from core import clock
 from core.crypto import Secret
 from servers.models import ServerFactor
 from tests.factories import Company
@@ -45,7 +46,8 @@ class Visit:
 
     def connect(self, kind: str = "wg", **changes: Any) -> Any:
         """The opened answer; what is asked back as it came; a refusal's status."""
-        request = make_request(self.identity, self.fields | changes, kind=kind)
+        now = int(clock.now())
+        request = make_request(self.identity, {**self.fields, "timestamp": now, **changes}, kind=kind, now=now)
         response = request.send()
         if response.status_code != 200:
             return response.status_code

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
+from core import clock
 from tests.counterpart import Asked, Said, serving
-from tests.protocol_client import NOW
 
 CLIENT, SECRET = "vpn client", "s3cret/+&"
 
@@ -23,7 +23,8 @@ CLIENT, SECRET = "vpn client", "s3cret/+&"
 @dataclass
 class Liar:
     """``claims`` are put over the right ones (None takes one away); ``forge`` makes the token in the place of the right
-    one. ``codes``: what was asked for each code that is good, once."""
+    one. ``codes``: what was asked for each code that is good, once. ``lasting``: refresh tokens are given, which are in
+    ``good`` while they are, once each where it ``rotates``; ``meanwhile`` comes before the answer to one."""
 
     url: str = ""
     key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "k1", "use": "sig"}))
@@ -35,6 +36,10 @@ class Liar:
     fetched: list[str] = field(default_factory=list)
     down: bool = False
     given: int = 0
+    lasting: bool = False
+    rotates: bool = True
+    good: set[str] = field(default_factory=set)
+    meanwhile: Callable[[], object] = lambda: None
 
     def sign_in(self, address: str, **claims: Any) -> str:
         """What the provider's page sends the browser back to, for whoever came by ``address``."""
@@ -65,6 +70,8 @@ class Liar:
 
     def _token(self, asked: Asked) -> Said:
         sent = {name: values[0] for name, values in parse_qs(asked.body.decode()).items()}
+        if sent["grant_type"] == "refresh_token":
+            return self._refresh(sent["refresh_token"], asked)
         basic = base64.b64decode(asked.headers["authorization"].removeprefix("Basic ")).decode()
         begun = self.codes.pop(sent["code"], None)
         verifier = hashlib.sha256(sent["code_verifier"].encode()).digest()
@@ -77,12 +84,32 @@ class Liar:
         )
         if begun is None or not right:
             return _json({"error": "invalid_grant"}, 400)
+        return self._tokens({"nonce": begun["nonce"]})
+
+    def _refresh(self, token: str, asked: Asked) -> Said:
+        self.meanwhile()
+        basic = base64.b64decode(asked.headers["authorization"].removeprefix("Basic ")).decode()
+        if basic != "vpn+client:s3cret%2F%2B%26":
+            return _json({"error": "invalid_client"}, 401)
+        if token not in self.good:
+            return _json({"error": "invalid_grant"}, 400)
+        if self.rotates:
+            self.good.discard(token)
+        return self._tokens({})
+
+    def _tokens(self, more: dict[str, str]) -> Said:
+        now = int(clock.now())
         claims = {
-            "iss": self.url, "aud": CLIENT, "sub": "sub-alice", "iat": int(NOW), "exp": int(NOW) + 300,
-            "nonce": begun["nonce"], "email": "alice@acme.example", "email_verified": True,
-        } | self.claims  # fmt: skip
+            "iss": self.url, "aud": CLIENT, "sub": "sub-alice", "iat": now, "exp": now + 300,
+            "email": "alice@acme.example", "email_verified": True,
+        } | more | self.claims  # fmt: skip
         claims = {name: value for name, value in claims.items() if value is not None}
-        return _json({"access_token": "a", "token_type": "Bearer", "id_token": self._made(claims)})
+        said = {"access_token": "a", "token_type": "Bearer", "id_token": self._made(claims)}
+        if self.lasting:
+            self.given += 1
+            said["refresh_token"] = f"refresh-{self.given}"
+            self.good.add(said["refresh_token"])
+        return _json(said)
 
     def _made(self, claims: dict[str, Any]) -> str:
         if self.forge:

@@ -10,6 +10,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 
 from tests.conftest import Clock
+from tests.factories import Company
 from tests.protocol_client import NOW
 from users.factors.oidc import discovery
 from wgpeers.models import Decision
@@ -73,11 +74,13 @@ def test_tokens_that_are_forged(visit: Visit, liar: Liar, how: str) -> None:
     assert outcome(visit, liar) == "oidc_bad_answer"
 
 
-def test_a_new_key_is_fetched_once(visit: Visit, liar: Liar, fixed_clock: Clock) -> None:
+def test_a_new_key_is_fetched_once(company: Company, visit: Visit, liar: Liar, fixed_clock: Clock) -> None:
     assert outcome(visit, liar) == "allowed"
     liar.key = RSAKey.generate_key(2048, {"kid": "k2", "use": "sig"})
     fixed_clock.advance(discovery.PAUSE + 1)
-    assert outcome(Visit(visit.identity), liar) in ("allowed", "device_connected")
+    for name in ("bob", "carol"):
+        other = Visit(company.hire(name, email=f"{name}@acme.example")[1])
+        assert outcome(other, liar, email=f"{name}@acme.example", sub=f"sub-{name}") == "allowed"
     assert liar.fetched.count("/keys") == 2
 
 

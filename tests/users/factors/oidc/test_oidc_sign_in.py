@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import threading
 
 import pytest
@@ -10,12 +11,15 @@ from django.conf import LazySettings
 from django.db import connection
 from django.test import Client
 from wgpeer.envelope import verify_mac
+from wgpeer.responses import SignInRequired
 
 from core import clock
+from core.redis_store import redis_client
 from servers.models import ServerFactor
 from tests.concurrency import together
 from tests.conftest import Clock
 from tests.factories import Company
+from tests.lab import until
 from users.factors.oidc import discovery
 from users.models import Enrolment, SignIn, VpnUser
 from users.signin import sign_ins
@@ -88,6 +92,39 @@ def test_the_page_says_what_for(visit: Visit) -> None:
     assert "<b>heron" not in raw
     assert "<script" not in raw
     assert visit.asked["sso_token"] not in raw
+
+
+def test_our_client_makes_the_code_that_the_page_shows(visit: Visit) -> None:
+    asked = visit.connect()
+    code = SignInRequired(asked["sso_url"], asked["sso_token"]).code
+    assert re.fullmatch("[A-Z2-7]{3}-[A-Z2-7]{3}", code)
+    assert code == sign_ins.code_of(SignIn.objects.get())
+    assert f">{code}<" in visit.browser.get(visit.page).content.decode()
+
+
+def test_pages_from_one_address_are_limited(visit: Visit, settings: LazySettings) -> None:
+    settings.SIGN_IN_VIEWS_PER_MINUTE, settings.TRUSTED_PROXIES = 4, ["127.0.0.1"]
+    visit.connect()
+    paths = [visit.page, "/sso/back", f"/sso/{'x' * 32}", visit.page]
+    assert 429 not in [visit.browser.get(path).status_code for path in paths]
+    for path in paths:
+        response = visit.browser.get(path)
+        assert response.status_code == 429
+        assert "default-src 'none'" in response["Content-Security-Policy"]
+    assert visit.browser.get(visit.page, headers={"X-Forwarded-For": "192.0.2.7"}).status_code == 200
+
+
+def test_pages_say_so_while_redis_is_away(visit: Visit, settings: LazySettings) -> None:
+    visit.connect()
+    settings.REDIS_URL = "unix:///nowhere.sock"
+    response = visit.browser.get(visit.page)
+    assert (response.status_code, "Wait a minute" in response.content.decode()) == (503, True)
+
+
+def test_a_state_is_looked_up_by_an_index(db: None) -> None:
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, SignIn._meta.db_table).values()
+    assert [each for each in found if each["index"] and each["columns"][0] == "state_hash"]
 
 
 def test_pages_are_held_to_a_strict_policy(visit: Visit) -> None:
@@ -260,6 +297,8 @@ def test_a_client_is_held_until_its_user_has_signed_in(visit: Visit, liar: Liar,
 
     waiting = threading.Thread(target=wait)
     waiting.start()
+    until(lambda: redis_client().info("clients")["blocked_clients"])  # it listens for the bell
+    assert not answers
     visit.come_back(back)
     waiting.join(60)
     assert answers[0]["allow"] is True
