@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -78,14 +79,19 @@ def test_the_service_outlives_crashes_and_boots_and_leaves_nothing(host: Booted,
 
 def first_by_hand(host: Booted, terminal: Path) -> str:
     """Start it at a terminal, where it says the import link, and stop it."""
+    process, link = started_by_hand(host, terminal)
+    Booted.interrupt(process)
+    return link
+
+
+def started_by_hand(host: Booted, terminal: Path) -> tuple[subprocess.Popen[bytes], str]:
     process = host.start(RUN, "--var", VAR, log=terminal)
     until(lambda: ALL_STARTED in terminal.read_text() or process.poll() is not None, timeout=STARTED, every=0.2)
     said = terminal.read_text()
     assert ALL_STARTED in said, said
-    Booted.interrupt(process)
     link = re.search(r"Import link\s+(\S+)", said)
     assert link, said
-    return link[1]
+    return process, link[1]
 
 
 def pinged_since(client: WgPeer, moment: float) -> None:

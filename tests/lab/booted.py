@@ -62,6 +62,9 @@ umount --lazy /outside
 exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd </dev/null >/dev/null 2>&1
 """
 
+# Nothing of a test's own environment, which has Django's settings, is on a machine where somebody signs in.
+CLEAN = ("env", "-i", "--default-signal=INT", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8")
+
 
 class Booted:
     """A host of ``lab`` that can be booted again and again. Its network begins anew each time, its disk does not."""
@@ -75,6 +78,12 @@ class Booted:
         self._disk = Namespace("disk")
         self._process: subprocess.Popen[bytes] | None = None
         self._disk.run("sh", "-ec", DISK, "sh", self._directory, PROJECT)
+
+    def show(self, directory: Path, at: str) -> None:
+        """Have ``directory`` of this machine in there at another path as well, from the next boot on."""
+        path = f"{self._directory}/root{at}"
+        self._disk.run("mkdir", "-p", path)
+        self._disk.run("mount", "--bind", directory, path)
 
     # Power
 
@@ -121,7 +130,7 @@ class Booted:
             str(self._first()),
             *("--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup"),
         ]
-        return [*enter, "--", "env", "--default-signal=INT", "-C", str(PROJECT), *map(str, arguments)]
+        return [*enter, "--", *CLEAN, "-C", str(PROJECT), *map(str, arguments)]
 
     def run(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in there to its end. With ``check``, a failure shows what it said."""
