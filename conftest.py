@@ -11,6 +11,7 @@ hypothesis.settings.load_profile("any machine")
 
 # A minute or more each, the longest first. Begun last, they would go on by themselves when all else has ended.
 LONGEST = (
+    "tests/host/test_run_service.py",
     "tests/host/test_run_disks.py",
     "tests/host/test_run_whole.py",
     "tests/host/test_net_failover_faults.py",

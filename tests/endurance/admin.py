@@ -13,11 +13,11 @@ from core import clock
 from core.redis_store import RedisUnavailable
 from servers import services
 from servers.models import Route, Server
-from users.models import Group, VpnUser
-from wgpeers.lifecycle import connect
+from users.models import Device, Group, VpnUser
+from wgpeers.lifecycle import connect, devices
 from wgpeers.models import Connection, State
 
-from .plan import LEAVERS, OFFICE, YARD, Step
+from .plan import CAREFUL, LEAVERS, OFFICE, YARD, Step
 from .record import Record
 
 OFFICE_SERVER, YARD_SERVER, CREW = "VPN", "Yard", "crew"
@@ -33,6 +33,8 @@ class Admin:
         self._ways: dict[str, Callable[[str], object]] = {
             "disable": lambda name: _set_enabled(name, False),
             "enable": lambda name: _set_enabled(name, True),
+            "revoke device": _revoke_device,
+            "let device in": lambda name: Device.objects.filter(user__name=name).update(revoked=None),
             "take from group": lambda name: _user(name).groups.remove(_crew()),
             "put into group": lambda name: _user(name).groups.add(_crew()),
             "stop server": lambda name: services.stop(Server.objects.get(name=name)),
@@ -78,7 +80,7 @@ class Admin:
 def _concerned(step: Step) -> tuple[str, ...]:
     if step.target == YARD_SERVER:
         return YARD
-    return (step.target,) if step.target in {*OFFICE, *YARD, *LEAVERS} else ()
+    return (step.target,) if step.target in {*OFFICE, *YARD, *CAREFUL, *LEAVERS} else ()
 
 
 def _user(name: str) -> VpnUser:
@@ -93,6 +95,12 @@ def _set_enabled(name: str, enabled: bool) -> None:
     user = _user(name)
     user.enabled = enabled
     user.save()
+
+
+def _revoke_device(name: str) -> None:
+    """The one that was seen last; of somebody who has none yet, none."""
+    if seen := Device.objects.filter(user__name=name, revoked=None).order_by("-last_seen").first():
+        devices.revoke(seen, clock.now())
 
 
 def _add_route(network: str) -> None:

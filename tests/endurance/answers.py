@@ -22,10 +22,18 @@ ROUNDING = 1.0
 # Which answers a connect may get from whom nothing concerns. The third is a lost answer's key, offered again.
 TRY_AGAIN = {"in_progress", "no_host", "unconfirmed", "store_down", "unavailable"}
 KEY_IS_GONE = {"key_spent"}
+# What is offered by somebody else, and what is said where it is allowed.
+STOLEN = {
+    "old key": "a key that was allowed before is allowed again",
+    "used code": "a code that passed before passes again, for another device and key",
+}
 # What makes each further answer right.
 EXPLAINED_BY = {
     "server_stopped": {"stop server"},
-    "refused": {"disable", "take from group", "other device", "delete"},
+    "refused": {
+        *("disable", "take from group", "other device", "delete", "revoke device"),
+        *("step clock", "used code", "old key"),  # of those whose codes are of a time
+    },
     "unauthorized": {"delete"},
 }
 
@@ -50,18 +58,18 @@ def wrong_answers(history: History) -> Iterator[str]:
     """A fault of the server's is a 5xx that it has a word for, never a 4xx and never an exception."""
     for each in history.said:
         who = f"{each.client} at {each.sent:.1f}"
-        if each.what == "old key":
-            if each.word == "allowed":
-                yield f"{who}: a key that was allowed before is allowed again ({each.key[:8]})"
-        elif not _explained(each, history.concerned.get(each.client, ())):
+        concerned = {*history.concerned.get(each.client, ()), each.what}
+        if each.what in STOLEN and each.word == "allowed":
+            yield f"{who}: {STOLEN[each.what]} ({each.key[:8]})"
+        elif not _explained(each, concerned):
             yield f"{who}: a {each.what} was answered {each.status} {each.word}"
 
 
 def _explained(said: Said, concerned: Collection[str]) -> bool:
     if said.status == 0:  # no answer at all
         return True
-    good = {"allowed"} if said.what == "connect" else {"true", "false"}
-    if said.word in good | TRY_AGAIN or (said.what == "connect" and said.word in KEY_IS_GONE):
+    good = {"true", "false"} if said.what == "ping" else {"allowed"}
+    if said.word in good | TRY_AGAIN or (said.what != "ping" and said.word in KEY_IS_GONE):
         return True
     return bool(EXPLAINED_BY.get(said.word, set()) & set(concerned))
 

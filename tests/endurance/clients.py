@@ -18,6 +18,7 @@ from tests.lab import KeyPair, Machine, Tunnel
 from tests.protocol_client import Identity
 
 from .asking import Answer, Way, ask
+from .passcodes import Passcodes
 from .plan import Step
 from .record import Record, Said
 
@@ -38,6 +39,7 @@ class Client:
     gateway: Way
     timeout: float
     record: Record
+    passcodes: Passcodes | None = None
     wanted: bool = False
     on_connected: Callable[[KeyPair, Answer], None] | None = None
     device: int = 0
@@ -111,6 +113,8 @@ class Client:
             self._over()
         elif step.action == "old key" and self.used:
             self.offer(self.used[int(step.pick * len(self.used))])
+        elif step.action == "used code":
+            self.offer_used_code()
 
     def _over(self) -> None:
         if self.keys is not None and self.connected:
@@ -119,8 +123,15 @@ class Client:
 
     def _connect(self) -> float:
         self.keys = self.keys or KeyPair.make()
-        answer = self._ask(self.door, "POST", "connect", self.keys.public)
+        password = self.passcodes.for_attempt(self.device, self.keys.public) if self.passcodes else ""
+        if password is None:
+            return AGAIN
+        answer = self._ask(self.door, "POST", "connect", self.keys.public, password)
+        if self.passcodes and answer.word == "refused":
+            self.passcodes.refused(self.device)
         if answer.word == "allowed":
+            if self.passcodes:
+                self.passcodes.passed(self.device, password)
             self.connected, self.last_good = True, time.monotonic()
             if self.on_connected is not None:
                 self.on_connected(self.keys, answer)
@@ -143,12 +154,22 @@ class Client:
 
     def offer(self, key: str) -> Answer:
         """Offer a key that was allowed before, as a thief would."""
-        return self._ask(self.door, "POST", "old key", key)
+        password = self.passcodes.last_passed if self.passcodes else ""
+        return self._ask(self.door, "POST", "old key", key, password)
 
-    def _ask(self, way: Way, method: str, what: str, key: str) -> Answer:
+    def offer_used_code(self) -> None:
+        """Offer PIN and code that passed before, with a new key from another device, as who looked on would."""
+        if self.passcodes and self.passcodes.last_passed:
+            key, password = KeyPair.make().public, self.passcodes.last_passed
+            self._ask(self.door, "POST", "used code", key, password, device="thief")
+
+    def _ask(self, way: Way, method: str, what: str, key: str, password: str = "", device: str = "") -> Answer:
         sent = time.time()
-        device = f"{self.name}-device-{self.device}"
-        answer = ask(way, self.identity, method, wg_public_key=key, device_id=device, device_name=device)
+        device = f"{self.name}-device-{device or self.device}"
+        said = {"wg_public_key": key, "device_id": device, "device_name": device, "password": password}
+        answer = ask(way, self.identity, method, **said)
+        if answer.word == "refused":
+            self.record.note(self.name, "was told", reason=answer.content.get("reason"))
         configuration = answer.content.get("configuration") or {}
         address = str(configuration.get("address", "")).partition("/")[0]
         self.record.answer(Said(self.name, what, key, sent, time.time(), answer.status, answer.word, address))

@@ -18,7 +18,8 @@ from vpnproject.runner import layout
 from vpnproject.runner.processes import Process
 
 from . import stepped_clock
-from .plan import Step
+from .far_host import FarHost, ends_of_links
+from .plan import CAREFUL, Step
 from .record import Record
 
 SUPERVISOR = "/runner/supervisord.py"
@@ -41,9 +42,10 @@ def main_process(ours: Sequence[Process], name: str) -> int | None:
 
 
 class Faults:
-    def __init__(self, record: Record, installation: Installation) -> None:
+    def __init__(self, record: Record, installation: Installation, far: FarHost) -> None:
         self._record = record
         self._installation = installation
+        self._far = far
         self._database = installation.var / layout.DATABASE
         self._filler = installation.var / "filler"
         self._steps: queue.Queue[Step | None] = queue.Queue()
@@ -92,15 +94,25 @@ class Faults:
         name, _, which = step.target.partition(" ")
         if name == "runner":
             return self._installation.process.pid if self._installation.process else None
-        ours = self._installation.ours()
-        main = main_process(ours, name)
-        workers = sorted(each.pid for each in ours if each.parent == main)
-        chosen = main if which == "main" else workers[int(step.pick * len(workers))] if workers else None
+        if name == "openvpn":
+            found = ends_of_links(self._installation.machine, self._far.machine)
+        elif name == "far":
+            found = [self._far.worker.pid]
+        else:
+            found = self._of_program(name, which)
+        chosen = found[int(step.pick * len(found))] if found else None
         if chosen is None:
             self._missed += 1
         else:
             self._hit += 1
         return chosen
+
+    def _of_program(self, name: str, which: str) -> list[int]:
+        ours = self._installation.ours()
+        main = main_process(ours, name)
+        if which == "main":
+            return [main] if main is not None else []
+        return sorted(each.pid for each in ours if each.parent == main)
 
     def _kill(self, step: Step) -> str:
         if step.target == "runner main":
@@ -112,6 +124,8 @@ class Faults:
             return "not there"
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+        if step.target == "far main":
+            self._far.start_again()
         return f"killed {pid}"
 
     def _start_runner(self) -> None:
@@ -189,6 +203,8 @@ class Faults:
     def _step_clock(self, step: Step) -> str:
         others = [ahead for ahead in AHEAD if ahead != self._ahead]
         before, self._ahead = self._ahead, others[int(step.pick * len(others))]
+        for name in CAREFUL:
+            self._record.concern(name, "step clock")
         self._record.clock_steps += abs(self._ahead - before)
         stepped_clock.set_ahead(self._installation.var.parent / "clock", self._ahead)
         return f"set by {self._ahead - before:+} s, {self._ahead:+} s from the right time"

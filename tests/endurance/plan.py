@@ -12,18 +12,22 @@ STEADY = (*STEADY_TUNNELS, "steady-1", "steady-2", "steady-3")
 # Those of the yard are on a server that is stopped at times, and that lets in one group.
 OFFICE = ("office-1", "office-2", "office-3")
 YARD = ("yard-1", "yard-2", "yard-3")
+# Those who have a PIN and an authenticator, which they are asked for.
+CAREFUL = ("careful-1", "careful-2")
 # Who falls silent for good: so each run has somebody whose key must be revoked by its end.
 SILENT = ("office-3", "yard-3")
 # Deleted at some time, one after the other.
 LEAVERS = ("leaver-1", "leaver-2")
-MOVING = (*OFFICE, *YARD, *LEAVERS)
+MOVING = (*OFFICE, *YARD, *CAREFUL, *LEAVERS)
 # The client of this project, as its user runs it. An administrator disconnects it.
 REAL = "wgpeer"
 
-# Program and which of its processes. wireguard-go is not among them: it is the tunnel itself, and whoever kills it ends
+# Program and which of its processes. "openvpn" is an end of the link, on either machine, "far" the worker of the host
+# that joined. wireguard-go is not among them: it is the tunnel itself, and whoever kills it ends
 # all sessions of its server. A program of one process has no "worker".
 PROCESSES = (
     *((name, "main") for name in ("redis", "front", "web", "waiting", "gateway", "control", "keys", "beat", "host")),
+    *((name, "main") for name in ("openvpn", "far")),
     *((name, "worker") for name in ("front", "web", "waiting", "gateway", "keys")),
 )
 # supervisor takes everything but the tunnels with it, and bin/run gives up when it dies too often.
@@ -69,12 +73,13 @@ def _times(chance: random.Random, seconds: float, least: float, most: float) -> 
 
 def _people(chance: random.Random, seconds: float) -> list[Step]:
     """Those who come and go."""
-    actions = ("connect", "silence", "new key", "other device", "old key")
+    actions = ("connect", "silence", "new key", "other device", "old key", "used code")
     last_silence = seconds - SILENT_BEFORE
     steps = [Step(round(chance.uniform(0, BEGIN), 2), "client", "connect", name) for name in MOVING]
     for name in MOVING:
         for at in _times(chance, seconds, 4, 16):
-            action, pick = chance.choices(actions, (4, 2, 2, 2, 1))[0], round(chance.random(), 3)
+            weights = (4, 2, 2, 2, 1, 1 if name in CAREFUL else 0)
+            action, pick = chance.choices(actions, weights)[0], round(chance.random(), 3)
             if at <= last_silence or name not in SILENT:
                 late = action == "silence" and at > last_silence
                 steps.append(Step(at, "client", "connect" if late else action, name, pick))
@@ -86,7 +91,8 @@ def _changes(chance: random.Random, seconds: float) -> list[Step]:
     free: dict[str, float] = {}  # from when on nobody is at work on the target
     steps = []
     pairs = {
-        ("disable", "enable"): (*OFFICE, *YARD),
+        ("disable", "enable"): (*OFFICE, *YARD, *CAREFUL),
+        ("revoke device", "let device in"): (*OFFICE, *YARD, *CAREFUL),
         ("take from group", "put into group"): YARD,
         ("stop server", "start server"): ("Yard",),
         ("add route", "remove route"): ("10.77.1.0/24", "10.77.2.0/24"),

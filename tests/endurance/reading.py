@@ -11,8 +11,10 @@ from redis import RedisError
 from core import clock
 from core.redis_store import RedisUnavailable, redis_client
 from servers import access
+from servers.hostnet.state import OUR_INTERFACE
 from servers.models import ServerHost
 from tests.lab import Machine
+from users.models import Device
 from wgpeers.lifecycle import liveness
 from wgpeers.models import Connection, SpentKey
 
@@ -23,7 +25,9 @@ def rows() -> list[Row]:
     """All connections there ever were, in one statement: as they were at one moment."""
     runs = Exists(ServerHost.objects.filter(server=OuterRef("server"), host=OuterRef("host"), server__started=True))
     found = Connection.objects.select_related("server").order_by("pk")
-    return [_row(each) for each in found.annotate(may=access.permitted(), runs=runs)]
+    device = Device.objects.filter(user=OuterRef("user"), device_id=OuterRef("device_id"))
+    in_use = ~Exists(device.exclude(revoked=None))
+    return [_row(each) for each in found.annotate(may=access.permitted(), runs=runs, in_use=in_use)]
 
 
 def _row(each: Connection) -> Row:
@@ -42,7 +46,7 @@ def _row(each: Connection) -> Row:
         ended=_seconds(each.ended),
         due=_seconds(each.due),
         reason=each.end_reason,
-        permitted=bool(getattr(each, "may", True)) and bool(getattr(each, "runs", True)),
+        permitted=all(getattr(each, name, True) for name in ("may", "runs", "in_use")),
     )
 
 
@@ -55,11 +59,11 @@ def spent() -> frozenset[bytes]:
 
 
 def peers(machine: Machine) -> dict[tuple[str, str], frozenset[str]]:
-    """Allowed IPs by interface and key, of every interface there."""
+    """Allowed IPs by interface and key, of every interface there that clients' tunnels end on."""
     found = {}
     for line in machine.run("wg", "show", "all", "dump", check=False).stdout.splitlines():
         words = line.split("\t")
-        if len(words) == 9:  # a peer; an interface itself has five
+        if len(words) == 9 and OUR_INTERFACE.fullmatch(words[0]):  # a peer; an interface itself has five
             found[words[0], words[1]] = frozenset(words[4].split(",")) - {"(none)"}
     return found
 

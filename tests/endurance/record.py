@@ -12,9 +12,9 @@ from typing import Any, TextIO
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What one request was answered. ``what`` is ``connect``, ``ping`` or ``old key``; ``sent`` and ``answered`` are
-    Unix seconds. ``status`` is the HTTP status, 0 where nothing came; ``word`` what the answer said: ``allowed``,
-    ``refused``, ``true``, ``false``, or an error's code or name."""
+    """What one request was answered. ``what`` is ``connect``, ``ping``, ``old key`` or ``used code``; ``sent`` and
+    ``answered`` are Unix seconds. ``status`` is the HTTP status, 0 where nothing came; ``word`` what the answer said:
+    ``allowed``, ``refused``, ``true``, ``false``, or an error's code or name."""
 
     client: str
     what: str

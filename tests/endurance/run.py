@@ -12,14 +12,15 @@ from pathlib import Path
 from django.db import DatabaseError, connections
 
 from core import clock
-from tests.lab import HANGING, until
+from tests.host.test_run_whole import STARTED
+from tests.lab import until
 from wgpeers.models import Connection
 
 from . import invariants, reading, working
 from .admin import Admin
 from .answers import History, all_wrong, longest_without_an_answer
 from .faults import Faults
-from .plan import REAL, STEADY, Step, make_plan
+from .plan import CAREFUL, REAL, STEADY, Step, make_plan
 from .record import Record
 from .world import World
 
@@ -57,7 +58,7 @@ class Run:
     # The plan
 
     def _play(self, world: World) -> None:
-        admin, faults = Admin(self._record), Faults(self._record, world.installation)
+        admin, faults = Admin(self._record), Faults(self._record, world.installation, world.far)
         doers: dict[str, Callable[[Step], None]] = {
             "client": lambda step: world.clients[step.target].do(step),
             "admin": admin.do,
@@ -104,7 +105,7 @@ class Run:
     def _wait_for(self, what: str, left: Callable[[], list[str]]) -> None:
         """Until nothing is left to wait for; what is left after a long while is a problem each."""
         try:
-            until(lambda: not left(), timeout=HANGING, every=0.5)
+            until(lambda: not left(), timeout=STARTED, every=0.5)
         except TimeoutError:
             for words in left():
                 self._record.problem(f"{what}: {words}")
@@ -127,11 +128,14 @@ class Run:
             client.stop()
             for key in client.used[-OLD_KEYS:]:
                 client.offer(key)
+            client.offer_used_code()
         rows = reading.rows()
         for words in all_wrong(
             History(rows, self._record.said, self._record.concerned, self._record.clock_steps), lost
         ):
             self._record.problem(words)
+        if not any(said.word == "allowed" and said.client in CAREFUL for said in self._record.said):
+            self._record.problem("nobody connected with a PIN and a code")
         sent = {name: pinger.sent for name, pinger in world.pingers.items()}
         counts = ", ".join(f"{name} {len(lost[name])} of {sent[name]}" for name in sorted(lost))
         self._say(f"packets lost: {counts}")

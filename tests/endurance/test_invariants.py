@@ -129,6 +129,8 @@ def wrong(
 
 def test_nothing_is_said_of_right_answers() -> None:
     assert wrong(CONNECTED, said("ping", "true"), said("old key", "key_spent", status=409)) == ""
+    assert wrong(CONNECTED, said("used code", "refused")) == ""
+    assert "wrong_answers" in wrong(CONNECTED, said("connect", "refused"))
     assert wrong(said("ping", "TimeoutError", status=0), said("ping", "store_down", status=503)) == ""
     assert wrong(CONNECTED, said("ping", "false", NOW - 5), rows=(over("admin"),)) == ""
     assert wrong(said("ping", "true", NOW - 40), rows=(over("silent"),)) == ""
@@ -144,6 +146,8 @@ def test_nothing_is_said_of_right_answers() -> None:
         (said("connect", "refused"), row(), "wrong_answers"),
         (said("ping", "key_spent", status=409), row(), "wrong_answers"),
         (said("old key", "allowed"), row(), "wrong_answers"),
+        (said("old key", "internal", status=500), row(), "wrong_answers"),
+        (said("used code", "allowed"), row(), "wrong_answers"),
         (said("ping", "false"), row(), "told_it_is_over_too_early"),
         (said("ping", "false"), over("admin"), "told_it_is_over_too_early"),
         (said("ping", "false", key=OTHER_KEY), row(), "told_it_is_over_too_early"),

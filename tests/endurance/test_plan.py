@@ -6,10 +6,11 @@ from collections import defaultdict
 
 import pytest
 
-from .plan import LEAVERS, MOVING, OPTIONAL, PROCESSES, SELDOM, SILENT, STEADY, Step, make_plan
+from .plan import CAREFUL, LEAVERS, MOVING, OPTIONAL, PROCESSES, SELDOM, SILENT, STEADY, Step, make_plan
 
 UNDOES = {
     "enable": "disable",
+    "let device in": "revoke device",
     "put into group": "take from group",
     "start server": "stop server",
     "remove route": "add route",
@@ -75,6 +76,8 @@ def test_over_many_seeds_everything_happens_to_everybody() -> None:
         assert {("kill", f"{name} {which}"), ("stop", f"{name} {which}")} <= seen
     assert {("empty redis", ""), ("lock database", ""), ("fill disk", ""), ("step clock", "")} <= seen
     assert {("delete", name) for name in LEAVERS} <= seen
+    assert {("used code", name) for name in CAREFUL} <= seen
+    assert {(action, name) for action in ("disable", "revoke device") for name in CAREFUL} <= seen
     for name in MOVING:
         assert {(action, name) for action in ("connect", "silence", "new key", "other device", "old key")} <= seen
 

@@ -12,6 +12,7 @@ from servers.models import Host
 from users.models import VpnUser
 from wgpeers.lifecycle import sweeps
 
+from .passcodes import waits_for_a_code
 from .plan import LEAVERS
 from .world import World
 
@@ -41,5 +42,5 @@ def _last_sweep() -> float:
 def left_out(world: World) -> Iterator[str]:
     """Who wants to be connected, may, and is not."""
     for name, client in world.clients.items():
-        if client.wanted and not client.connected and name not in LEAVERS:
+        if client.wanted and not client.connected and name not in LEAVERS and not waits_for_a_code(name):
             yield f"{name} is not connected"

@@ -10,7 +10,7 @@ from typing import Self
 from core.crypto import Secret
 from servers import networks, services
 from servers.models import Host, Server, ServerHost
-from tests.host.test_run_whole import PROGRAMS, Installation
+from tests.host.test_run_whole import PROGRAMS, STARTED, Installation
 from tests.lab import KeyPair, Lab, Machine, Pinger, Tunnel, until
 from tests.protocol_client import VECTORS, Identity
 from tests.stack import GATEWAY_PORT, WgPeer
@@ -18,11 +18,13 @@ from users.models import Group, Organization, VpnUser
 from vpnproject.runner import probes, processes
 from wgpeers.profiles import links
 
+from . import passcodes
 from .admin import CREW, OFFICE_SERVER, YARD_SERVER
 from .asking import TLS, Way
 from .clients import Client, OwnTunnel
+from .far_host import FarHost, ends_of_links
 from .faults import main_process
-from .plan import MOVING, REAL, STEADY, STEADY_TUNNELS, YARD
+from .plan import CAREFUL, MOVING, REAL, STEADY, STEADY_TUNNELS, YARD
 from .record import Record
 
 # The shortest interval there is, and a timeout that a whole restart of the product fits into.
@@ -60,6 +62,10 @@ class World:
         self.installation.start()
         self.installation.started()
         self._make_rows()
+        self.far = FarHost(self.lab, self.directory)
+        self.far.join(self.installation.machine)
+        self.far.link(self.server)
+        until(self._hosts_are_well, timeout=STARTED, every=0.2)
         for number, name in enumerate((*STEADY, *MOVING), start=1):
             self._add_client(name, number)
         self.real = self._closing.enter_context(contextlib.closing(_Real(self)))
@@ -68,11 +74,18 @@ class World:
         for client in self.clients.values():
             client.start()
             self._closing.callback(client.stop)
-        until(lambda: all(self.clients[name].pinged for name in STEADY) and self.real.peer.connected(), every=0.2)
+        until(self._all_connected, timeout=STARTED, every=0.2)
         machines = {name: self.clients[name].gateway.machine for name in STEADY_TUNNELS} | {REAL: self.real.machine}
         for name, machine in machines.items():
             self.pingers[name] = Pinger(machine, self.gateway, PACKET_EVERY)
             self.pingers[name].__enter__()
+
+    def _hosts_are_well(self) -> bool:
+        ends = ends_of_links(self.installation.machine, self.far.machine)
+        return len(ends) == 2 and not any(host.conditions for host in Host.objects.all())
+
+    def _all_connected(self) -> bool:
+        return all(self.clients[name].pinged for name in STEADY) and bool(self.real.peer.connected())
 
     # Rows
 
@@ -133,6 +146,8 @@ class World:
             gateway = Way(out, self.gateway)
         door = Way(out, host.address, PUBLIC_PORT, tls=TLS)
         self.clients[name] = Client(name, identity, door, gateway, PING_TIMEOUT, self.record, on_connected=follow)
+        if name in CAREFUL:
+            self.clients[name].passcodes = passcodes.enrol(user)
 
     def held(self) -> frozenset[str]:
         """The keys that somebody keeps alive; what the real client has is its own to know."""
@@ -158,6 +173,7 @@ class World:
         for client in self.clients.values():
             client.stop()
         self.real.close()
+        self.far.end()
         self.installation.stop()
         self.installation.assert_nothing_left()
 

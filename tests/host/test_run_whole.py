@@ -45,6 +45,8 @@ KNOWN_BY = {
 }
 
 
+# Ten processes start at once: of all that is waited for, the most work.
+STARTED = 5 * HANGING
 CAPABILITIES = ",".join(["-all", *(f"+{name.lower()}" for name in service.CAPABILITIES)])
 # What the unit leaves writable; what else it names are file systems of their own in a lab.
 READ_ONLY = """
@@ -101,7 +103,7 @@ class Installation:
             assert self.process is not None
             return words in self.said() or self.process.poll() is not None
 
-        until(there, every=0.1)
+        until(there, timeout=STARTED, every=0.1)
         assert words in self.said(), self.said()
 
     def said(self) -> str:

@@ -52,6 +52,11 @@ class Lab:
         self._hosts += 1
         return self._on_internet("host", "wan", self._hosts)
 
+    def renew(self, host: Machine) -> Machine:
+        """The host as it is after its power was off: its address, and nothing else of what its network was."""
+        host.close()
+        return self._on_internet("host", "wan", int(host.address.rpartition(".")[2]))
+
     def add_client(self) -> Machine:
         """A client machine: ``eth0`` is on the internet (198.51.100.11, next .12)."""
         self._clients += 1

@@ -58,7 +58,7 @@ def connect(account: Account, attempt: Attempt, allowed: Allowed, now: float, as
         reason = "You are connected with another device. Start again here to use this one instead."
         raise SealedRefusal("other_device", reason) from None
     except KeyWasUsed:
-        again = _given_before(account, attempt, digest)
+        again = _given_before(account, attempt, digest, now)
         _note(account, attempt, allowed, "given_again", now)
         return again
     try:
@@ -103,9 +103,9 @@ class KeyWasUsed(Exception):
     """There is a row of this key in SpentKey already; nothing was changed."""
 
 
-def _given_before(account: Account, attempt: Attempt, digest: bytes) -> dict[str, Any]:
-    """A lost answer is given again: to the same user and device, as long as its connection is open and has not
-    pinged. Anyone else with a spent key is refused."""
+def _given_before(account: Account, attempt: Attempt, digest: bytes, now: float) -> dict[str, Any]:
+    """A lost answer is given again: to the same user and device, as long as its connection is open, has not pinged and
+    is not due to end. Anyone else with a spent key is refused."""
     spent = SpentKey.objects.filter(digest=digest).first()
     # Gone again: the attempt that it was of has failed at this moment, so the key is not spent.
     if spent is None:
@@ -118,7 +118,9 @@ def _given_before(account: Account, attempt: Attempt, digest: bytes) -> dict[str
     )
     if mine is not None and same and mine.state == State.PENDING:
         raise Refusal("in_progress", "this connection is being made")
-    if mine is None or not same or mine.state != State.OPEN or liveness.has_pinged(mine.public_id):
+    if mine is None or not same or mine.state != State.OPEN or not liveness.awaits_first_ping(mine.public_id, now):
+        raise Refusal("key_spent", "this WireGuard key was used before")
+    if mine.session_ends is not None and mine.session_ends <= moment(now):
         raise Refusal("key_spent", "this WireGuard key was used before")
     attachment = ServerHost.objects.filter(server=account.server, host=mine.host_id).first()
     if attachment is None:

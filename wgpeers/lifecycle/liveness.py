@@ -118,11 +118,16 @@ def _pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield some
 
 
-def has_pinged(connection: str) -> bool:
+def awaits_first_ping(connection: str, now: float) -> bool:
+    """Whether it has not pinged, and its deadline, of which no sweep need have heard yet, is to come."""
     try:
-        return bool(redis_client().hexists(PINGS, connection))
+        with redis_client().pipeline(transaction=False) as pipe:
+            pipe.hexists(PINGS, connection)
+            pipe.zscore(DEADLINES, connection)
+            pinged, due = pipe.execute()
     except redis.RedisError as error:
         raise RedisUnavailable from error
+    return not pinged and due is not None and due > now
 
 
 def overdue(now: float, most: int) -> list[tuple[str, float]]:

@@ -15,7 +15,7 @@ from core.pace import Pace
 from core.redis_store import redis_client
 from servers import access, networks
 from servers.models import Address, Server, ServerHost
-from users.models import DeviceKey
+from users.models import Device, DeviceKey
 from wgpeers.models import Connection, EndReason, State, live_on
 
 from . import clock_steps, liveness
@@ -116,7 +116,8 @@ def enforce(now: float, pace: Pace | None = None) -> int:
     return (
         _end_of(live.filter(_not_running()), EndReason.STOPPED, now, pace)
         + _end_of(live.exclude(access.permitted()), EndReason.NOT_PERMITTED, now, pace)
-        + _end_of(live.filter(_of_revoked_device()), EndReason.NOT_PERMITTED, now, pace)
+        + _end_of(live.filter(_with_a_revoked_key()), EndReason.NOT_PERMITTED, now, pace)
+        + _end_of(live.filter(_of_revoked_device()), EndReason.DEVICE_REVOKED, now, pace)
         + _end_of(_moved(), EndReason.MOVED, now, pace)
     )
 
@@ -135,6 +136,12 @@ def _not_running() -> Combinable | Q:
 
 
 def _of_revoked_device() -> Combinable:
+    """Whoever revoked it may have died before its connections ended (``devices.revoke``)."""
+    devices = Device.objects.filter(user=OuterRef("user"), device_id=OuterRef("device_id"))
+    return Exists(devices.exclude(revoked=None))
+
+
+def _with_a_revoked_key() -> Combinable:
     """Since they began; a device may have another key by now, that somebody has confirmed."""
     return Exists(
         DeviceKey.objects.filter(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from django.core.exceptions import ValidationError
 
+from core.clock import moment
 from servers import addresses
 from servers.models import Address, Host, Server, ServerHost
 from tests.attempts import ask
@@ -14,7 +15,7 @@ from tests.conftest import Clock
 from tests.connection_rows import live, messages, queued, reasons
 from tests.factories import Company, HostStandIn, add_host, found
 from tests.protocol_client import NOW, make_request, new_wg_key, plaintext
-from users.models import FactorOverride, Group, Organization, VpnUser
+from users.models import Device, FactorOverride, Group, Organization, VpnUser
 from wgpeers import tasks
 from wgpeers.lifecycle import reaper
 from wgpeers.models import Connection, Decision, State
@@ -69,6 +70,15 @@ def of_server(**fields: object) -> Callable[[Company], object]:
     return lambda company: Server.objects.filter(pk=company.server.pk).update(**fields)
 
 
+def revoke_the_device(company: Company) -> None:
+    """The mark alone, as where whoever revoked it was killed before its connections ended; and that of another."""
+    alice = VpnUser.objects.get(name="alice")
+    for device_id, revoked in (("device-of-alice", moment(NOW)), ("device-of-bob", None)):
+        Device.objects.create(
+            user=alice, device_id=device_id, first_seen=moment(NOW), last_seen=moment(NOW), revoked=revoked
+        )
+
+
 CHANGES: list[tuple[Callable[[Company], object], str]] = [
     (lambda company: VpnUser.objects.filter(name="alice").update(enabled=False), "not_permitted"),
     (lambda company: VpnUser.objects.get(name="alice").delete(), "not_permitted"),
@@ -81,6 +91,7 @@ CHANGES: list[tuple[Callable[[Company], object], str]] = [
     (lambda company: company.server.organizations.clear(), "not_permitted"),
     (lambda company: company.server.groups.add(Group.objects.create(name="staff")), "not_permitted"),
     (leave_the_group, "not_permitted"),
+    (revoke_the_device, "device_revoked"),
     (delete_the_users_group, "not_permitted"),
     (of_server(started=False), "server_stopped"),
     (of_server(wireguard=False), "server_stopped"),
@@ -109,7 +120,8 @@ def test_a_change_ends_exactly_those_whom_it_concerns(
     assert reaper.enforce(NOW + 1) == 1
     assert reasons() == {"alice": reason, "bob": "open"}
     decision = Decision.objects.get()
-    assert (decision.layer, decision.code, decision.user_name) == ("policy", reason, "alice (Acme)")
+    layer = "own_page" if reason == "device_revoked" else "policy"
+    assert (decision.layer, decision.code, decision.user_name) == (layer, reason, "alice (Acme)")
     # Idempotent: a second one finds nothing, tells nobody, writes nothing.
     told = messages(company.host, "hostnet.remove_peers")
     if Host.objects.filter(pk=company.host.pk).exists():

@@ -42,9 +42,10 @@ def test_a_ping_moves_the_deadline_unless_it_is_an_old_one() -> None:
         return liveness.deadline("a")
 
     liveness.start("a", NOW)
-    assert not liveness.has_pinged("a")
+    assert liveness.awaits_first_ping("a", NOW - 1)
+    assert not liveness.awaits_first_ping("a", NOW)
     assert write(NOW + 370, NOW + 10) == NOW + 370
-    assert liveness.has_pinged("a")
+    assert not liveness.awaits_first_ping("a", NOW)
     assert write(NOW + 900, NOW + 10) == NOW + 370  # a replay
     assert write(NOW + 900, NOW + 9) == NOW + 370  # a straggler
     assert write(NOW + 380.25, NOW + 20) == NOW + 380.25
@@ -99,7 +100,8 @@ def test_what_is_forgotten_is_gone() -> None:
     liveness.write([Ping("a", NOW, NOW, sure=False)])
     liveness.forget(["a", "b"])
     liveness.forget([])
-    assert (liveness.deadline("a"), liveness.has_pinged("a")) == (None, False)
+    assert (liveness.deadline("a"), redis_client().hexists(liveness.PINGS, "a")) == (None, False)
+    assert not liveness.awaits_first_ping("a", NOW)
     assert liveness.deadlines(["a"]) == {}
     assert liveness.deadlines([]) == {}
 
@@ -109,7 +111,7 @@ def test_without_redis_it_is_store_down(settings: LazySettings, tmp_path: object
     for call in (
         lambda: liveness.start("a", NOW),
         lambda: liveness.write([Ping("a", NOW, NOW, sure=False)]),
-        lambda: liveness.has_pinged("a"),
+        lambda: liveness.awaits_first_ping("a", NOW),
         lambda: liveness.deadlines(["a"]),
     ):
         with pytest.raises(RedisUnavailable):
@@ -160,7 +162,7 @@ def test_a_redis_that_was_emptied_is_filled_with_full_deadlines_before_anything_
     expected = {row.public_id: float(much_later + TIMEOUT) for row in rows}
     assert liveness.deadlines([row.public_id for row in rows]) == expected
     # Nobody knows who had pinged: a lost answer is not given again.
-    assert all(liveness.has_pinged(row.public_id) for row in rows)
+    assert not any(liveness.awaits_first_ping(row.public_id, NOW) for row in rows)
     assert reaper.sweep(fixed_clock.advance(TIMEOUT - 1)) == 0
     assert reaper.sweep(fixed_clock.advance(1)) == 5
 

@@ -13,8 +13,9 @@ from django.test import override_settings
 
 from core.redis_store import redis_client
 from servers.hostnet.state import AddPeer
-from servers.models import Host, ServerHost
+from servers.models import Host, Server, ServerHost
 from tests.attack import at_server, connect, pinged, second_server, unchanged
+from tests.conftest import Clock
 from tests.factories import Company, HostStandIn, add_host, silence
 from tests.lab import HANGING, NEVER, until
 from tests.protocol_client import Identity, b64, make_request, new_wg_key, open_answer, plaintext
@@ -116,6 +117,21 @@ def test_no_answer_is_given_again_after_a_ping(alice: Identity, host: HostStandI
     key = new_wg_key()
     connect(alice, wg_public_key=key)
     assert pinged(alice, key)
+    with unchanged(host):
+        refused(offer(alice, key), 409, "key_spent")
+
+
+@pytest.mark.parametrize("session", [0, 60], ids=["silent", "session over"])
+def test_no_answer_is_given_again_past_its_end(
+    company: Company, alice: Identity, host: HostStandIn, fixed_clock: Clock, session: int
+) -> None:
+    """Though no sweep has ended it yet: its client would be cut off by the next one."""
+    Server.objects.update(session_timeout=session)
+    key = new_wg_key()
+    _, first = connect(alice, wg_public_key=key)
+    fixed_clock.advance((session or company.server.ping_timeout) - 1)
+    assert connect(alice, wg_public_key=key)[1] == first
+    fixed_clock.advance(1)
     with unchanged(host):
         refused(offer(alice, key), 409, "key_spent")
 
