@@ -162,6 +162,12 @@ def test_on_two_hosts_clients_networks_and_routes_are_reached_by_the_mesh(
                 row = Route(server=scene.lab.server, network=network, nat=nat)
                 row.full_clean(meant=["documentation_network"])
                 row.save()
+            # A network that Lab's clients know by other addresses. Its machines see the real ones alone.
+            real = world.lab.add_lan(berlin.machine, 61, routed=True)
+            mapped = Route(server=scene.lab.server, network="10.60.0.0/24", netmap="10.61.0.0/24", nat=False)
+            mapped.full_clean()
+            mapped.save()
+            echoes.enter_context(Echo(real, "0.0.0.0", SERVICE))
             for machine, address in ((lan, "0.0.0.0"), (lan, "::"), (office.lan, "0.0.0.0")):
                 echoes.enter_context(Echo(machine, address, SERVICE))
             link = scene.link()
@@ -171,6 +177,7 @@ def test_on_two_hosts_clients_networks_and_routes_are_reached_by_the_mesh(
             assert live.host_id == berlin.host.pk
             scene.reach_each_other()
             routes_are_reached_by_a_host_of_the_other(scene, lan)
+            mapped_networks_are_reached_by_their_other_addresses(scene, mapped, real)
             in_the_gateways_name(scene, link)
             scene.until_seen_as(scene.alice.machine, lan.address, "10.51.0.1")
             link.masquerade = False
@@ -184,6 +191,18 @@ def test_on_two_hosts_clients_networks_and_routes_are_reached_by_the_mesh(
                 assert scene.alice.machine.ask_tcp(address, SERVICE, timeout=NEVER) is None
             assert not world.stack.machine.run("ip", "rule", "show", "pref", "32690").stdout
             assert scene.seen_as(scene.bob.machine, lan.address) == scene.bob.addresses[0]
+
+
+def mapped_networks_are_reached_by_their_other_addresses(scene: Linked, route: Route, real: Machine) -> None:
+    """As by the server's own clients; without NAT both may begin."""
+    alice, address = scene.alice, real.address.replace("10.61.", "10.60.")
+    scene.until_seen_as(alice.machine, address, alice.addresses[0])
+    assert scene.seen_as(scene.bob.machine, address) == scene.bob.addresses[0]
+    assert scene.seen_as(real, alice.addresses[0]) == address
+    route.nat = True
+    route.save()
+    scene.until_seen_as(alice.machine, address, "10.61.0.1")
+    assert real.ask_tcp(alice.addresses[0], SERVICE, timeout=NEVER) is None
 
 
 def routes_are_reached_by_a_host_of_the_other(scene: Linked, lan: Machine) -> None:
