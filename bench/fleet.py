@@ -48,7 +48,7 @@ def measure(directory: Path, clients: int = CLIENTS) -> Iterator[Figure]:
     fleet.connect_all()
     rounds, count = [], ROUNDS if clients >= CLIENTS else 1
     for number in range(count):
-        rounds.append(fleet.storm(fleet.hosts[number % HOSTS]))
+        rounds.append(fleet.storm(number))
         say(f"fleet: round {number + 1} of {count}: {rounds[-1].words()}")
     fleet.must_be_right()
     for line in _costs(rounds):
@@ -71,7 +71,7 @@ class Phase:
     @property
     def ms(self) -> float:
         """Processor milliseconds of one request, of all programs of the server."""
-        return 1000 * sum(self.processor.values()) / self.count
+        return 1000 * sum(self.processor.values()) / max(1, self.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Round:
         return (
             f"{self.storm.count} clients are back after {self.storm.seconds:.1f} s, {self.ratio:.2f} of what "
             f"{self.connects.rate:.0f} connects/s alone make of it (answers: {answers}); p99 of a ping "
-            f"{1000 * percentile(self.beside):.0f} ms, {1000 * percentile(self.alone):.0f} ms before; processor s: "
+            f"{late_ms([self.beside])} ms, {late_ms([self.alone])} ms before; processor s: "
             f"{computed}; of the load: connects {self.told.processor:.1f}, pings {self.pinging:.1f} in the whole round"
         )
 
@@ -131,9 +131,10 @@ class Fleet:
         phase = self._connect(self._clients)
         say(f"fleet: {phase.rate:.0f} connects/s, {phase.ms:.1f} ms of processor each")
 
-    def storm(self, dying: Host) -> Round:
+    def storm(self, number: int) -> Round:
+        """One host dies, in turn."""
         connects = self._connect(random.sample(self._clients, max(1, len(self._clients) // 6)))
-        victims = self._clients_of(dying)
+        dying, victims = self._dying(number)
         self._sign_storm(victims)
         connecting, pinging = Connecting(self._web, victims), Pinging(self._gateway)
         for client in self._clients:
@@ -219,6 +220,11 @@ class Fleet:
                 if client.next_key:
                     client.next_pings.append(next(requests))
 
+    def _dying(self, number: int) -> tuple[Host, list[Client]]:
+        """Whose turn it is, and its clients. A host that was late to say that it lives may have got none of a few."""
+        in_turn = self.hosts[number % HOSTS :] + self.hosts[: number % HOSTS]
+        return next((host, mine) for host in in_turn if (mine := self._clients_of(host)))
+
     def _clients_of(self, host: Host) -> list[Client]:
         keys = set(Connection.objects.filter(host=host, state=State.OPEN).values_list("wg_public_key", flat=True))
         return [client for client in self._clients if client.key in keys]
@@ -276,18 +282,24 @@ def _must_have_counted(pinging: Pinging) -> None:
 
 
 def percentile(seconds: Sequence[float], percent: float = 99) -> float:
+    """Raise ``ValueError`` for none."""
+    if not seconds:
+        raise ValueError("nothing was measured")
     return sorted(seconds)[min(len(seconds) - 1, int(len(seconds) * percent / 100))]
 
 
+def late_ms(runs: Sequence[Sequence[float]]) -> str:
+    """The 99th percentiles of these runs of pings, in words. In a small fleet nobody may have pinged in one."""
+    found = [1000 * percentile(run) for run in runs if run]
+    return spread(found) if found else "no"
+
+
 def _figure(clients: int, rounds: Sequence[Round]) -> Figure:
-    late, usual = (
-        [1000 * percentile(each.beside) for each in rounds],
-        [1000 * percentile(each.alone) for each in rounds],
-    )
     note = (
         f"{clients} clients, {rounds[0].storm.count} back after {spread([each.storm.seconds for each in rounds])} s, "
         f"{spread([each.connects.rate for each in rounds])} connects/s alone; "
-        f"p99 of a ping {spread(late)} ms in the storm, {spread(usual)} ms before"
+        f"p99 of a ping {late_ms([each.beside for each in rounds])} ms in the storm, "
+        f"{late_ms([each.alone for each in rounds])} ms before"
     )
     ratio = statistics.median(each.ratio for each in rounds)
     return Figure("storm_to_connect_rate", ratio, "ratio", 1.5, at_most=True, note=note)

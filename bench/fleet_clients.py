@@ -61,11 +61,12 @@ class Answer:
 
     @classmethod
     def of(cls, raw: bytes) -> Answer:
-        words = raw[:64].split()
-        if len(words) < 2:  # the connection was ended before
+        line, _, rest = raw.partition(b"\r\n")
+        words = line.split()
+        if len(words) < 2 or not rest:  # the connection was ended before
             return cls()
-        _, found, rest = raw.partition(b"Retry-After: ")
-        return cls(int(words[1]), float(rest.split()[0]) if found else 0.0, raw)
+        asked = http.client.parse_headers(io.BytesIO(rest)).get("Retry-After", "0")
+        return cls(int(words[1]), float(asked), raw)
 
     def opened(self, client: Client, request: ClientRequest) -> dict[str, object]:
         """What is in a sealed answer to ``request``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import secrets
 from datetime import timedelta
 from typing import Any
@@ -19,7 +20,14 @@ from .hostnet.state.joining import JoinError, Token, box_of, hash_of, public_hal
 from .models import Host, JoinToken, MeshNode
 
 GOOD_FOR = timedelta(minutes=15)
-MOST_NETWORKS = 4096
+MOST_NETWORKS = 4096  # and addresses
+# Many places have networks of these.
+LOCAL = [
+    ipaddress.ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+]
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def make_token(host: Host, now: float, *, control: bool = False) -> Token:
@@ -53,6 +61,7 @@ def _act(message: dict[str, Any], now: float) -> dict[str, Any]:
         control_joining.check(token.host, message)
     else:
         _can_be_joined()
+    _is_no_other(token.host, message)
     _fits(message)
     if message.get("action") == "check":
         row = mesh.the_mesh()
@@ -89,11 +98,41 @@ def _can_be_joined() -> None:
         raise Refused("no_control_node", words)
 
 
+def _is_no_other(host: Host, message: dict[str, Any]) -> None:
+    """Whether the machine, whose addresses the message says, is not that of another host: the command may have been
+    typed on the wrong one."""
+    mine = {address for text in _listed(message.get("addresses")) if (address := _address(text)) is not None}
+    own = [address for text in (host.public_address, host.public_address6) if (address := _address(text)) is not None]
+    # Behind NAT, a network of its own may have the addresses of another one.
+    elsewhere = not any(_is_local(address) or address in mine for address in own)
+    for other in Host.objects.exclude(pk=host.pk).order_by("pk"):
+        for address in map(_address, (other.public_address, other.public_address6)):
+            if address in mine and not (elsewhere and _is_local(address)):
+                words = f"This machine has the address {address}, which is that of host {other}: run the command on"
+                raise Refused(
+                    "other_host", f"{words} the machine of {host}, or correct the address on one of their pages."
+                )
+
+
+def _listed(said: object) -> list[str]:
+    return [str(each) for each in said[:MOST_NETWORKS]] if isinstance(said, list) else []
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:  # a name, or none
+        return None
+
+
+def _is_local(address: Address | None) -> bool:
+    return any(address in network for network in LOCAL if address is not None and address.version == network.version)
+
+
 def _fits(message: dict[str, Any]) -> None:
     """Whether the mesh has a place on the machine, whose networks the message says."""
-    network, said = mesh.the_mesh().network, message.get("networks")
-    theirs = [str(each) for each in said[:MOST_NETWORKS]] if isinstance(said, list) else []
-    if other := mesh.overlapping(network, theirs):
+    network = mesh.the_mesh().network
+    if other := mesh.overlapping(network, _listed(message.get("networks"))):
         words = f"The mesh's network {network} overlaps {other}, which this machine has: change one of them."
         raise Refused("network_in_use", f"{words} The mesh's is changed in the admin, below Mesh.")
 

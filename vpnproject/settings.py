@@ -35,7 +35,7 @@ CLOCK_WINDOW = env.whole("CLOCK_WINDOW", 600, low=30, high=3600)
 # How long a connect waits for one host to confirm the new peer before it tries the next host.
 CONFIRM_TIMEOUT = env.seconds("CONFIRM_TIMEOUT", 1.0, low=0.05, high=60)
 # A connect that waited longer for its turn is told to come again: its client is about to give up.
-CONNECT_PATIENCE = env.seconds("CONNECT_PATIENCE", 7.0, low=1, high=60)
+CONNECT_PATIENCE = env.seconds("CONNECT_PATIENCE", 25.0, low=1, high=60)
 # A connection that no host has confirmed is ended after this; it must be longer than any connect can take.
 PENDING_TIMEOUT = env.seconds("PENDING_TIMEOUT", 30.0, low=1, high=600)
 # Seconds for which a better gateway must have been well before it takes a network back from the one that stood in.

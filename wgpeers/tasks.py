@@ -21,7 +21,7 @@ from servers.models import Host, MeshNode
 from users.factors import guesses
 from users.models import RememberedPass, SignIn
 
-from .fleet import desired, messages, remotes, reports
+from .fleet import desired, messages, remotes, reports, ways
 from .lifecycle import devices, draining, reaper, signed_in, site_failover, sweeps
 from .models import Decision, ProfileLink
 
@@ -82,6 +82,7 @@ def take_reports() -> None:
     try:
         redis_access.keep_listening()
         mesh.tell_fronts()
+        ways.follow()
     except RedisUnavailable:
         return
     reports.take_reports(clock.now())

@@ -6,9 +6,14 @@ From a host's death to the new tunnel, at worst: ``ping_interval`` (10 by defaul
 
 # --- connecting -------------------------------------------------------------------------------------------------------
 CONNECT_TIMEOUT = 3.0  # TCP and TLS to one address. A dead address costs this much of a failover, so it is short
-RESPONSE_TIMEOUT = 10.0  # a host confirms a connect, about a second each; several may be tried behind one request
-PUSH_RESPONSE_TIMEOUT = 70.0  # a person must take the phone out of the pocket
-SIGN_IN_RESPONSE_TIMEOUT = 30.0  # the server holds each wait for the sign-in up to about 20
+# A host confirms a connect, about a second each, and several may be tried behind one request. Before that a connect may
+# wait for its turn: when a host has died all its clients come at once. Who leaves sooner has waited for nothing.
+RESPONSE_TIMEOUT = 30.0
+# A machine that dies, or the way to it, while we wait for its answer: it is asked after so many seconds without a word
+# of its, by TCP itself and each second, and left after so many without an answer to that.
+ALIVE_AFTER, ALIVE_EVERY, ALIVE_WITHIN = 2, 1, 5
+PUSH_RESPONSE_TIMEOUT = 90.0  # a person must take the phone out of the pocket, within a minute
+SIGN_IN_RESPONSE_TIMEOUT = 50.0  # the server holds each wait for the sign-in up to about 20
 SIGN_IN_TIMEOUT = 90.0  # then nobody is there
 SIGN_IN_PAUSE = 1.0  # between two waits, should a server answer at once instead of holding the request
 RESOLVE_TIMEOUT = 2.0  # a resolver behind a dead tunnel must not stop a failover

@@ -22,6 +22,9 @@ import urllib3
 
 from wgpeer.clock import SystemClock
 from wgpeer.constants import (
+    ALIVE_AFTER,
+    ALIVE_EVERY,
+    ALIVE_WITHIN,
     CONNECT_TIMEOUT,
     DNS_CACHE_TTL,
     MAX_ADDRESSES,
@@ -32,6 +35,8 @@ from wgpeer.constants import (
     SOCKET_MARK,
 )
 from wgpeer.envelope import SealedRequest
+
+UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH}
 
 SocketOptions = list[tuple[int, int, int | bytes]]
 
@@ -140,7 +145,8 @@ class Target:
 
 
 def _socket_options(interface: str) -> SocketOptions:
-    """Bound to a tunnel's interface, or marked to stay outside every tunnel."""
+    """Bound to a tunnel's interface, or marked to stay outside every tunnel; and such that a machine that has gone is
+    left long before one that thinks."""
     if interface:
         where: tuple[int, int, int | bytes] = (
             socket.SOL_SOCKET,
@@ -149,7 +155,14 @@ def _socket_options(interface: str) -> SocketOptions:
         )
     else:
         where = (socket.SOL_SOCKET, socket.SO_MARK, SOCKET_MARK)
-    return [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), where]
+    return [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, ALIVE_AFTER),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ALIVE_EVERY),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * ALIVE_WITHIN),
+        where,
+    ]
 
 
 def _request(
@@ -228,7 +241,10 @@ def read_bounded(response: urllib3.BaseHTTPResponse, limit: int, deadline: float
 def _refused(error: BaseException) -> bool:
     """Whether a living host refused the connection, which is not the silence of a dead one."""
     signs = (ConnectionError, urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError)
-    return any(isinstance(cause, signs) for cause in _causes(error))
+    causes = list(_causes(error))
+    # TCP gave up, or a router said that nobody is there.
+    silent = any(isinstance(cause, TimeoutError) or getattr(cause, "errno", 0) in UNREACHABLE for cause in causes)
+    return not silent and any(isinstance(cause, signs) for cause in causes)
 
 
 def _is_missing_interface(error: BaseException) -> bool:

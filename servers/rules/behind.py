@@ -29,8 +29,8 @@ def of(servers: Collection[int]) -> Iterator[Behind]:
     """All of these servers."""
     for row in ClientNetwork.objects.filter(server__in=servers).select_related("user").order_by("pk"):
         yield Behind(row.server_id, networks.parse(row.network), f"{row.network} behind {row.user}")
-    direct = Route.objects.filter(server__in=servers, net_gateway=False, netmap="").order_by("pk")
-    for route in direct.exclude(network__in=("0.0.0.0/0", "::/0")):
+    routes = Route.objects.filter(server__in=servers, net_gateway=False).order_by("pk")
+    for route in routes.exclude(network__in=("0.0.0.0/0", "::/0")):
         yield Behind(route.server_id, networks.parse(route.network), f"route {route.network}", route=True)
 
 

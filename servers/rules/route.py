@@ -55,7 +55,7 @@ def _of_linked(route: Route, network: Network) -> Iterator[Mistake]:
     if not route.server.pk or not network.prefixlen:
         return
     message = link.taken(route.server, network, left_out=route.net_gateway)
-    if message is None and not route.net_gateway and not route.netmap:
+    if message is None and not route.net_gateway:
         message = link.elsewhere(behind.Behind(route.server.pk, network, str(network), route=True))
     if message:
         yield Mistake("network", message)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import processors
+from bench.fleet import late_ms, percentile
 from bench.fleet_clients import Answer, pause_after
 from bench.fleet_host import ManyPeers
 from servers.hostnet.wireguard.base import PeerChange
@@ -70,7 +71,16 @@ def test_a_client_waits_as_long_as_it_was_told_and_never_less_than_a_round() -> 
     assert (answer.status, answer.retry_after) == (503, 60.0)
     assert all(60 <= pause_after(answer) <= 90 for _ in range(100))
     assert all(3.5 <= pause_after(Answer()) <= 10.5 for _ in range(100))
-    assert Answer.of(b"").status == 0
+    assert Answer.of(b"HTTP/1.1 503 Service Unavailable\r\nserver: x\r\nretry-after: 5\r\n\r\n{}").retry_after == 5.0
+    for broken_off in (b"", b"HTTP/1.1", b"HTTP/1.1 503 Service Unavailable"):
+        assert Answer.of(broken_off).status == 0
+
+
+def test_a_storm_in_which_nobody_pinged_is_described_all_the_same() -> None:
+    assert late_ms([[0.010, 0.012], []]) == "12 (12-12)"
+    assert late_ms([[], []]) == "no"
+    with pytest.raises(ValueError, match="nothing was measured"):
+        percentile([])
 
 
 def test_a_programs_processor_time_is_that_of_all_its_processes() -> None:

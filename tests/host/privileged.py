@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from configparser import RawConfigParser
 from pathlib import Path
@@ -55,6 +56,10 @@ def as_the_table_says(name: str) -> dict[str, str]:
 def may(pid: int) -> dict[str, str]:
     found = status(pid)
     return {name: found[name] for name in as_the_table_says("web")}
+
+
+def niceness(pid: int) -> int:
+    return os.getpriority(os.PRIO_PROCESS, pid)
 
 
 def dumps_no_core(pid: int) -> bool:

@@ -21,7 +21,7 @@ from servers.models import Host, MeshNode, Server, ServerHost
 from tests.host import test_end_to_end as one_host
 from tests.host import test_two_hosts as two_hosts
 from tests.host.joined import Installation, Joined, installation
-from tests.lab import NEVER, ONE_TRY, Capture, Echo, RedisServer
+from tests.lab import NEVER, ONE_TRY, Capture, Echo, Machine, RedisServer
 from wgpeers.lifecycle import liveness
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
@@ -135,6 +135,9 @@ def test_token_that_is_no_good_changes_nothing_and_is_explained(world: Installat
     assert "cannot be asked" in refused(berlin, f"{name}:4443", world.token(berlin))
     assert "Give the token" in refused(berlin, name)
     assert "is no address" in refused(berlin, "http://x/", world.token(berlin))
+    # Typed on the machine of another host.
+    on_paris = Joined(paris.machine, berlin.host, berlin.directory)
+    assert "which is that of host Paris" in refused(on_paris, name, world.token(berlin))
     # The mesh's network is one that this machine has.
     paris.machine.ip("addr", "add", mesh.addresses(mesh.the_mesh(), world.control.node)[0] + "9/64", "dev", "lo")
     assert "which this machine has" in refused(paris, name, world.token(paris))
@@ -266,6 +269,7 @@ def test_machine_behind_nat_joins_and_the_network_of_the_mesh_is_changed_under_a
     # Nobody reaches it by the address that its host has, but it sends, and is answered where it sends from.
     for other in (world.stack.machine, berlin.machine):
         world.wait(lambda other=other: other.pings(world.address(home.host), timeout=ONE_TRY))
+    full_packets_pass_where_the_way_is_narrower(world, router, berlin, home)
     row = mesh.the_mesh()
     before = row.network
     row.network = "10.77.0.0/24"
@@ -277,6 +281,20 @@ def test_machine_behind_nat_joins_and_the_network_of_the_mesh_is_changed_under_a
     mesh.forget_former(time.time() + mesh.FORMER_FOR + 1)
     for each in (berlin, home):
         world.wait(lambda each=each: has(each, 1) and each.status()["green"])
+
+
+def full_packets_pass_where_the_way_is_narrower(
+    world: Installation, router: Machine, berlin: Joined, home: Joined
+) -> None:
+    """One end's own link takes less than the other end's, as with PPPoE. That end sends no more by itself; what the
+    other sends is told so on its way, or is cut there."""
+    router.ip("link", "set", "lan60", "mtu", "1400")
+    home.machine.ip("link", "set", home.machine.interface, "mtu", "1400")
+    for added, mtu in ((home, 1320), (berlin, 1420)):
+        world.wait(lambda added=added, mtu=mtu: f"mtu {mtu} " in added.machine.ip("link", "show", "wgm0"))
+    for here, there, mtu in ((home, berlin, 1320), (berlin, home, 1420), (berlin, home, 1420)):
+        ping = ("ping", "-c", "1", "-W", "1", "-M", "do", "-s", str(mtu - 48), world.address(there.host))
+        world.wait(lambda here=here, ping=ping: here.machine.run(*ping, check=False).returncode == 0)
 
 
 def has(added: Joined, count: int) -> bool:

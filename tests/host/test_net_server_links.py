@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from django.conf import LazySettings
 
-from servers.models import ServerLink
+from servers.models import Route, ServerLink
 from tests.conftest import send_celery_to
 from tests.host import test_end_to_end as one_host
 from tests.host.linked import LAB_GATEWAY, OFFICE_GATEWAY, SERVICE, Linked, linked, on_two_hosts, route_to_lan
@@ -127,8 +127,14 @@ def test_on_one_host_names_are_known_where_they_are_wanted(shared: Linked) -> No
 def test_on_two_hosts_clients_networks_and_routes_are_reached_by_the_mesh(
     transactional_db: None, settings: LazySettings
 ) -> None:
-    with on_two_hosts(settings) as apart:
+    with on_two_hosts(settings) as apart, contextlib.ExitStack() as echoes:
         scene, lan = apart.scene, apart.lan
+        # A network that Lab's clients know by other addresses. Its machines see the real ones alone.
+        real = apart.world.lab.add_lan(apart.berlin.machine, 61, routed=True)
+        mapped = Route(server=scene.lab.server, network="10.60.0.0/24", netmap="10.61.0.0/24", nat=False)
+        mapped.full_clean()
+        mapped.save()
+        echoes.enter_context(Echo(real, "0.0.0.0", SERVICE))
         link = scene.link()
         scene.connect()
         live = scene.lab.live(scene.bob.user)
@@ -136,6 +142,7 @@ def test_on_two_hosts_clients_networks_and_routes_are_reached_by_the_mesh(
         assert live.host_id == apart.berlin.host.pk
         scene.reach_each_other()
         routes_are_reached_by_a_host_of_the_other(scene, lan)
+        mapped_networks_are_reached_by_their_other_addresses(scene, mapped, real)
         scene.in_the_gateways_name(link)
         scene.until_seen_as(scene.alice.machine, lan.address, "10.51.0.1")
         scene.in_their_own_names(link)
@@ -147,6 +154,18 @@ def test_on_two_hosts_clients_networks_and_routes_are_reached_by_the_mesh(
             assert scene.alice.machine.ask_tcp(address, SERVICE, timeout=NEVER) is None
         assert not apart.world.stack.machine.run("ip", "rule", "show", "pref", "32690").stdout
         assert scene.seen_as(scene.bob.machine, lan.address) == scene.bob.addresses[0]
+
+
+def mapped_networks_are_reached_by_their_other_addresses(scene: Linked, route: Route, real: Machine) -> None:
+    """As by the server's own clients; without NAT both may begin."""
+    alice, address = scene.alice, real.address.replace("10.61.", "10.60.")
+    scene.until_seen_as(alice.machine, address, alice.addresses[0])
+    assert scene.seen_as(scene.bob.machine, address) == scene.bob.addresses[0]
+    assert scene.seen_as(real, alice.addresses[0]) == address
+    route.nat = True
+    route.save()
+    scene.until_seen_as(alice.machine, address, "10.61.0.1")
+    assert real.ask_tcp(alice.addresses[0], SERVICE, timeout=NEVER) is None
 
 
 def routes_are_reached_by_a_host_of_the_other(scene: Linked, lan: Machine) -> None:

@@ -289,6 +289,7 @@ def every_process_is_as_the_table_says(installation: Installation) -> None:
     names = {program.pid: name for name in PROGRAMS if (program := installation.program(name))}
     assert set(names.values()) == PROGRAMS
     starters = {installation.process.pid, installation.supervisor()}
+    usual = privileged.niceness(installation.supervisor())
     found: set[str] = set()
     for pid in set(installation.machine.processes()) - installation.before:
         assert privileged.dumps_no_core(pid)
@@ -296,6 +297,7 @@ def every_process_is_as_the_table_says(installation: Installation) -> None:
             continue
         name = program_of(pid, names)
         assert privileged.may(pid) == privileged.as_the_table_says(name), name
+        assert privileged.niceness(pid) == min(19, usual + TABLE[name].niceness), name
         found.add(name)
     assert found == PROGRAMS
 

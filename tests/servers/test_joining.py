@@ -205,6 +205,45 @@ def test_mesh_that_would_collide_on_the_machine_is_refused_and_the_token_stays_g
     assert (status, said["mesh"]["addresses"]) == (200, ["10.77.0.2/32"])
 
 
+@pytest.mark.parametrize("action", ["check", "join"])
+def test_machine_that_is_another_hosts_is_refused_and_the_token_stays_good(
+    action: str, berlin: Host, fixed_clock: Clock
+) -> None:
+    Host.objects.create(name="Paris", public_address="198.51.100.3", public_address6="2001:db8::3")
+    token = joining.make_token(berlin, fixed_clock.now)
+    for address in ("198.51.100.3", "2001:DB8:0::3", "198.51.100.1"):
+        status, said = ask(token, action, addresses=["192.168.1.5", "nonsense", address])
+        assert (status, said["error"]) == (403, "other_host")
+        assert ("Paris" in said["detail"]) == (address != "198.51.100.1")
+        assert "Berlin" in said["detail"]
+    assert not MeshNode.objects.filter(host=berlin).exists()
+    assert ask(token, addresses=["198.51.100.2", "2001:db8::2", "10.0.0.1"])[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("own", "there", "refused"),
+    [
+        ("198.51.100.9", ["192.168.1.3"], False),  # behind NAT, in a network of its own
+        ("vpn.example.com", ["192.168.1.3"], False),
+        ("198.51.100.9", ["192.168.1.3", "198.51.100.9"], True),
+        ("192.168.1.9", ["192.168.1.3"], True),  # in the same network as the others
+        ("192.168.1.9", ["192.168.1.9"], False),
+        ("vpn.example.com", ["198.51.100.1"], True),
+    ],
+)
+def test_addresses_that_many_places_have_say_little(
+    own: str, there: list[str], refused: bool, control: Host, fixed_clock: Clock
+) -> None:
+    Host.objects.create(name="Paris", public_address="192.168.1.3")
+    host = Host.objects.create(name="Rome", public_address=own)
+    assert ask(joining.make_token(host, fixed_clock.now), "check", addresses=there)[0] == (403 if refused else 200)
+
+
+@pytest.mark.parametrize("addresses", [None, "198.51.100.1", {}, [None, 1, []]])
+def test_a_machine_that_says_no_addresses_is_believed(addresses: object, berlin: Host, fixed_clock: Clock) -> None:
+    assert ask(joining.make_token(berlin, fixed_clock.now), "check", addresses=addresses)[0] == 200
+
+
 def test_machine_that_joins_again_keeps_its_address_and_its_older_password_ends(
     berlin: Host, fixed_clock: Clock
 ) -> None:

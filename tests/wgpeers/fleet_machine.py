@@ -206,6 +206,16 @@ class Fleet(RuleBasedStateMachine):
             machine.boots += 1
             machine.desired = self._worker(machine.boots)
 
+    @rule(which=st.integers(0, HOSTS - 1))
+    def host_joins_or_leaves(self, which: int) -> None:
+        """The server: one of its hosts stays always."""
+        server, row = self.company.server, self.machines[which].row
+        mine = ServerHost.objects.filter(server=server, host=row).first()
+        if mine is None:
+            ServerHost.objects.create(server=server, host=row, public_key=new_wg_key())
+        elif server.attachments.count() > 1:
+            mine.delete()
+
     @rule(which=st.integers(0, HOSTS - 1), back=st.integers(0, 9))
     def a_message_comes(self, which: int, back: int) -> None:
         """One of the last ones, for the first time or again; others may come later, or never."""
@@ -268,7 +278,8 @@ class Fleet(RuleBasedStateMachine):
         live = Connection.objects.exclude(state=State.ENDED).select_related("host", "server")
         mine = {row.public_id: row.wg_public_key for row in live if row.host_id == machine.row.pk}
         assert {held.peer.connection: held.peer.public_key for held in machine.desired.held()} == mine
-        rows = [row for row in live if row.host_id != machine.row.pk and row.state == State.OPEN]
+        carries = self.company.server.attachments.filter(host=machine.row).exists()
+        rows = [row for row in live if carries and row.host_id != machine.row.pk and row.state == State.OPEN]
         expected = remotes.of_connections(self.company.server, rows)
         assert sorted(machine.desired.remotes.all(), key=lambda each: each.number) == sorted(
             expected, key=lambda each: each.number

@@ -33,6 +33,7 @@ def join(var: Path, words: list[str], token_file: Path | None, progress: Progres
 def _join(var: Path, address: Address, token: Token, progress: Progress) -> None:
     check_new(var)
     about: dict[str, Any] = {"as": "control", "release": VERSION, "networks": machine.networks()}
+    about["addresses"] = machine.addresses()
     said = ask(address, token, "check", **about)
     progress.good(f"{address} knows the token: this machine becomes control node {said['host']}")
     machine.check_port(int(said["port"]))

@@ -11,7 +11,7 @@ import pwd
 import resource
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -43,13 +43,19 @@ class Kept(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Privileges:
-    """``groups`` are those beside the user's own. Whoever has no capability keeps none, and can never get one."""
+    """``groups`` are those beside the user's own. Whoever has no capability keeps none, and can never get one. The
+    lower ``niceness`` is, the sooner it has its turn where all processors are busy."""
 
     user: str
     groups: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     opens: frozenset[Kept] = frozenset()
+    niceness: int = 0
 
+
+# What a ping passes takes a millisecond now and then, and must not wait for it behind the connects of a storm; tunnels
+# neither. Not web the other way: where a machine has other work as well, it would hardly have a turn.
+_SOON = -5
 
 _CONTROL_SIDE = Privileges(
     user=CONTROL,
@@ -63,18 +69,19 @@ _HOST_SIDE = Privileges(
     groups=_SPEAKS_TO_REDIS,
     capabilities=CAPABILITIES,
     opens=frozenset({Kept.HOST_KEYS, Kept.REDIS}),
+    niceness=_SOON,
 )
 
 TABLE: Mapping[str, Privileges] = MappingProxyType(
     {
-        "redis": Privileges(REDIS, opens=frozenset({Kept.REDIS})),
+        "redis": Privileges(REDIS, opens=frozenset({Kept.REDIS}), niceness=_SOON),
         # Port 443. It is no root to begin with: the key is given to its user, and there is nothing else to read.
-        "front": Privileges(FRONT, capabilities=("net_bind_service",), opens=frozenset({Kept.TLS_KEY})),
+        "front": Privileges(FRONT, capabilities=("net_bind_service",), opens=frozenset({Kept.TLS_KEY}), niceness=_SOON),
         "web": _CONTROL_SIDE,
         "waiting": _CONTROL_SIDE,
-        "gateway": _CONTROL_SIDE,
+        "gateway": replace(_CONTROL_SIDE, niceness=_SOON),
         "control": _CONTROL_SIDE,
-        "keys": _CONTROL_SIDE,
+        "keys": replace(_CONTROL_SIDE, niceness=19),
         "beat": _CONTROL_SIDE,
         "setup": _CONTROL_SIDE,
         "host": _HOST_SIDE,
@@ -87,6 +94,8 @@ def wrapped(program: str, command: Sequence[str]) -> tuple[str, ...]:
     row = TABLE[program]
     capabilities = ",".join(["-all", *(f"+{name}" for name in row.capabilities)])
     return (
+        # By root, who may say so. Where even that one may not (in some containers), it goes on as it is.
+        *(("nice", "-n", str(row.niceness)) if row.niceness else ()),
         *("setpriv", "--reuid", row.user, "--regid", row.user),
         *(("--groups", ",".join(row.groups)) if row.groups else ("--clear-groups",)),
         *("--inh-caps", capabilities, "--ambient-caps", capabilities, "--bounding-set", capabilities),

@@ -25,6 +25,8 @@ GATEWAY_PROCESSES, GATEWAY_THREADS = 2, 2
 # A connect that waits for somebody else's server (a push: up to a minute) holds a thread and does nothing: web hands it
 # over to a process in which there are many.
 WAITING_THREADS = 256
+# As many connects may wait for web as the front takes in at all: what waits too long is told so by web itself.
+QUEUE = front.PUBLIC
 GROUP = "vpn"
 BEAT = "vpnproject.beat.SteadyScheduler"
 # What the programs below are made of: a change in one of these starts them anew.
@@ -127,7 +129,7 @@ def server_programs(site: Site) -> list[Program]:
         on_control_side("waiting", *_waiting(site)),
         on_control_side("gateway", *_gateway(site)),
         on_control_side("control", *worker, *_queue("control", "threads", 2)),
-        on_control_side("keys", "nice", "-n", "19", *worker, *_queue("keys", "prefork", key_makers)),
+        on_control_side("keys", *worker, *_queue("keys", "prefork", key_makers)),
         on_control_side("beat", *celery, "beat", "--scheduler", BEAT, "--pidfile=", "--loglevel", "WARNING"),
         Program("host", (*_without(site), *host), {**host_environment(site), "STAMP": site.stamp}),
     ]
@@ -165,7 +167,7 @@ def granian(site: Site, socket: Path, processes: int, threads: int) -> tuple[str
         *("--interface", "wsgi", "--http", "1", "--no-ws", "--uds", str(socket), "--uds-permissions", "0660"),
         *("--workers", str(processes), "--blocking-threads", str(threads), "--log-level", "warning"),
         # What a process has no thread for is left to the others: each connection is one request, and whole.
-        *("--backpressure", str(threads)),
+        *("--backpressure", str(threads), "--backlog", str(QUEUE)),
         # A worker takes about two seconds to load Django: one that dies is not to be replaced faster than that.
         *("--respawn-failed-workers", "--respawn-interval", "5", "--workers-kill-timeout", "5"),
     )

@@ -15,10 +15,11 @@ UNITS = Path("/etc/systemd/system")
 BOOTED = Path("/run/systemd/system")  # is there where systemd runs the machine (sd_booted)
 _SYSTEMCTL = "systemctl"
 # What bin/run and supervisor do themselves: the first line is what they hand on. To look into the environment of
-# processes of other users, by which ours are known, is SYS_PTRACE; to mount is SYS_ADMIN.
+# processes of other users, by which ours are known, is SYS_PTRACE; to mount is SYS_ADMIN; to have some programs come
+# before others is SYS_NICE.
 CAPABILITIES = (
     *("NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE", "SETUID", "SETGID", "KILL"),
-    *("SETPCAP", "CHOWN", "FOWNER", "FSETID", "DAC_OVERRIDE", "SYS_PTRACE", "SYS_ADMIN"),
+    *("SETPCAP", "CHOWN", "FOWNER", "FSETID", "DAC_OVERRIDE", "SYS_PTRACE", "SYS_ADMIN", "SYS_NICE"),
 )
 
 

@@ -6,24 +6,15 @@ import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from core.redis_store import RedisUnavailable
-from servers import heartbeats, networks, outside_links, routing
+from servers import networks, outside_links, routing
 from servers.hostnet.state import LINK_PREFIX, Interface, Link, OpenVpn, Route
 from servers.link_keys import EndKeys, LinkKeys
-from servers.models import (
-    Host,
-    MeshNode,
-    OutsideLink,
-    Server,
-    ServerLink,
-    address_of,
-    end_of_outside,
-    ends_of,
-    links_of,
-)
+from servers.models import Host, OutsideLink, Server, ServerLink, address_of, end_of_outside, ends_of, links_of
 from servers.networks import Network
 from servers.routing import Routed
 from servers.validators import listed
+
+from .ways import way_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,27 +88,12 @@ def _on_this_host(neighbour: Neighbour, here: Collection[int]) -> bool:
     return neighbour.server.pk in here and not neighbour.link.by_openvpn
 
 
-def way_to(server: Server, host: Host) -> str:
-    """The host (public id) by which ``host``, that does not carry ``server``, reaches what that one's routes lead to:
-    of those in the mesh one that was heard, by priority. Empty where there is none."""
-    nodes = MeshNode.objects.exclude(public_key="")
-    if not nodes.filter(host=host).exists():
-        return ""
-    rows = server.attachments.filter(host__enabled=True, host__in=nodes.values("host")).select_related("host")
-    hosts = [row.host for row in rows.order_by("priority", "pk")]
-    try:
-        heard = heartbeats.read(hosts)
-    except RedisUnavailable:
-        heard = {}
-    return next((each.public_id for each in sorted(hosts, key=lambda each: not heard.get(each.pk))), "")
-
-
 def by_another(neighbour: Neighbour, host: Host) -> list[Routed]:
     """What of a neighbour's routes is reached from ``host``, which does not carry it."""
-    direct = [piece for piece in neighbour.routed if piece.real is None]
+    every = list(neighbour.routed)
     if neighbour.link.by_openvpn:
-        return direct
-    return direct if direct and way_to(neighbour.server, host) else []
+        return every
+    return every if every and way_to(neighbour.server, host) else []
 
 
 def _link(server: Server, neighbour: Neighbour, host: Host, *, carried: bool) -> Link:
@@ -130,7 +106,7 @@ def _link(server: Server, neighbour: Neighbour, host: Host, *, carried: bool) ->
         behind=tuple(map(str, neighbour.behind)),
         routed=() if carried else tuple(route_of(piece, nat=nat) for piece in neighbour.routed),
         via="" if carried or neighbour.link.by_openvpn else way_to(other, host),
-        offered=tuple(route_of(piece, nat=nat) for piece in own if piece.real is None),
+        offered=tuple(route_of(piece, nat=nat) for piece in own),
         clients=server.inter_client and other.inter_client,
         masquerade=nat,
         zone=neighbour.zone_for(server),

@@ -99,11 +99,11 @@ def check(place: Place) -> int:
 
 def join(place: Place, given: argparse.Namespace) -> int:
     address, token = Address.parse(given.address), read_token(given.token, given.token_file)
-    networks = machine.networks()
+    about = {"networks": machine.networks(), "addresses": machine.addresses()}
     _choose()
     if not place.joined():
         machine.check_carries_nothing()
-    said = ask(address, token, "check", networks=networks)
+    said = ask(address, token, "check", **about)
     say("ok", f"{address} is the control side, and knows the token: this machine becomes host {said['host']}")
     machine.check_port(int(said["port"]))
     say("ok", f"The mesh's network {said['network']} and UDP port {said['port']} are free on this machine")
@@ -111,7 +111,7 @@ def join(place: Place, given: argparse.Namespace) -> int:
         return 0
     place.check_idle()
     private, _new = place.private_key()
-    said = ask(address, token, "join", networks=networks, public_key=keys.public_of(private))
+    said = ask(address, token, "join", **about, public_key=keys.public_of(private))
     if said.get("mesh") is None:
         raise HostError("The control side has no mesh for this machine; look at its own host's page in the admin.")
     # One of before would be left as it is, as tunnels are at the start of a worker.

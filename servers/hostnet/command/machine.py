@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 
+from pyroute2 import IPRoute
+
 from servers.hostnet.netlink.links import Links
-from servers.hostnet.state import MESH_INTERFACE, MESH_PREFIX, PREFIX, routing_table
+from servers.hostnet.state import LINK_PREFIX, MESH_INTERFACE, MESH_PREFIX, PREFIX, routing_table
 from servers.hostnet.wireguard.fields import link_index
 
 from .place import HostError
+
+OURS = (PREFIX, MESH_PREFIX, LINK_PREFIX)
 
 
 def check_carries_nothing() -> None:
@@ -20,8 +25,19 @@ def check_carries_nothing() -> None:
 
 def networks() -> list[str]:
     """What this machine routes already, but for our own interfaces."""
-    ours = (PREFIX, MESH_PREFIX)
-    return sorted({str(each.network) for each in routing_table.read() if not each.interface.startswith(ours)})
+    return sorted({str(each.network) for each in routing_table.read() if not each.interface.startswith(OURS)})
+
+
+def addresses() -> list[str]:
+    """What others could reach this machine by: its addresses, but for the loopback's, a link's own, and ours."""
+    found = set()
+    with IPRoute() as netlink:
+        ours = {link["index"] for link in netlink.get_links() if link.get_attr("IFLA_IFNAME").startswith(OURS)}
+        for row in netlink.get_addr():
+            address = ipaddress.ip_address(row.get_attr("IFA_LOCAL") or row.get_attr("IFA_ADDRESS"))
+            if row["index"] not in ours and not address.is_loopback and not address.is_link_local:
+                found.add(str(address))
+    return sorted(found)
 
 
 def check_port(port: int) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from servers.hostnet.state import LINK_PREFIX, Interface, Link, Route
 
+from . import mapped_links
 from .sets import ANSWERS, FAMILY, TUNNELS, anonymous
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -74,6 +75,29 @@ def from_mesh_outwards(interface: Interface) -> Iterator[str]:
             yield from _outwards(interface, link, "")
 
 
+def to_real_networks(interfaces: Iterable[Interface], mesh: str) -> Iterator[str]:
+    """In prerouting: what clients of linked servers elsewhere ask for by other addresses than the real ones."""
+    for interface in interfaces:
+        for link in interface.links:
+            for version, _, there in _sides(interface, link):
+                found = mapped_links.pairs(link.offered, version)
+                yield from mapped_links.to_real(found, version, _from_there(link, mesh), there.all)
+
+
+def in_other_names(interfaces: Iterable[Interface], mesh: str) -> Iterator[str]:
+    """In postrouting: what such networks open to those clients."""
+    for interface in interfaces:
+        for link in interface.links:
+            for version, _, there in _sides(interface, link):
+                found = mapped_links.way_back(link.offered, version)
+                yield from mapped_links.to_virtual(found, version, _from_there(link, mesh), there.all)
+
+
+def _from_there(link: Link, mesh: str) -> str:
+    """The interface by which another machine is reached, as the rules have it."""
+    return f'"{link.openvpn.device}"' if link.openvpn is not None else mesh
+
+
 def _outwards(interface: Interface, link: Link, way: str) -> Iterator[str]:
     for version, _, there in _sides(interface, link):
         for match in _to(link.offered, version):
@@ -96,14 +120,15 @@ def _inwards(interface: Interface, link: Link, way: str) -> Iterator[str]:
 def masquerade_outwards(interface: Interface, mesh: str, tunnels: str) -> Iterator[str]:
     """NAT routes, for clients of linked servers on other machines."""
     for link in interface.links:
-        from_there = f'"{link.openvpn.device}"' if link.openvpn is not None else mesh
+        from_there = _from_there(link, mesh)
         for version, _, there in _sides(interface, link):
             natted = [route for route in link.offered if route.nat]
             for name in sorted({route.nat_interface for route in natted}):
                 ip, out = FAMILY[version], f'oifname "{name}"' if name else f"oifname != {tunnels}"
-                if mine := _networks([route for route in natted if route.nat_interface == name], version):
-                    way = f"iifname {from_there} {out} {ip} saddr {there.all} {ip} daddr {anonymous(mine)}"
-                    yield f"{way} masquerade"
+                mine = [route for route in natted if route.nat_interface == name]
+                to = [f"{ip} daddr {anonymous(found)}"] if (found := _networks(mine, version)) else []
+                for match in (*to, *mapped_links.asked_for(mine, version)):
+                    yield f"iifname {from_there} {out} {ip} saddr {there.all} {match} masquerade"
 
 
 # Carried by OpenVPN
@@ -161,17 +186,19 @@ def carried_ports(interfaces: Iterable[Interface]) -> set[int]:
     return {end.port for end in ends if end is not None and end.listens}
 
 
-def _to(routes: Iterable[Route], version: int) -> Iterator[str]:
+def _to(routes: Sequence[Route], version: int) -> Iterator[str]:
     if found := _networks(routes, version):
         yield f"{FAMILY[version]} daddr {anonymous(found)}"
+    yield from mapped_links.reaching(routes, version)
 
 
-def _from(routes: Iterable[Route], version: int) -> Iterator[str]:
+def _from(routes: Sequence[Route], version: int) -> Iterator[str]:
     """Without NAT a network may open connections to clients; with it, it only answers."""
     if plain := _networks([route for route in routes if not route.nat], version):
         yield f"{FAMILY[version]} saddr {anonymous(plain)}"
     if found := _networks(routes, version):
         yield f"{FAMILY[version]} saddr {anonymous(found)} {ANSWERS}"
+    yield from mapped_links.coming(routes, version)
 
 
 def _networks(routes: Iterable[Route], version: int) -> list[Network]:

@@ -53,7 +53,12 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
         *indented(line for version in FAMILY for line in common_sets(version, tunnels, filled)),
         *indented(line for tunnel in tunnels for version in tunnel.policy for line in sets_of(tunnel, version)),
         *_chain(
-            "prerouting", "type nat hook prerouting priority dstnat", _prerouting(tunnels, int(web_port), udp, versions)
+            "prerouting",
+            "type nat hook prerouting priority dstnat",
+            [
+                *links.to_real_networks(interfaces, between_machines.MESH),
+                *_prerouting(tunnels, int(web_port), udp, versions),
+            ],
         ),
         # Where chains have names of priorities, "dstnat" is known for prerouting only.
         *_chain("output", "type nat hook output priority -100", _output(int(web_port), udp, versions)),
@@ -73,7 +78,11 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
             for name, rules in forward_chains(tunnels, versions, links.between(interfaces))
             for line in _chain(name, "", rules)
         ),
-        *_chain("postrouting", "type nat hook postrouting priority srcnat", _postrouting(tunnels, mesh, linked)),
+        *_chain(
+            "postrouting",
+            "type nat hook postrouting priority srcnat",
+            [*links.in_other_names(interfaces, between_machines.MESH), *_postrouting(tunnels, mesh, linked)],
+        ),
         "}",
     ]
     return "\n".join(lines) + "\n"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from servers.hostnet.state import PREFIX
+from servers.hostnet.state import MESH_PREFIX, PREFIX
 
 from .evaluate import Chain
 from .packets import Case, Kind, Statement
@@ -101,25 +101,35 @@ def _text(match: Statement) -> str:
 def _iptables(finding: Finding, chain: str) -> list[str]:
     command = "ip6tables" if finding.chain.family == "ip6" else "iptables"
     kinds = {case.kind for case in finding.cases}
-    matches = [f"-i {PREFIX}+"] if kinds & {Kind.OUT, Kind.GATEWAY} else []
-    matches += [f"-o {PREFIX}+"] if Kind.IN in kinds else []
-    matches += [f"-p udp --dport {port}" for port in _ports(finding.cases)]
-    return [f"{command} -I {chain} {match} -j ACCEPT" for match in matches]
+    return [f"{command} -I {chain} {match} -j ACCEPT" for match in matches(kinds, _ports(finding.cases))]
+
+
+def matches(kinds: Collection[Kind], ports: Iterable[int]) -> list[str]:
+    """What iptables lets pass by, for these kinds that one of its chains stops; ``ports`` are WireGuard's."""
+    sides = {
+        f"-i {PREFIX}+": {Kind.OUT, Kind.GATEWAY},
+        f"-o {PREFIX}+": {Kind.IN},
+        f"-i {MESH_PREFIX}+": {Kind.MACHINES, Kind.THROUGH},
+        f"-o {MESH_PREFIX}+": {Kind.THROUGH},
+    }
+    found = [side for side, of in sides.items() if not of.isdisjoint(kinds)]
+    return found + [f"-p udp --dport {port}" for port in ports]
 
 
 def _ufw(finding: Finding) -> list[str]:
-    commands = [f"ufw route allow in on {name}" for name in _interfaces(finding.cases, Kind.OUT)]
-    commands += [f"ufw route allow out on {name}" for name in _interfaces(finding.cases, Kind.IN)]
+    commands = [f"ufw route allow in on {name}" for name in _interfaces(finding.cases, Kind.OUT, Kind.THROUGH)]
+    commands += [f"ufw route allow out on {name}" for name in _interfaces(finding.cases, Kind.IN, Kind.THROUGH)]
     commands += [f"ufw allow {port}/udp" for port in _ports(finding.cases)]
-    return commands + [f"ufw allow in on {name}" for name in _interfaces(finding.cases, Kind.GATEWAY)]
+    asked = _interfaces(finding.cases, Kind.GATEWAY, Kind.MACHINES)
+    return commands + [f"ufw allow in on {name}" for name in asked]
 
 
 def _firewalld(finding: Finding) -> list[str]:
     permanent = "firewall-cmd --permanent"
-    names = _interfaces(finding.cases, Kind.OUT, Kind.GATEWAY, Kind.IN)
+    names = _interfaces(finding.cases, *(kind for kind in Kind if kind is not Kind.PORT))
     commands = [f"{permanent} --zone=trusted --add-interface={name}" for name in names]
     commands += [f"{permanent} --add-port={port}/udp" for port in _ports(finding.cases)]
-    if _interfaces(finding.cases, Kind.IN):  # the zone lets its own connections out, but none in
+    if _interfaces(finding.cases, Kind.IN, Kind.THROUGH):  # the zone lets its own connections out, but none in
         policy = f"{permanent} --policy=wgvpn"
         commands += [f"{permanent} --new-policy=wgvpn", f"{policy} --set-target=ACCEPT"]
         commands += [f"{policy} --add-ingress-zone=ANY", f"{policy} --add-egress-zone=trusted"]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from servers.hostnet.firewall.table import FirewallError
-from servers.hostnet.state import PREFIX
 
+from .advice import matches
 from .packets import Case, Kind
 
 log = logging.getLogger("hostnet.legacy")
@@ -50,14 +50,14 @@ def findings(command: str, saved: str, needed: Sequence[Case]) -> list[str]:
     kinds = {case.kind for case in needed}
     ports = sorted({case.port for case in needed if case.kind is Kind.PORT})
     wants = {
-        "FORWARD": [f"-{side} {PREFIX}+" for kind, side in ((Kind.OUT, "i"), (Kind.IN, "o")) if kind in kinds],
-        "INPUT": [f"-p udp --dport {port}" for port in ports] + ([f"-i {PREFIX}+"] if Kind.GATEWAY in kinds else []),
+        "FORWARD": matches(kinds & {Kind.OUT, Kind.IN, Kind.THROUGH}, ()),
+        "INPUT": matches(kinds & {Kind.GATEWAY, Kind.MACHINES}, ports),
     }
     found = []
-    for chain, matches in wants.items():
+    for chain, wanted in wants.items():
         if not _drops(lines, chain):
             continue
-        commands = [f"{command} -I {chain} {match} -j ACCEPT" for match in matches if not _accepts(lines, chain, match)]
+        commands = [f"{command} -I {chain} {match} -j ACCEPT" for match in wanted if not _accepts(lines, chain, match)]
         if commands:
             message = f"{command} {chain} drops what none of its rules accepts, which may be ours"
             found.append(f"{message}. To let our packets pass: {' && '.join(commands)}")

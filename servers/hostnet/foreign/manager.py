@@ -21,6 +21,7 @@ from servers.hostnet.firewall.table import FirewallError
 from servers.hostnet.state import Code, HostCondition, HostState, Interface, Peer, routing_table
 from servers.hostnet.subsystem import Stage
 
+from . import machines
 from .advice import Finding, rules
 from .evaluate import Chain, Rule, Ruleset, Verdict
 from .iptables_legacy import Legacy
@@ -96,7 +97,7 @@ class Foreign:
 
     def _let_pass(self, state: HostState) -> list[str]:
         """In words, what does not pass all the same."""
-        needed, ruleset = self._needed(state.interfaces, state.web_port), self._read()
+        needed, ruleset = self._all_needed(state), self._read()
         open_them = state.open_foreign_firewalls
         left = self._insert_rules(ruleset, needed) if open_them else self._take_back(ruleset, needed)
         return left + self._legacy.check(needed)
@@ -104,13 +105,18 @@ class Foreign:
     def _needed(self, interfaces: Sequence[Interface], web_port: int) -> list[Case]:
         return cases(interfaces, web_port, Exits(routing_table.read(self._proc)))
 
+    def _all_needed(self, state: HostState) -> list[Case]:
+        """Those of the mesh as well."""
+        exits = Exits(routing_table.read(self._proc))
+        return [*cases(state.interfaces, state.web_port, exits), *machines.cases(state, exits)]
+
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:
         """Nothing: which packets must pass is asked with each full state, so that no connect waits for it."""
 
     def preview(self, state: HostState) -> list[str]:
         """As ``Subsystem`` says, or why that cannot be found out."""
         try:
-            needed, ruleset = self._needed(state.interfaces, state.web_port), self._read()
+            needed, ruleset = self._all_needed(state), self._read()
         except FirewallError as error:
             return [str(_unreadable(error))]
         alterations = self._helping(ruleset, needed) if state.open_foreign_firewalls else _removing(ruleset)

@@ -27,11 +27,14 @@ class Kind(enum.Enum):
     IN = "packets to clients"
     PORT = "WireGuard packets"
     GATEWAY = "what clients ask of the gateway"
+    MACHINES = "what other machines ask of this one"
+    THROUGH = "what other machines send or get by way of this one"
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A packet of server ``interface``; ``rule`` are the nft statements (JSON) that match all packets of its kind."""
+    """A packet of a server's ``interface``, or of the mesh's, whose WireGuard has ``port``; ``rule`` are the nft
+    statements (JSON) that match all packets of its kind."""
 
     kind: Kind
     interface: str
@@ -145,4 +148,8 @@ def _client(gateway: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> Addre
 
 
 def _case(kind: Kind, interface: Interface, packet: Packet, *rule: Statement) -> Case:
-    return Case(kind, interface.name, interface.port, packet, rule)
+    return case(kind, interface.name, interface.port, packet, *rule)
+
+
+def case(kind: Kind, interface: str, port: int, packet: Packet, *rule: Statement) -> Case:
+    return Case(kind, interface, port, packet, rule)

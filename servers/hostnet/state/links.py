@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ class Link:
 
     ``routed`` are its routes where this host does not carry it. What they lead to is reached by the host ``via``
     (public id), or not at all where that is empty. ``offered`` are this server's own, which clients of the other reach
-    by this host. Nothing that is mapped (``netmap``) is reached from another machine.
+    by this host. Which real networks stand behind them concerns the machine that they are reached by alone.
 
     ``openvpn`` is the tunnel that carries it. None: WireGuard does, over this host or the mesh.
 
@@ -47,7 +48,9 @@ class Link:
     @property
     def reached(self) -> tuple[Route, ...]:
         """Those of its routes that clients here reach by way of another machine."""
-        return tuple(route for route in self.routed if not route.netmap) if self.via or self.openvpn else ()
+        if not (self.via or self.openvpn):
+            return ()
+        return tuple(dataclasses.replace(route, netmap="") for route in self.routed)
 
 
 def link_from_json(data: Mapping[str, Any]) -> Link:

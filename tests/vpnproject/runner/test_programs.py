@@ -123,7 +123,18 @@ def test_granian_takes_the_options_of_web_and_gateway_web(site: programs.Site) -
 def test_names_of_celery_workers_survive_supervisors_percent_signs(site: programs.Site) -> None:
     found = by_name(read_by_supervisor(site, programs.server_programs(site)))
     assert found["keys"].command.endswith("--hostname keys@%h")
-    assert " nice -n 19 " in found["keys"].command
+
+
+def test_what_a_ping_passes_has_its_turn_before_what_computes(site: programs.Site) -> None:
+    niceness = {name: row.niceness for name, row in privileges.TABLE.items()}
+    assert max(niceness[name] for name in ("front", "gateway", "redis", "host")) < min(
+        niceness["web"], niceness["control"]
+    )
+    assert niceness["keys"] == max(niceness.values()) == 19
+    found = by_name(read_by_supervisor(site, programs.server_programs(site)))
+    assert found["keys"].command.startswith("nice -n 19 setpriv ")
+    assert found["gateway"].command.startswith("nice -n -5 setpriv ")
+    assert found["web"].command.startswith("setpriv ")
 
 
 def test_every_program_is_run_as_its_row_of_the_table_says(site: programs.Site) -> None:
@@ -141,7 +152,7 @@ def test_programs_are_started_where_their_users_find_the_code(site: programs.Sit
 def test_var_is_hidden_from_the_host_worker(site: programs.Site) -> None:
     apart = replace(site, host_side=Path("/run/vpn/x/host"), hidden=(Path("/run/vpn/x/var"), Path("/srv/var")))
     host = by_name(read_by_supervisor(apart, programs.server_programs(apart)))["host"]
-    assert f"hidden.sh /run/vpn/x/var /srv/var {site.front} -- setpriv" in host.command
+    assert f"hidden.sh /run/vpn/x/var /srv/var {site.front} -- nice -n -5 setpriv" in host.command
     assert host.environment["HOST_VAR"] == "/run/vpn/x/host/host"
     assert host.environment["HOST_REDIS_URL"] == "unix:///run/vpn/x/host/redis/redis.sock?db=0"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from core import task_names
+from core.redis_store import redis_client
 from servers import mesh
 from servers.hostnet.agent import decoding
 from servers.hostnet.state import Interface, Link, Route, to_json
@@ -119,7 +121,7 @@ def test_host_without_the_other_server_keeps_what_is_for_its_routes_from_its_own
     plain, mapped = Route("10.51.0.0/25", False), Route("10.60.0.0/24", True, "", "192.168.5.0/24")
     assert (link.routed, link.via, link.reached) == ((plain, mapped), "", ())
     (back,) = interface(elsewhere, lab.server).links
-    assert (back.routed, back.offered) == ((), (plain,))
+    assert (back.routed, back.offered) == ((), (plain, mapped))
 
 
 def test_what_does_not_run_is_not_linked(company: Company, lab: Company) -> None:
@@ -199,10 +201,41 @@ def test_routes_are_reached_by_a_host_that_is_heard_first_by_priority(
     revive(second)
     Host.objects.filter(pk=second.pk).update(enabled=False)
     assert via() == first.public_id
-    # What is mapped is not reached from another machine, and clients are told so.
-    found = routes(company, "alice", host)
-    assert "10.51.0.0/25" in found
-    assert "10.60.0.0/24" not in found
+    # By what its own clients know of it, mapped or not.
+    assert {"10.51.0.0/25", "10.60.0.0/24"} < set(routes(company, "alice", host))
+    reached = interface(company.host, company.server).links[0].reached
+    assert [(route.network, route.netmap) for route in reached] == [("10.51.0.0/25", ""), ("10.60.0.0/24", "")]
+
+
+def test_when_the_host_of_a_way_falls_silent_the_others_are_told_at_once_and_once(
+    company: Company, lab: Company, host: HostStandIn
+) -> None:
+    first = add_host(lab.server, "gate-2", address="192.0.2.2")
+    second = add_host(lab.server, "gate-3", address="192.0.2.3", priority=2)
+    ServerHost.objects.filter(server=lab.server, host=company.host).delete()
+    in_mesh(company.host, first, second)
+
+    def told() -> set[int]:
+        queued()
+        tasks.take_reports()
+        return converged()
+
+    assert told() == set()  # nothing is linked
+    linked(company, lab)
+    told()
+    assert told() == set()
+    silence(second)
+    assert told() == set()  # no way leads by it
+    silence(first)
+    revive(second)
+    assert told() == {company.host.pk}
+    assert told() == set()
+    # It is back, but its worker has just started and knows of nothing yet.
+    redis_client().set(f"{first.queue}:alive", json.dumps({"boot": "b", "version": 0}), ex=60)
+    assert told() == set()
+    revive(first)
+    assert told() == {company.host.pk}
+    assert told() == set()
 
 
 def test_clients_ask_for_the_names_of_the_other_zone_through_the_tunnel(

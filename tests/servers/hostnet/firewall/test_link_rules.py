@@ -77,11 +77,11 @@ def test_on_another_host_by_the_mesh() -> None:
     assert rules(whole, "mesh_outwards") == rules(whole, "outside_to_mesh") == []
 
 
+ANSWERS = "ct direction reply ct state established,related accept"
+
+
 def test_routes_are_offered_to_the_other_ones_clients_alone() -> None:
-    mapped = Route("10.60.0.0/24", True, "", "192.168.5.0/24")
-    there = dataclasses.replace(
-        BLUE, routes=(NAT, PLAIN), links=(dataclasses.replace(TO_RED, offered=(NAT, PLAIN, mapped)),)
-    )
+    there = dataclasses.replace(BLUE, routes=(NAT, PLAIN), links=(dataclasses.replace(TO_RED, offered=(NAT, PLAIN)),))
     whole = text(there)
     assert rules(whole, "mesh_outwards") == ["ip saddr { 10.9.0.0/24 } ip daddr { 10.50.0.0/24, 10.51.0.0/24 } accept"]
     assert rules(whole, "outside_to_mesh") == [
@@ -93,6 +93,33 @@ def test_routes_are_offered_to_the_other_ones_clients_alone() -> None:
     assert out in chain(whole, "postrouting")
     for name in ("mesh_outwards", "outside_to_mesh"):
         assert chain(whole, name)[-1] == "drop"
+
+
+@pytest.mark.parametrize("nat", [True, False])
+def test_mapped_routes_are_reached_by_their_other_addresses_alone(nat: bool) -> None:
+    mapped = Route("10.60.0.0/24", nat, "", "192.168.5.0/24")
+    there = dataclasses.replace(BLUE, routes=(mapped,), links=(dataclasses.replace(TO_RED, offered=(mapped,)),))
+    whole = text(there)
+    red, real = "ip saddr { 10.9.0.0/24 }", "{ 192.168.5.0/24 }"
+    to_real = f'iifname "wgm*" {red} dnat ip prefix to ip daddr map {{ 10.60.0.0/24 : 192.168.5.0/24 }}'
+    assert to_real == chain(whole, "prerouting")[1]  # before what comes from the mesh is let be
+    opened = [f"{red} ip daddr {real} {ANSWERS}"]
+    assert rules(whole, "mesh_outwards") == [
+        f"{red} ct original ip daddr {{ 10.60.0.0/24 }} ip daddr {real} accept",
+        *([] if nat else opened),
+    ]
+    assert rules(whole, "outside_to_mesh") == [
+        f"ip daddr {{ 10.9.0.0/24 }} ct original ip daddr {{ 10.60.0.0/24 }} ip saddr {real} {ANSWERS}",
+        *([] if nat else [f"ip daddr {{ 10.9.0.0/24 }} ip saddr {real} accept"]),
+    ]
+    out = 'iifname "wgm*" oifname != "wgs*" ip saddr { 10.9.0.0/24 } ct original ip daddr { 10.60.0.0/24 } masquerade'
+    back = 'oifname "wgm*" ip daddr { 10.9.0.0/24 } snat ip prefix to ip saddr map { 192.168.5.0/24 : 10.60.0.0/24 }'
+    post = chain(whole, "postrouting")
+    assert (out in post, back in post) == (nat, not nat)
+    # On the host of the one who asks it is a network as any other.
+    here = dataclasses.replace(RED, links=(dataclasses.replace(TO_BLUE, routed=(mapped,), via="far"),))
+    assert 'iifname "wgs1" ip daddr { 10.60.0.0/24 } accept' in rules(text(here), "to_mesh")
+    assert "192.168.5." not in text(here)
 
 
 def test_no_wider_route_takes_what_lies_behind_a_link_out_of_the_host() -> None:

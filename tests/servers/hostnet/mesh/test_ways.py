@@ -37,9 +37,9 @@ def test_networks_lie_behind_the_host_that_leads_there_and_go_with_the_link() ->
     assert (found.ways, found.allowed_ips()) == ({}, {"a": ["fd00::2/128"], "b": ["fd00::3/128"]})
 
 
-def test_nothing_leads_by_a_machine_that_is_not_there_nor_to_what_is_mapped() -> None:
+def test_nothing_leads_by_a_machine_that_is_not_there_and_what_is_mapped_by_what_clients_know() -> None:
     assert members(interface(1, link("c", LAN), link("", OTHER))).ways == {}
-    assert members(interface(1, link("a", LAN, netmap="192.168.5.0/24"))).ways == {}
+    assert members(interface(1, link("a", LAN, netmap="192.168.5.0/24"))).ways == {"wgs1": {LAN: "a"}}
 
 
 def test_a_network_lies_behind_one_machine_and_who_cannot_have_it_gets_nowhere() -> None:
