@@ -12,6 +12,7 @@ from pathlib import Path
 
 import redis
 from django.core.management import call_command
+from django.db import connections
 
 from bench.load import Target, client_tls, exchange
 from bench.people import EMPTY
@@ -74,7 +75,10 @@ class Installation:
 
     def make_database(self) -> None:
         call_command("migrate", verbosity=0)
-        files.make_directories(self._directory)  # what we have made there is root's
+        # What we have made there is root's. To change that, each file is opened and closed, by which this process loses
+        # all of its locks on it: SQLite's, were it still open, and the next one to close it would take its log away.
+        connections.close_all()
+        files.make_directories(self._directory)
 
     def start_web(self, **settings: str) -> Target:
         """web over TLS, with the empty view; ``settings`` are environment variables."""
