@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from core.crypto import keyed_hash
 from users.factors.base import (
+    NOT_CONFIGURED,
     AskedFactor,
     Case,
     Contribution,
@@ -62,8 +63,10 @@ class YubiKey(Factor):
     def claim(self, case: Case, secret: str) -> Outcome:
         otp = secret.lower()
         checked = self.check(case, otp)
-        if case.enrolment is None or case.asked.provider is None or not isinstance(checked, Passed):
+        if case.enrolment is None or not isinstance(checked, Passed):
             return checked
+        if case.asked.provider is None:
+            return NOT_CONFIGURED
         # The same one for the same attempt passes again, which to the service would be a used one.
         mine = keyed_hash(KIND, case.attempt_hash, otp)
         if self._passed_for(mine, case.enrolment):
