@@ -25,6 +25,7 @@ from webauthn.helpers.structs import (
 from core.clock import moment
 from core.crypto import keyed_hash
 from core.models import StoredPasskey
+from core.names import name_given
 from core.redis_store import RedisUnavailable, redis_client
 
 # Seconds in which a challenge is to be answered: the browser asks for a finger, a face or a PIN meanwhile.
@@ -98,7 +99,7 @@ def put(row: StoredPasskey, site: Site, name: str, answer: str, challenge: bytes
         )
     except WebAuthnException:
         raise NotAccepted("The browser's answer is not that of a new passkey for this site.") from None
-    row.name = "".join(each for each in name if each.isprintable()).strip()[:LONGEST_NAME] or "Passkey"
+    row.name = name_given(name, "Passkey", LONGEST_NAME)
     row.rp_id = site.name
     row.credential_id = bytes_to_base64url(made.credential_id)
     row.public_key = bytes_to_base64url(made.credential_public_key)

@@ -14,9 +14,9 @@ from core import task_names
 from core.changes import after_commit
 from core.crypto import Secret, SecretField, random_text
 from core.locking import SharedRow
-from core.models import StoredPasskey
 from core.names import Named, NameField
 
+from .passkeys import UserPasskey as UserPasskey
 from .rights import RightsQuerySet
 
 # Of a factor's name, in every table that has one.
@@ -216,16 +216,6 @@ class Enrolment(models.Model):
         return self.kind
 
 
-class UserPasskey(StoredPasskey):
-    """A passkey of a user. Who has one has an ``Enrolment`` of that kind too, another one whenever theirs change."""
-
-    user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="passkeys")
-
-    class Meta:
-        ordering = ["created", "pk"]
-        verbose_name = "passkey"
-
-
 class RecoveryCode(models.Model):
     """A code that stands once for an authenticator. A new enrolment has none of the old one's.
 
@@ -340,8 +330,7 @@ class SignIn(models.Model):
     In the database, as what is in it lets somebody in. ``page``: its name in the address that the user opens;
     ``attempt_hash``: the only attempt that it is good for; ``browser_hash`` and ``state_hash``: the browser in which
     its button was pressed, and what the provider must send back, once; ``outcome``: empty while it waits, "ok", or the
-    code of a refusal; ``groups``: those that the provider names, None where it does not say. ``provider``: None where
-    we judge it ourselves.
+    code of a refusal; ``groups``: those that the provider names, None: it does not say. ``provider``: None: it is we.
     """
 
     page = models.CharField(max_length=32, unique=True)

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from users.factors import silence
 from users.factors.base import (
+    NOT_CONFIGURED,
     AskedFactor,
     Case,
     Contribution,
@@ -29,7 +30,6 @@ from .directory import Directory, Refused
 from .form import LdapForm
 from .secured import Down
 
-NOT_CONFIGURED = Denied("not_configured")
 HOW_TO_INSTALL = (
     "Install it with apt-get install gcc python3-dev libldap2-dev libsasl2-dev, then "
     ".venv/bin/pip install -r requirements-ldap.txt, and start the server anew."

@@ -10,6 +10,7 @@ from functools import partial
 from typing import ClassVar
 
 from users.factors.base import (
+    NOT_CONFIGURED,
     AskedFactor,
     Case,
     Contribution,
@@ -29,8 +30,6 @@ from .client import Conversation, NoAnswer, Service
 from .form import RadiusForm
 from .packets import CALLING_STATION, NAS_IDENTIFIER, NAS_PORT_TYPE, STATE, USER_NAME, VIRTUAL, attribute, usable
 from .servers import parse_servers
-
-NOT_CONFIGURED = Denied("not_configured")
 
 
 def service_of(provider: ProviderConfig) -> Service:
