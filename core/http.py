@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.db import connection as database
+from .letting_go import let_go_of_database
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -93,7 +93,7 @@ def request(
     """Ask ``url``. ``named``: hosts that an administrator named; only these may have an address inside, or be asked
     without TLS. ``ca``: certificates in PEM that are trusted in the place of the system's. Raise ``NoAnswer``."""
     deadline = time.monotonic() + limits.total
-    _let_go_of_database()
+    let_go_of_database()
     target = _parse(url)
     trusted = target.host in {each.lower() for each in named}
     if not (target.secure or trusted):
@@ -129,13 +129,6 @@ def _meant(address: Address) -> Address:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     teredo = address.teredo
     return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else address)
-
-
-def _let_go_of_database() -> None:
-    """Many may wait for the servers of others at the same time, and a database has only so many connections. Whoever
-    is in a transaction needs theirs."""
-    if not database.in_atomic_block:
-        database.close()
 
 
 def _parse(url: str) -> _Target:

@@ -111,14 +111,13 @@ class AdminAuthenticator(models.Model):
         return f"authenticator of {self.administrator}"
 
 
-class Passkey(models.Model):
-    """A WebAuthn credential of an administrator, good at the host name ``rp_id`` only.
+class StoredPasskey(models.Model):
+    """A WebAuthn credential of somebody, good at the host name ``rp_id`` only.
 
     ``credential_id`` and ``public_key`` (COSE) are base64url. ``counter`` is that of the authenticator, 0 where it
-    keeps none; one that does not grow is another copy's.
+    keeps none. One that did not grow is another copy's: ``locked`` since then, which never ends.
     """
 
-    administrator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="passkeys")
     name = models.CharField(max_length=60)
     rp_id = models.CharField(max_length=253)
     credential_id = models.CharField(max_length=1400, unique=True)
@@ -126,9 +125,19 @@ class Passkey(models.Model):
     counter = models.BigIntegerField(default=0)
     created = models.DateTimeField()
     used = models.DateTimeField(null=True)
+    locked = models.DateTimeField(null=True)
+
+    class Meta:
+        abstract = True
 
     def __str__(self) -> str:
         return self.name
+
+
+class Passkey(StoredPasskey):
+    """An administrator's; those of users are ``users.models.UserPasskey``."""
+
+    administrator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="passkeys")
 
 
 class RecoveryCode(models.Model):

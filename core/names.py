@@ -135,3 +135,8 @@ class Named(models.Model):
             return None  # what is no name is refused for that, and a database may not even take it
         within = {field: getattr(self, f"{field}_id", None) for field in self.named_within}
         return type(self)._default_manager.filter(name_key=key_of(name), **within).exclude(pk=self.pk).first()
+
+
+def name_given(text: str, otherwise: str, longest: int = 60) -> str:
+    """What somebody calls a thing of theirs: one line of at most ``longest`` characters."""
+    return "".join(each for each in text if each.isprintable()).strip()[:longest] or otherwise

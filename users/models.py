@@ -16,6 +16,7 @@ from core.crypto import Secret, SecretField, random_text
 from core.locking import SharedRow
 from core.names import Named, NameField
 
+from .passkeys import UserPasskey as UserPasskey
 from .rights import RightsQuerySet
 from .signin import models as _tables_of_sign_in  # noqa: F401 (so that they are found)
 
@@ -330,13 +331,13 @@ class SignIn(models.Model):
     In the database, as what is in it lets somebody in. ``page``: its name in the address that the user opens;
     ``attempt_hash``: the only attempt that it is good for; ``browser_hash`` and ``state_hash``: the browser in which
     its button was pressed, and what the provider must send back, once; ``outcome``: empty while it waits, "ok", or the
-    code of a refusal; ``groups``: those that the provider names, None where it does not say.
+    code of a refusal; ``groups``: those that the provider names, None: it does not say. ``provider``: None: it is we.
     """
 
     page = models.CharField(max_length=32, unique=True)
     user = models.ForeignKey(VpnUser, on_delete=models.CASCADE, related_name="sign_ins")
     kind = models.CharField(max_length=KIND_LENGTH)
-    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="sign_ins")
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, null=True, related_name="sign_ins")
     attempt_hash = models.CharField(max_length=64)
     server_name = models.CharField(max_length=200)
     device_name = models.CharField(max_length=128)

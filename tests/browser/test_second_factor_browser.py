@@ -16,6 +16,7 @@ from core import clock
 from core.models import AdminAuthenticator, Passkey
 from tests.admin_site import PASSWORD
 from tests.attempts import code_at
+from tests.browser.virtual_authenticator import VirtualAuthenticator
 from tests.conftest import Clock
 from tests.lab import HANGING
 from users.services import known_to_others
@@ -64,40 +65,6 @@ def page(context: BrowserContext, complaints: list[str]) -> Page:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: dialog.accept())
     return page
-
-
-class VirtualAuthenticator:
-    """Chromium's, as built into a laptop: it verifies its user, or refuses to."""
-
-    def __init__(self, context: BrowserContext, page: Page) -> None:
-        self._devtools = context.new_cdp_session(page)
-        self._devtools.send("WebAuthn.enable")
-        options = {
-            "protocol": "ctap2",
-            "transport": "internal",
-            "hasResidentKey": True,
-            "hasUserVerification": True,
-            "isUserVerified": True,
-            "automaticPresenceSimulation": True,
-        }
-        self._id = self._devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})["authenticatorId"]
-
-    def verifies(self, yes: bool) -> None:
-        self._devtools.send("WebAuthn.setUserVerified", {"authenticatorId": self._id, "isUserVerified": yes})
-
-    def set_back(self) -> None:
-        """As a copy that was made before the last use: its counter is behind."""
-        for credential in self.credentials():
-            self._devtools.send(
-                "WebAuthn.removeCredential",
-                {"authenticatorId": self._id, "credentialId": credential["credentialId"]},
-            )
-            copied = {**credential, "signCount": 0}
-            self._devtools.send("WebAuthn.addCredential", {"authenticatorId": self._id, "credential": copied})
-
-    def credentials(self) -> list[dict[str, Any]]:
-        found = self._devtools.send("WebAuthn.getCredentials", {"authenticatorId": self._id})
-        return list(found["credentials"])
 
 
 def picture(page: Page, name: str) -> None:

@@ -122,6 +122,9 @@ class Unavailable:
     skippable: bool = True
 
 
+# What a claim says where nobody told it which provider to ask: a check that passed is not a pass.
+NOT_CONFIGURED = Unavailable("not_configured", skippable=False)
+
 Outcome = Passed | Denied | Pending | Unavailable
 
 

@@ -15,6 +15,7 @@ import redis
 from redis.exceptions import LockError
 
 from core.crypto import keyed_hash
+from core.letting_go import let_go_of_database
 from core.redis_store import RedisUnavailable, redis_client
 
 from .base import Case, Denied, Outcome, Passed, Unavailable
@@ -31,6 +32,7 @@ def once(case: Case, secret: str, ask: Callable[[], Outcome], patience: float) -
     provider = case.asked.provider.public_id if case.asked.provider else ""
     name = keyed_hash("asked once", case.asked.kind, provider, case.user.public_id, case.attempt_hash, secret)
     key = f"asked:{name}"
+    let_go_of_database()
     turn = redis_client().lock(f"{key}:turn", timeout=patience + GIVEN_UP)
     try:
         if not turn.acquire(blocking_timeout=patience + GIVEN_UP):

@@ -12,7 +12,7 @@ from .base import AskedFactor, Policy
 from .panels import Done, NotDone, OwnCase
 from .proofs import field_of, provable
 from .registry import FACTORS, load
-from .wanted import asked_of_user
+from .wanted import Wanted, asked_of_user
 
 
 class NoSuchAction(Exception):
@@ -21,7 +21,8 @@ class NoSuchAction(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Who is at their page, and under which policies they may connect. ``key`` names the visit."""
+    """Who is at their page, and under which policies they may connect. ``key`` names the visit; ``origin``: where the
+    page was opened, as browsers write it."""
 
     user: VpnUser
     policies: Sequence[Policy]
@@ -29,16 +30,14 @@ class Visit:
     key: str
     now: float
     sent: Mapping[str, str] = field(default_factory=dict, repr=False)
+    origin: str = ""
 
 
 def parts(visit: Visit, url: str) -> list[dict[str, Any]]:
     """What each factor's template finds as ``part``: of what is asked of the user, and of what they have. ``url``:
     where the forms go."""
-    proofs = [
-        {"kind": each.kind, "name": field_of(each.kind), "label": each.factor.own_panel.proof}
-        for each in provable(visit.user)
-        if each.factor.own_panel
-    ]
+    cases = _cases(visit)
+    proofs = [_proof(each, cases) for each in provable(visit.user)]
     return [
         {
             "kind": kind,
@@ -51,9 +50,22 @@ def parts(visit: Visit, url: str) -> list[dict[str, Any]]:
             "url": url,
             "fields": {action: {"factor": kind, "action": action} for action in panel.actions},
         }
-        for kind, case in _cases(visit).items()
+        for kind, case in cases.items()
         if (panel := load(kind).own_panel)
     ]
+
+
+def _proof(wanted: Wanted, cases: Mapping[str, OwnCase]) -> dict[str, Any]:
+    """What the template finds of one proof: ``is_typed``, in the field ``name``; or else ``is_shown``."""
+    panel = wanted.factor.own_panel
+    shown = panel.is_proven if panel else None
+    return {
+        "kind": wanted.kind,
+        "name": field_of(wanted.kind),
+        "label": panel.proof if panel else "",
+        "is_typed": shown is None,
+        "is_shown": shown is not None and shown(cases[wanted.kind]),
+    }
 
 
 def act(visit: Visit) -> Done:
@@ -73,10 +85,13 @@ def _cases(visit: Visit) -> dict[str, OwnCase]:
     has = {each.kind: each for each in Enrolment.objects.filter(user=visit.user)}
     asked = asked_of_user(visit.policies, visit.user, visit.now)
     shown = [kind for kind in FACTORS if load(kind).own_panel and (kind in has or kind in asked)]
-    return {kind: _case(visit, has.get(kind), asked.get(kind, [])) for kind in shown}
+    named = {kind: each.provider_id for kind, all_ in asked.items() for each in all_ if each.provider_id is not None}
+    return {kind: _case(visit, has.get(kind), asked.get(kind, []), named) for kind in shown}
 
 
-def _case(visit: Visit, enrolment: Enrolment | None, asked: Sequence[AskedFactor]) -> OwnCase:
+def _case(
+    visit: Visit, enrolment: Enrolment | None, asked: Sequence[AskedFactor], providers: Mapping[str, int]
+) -> OwnCase:
     return OwnCase(
         user=visit.user,
         enrolment=enrolment,
@@ -86,4 +101,6 @@ def _case(visit: Visit, enrolment: Enrolment | None, asked: Sequence[AskedFactor
         visit=visit.key,
         now=visit.now,
         sent=visit.sent,
+        origin=visit.origin,
+        providers=providers,
     )

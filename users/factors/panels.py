@@ -21,11 +21,12 @@ class NotDone(Exception):
 class ShownOnce:
     """A page that shows what nobody sees again. In the admin ``template`` finds ``title``, ``vpn_user``, ``user_page``
     and what is in ``context``; on a user's own page it is a part of one, and finds ``part`` and what is in
-    ``context``."""
+    ``context``. ``script``: the whole address of the one script that it may run there; empty: none."""
 
     title: str
     template: str
     context: Mapping[str, object] = field(repr=False)
+    script: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ class TryAgain(NotDone):
 class OwnCase:
     """One request of a user's own page, for one factor. ``enrolment``: what they have of it (None: nothing).
     ``settings``: what each server that asks it of them says; ``required``: whether one lets nobody in without it.
-    ``visit`` names the visit to the page; ``now`` is Unix seconds."""
+    ``visit`` names the visit to the page; ``now`` is Unix seconds. ``origin``: where the page was opened, as browsers
+    write it. ``providers``: by kind, the provider (its primary key) that a server names for it."""
 
     user: VpnUser
     enrolment: Enrolment | None
@@ -79,6 +81,8 @@ class OwnCase:
     visit: str
     now: float
     sent: Mapping[str, str] = field(default_factory=dict, repr=False)
+    origin: str = ""
+    providers: Mapping[str, int] = field(default_factory=dict)
 
 
 # Raises ``NotDone``, ``TryAgain``.
@@ -97,10 +101,12 @@ class OwnPanel:
     ``name``, ``label``) and for each action what its form sends: ``part.url`` and the hidden fields
     ``part.fields.NAME``.
 
-    ``proof``: what users type to prove that they have it, in words for them; empty: they cannot here. An action asks
+    ``proof``: what users type to prove that they have it, in words for them; empty: they cannot here. ``is_proven``:
+    whether they have shown it just now, for what is not typed; ``proof`` says then how to show it. An action asks
     for proofs itself (``users.factors.proofs``): of what the user has, before anything takes its place."""
 
     template: str
     actions: Mapping[str, OwnAction]
     data: Callable[[OwnCase], Mapping[str, object]] = nothing_of_its_own
     proof: str = ""
+    is_proven: Callable[[OwnCase], bool] | None = None

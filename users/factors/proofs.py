@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
+from dataclasses import replace
 
 from users.models import Enrolment, VpnUser
 from users.verdicts import Allowed, Denied
@@ -14,8 +15,9 @@ from users.verdicts import Allowed, Denied
 from .base import AskedFactor, Attempt, Policy
 from .judge import judge_within_budget
 from .panels import NotDone, OwnCase
+from .providers import NotConfigured
 from .registry import FACTORS, load
-from .wanted import Wanted
+from .wanted import Wanted, with_provider
 
 # Where a connect has a server.
 HERE = "own page"
@@ -47,18 +49,40 @@ def prove(case: OwnCase, only: Collection[str] | None = None) -> str:
     administrators. Raise ``NotDone`` where a proof is missing, ``NotProven`` where one is wrong, and
     ``RedisUnavailable``."""
     wanted = [each for each in provable(case.user) if only is None or each.kind in only]
-    if not wanted:
+    typing = [each for each in wanted if not _is_shown(each, case)]
+    if not typing:
         return ""
-    typed = {each.kind: case.sent.get(field_of(each.kind), "").strip() for each in wanted}
-    if missing := [each.factor.label for each in wanted if not typed[each.kind]]:
+    typed = {each.kind: case.sent.get(field_of(each.kind), "").strip() for each in typing}
+    if missing := [each.factor.label for each in typing if not typed[each.kind]]:
         raise NotDone(f"Nothing was changed: this needs your {' and your '.join(missing)}.")
-    verdict = judge_within_budget(case.user, _POLICY, wanted, _attempt(case, "".join(typed.values())), case.now, ())
+    attempt = _attempt(case, "".join(typed.values()))
+    verdict = judge_within_budget(case.user, _POLICY, _with_providers(typing, case), attempt, case.now, ())
     if isinstance(verdict, Allowed):
         return verdict.detail
     if not isinstance(verdict, Denied):
         raise NotDone("Nothing was changed: this cannot be proven here.")
     wait = f" Try again in {-(-verdict.retry_after // 60)} min." if verdict.retry_after else ""
     raise NotProven(f"Nothing was changed. {verdict.reason.rstrip('.')}.{wait}", verdict.code)
+
+
+def _is_shown(wanted: Wanted, case: OwnCase) -> bool:
+    """Whether it is nothing that is typed, and was shown. Raise ``NotDone`` where it was not."""
+    panel = wanted.factor.own_panel
+    if panel is None or panel.is_proven is None:
+        return False
+    if not panel.is_proven(case):
+        raise NotDone(f"Nothing was changed. {panel.proof}.")
+    return True
+
+
+def _with_providers(wanted: Collection[Wanted], case: OwnCase) -> list[Wanted]:
+    """First those that ask one, which may refuse before a code is used up here. Raise ``NotDone``."""
+    named = [replace(each, asked=replace(each.asked, provider_id=case.providers.get(each.kind))) for each in wanted]
+    try:
+        return sorted(map(with_provider, named), key=lambda each: each.asked.provider is None)
+    except NotConfigured as error:
+        label = load(str(error)).label
+        raise NotDone(f"Nothing was changed: nobody can check your {label} now. Ask your administrator.") from None
 
 
 _POLICY = Policy(HERE, frozenset(), frozenset(), frozenset(), (), token_ttl=0, grace=0)

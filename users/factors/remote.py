@@ -10,7 +10,7 @@ from core.http import NoAnswer
 from users.models import Enrolment, VpnUser
 
 from . import pushes
-from .base import Case, Denied, Factor, Outcome, Passed, Unavailable
+from .base import NOT_CONFIGURED, Case, Denied, Factor, Outcome, Passed, Unavailable
 from .providers import ProviderConfig
 
 
@@ -57,8 +57,10 @@ class RemoteFactor(Factor):
 
     def claim(self, case: Case, secret: str) -> Outcome:
         checked = self.check(case, secret)
-        if case.asked.provider is None or not isinstance(checked, Passed):
+        if not isinstance(checked, Passed):
             return checked
+        if case.asked.provider is None:
+            return NOT_CONFIGURED
         if pushes.is_remembered(case.user, self.kind, case.attempt_hash, secret):
             return Passed()
         try:

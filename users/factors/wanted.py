@@ -49,7 +49,7 @@ def wanted_factors(policy: Policy, user: VpnUser, now: float) -> list[Wanted]:
     for each in asked:
         if each.factor.missing():
             raise NotInstalled(each.kind)
-    wanted = [_with_provider(each) for each in asked if each.asked.mode == "required" or each.enrolled(user)]
+    wanted = [with_provider(each) for each in asked if each.asked.mode == "required" or each.enrolled(user)]
     return sorted(wanted, key=lambda each: (each.factor.asks_back, each.factor.provider_form is None))
 
 
@@ -68,7 +68,8 @@ def asked_of_user(policies: Iterable[Policy], user: VpnUser, now: float) -> dict
     return found
 
 
-def _with_provider(wanted: Wanted) -> Wanted:
+def with_provider(wanted: Wanted) -> Wanted:
+    """Raise ``NotConfigured``."""
     form = wanted.factor.provider_form
     if form is None:
         return wanted

@@ -45,7 +45,7 @@ POLICY = (
 BROWSER = re.compile(r"[A-Za-z0-9]{32}", re.ASCII)
 
 
-def _page(*methods: str) -> Callable[[View[P]], View[P]]:
+def held_to_policy(*methods: str) -> Callable[[View[P]], View[P]]:
     """These methods, so many from one address, never cached, and held to our policy."""
 
     def decorated(view: View[P]) -> View[P]:
@@ -55,11 +55,11 @@ def _page(*methods: str) -> Callable[[View[P]], View[P]]:
         def secured(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
             try:
                 few = count_view("sign-ins", client_address(request) or "", settings.SIGN_IN_VIEWS_PER_MINUTE)
-                response = view(request, *args, **kwargs) if few else _say(request, "busy", status=429)
+                response = view(request, *args, **kwargs) if few else say(request, "busy", status=429)
             except (RedisUnavailable, DatabaseError) as error:
                 log.error("a store is down: %s", type(error).__name__)
-                response = _say(request, "busy", status=503)
-            response["Content-Security-Policy"] = POLICY
+                response = say(request, "busy", status=503)
+            response.headers.setdefault("Content-Security-Policy", POLICY)
             # Addresses here say of which attempt they are.
             response["Referrer-Policy"] = "same-origin"
             return response
@@ -69,46 +69,43 @@ def _page(*methods: str) -> Callable[[View[P]], View[P]]:
     return decorated
 
 
-@_page("GET", "POST")
+@held_to_policy("GET", "POST")
 def page(request: HttpRequest, page: str) -> HttpResponse:
     """To GET it changes nothing: the button on it (POST) goes on to the provider."""
     sign_in = sign_ins.by_page(page, clock.now())
-    if sign_in is None:
-        return _say(request, "gone", status=404)
+    if sign_in is None or sign_in.provider is None:
+        return say(request, "gone", status=404)
     if sign_in.outcome:
-        return _say(request, "done" if sign_in.outcome == sign_ins.OK else "refused", sign_in)
-    return _go_on(request, sign_in) if request.method == "POST" else _say(request, "ask", sign_in)
+        return say(request, "done" if sign_in.outcome == sign_ins.OK else "refused", sign_in)
+    return _go_on(request, sign_in) if request.method == "POST" else say(request, "ask", sign_in)
 
 
 def _go_on(request: HttpRequest, sign_in: SignIn) -> HttpResponse:
     found = _provider_of(sign_in)
     if found is None:
-        return _say(request, "unavailable", sign_in, status=503)
+        return say(request, "unavailable", sign_in, status=503)
     factor, config = found
-    known = request.COOKIES.get(_cookie(), "")
-    browser = known if BROWSER.fullmatch(known) else random_text(32)
+    browser = browser_of(request)
     try:
         address = factor.address_of(config, sign_ins.leave(sign_in, browser))
     except NoAnswer as error:
         log.warning("a sign-in cannot begin: %s", error)
-        return _say(request, "unavailable", sign_in, status=503)
+        return say(request, "unavailable", sign_in, status=503)
     # No redirect: browsers hold it to the page's form-action, and wherever the provider goes from there too.
-    response = _say(request, "leaving", sign_in, address=address)
-    response.set_cookie(_cookie(), browser, secure=settings.SESSION_COOKIE_SECURE, httponly=True, samesite="Lax")
-    return response
+    return remember_browser(say(request, "leaving", sign_in, address=address), browser)
 
 
-@_page("GET")
+@held_to_policy("GET")
 def back(request: HttpRequest) -> HttpResponse:
     """Where the provider sends the browser."""
     sent = {name: value for name, value in request.GET.items() if isinstance(value, str)}
     state = sent.get("state", "")
-    sign_in = sign_ins.by_state(state, request.COOKIES.get(_cookie(), ""), clock.now())
+    sign_in = sign_ins.by_state(state, known_browser(request), clock.now())
     if sign_in is None:
-        return _say(request, "gone", status=400)
+        return say(request, "gone", status=400)
     found = _provider_of(sign_in)
     if found is None:
-        return _say(request, "unavailable", sign_in, status=503)
+        return say(request, "unavailable", sign_in, status=503)
     factor, config = found
     try:
         signed = factor.finish(config, sign_in, sent, state)
@@ -119,14 +116,14 @@ def back(request: HttpRequest) -> HttpResponse:
         sign_ins.end(sign_in, error.code)
     except NoAnswer as error:
         log.warning("a sign-in cannot be judged: %s", error)
-        return _say(request, "unavailable", sign_in, status=503)
+        return say(request, "unavailable", sign_in, status=503)
     # So that a reload asks nobody again, and what the provider sent stands in no history.
     return redirect(f"/sso/{sign_in.page}")
 
 
 def _provider_of(sign_in: SignIn) -> tuple[SignInFactor, ProviderConfig] | None:
     factor = load(sign_in.kind) if sign_in.kind in FACTORS else None
-    if not isinstance(factor, SignInFactor) or factor.provider_form is None:
+    if not isinstance(factor, SignInFactor) or factor.provider_form is None or sign_in.provider is None:
         return None
     try:
         return factor, providers.config_of(sign_in.provider, factor.provider_form)
@@ -134,16 +131,34 @@ def _provider_of(sign_in: SignIn) -> tuple[SignInFactor, ProviderConfig] | None:
         return None
 
 
-def _say(
-    request: HttpRequest, what: str, sign_in: SignIn | None = None, *, status: int = 200, address: str = ""
+def say(
+    request: HttpRequest,
+    what: str,
+    sign_in: SignIn | None = None,
+    *,
+    status: int = 200,
+    template: str = "users/sign_in.html",
+    **more: str,
 ) -> HttpResponse:
-    context = {
-        "what": what,
-        "sign_in": sign_in,
-        "code": sign_ins.code_of(sign_in) if sign_in else "",
-        "address": address,
-    }
-    return render(request, "users/sign_in.html", context, status=status)
+    code = sign_ins.code_of(sign_in) if sign_in else ""
+    context = {"what": what, "sign_in": sign_in, "code": code, **more}
+    return render(request, template, context, status=status)
+
+
+def known_browser(request: HttpRequest) -> str:
+    """The name that we gave this browser; empty where we did not."""
+    return request.COOKIES.get(_cookie(), "")
+
+
+def browser_of(request: HttpRequest) -> str:
+    """The name of this browser, for ``remember_browser``: as it was given one, or a new one."""
+    known = known_browser(request)
+    return known if BROWSER.fullmatch(known) else random_text(32)
+
+
+def remember_browser(response: HttpResponse, browser: str) -> HttpResponse:
+    response.set_cookie(_cookie(), browser, secure=settings.SESSION_COOKIE_SECURE, httponly=True, samesite="Lax")
+    return response
 
 
 def _cookie() -> str:

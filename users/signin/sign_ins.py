@@ -25,24 +25,22 @@ OK = "ok"
 
 
 def of(case: Case) -> SignIn | None:
-    """The sign-in of this attempt, at the provider that is asked now."""
-    if case.asked.provider is None:
-        return None
+    """The sign-in of this attempt, at the provider that is asked now (or at none)."""
     found = SignIn.objects.filter(
         user=case.user, kind=case.asked.kind, attempt_hash=case.attempt_hash, expires__gt=clock.moment(case.now)
     )
-    return found.filter(provider__public_id=case.asked.provider.public_id).first()
+    return found.filter(**_at(case.asked.provider)).first()
 
 
 @transaction.atomic
-def begin(case: Case, config: ProviderConfig) -> SignIn:
-    """One for this attempt; of two requests at once, both get the same."""
+def begin(case: Case, config: ProviderConfig | None) -> SignIn:
+    """One for this attempt; of two requests at once, both get the same. ``config``: None where we judge it."""
     whose = {"user": case.user, "kind": case.asked.kind, "attempt_hash": case.attempt_hash}
-    known = {"provider__public_id": config.public_id, "expires__gt": clock.moment(case.now)}
+    known = {**_at(config), "expires__gt": clock.moment(case.now)}
     SignIn.objects.filter(**whose).exclude(**known).delete()
     values = {
         "page": random_text(32),
-        "provider": Provider.objects.get(public_id=config.public_id),
+        "provider": Provider.objects.get(public_id=config.public_id) if config else None,
         "server_name": case.server_name,
         "device_name": case.attempt.device_name,
         "address": case.attempt.address,
@@ -115,6 +113,10 @@ def our_address(config: ProviderConfig) -> str:
     """Where browsers reach us, as the provider knows it, without a slash at the end; empty where nobody said."""
     said = str(config.settings.get("our_address") or "") or next(iter(settings.API_URLS), "")
     return said.rstrip("/")
+
+
+def _at(config: ProviderConfig | None) -> dict[str, str | None]:
+    return {"provider__public_id": config.public_id} if config else {"provider": None}
 
 
 def _all() -> models.QuerySet[SignIn]:

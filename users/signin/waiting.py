@@ -9,6 +9,7 @@ import redis
 from django.conf import settings
 
 from core import clock
+from core.letting_go import let_go_of_database
 from core.redis_store import RedisUnavailable, redis_client
 from users.models import SignIn, VpnUser
 
@@ -38,6 +39,7 @@ def still_waits(user: VpnUser, token: str) -> bool:
 
 
 def _listen(sign_in: SignIn, seconds: float) -> None:
+    let_go_of_database()
     try:
         redis_client().blpop([sign_ins.bell(sign_in)], timeout=max(seconds, 0.01))
     except redis.RedisError as error:

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST
 
 from core import clock
 from core.admin.asking_again import ask_again
+from core.passkeys import NotAccepted
 from core.redis_store import RedisUnavailable
 from core.second_factor import changes, passkeys
 from core.second_factor.proof import is_fresh, is_shown
@@ -39,7 +40,7 @@ def creation(request: HttpRequest) -> HttpResponse:
 def _options(make: Callable[[HttpRequest, User], str], request: HttpRequest) -> HttpResponse:
     try:
         response = HttpResponse(make(request, administrator(request)), content_type="application/json")
-    except passkeys.NotAccepted as error:
+    except NotAccepted as error:
         return JsonResponse({"error": str(error)}, status=400)
     except RedisUnavailable:
         return JsonResponse({"error": REDIS_DOWN}, status=503)
@@ -51,8 +52,8 @@ def _options(make: Callable[[HttpRequest, User], str], request: HttpRequest) -> 
 def verify(request: HttpRequest) -> HttpResponse:
     try:
         shown = passkeys.show(request, administrator(request), request.POST.get("answer", ""), clock.now())
-    except (passkeys.NotAccepted, RedisUnavailable) as error:
-        messages.error(request, str(error) if isinstance(error, passkeys.NotAccepted) else REDIS_DOWN)
+    except (NotAccepted, RedisUnavailable) as error:
+        messages.error(request, str(error) if isinstance(error, NotAccepted) else REDIS_DOWN)
         again = "second_factor:confirm" if is_shown(request) else "second_factor:verify"
         return redirect(by_way_of(reverse(again), wanted(request)))
     passed(request, f"the passkey “{shown.name}”")
@@ -66,8 +67,8 @@ def add(request: HttpRequest) -> HttpResponse:
     name, answer, first = request.POST.get("name", ""), request.POST.get("answer", ""), not is_shown(request)
     try:
         passkeys.add(request, administrator(request), name, answer, clock.now(), first=first)
-    except (passkeys.NotAccepted, RedisUnavailable) as error:
-        messages.error(request, str(error) if isinstance(error, passkeys.NotAccepted) else REDIS_DOWN)
+    except (NotAccepted, RedisUnavailable) as error:
+        messages.error(request, str(error) if isinstance(error, NotAccepted) else REDIS_DOWN)
         return redirect(by_way_of(reverse("second_factor:enrol"), wanted(request)) if first else home())
     return set_up(request, "a passkey")
 

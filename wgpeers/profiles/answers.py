@@ -79,13 +79,14 @@ def found(link: ProfileLink | None) -> ProfileLink:
     return link
 
 
-def secure(response: HttpResponse) -> HttpResponse:
+def secure(response: HttpResponse, script: str = "") -> HttpResponse:
     """The page holds the way to private keys: no other site may frame it, its address goes to no other one (browsers
-    that told nobody would not tell ours either that a form is from here), and it runs and loads nothing."""
+    that told nobody would not tell ours either that a form is from here), and it runs and loads nothing, except
+    the script at the address ``script``."""
     response["Referrer-Policy"] = "same-origin"
     response["Content-Security-Policy"] = (
         f"default-src 'none'; img-src data:; style-src '{_style()}'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
+        f"base-uri 'none'; frame-ancestors 'none'{f'; script-src {script}' if script else ''}"
     )
     return response
 

@@ -158,6 +158,7 @@ def _visit(request: HttpRequest, session: Session, now: float) -> own.Visit:
         key=session.key,
         now=now,
         sent={name: str(value) for name, value in request.POST.items()},
+        origin=f"{request.scheme}://{_host(request)}",
     )
 
 
@@ -194,9 +195,11 @@ def _show_once(request: HttpRequest, session: Session, once: ShownOnce, now: flo
         "part": part,
         "back": session.path,
         "error": error,
+        "script": once.script,
         **once.context,
     }
-    return secure(render(request, "wgpeers/own_shown_once.html", context, status=400 if error else 200))
+    response = render(request, "wgpeers/own_shown_once.html", context, status=400 if error else 200)
+    return secure(response, once.script)
 
 
 def _act_url(session: Session) -> str:

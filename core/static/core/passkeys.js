@@ -1,13 +1,18 @@
 // Forms with data-passkey="create" or "get": the browser makes or shows a passkey, and its answer is sent in the form.
-// data-options is where what it needs comes from.
+// data-options is where what it needs comes from; data-given has it already.
 const bytes = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
 const text = (buffer) =>
   btoa(String.fromCharCode(...new Uint8Array(buffer))).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 
-async function options(form) {
+async function asked(form) {
+  if (form.dataset.given) return JSON.parse(form.dataset.given);
   const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
   const response = await fetch(form.dataset.options, { method: "POST", headers: { "X-CSRFToken": token } });
-  const found = await response.json();
+  return response.json();
+}
+
+async function options(form) {
+  const found = await asked(form);
   if (found.error) throw new Error(found.error);
   found.challenge = bytes(found.challenge);
   if (found.user) found.user.id = bytes(found.user.id);
@@ -34,6 +39,7 @@ function answer(credential) {
 async function ask(form) {
   const said = form.querySelector("[data-said]");
   said.textContent = "";
+  said.hidden = true;
   try {
     if (!window.PublicKeyCredential) throw new Error("This browser knows no passkeys.");
     const publicKey = await options(form);
@@ -44,6 +50,7 @@ async function ask(form) {
     const stopped = error.name === "NotAllowedError" ? "Nothing was chosen, or the browser gave up. Try again." : "";
     const there = error.name === "InvalidStateError" ? "This device has a passkey for you already." : "";
     said.textContent = stopped || there || error.message;
+    said.hidden = false;
   }
 }
 

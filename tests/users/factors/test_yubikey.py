@@ -145,7 +145,7 @@ def test_a_key_is_added_by_touching_it_and_removed(
     assert f"Added the YubiKey {bobs.public} to alice." in do("add", otp=otp)
     assert "used already" in do("add", otp=otp)
     assert "has this YubiKey already" in do("add", otp=mine.touch())
-    assert keys_of(Enrolment.objects.get()) == [mine.public, bobs.public]
+    assert list(keys_of(Enrolment.objects.get())) == [mine.public, bobs.public]
     assert bobs.public in client.get(page).content.decode()
     assert code(company, alice, bobs.touch()) == "allowed"
     assert f"Removed the YubiKey {bobs.public}" in do("remove", key=bobs.public)

@@ -27,7 +27,7 @@ from tests.admin_site import staff
 from tests.conftest import Clock
 from tests.factories import go_on_after_given_keys, unknown_provider
 from users.factors.registry import FACTORS, load
-from users.models import DeviceKey, Enrolment, Organization, Provider, VpnUser, WrongAttempts
+from users.models import DeviceKey, Enrolment, Organization, Provider, UserPasskey, VpnUser, WrongAttempts
 from wgpeers.models import Connection, Decision, State
 from wgpeers.profiles import links
 
@@ -64,6 +64,7 @@ BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("users.vpnuser", "act_on_factor", {"factor": "yubikey", "action": "add", "otp": "c" * 44}),
     ("users.vpnuser", "act_on_factor", {"factor": "yubikey", "action": "remove", "key": "c" * 12}),
     ("users.vpnuser", "act_on_factor", {"factor": "oidc", "action": "forget"}),
+    ("users.vpnuser", "act_on_factor", {"factor": "passkey", "action": "remove", "passkey": 1}),
     ("users.vpnuser", "allow_device", {"device": "d"}),
     ("users.vpnuser", "lift_pause", {}),
     ("users.vpnuser", "create_link", {"kind": "normal"}),
@@ -106,6 +107,7 @@ def world(db: None, fixed_clock: Clock) -> None:
     organization = Organization.objects.create(pk=1, name="Org")
     user = VpnUser.objects.create(pk=1, organization=organization, name="alice")
     Enrolment.objects.create(user=user, kind="pin", hash="a-pin-hash")
+    UserPasskey.objects.create(pk=1, user=user, name="laptop", created=clock.moment(0))
     DeviceKey.objects.create(pk=1, user=user, fingerprint="f", reg_key="A2B3-C4D5", created=clock.moment(0))
     WrongAttempts.objects.create(user=user, count=10, last=clock.moment(0), paused_until=clock.moment(2**32))
     host = Host.objects.create(pk=1, name="gate-7", public_address="192.0.2.1")
@@ -151,6 +153,7 @@ def snapshot() -> list[Any]:
         (ClientRegion.objects.count(), ServerLink.objects.count()),
         list(OutsideLink.objects.values_list("link_id", "keys_made")),
         list(Connection.objects.values_list("state", flat=True)),
+        list(user.passkeys.values_list("name", flat=True)),
         list(user.device_keys.values_list("name", "confirmed", "revoked")),
         list(user.links.values_list("revoked", flat=True)),
         list(user.addresses.values_list("host_part", flat=True)),

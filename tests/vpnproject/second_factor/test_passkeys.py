@@ -10,12 +10,13 @@ from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
 
+from core import passkeys
 from core.crypto import keyed_hash
 from core.models import AdminAuthenticator, Passkey
 from core.redis_store import redis_client
-from core.second_factor import passkeys
 from tests.concurrency import together
 from tests.conftest import Clock
+from tests.passkey_maker import PRESENT, SITE, VERIFIED, PasskeyMaker, raw
 
 from .administrators import (
     ACCOUNT,
@@ -28,7 +29,6 @@ from .administrators import (
     is_in,
     leads_to,
 )
-from .passkey_maker import PRESENT, SITE, VERIFIED, PasskeyMaker, raw
 
 BELOW = "/admin/second-factor/passkeys/"
 HTTPS: dict[str, Any] = {"HTTP_HOST": SITE, "HTTP_REFERER": f"https://{SITE}/"}
@@ -176,8 +176,8 @@ def test_an_answer_with_any_part_twisted_is_refused_in_words(maker: PasskeyMaker
 def key_of(client: Client, purpose: str) -> str:
     """Where the challenge of this session is kept."""
     options(client, purpose)
-    hashed = keyed_hash("passkey challenge", client.session.session_key or "")
-    return f"passkey:{'show' if purpose == 'question' else 'add'}:{hashed}"
+    kept_for = "show" if purpose == "question" else "add"
+    return f"passkey:{keyed_hash('passkey challenge', kept_for, client.session.session_key or '')}"
 
 
 def challenge_of(text: str) -> str:
@@ -229,6 +229,16 @@ def test_a_copy_is_found_by_its_counter(maker: PasskeyMaker, root: User, counter
     assert "somebody may have a copy" in refused(client, maker.get(options(client, "question")))
     assert "there is a copy" in history(root)
     assert Passkey.objects.get().counter == 5
+    assert Passkey.objects.get().locked is not None
+    maker.counter, maker.step = 100, 5  # whichever of the two it is
+    assert client.post(f"{BELOW}question/").status_code == 400
+
+
+def test_one_that_was_locked_meanwhile_does_not_pass(maker: PasskeyMaker, root: User) -> None:
+    client = with_password()
+    answer = maker.get(options(client, "question"))
+    Passkey.objects.update(locked=Passkey.objects.get().created)
+    assert "is locked" in refused(client, answer)
 
 
 def test_one_without_a_counter_works_again_and_again(maker: PasskeyMaker) -> None:
@@ -286,7 +296,7 @@ def test_at_an_address_there_are_no_passkeys(host: str) -> None:
 
 def test_at_another_name_of_ours_the_page_says_where_it_works(maker: PasskeyMaker) -> None:
     client = with_password(HTTP_HOST="other.example.com", HTTP_REFERER="https://other.example.com/")
-    assert "for another host name" in client.get(VERIFY).content.decode()
+    assert "or for another host name" in client.get(VERIFY).content.decode()
     assert client.post(f"{BELOW}question/").status_code == 400
 
 

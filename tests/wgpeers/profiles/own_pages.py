@@ -17,10 +17,12 @@ from wgpeers.profiles import links
 class OwnPage:
     """Of ``user``, by a link of its own, opened. Django checks the tokens of its forms."""
 
-    def __init__(self, user: VpnUser, now: float = NOW, *, one_time: bool = False) -> None:
+    def __init__(
+        self, user: VpnUser, now: float = NOW, *, one_time: bool = False, browser: Client | None = None
+    ) -> None:
         self.link = links.create(user, now, one_time=one_time)
         self.path = f"/k/{self.link.short_id.reveal()}"
-        self.browser = Client(enforce_csrf_checks=True)
+        self.browser = browser or Client(enforce_csrf_checks=True)
         self.first = self.browser.post(self.path, follow=True)
 
     def text(self) -> str:

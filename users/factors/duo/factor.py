@@ -90,7 +90,7 @@ class DuoPasscode(Duo):
 
     def judged(self, case: Case, provider: ProviderConfig, secret: str) -> Outcome:
         wanted = {**_about(case, provider), "factor": "passcode", "passcode": secret}
-        return _verdict(ask(application_of(provider), "POST", AUTH, wanted, case.now))
+        return _verdict(ask(application_of(provider), "POST", AUTH, wanted, case.now), no="wrong")
 
     def contribution(self, asked: AskedFactor) -> Contribution:
         return Contribution(mode="duo_otp")
@@ -112,11 +112,11 @@ def _capabilities(said: Mapping[str, Any]) -> list[list[Any]]:
     return found
 
 
-def _verdict(said: Mapping[str, Any]) -> Outcome:
-    """By ``result`` alone; ``status`` only says why."""
+def _verdict(said: Mapping[str, Any], no: str = "rejected") -> Outcome:
+    """By ``result`` alone; ``status`` only says why, else it is ``no``."""
     result, status = text_of(said, "result"), text_of(said, "status")
     if result == "allow":
         return Passed("bypass" if status == "bypass" else "ok")
     if result != "deny":
         raise Malformed
-    return Denied(DENIED.get(status, "rejected"))
+    return Denied(DENIED.get(status, no))

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from users.factors.asked_servers import NOT_CONFIGURED, name_of
 from users.factors.base import (
+    NOT_CONFIGURED,
     AskedFactor,
     Case,
     Contribution,

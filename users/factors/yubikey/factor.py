@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from core.crypto import keyed_hash
 from users.factors.base import (
+    NOT_CONFIGURED,
     AskedFactor,
     Case,
     Contribution,
@@ -18,12 +19,13 @@ from users.factors.base import (
     TypedSecret,
     Unavailable,
 )
-from users.factors.panels import FactorPanel, NotDone
+from users.factors.panels import FactorPanel, NotDone, OwnPanel
 from users.factors.providers import ProviderConfig, ProviderForm
 from users.models import Enrolment
 
 from .enrolment import KIND, LENGTH, OTP, key_id, keys_of
 from .form import YubiKeyService
+from .own import OWN_PANEL
 from .panel import PANEL, WHY_NOT
 from .service import client_of
 from .validation import Said, validate
@@ -40,7 +42,8 @@ class YubiKey(Factor):
     provider_form: ClassVar[type[ProviderForm] | None] = YubiKeyService
     can_be_tried: ClassVar[bool] = True
     panel: ClassVar[FactorPanel | None] = PANEL
-    not_enrolled: ClassVar[str] = "No YubiKey is set up for this account. Ask your administrator to add yours."
+    own_panel: ClassVar[OwnPanel | None] = OWN_PANEL
+    not_enrolled: ClassVar[str] = "No YubiKey is set up for this account. Add yours on the page of your profile link."
     sentences: ClassVar[Mapping[str, str]] = {
         "wrong": "The service that validates YubiKeys says that this was none of theirs, or the client sent none.",
         "not_theirs": "A YubiKey was touched that is none of this user's. Is it on their page?",
@@ -62,8 +65,10 @@ class YubiKey(Factor):
     def claim(self, case: Case, secret: str) -> Outcome:
         otp = secret.lower()
         checked = self.check(case, otp)
-        if case.enrolment is None or case.asked.provider is None or not isinstance(checked, Passed):
+        if case.enrolment is None or not isinstance(checked, Passed):
             return checked
+        if case.asked.provider is None:
+            return NOT_CONFIGURED
         # The same one for the same attempt passes again, which to the service would be a used one.
         mine = keyed_hash(KIND, case.attempt_hash, otp)
         if self._passed_for(mine, case.enrolment):

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from core.names import name_given
+from users.factors.enrolments import Changed
 from users.factors.panels import Done, FactorPanel, NotDone
 from users.factors.providers import config_of
 from users.models import Enrolment, Provider, VpnUser
@@ -14,6 +16,7 @@ from .form import YubiKeyService
 from .service import client_of
 from .validation import Said, validate
 
+SOMETHING_CHANGED = "The user's YubiKeys were changed at the same moment. Try again."
 WHY_NOT = {
     Said.WRONG: "The service does not know this YubiKey.",
     Said.USED: "That was used already. Touch the key again.",
@@ -24,17 +27,28 @@ WHY_NOT = {
 
 
 def _add(user: VpnUser, sent: Mapping[str, str]) -> Done:
+    otp = touched(sent)
+    validate_new(otp)
+    try:
+        add_key(user, key_id(otp), name_given(sent.get("name", ""), key_id(otp)))
+    except (ValueError, Changed) as error:
+        raise NotDone(str(error) or SOMETHING_CHANGED) from None
+    return Done(f"Added the YubiKey {key_id(otp)} to {user}.")
+
+
+def touched(sent: Mapping[str, str]) -> str:
+    """What the new key typed, in lower case. Raise ``NotDone``."""
     otp = sent.get("otp", "").strip()
     if not OTP.fullmatch(otp):
         raise NotDone("That is not what a YubiKey types: touch it while the cursor is in the field.")
-    said = _validate(otp.lower())
+    return otp.lower()
+
+
+def validate_new(otp: str) -> None:
+    """Use it up at a service that knows the key. Raise ``NotDone``."""
+    said = _validate(otp)
     if said is not Said.GOOD:
         raise NotDone(f"The YubiKey was not added. {WHY_NOT[said]}")
-    try:
-        add_key(user, key_id(otp.lower()))
-    except ValueError as error:
-        raise NotDone(str(error)) from None
-    return Done(f"Added the YubiKey {key_id(otp.lower())} to {user}.")
 
 
 def _validate(otp: str) -> Said:
@@ -53,8 +67,8 @@ def _remove(user: VpnUser, sent: Mapping[str, str]) -> Done:
     key = sent.get("key", "")
     try:
         remove_key(user, key)
-    except ValueError as error:
-        raise NotDone(str(error)) from None
+    except (ValueError, Changed) as error:
+        raise NotDone(str(error) or SOMETHING_CHANGED) from None
     return Done(f"Removed the YubiKey {key} of {user}.")
 
 
