@@ -11,7 +11,7 @@ from users.factors.asking import Authority
 
 
 def test_no_authority_of_ones_own_costs_no_reading_of_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A provider's settings are read with each connect; all certificates of a system take longer than the rest of it."""
+    """A provider's settings are read with each connect, and a system has more than a hundred certificates."""
 
     def read(*_: object, **__: object) -> None:
         raise AssertionError("the system's certificates are read")
