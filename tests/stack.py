@@ -187,7 +187,9 @@ class Stack:
 
     def start_again(self, name: str) -> None:
         command, _ = self._parts[name]
-        self._start(name, *command)
+        process = self._start(name, *command)
+        if name == "web":
+            self.web = process
 
     def asked(self, port: int, path: str) -> bytes:
         """What web or gateway web answers to a GET on the machine itself; empty when nothing comes."""

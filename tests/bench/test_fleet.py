@@ -30,6 +30,7 @@ CHANGES = st.builds(
 )
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes namespaces")
 def test_a_small_fleet_is_measured_and_nobody_is_lost() -> None:
     command = [str(PYTHON), "-m", "bench", "--json", "--clients", "12", "fleet"]

@@ -10,11 +10,11 @@ import pytest
 from django.contrib.admin import site
 from django.contrib.auth.models import User
 from django.urls import reverse
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from servers.models import Server
 from tests.admin_site import PASSWORD
-from tests.lab import HANGING
+from tests.browser.conftest import MILLISECONDS
 from users.factors.registry import FACTORS
 from users.models import VpnUser
 from users.tasks import make_user_key
@@ -22,7 +22,6 @@ from vpnproject import middleware
 from wgpeers.models import Connection, Decision, State
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-MILLISECONDS = HANGING * 1000
 
 
 @pytest.fixture
@@ -32,22 +31,16 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def page(live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, complaints: list[str]) -> Iterator[Page]:
-    """A browser that is logged in, at the dashboard. Playwright runs an event loop in this thread, which Django takes
-    for asynchronous code; here it is none."""
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+def page(live_server: Any, settings: Any, chromium: Browser, complaints: list[str]) -> Iterator[Page]:
+    """A browser that is logged in, at the dashboard."""
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = False
     settings.API_URLS = []
     User.objects.create_superuser("admin", password=PASSWORD)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--headless=new"], timeout=MILLISECONDS
-        )
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
+    with chromium.new_context(viewport={"width": 1440, "height": 900}) as context:
+        page = context.new_page()
         page.set_default_timeout(MILLISECONDS)
         page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        expect.set_options(timeout=MILLISECONDS)
         page.on("dialog", lambda dialog: dialog.accept())
         page.goto(f"{live_server.url}/admin/")
         page.fill("[name=username]", "admin")
@@ -55,8 +48,7 @@ def page(live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, compl
         page.get_by_role("button", name="Log in").click()
         expect(page.get_by_text("Connected now")).to_be_visible()
         yield page
-        browser.close()
-        assert complaints == []
+    assert complaints == []
 
 
 def add(page: Page, section: str) -> None:

@@ -12,19 +12,18 @@ from typing import Any
 
 import pyotp
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from core.clock import moment
 from tests.attempts import ask
+from tests.browser.conftest import MILLISECONDS
 from tests.connection_rows import live
 from tests.factories import Company, found
-from tests.lab import HANGING
 from users.models import Device, VpnUser
 from wgpeers.models import Decision
 from wgpeers.profiles import links
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-MILLISECONDS = HANGING * 1000
 WIDTHS = (1440, 390)
 
 
@@ -45,22 +44,15 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def page(settings: Any, monkeypatch: pytest.MonkeyPatch, complaints: list[str]) -> Iterator[Page]:
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+def page(settings: Any, chromium: Browser, complaints: list[str]) -> Iterator[Page]:
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = False
     settings.LINK_VIEWS_PER_MINUTE = 1000
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--headless=new"], timeout=MILLISECONDS
-        )
-        context = browser.new_context(java_script_enabled=False)
+    with chromium.new_context(java_script_enabled=False) as context:
         page = context.new_page()
         page.set_default_timeout(MILLISECONDS)
         page.on("console", lambda said: complaints.append(said.text) if "Policy" in said.text else None)
-        expect.set_options(timeout=MILLISECONDS)
         yield page
-        browser.close()
-        assert complaints == []
+    assert complaints == []
 
 
 def look(page: Page, name: str) -> None:

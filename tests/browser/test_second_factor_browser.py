@@ -10,19 +10,18 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from core import clock
 from core.models import AdminAuthenticator, Passkey
 from tests.admin_site import PASSWORD
 from tests.attempts import code_at
+from tests.browser.conftest import MILLISECONDS
 from tests.browser.virtual_authenticator import VirtualAuthenticator
 from tests.conftest import Clock
-from tests.lab import HANGING
 from users.services import known_to_others
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-MILLISECONDS = HANGING * 1000
 NEW_PASSWORD = "one that nobody else has seen"
 # Where pictures of the pages are put, for people to look at.
 PICTURES = os.environ.get("PICTURES", "")
@@ -35,8 +34,7 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def site(live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, fixed_clock: Clock) -> str:
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+def site(live_server: Any, settings: Any, fixed_clock: Clock) -> str:
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = False
     settings.API_URLS = []
     settings.ADMIN_SECOND_FACTOR = "required"
@@ -45,17 +43,11 @@ def site(live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, fixed
 
 
 @pytest.fixture
-def context(site: str, complaints: list[str]) -> Iterator[BrowserContext]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--headless=new"], timeout=MILLISECONDS
-        )
-        context = browser.new_context(viewport={"width": 1440, "height": 900})
+def context(site: str, chromium: Browser, complaints: list[str]) -> Iterator[BrowserContext]:
+    with chromium.new_context(viewport={"width": 1440, "height": 900}) as context:
         context.set_default_timeout(MILLISECONDS)
-        expect.set_options(timeout=MILLISECONDS)
         yield context
-        browser.close()
-        assert complaints == []
+    assert complaints == []
 
 
 @pytest.fixture

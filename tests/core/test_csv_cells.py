@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 import unicodedata
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -44,8 +45,15 @@ def test_no_cell_begins_with_what_is_run(text: str) -> None:
     assert not any(runs(part) for part in cut(defuse(text)))
 
 
+def every_character() -> Iterator[str]:
+    """Each that has a meaning, and some of the three quarters that have none, by which nothing tells them apart."""
+    for number, character in enumerate(map(chr, (*range(0xD800), *range(0xE000, sys.maxunicode + 1)))):
+        if unicodedata.category(character) not in {"Cn", "Co"} or number % 61 == 0:
+            yield character
+
+
 def test_no_character_of_all_hides_a_sign_or_is_one() -> None:
-    for character in map(chr, (*range(0xD800), *range(0xE000, sys.maxunicode + 1))):
+    for character in every_character():
         for text in (f"{character}=", f";{character}@1", f"'{character}-", f"{character}1"):
             defused = defuse(text)
             assert not any(map(runs, (defused, *cut(defused)))), ascii(text)

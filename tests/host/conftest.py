@@ -16,9 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from django.conf import settings
+from django.test import TransactionTestCase
+from pytest_django import DjangoDbBlocker
 
 from servers.hostnet.agent.decoding import SHOW_PLAN
 from servers.hostnet.state import HostState, Interface, Mesh, Peer, Remote, Route, ShowPlan, to_json
+from tests import emptying
+from tests.conftest import send_celery_to
 from tests.host.control import Control
 from tests.lab import HANGING, PROJECT, PYTHON, KeyPair, Lab, Machine, RedisServer, Tunnel, ended_afterwards, until
 from vpnproject.runner import privileges
@@ -211,3 +216,18 @@ def world_of(command: tuple[str | Path, ...], cwd: Path) -> Iterator[World]:
         assert until(world.control.alive) is not None, "the worker did not live to the end of its tests"
         with ended_afterwards(world.worker):
             pass
+
+
+@pytest.fixture(scope="module")
+def rows_that_stay(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """What a test of the module commits stays until its last one has ended: for what is started once for all."""
+    with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: None)
+        yield
+        emptying.empty()
+
+
+def use_redis(patch: pytest.MonkeyPatch, url: str) -> None:
+    """For as long as ``patch`` lasts; Celery's messages stay there until somebody sends them elsewhere."""
+    patch.setattr(settings, "REDIS_URL", url)
+    send_celery_to(url)

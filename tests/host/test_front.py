@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import select
 import signal
 import socket
@@ -10,24 +11,24 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from django.conf import LazySettings
 
 from core import front_networks
 from core.redis_store import redis_client
 from servers import mesh
 from servers.models import Mesh
-from tests.conftest import send_celery_to
 from tests.factories import Company, HostStandIn, found
 from tests.host import privileged
+from tests.host.conftest import use_redis
 from tests.lab import HANGING, NEVER, Lab, Machine, RedisServer, until
 from tests.processes import environment
 from tests.protocol_client import Identity, make_request, new_wg_key, plaintext
 from tests.stack import GATEWAY_PORT, MESH, Stack, unverified
 from tests.strangers import HEADERS, strangers
+from users.models import Organization
 from vpnproject.runner import front
 from vpnproject.runner.following import Following
 from wgpeers.models import Connection
@@ -90,21 +91,37 @@ def ended(connections: list[socket.socket]) -> int:
     return len(select.select(connections, [], [], 0)[0])
 
 
-@pytest.fixture
-def site(transactional_db: None, settings: LazySettings) -> Iterator[Site]:
-    with Lab() as lab, RedisServer() as server:
-        settings.REDIS_URL = server.url
-        send_celery_to(server.url)
+@pytest.fixture(scope="module")
+def running(rows_that_stay: None) -> Iterator[Site]:
+    """All of it, started once for all tests of the module."""
+    with pytest.MonkeyPatch.context() as patch, Lab() as lab, RedisServer() as server:
+        use_redis(patch, server.url)
         machine = lab.add_host()
         company = found()
-        for key in ("alive", "fresh"):  # it lives for as long as the test takes
+        for key in ("alive", "fresh"):  # it lives for as long as the tests take
             redis_client().persist(f"{company.host.queue}:{key}")
         with Stack(machine, server, environment(), ipv6=True) as stack, HostStandIn(company.host).running():
             try:
                 yield Site(lab, machine, stack, company)
-            except BaseException:
+            finally:
                 print(stack.log())
-                raise
+
+
+@pytest.fixture
+def site(running: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """``running`` with people of this test's own."""
+    use_redis(monkeypatch, running.stack.redis.url)
+    organization = Organization.objects.create(name=f"Acme {secrets.token_hex(4)}")
+    running.company.server.organizations.add(organization)
+    yield replace(running, company=replace(running.company, organization=organization))
+    running.machine.ip("addr", "flush", "dev", "lo", "scope", "global")
+    until(lambda: connections_of_front(running) == "")
+
+
+def connections_of_front(site: Site) -> str:
+    """Those that it has not ended, or not noticed yet that the other side did."""
+    own = f"( sport = :443 or sport = :{GATEWAY_PORT} )"
+    return site.machine.run("ss", "-Htn", "state", "connected", "exclude", "time-wait", own).stdout
 
 
 @pytest.mark.parametrize(("port", "tls"), [(443, True), (GATEWAY_PORT, False)])
@@ -245,8 +262,9 @@ def goes_on_over_a_change(site: Site, supervisor: FrontAlone, following: Followi
 
 def test_headers_of_strangers_say_nothing_of_where_they_are(site: Site) -> None:
     lies = dict.fromkeys(("X-Front-Address", "X_Front_Address", "X-Forwarded-For", "X_Forwarded_For"), "203.0.113.9")
-    assert is_good(site.connect(site.company.hire("alice")[1], new_wg_key(), **lies))
-    assert Connection.objects.get().client_address == HOME
+    alice, identity = site.company.hire("alice")
+    assert is_good(site.connect(identity, new_wg_key(), **lies))
+    assert Connection.objects.get(user=alice).client_address == HOME
 
 
 def test_nobody_but_tunnels_is_answered_by_gateway_web_also_without_a_firewall(site: Site) -> None:
@@ -288,6 +306,7 @@ def test_nobody_but_tunnels_is_answered_by_gateway_web_also_without_a_firewall(s
     # In the name of one in the tunnel nobody gets as far: the answer goes there.
     assert stranger.ask_tcp(gateway, GATEWAY_PORT, ping.wire(), NEVER, source="10.9.0.77") is None
     assert is_good(answer(tunnel, gateway, ping.wire()))
+    site.machine.ip("link", "del", "tunnels")
 
 
 def test_a_request_that_is_too_long_or_too_slow_is_refused_in_front(site: Site) -> None:
@@ -320,6 +339,8 @@ def test_while_web_is_down_clients_are_told_to_try_again(site: Site) -> None:
     site.stack.web.terminate()
     site.stack.web.wait(HANGING)
     assert b" 503 " in site.connect(site.company.hire("alice")[1], new_wg_key()).split(b"\r\n")[0]
+    site.stack.start_again("web")
+    until(lambda: b"200 OK" in site.stack.asked(443, "/admin/login/"))
 
 
 def test_a_renewed_certificate_is_served_and_no_connection_ends(site: Site) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.host.test_end_to_end import World, world
+from tests.host.test_end_to_end import World, running, world
 from tests.lab import Machine
 from tests.stack import GATEWAY_PORT
 from wgpeers.lifecycle import liveness
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
 
-__all__ = ["world"]
+__all__ = ["running", "world"]
 
 GATEWAY = "10.9.0.1"
 

@@ -9,18 +9,36 @@ from functools import partial
 import pytest
 
 from servers.models import Route
-from tests.host.test_end_to_end import World, world
+from tests.host.test_end_to_end import World, running, world
 from tests.lab import ONE_TRY, Echo, Machine
 from tests.stack import WgPeer
 from wgpeers.lifecycle import ending
 from wgpeers.models import EndReason
 
-__all__ = ["world"]
+__all__ = ["running", "world"]
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
 
 FAR, FAR6 = "203.0.113.9", "2001:db8:9::9"  # on the internet, through the tunnel
 KEPT, KEPT6 = "203.0.113.77", "2001:db8:77::7"  # on the internet too, but not through the tunnel
 PORT = 7000
+
+
+def test_packets_get_through_after_every_reconnect(world: World) -> None:
+    """With a new key each time: the server moves the address from one peer to the next, and the client begins anew."""
+    user, peer = world.hire("alice")
+    peer.up()
+    world.wait(peer.connected)
+    keys = set[str]()
+    with Echo(world.lan, world.lan.address, PORT):
+        for count in range(1, 5):
+            connection = world.live(user)
+            assert connection is not None
+            keys.add(connection.wg_public_key)
+            ending.end([connection], EndReason.ADMIN, time.time())
+            world.wait(partial(has_reconnected, peer, count))
+            world.reaches_lan(peer)
+    assert len(keys) == 4
+    peer.end()
 
 
 def send_everything(world: World) -> None:
@@ -38,6 +56,7 @@ def send_everything(world: World) -> None:
 
 
 def test_everything_through_the_tunnel_but_what_is_kept_outside(world: World) -> None:
+    """The last one: the server stays like this."""
     send_everything(world)
     _, peer = world.hire("alice")
     peer.up()
@@ -72,21 +91,3 @@ def answered_as(machine: Machine, address: str, sender: str) -> bool:
 
 def has_reconnected(peer: WgPeer, count: int) -> bool:
     return bool(peer.connected().get("reconnects", 0) >= count)
-
-
-def test_packets_get_through_after_every_reconnect(world: World) -> None:
-    """With a new key each time: the server moves the address from one peer to the next, and the client begins anew."""
-    user, peer = world.hire("alice")
-    peer.up()
-    world.wait(peer.connected)
-    keys = set[str]()
-    with Echo(world.lan, world.lan.address, PORT):
-        for count in range(1, 5):
-            connection = world.live(user)
-            assert connection is not None
-            keys.add(connection.wg_public_key)
-            ending.end([connection], EndReason.ADMIN, time.time())
-            world.wait(partial(has_reconnected, peer, count))
-            world.reaches_lan(peer)
-    assert len(keys) == 4
-    peer.end()

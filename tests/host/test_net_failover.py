@@ -22,7 +22,7 @@ from tests.stack import WgPeer
 from users.models import VpnUser
 from wgpeers.models import Connection, State
 
-pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.host, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 # Where the API answers: no host's own address, so that no client asks for one of them.
 API = "198.51.100.201"

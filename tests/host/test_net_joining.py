@@ -87,6 +87,7 @@ def at_both_hosts(world: Installation, other: Joined) -> two_hosts.World:
     return made
 
 
+@pytest.mark.long
 def test_clients_of_a_joined_host_ping_through_the_mesh_and_reach_clients_of_another(world: Installation) -> None:
     berlin = world.add("Berlin")
     world.join(berlin)
@@ -115,6 +116,7 @@ def test_clients_of_a_joined_host_ping_through_the_mesh_and_reach_clients_of_ano
     his.end()
 
 
+@pytest.mark.long
 def test_token_that_is_no_good_changes_nothing_and_is_explained(world: Installation) -> None:
     berlin, paris = world.add("Berlin"), world.add("Paris")
     name = world.stack.name
@@ -177,6 +179,7 @@ def test_token_that_is_no_good_changes_nothing_and_is_explained(world: Installat
     assert world.address(Host.objects.get(pk=berlin.host.pk)) == address
 
 
+@pytest.mark.long
 def test_host_that_is_removed_is_out_of_everything_at_once_and_one_that_leaves_as_well(world: Installation) -> None:
     berlin, paris = world.add("Berlin"), world.add("Paris")
     world.join(berlin)
@@ -220,6 +223,7 @@ def shaken(added: Joined) -> str:
     return added.machine.run("wg", "show", "wgm0", "latest-handshakes").stdout
 
 
+@pytest.mark.long
 def test_restarts_of_redis_and_of_hosts_are_made_up_for(world: Installation) -> None:
     berlin = world.add("Berlin")
     world.join(berlin)
@@ -257,6 +261,7 @@ def kill_wireguard(added: Joined) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_machine_behind_nat_joins_and_the_network_of_the_mesh_is_changed_under_all(world: Installation) -> None:
     router = world.lab.add_client()
     machine = world.lab.add_behind(router, 60)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core import certificates
 from servers import link_files, link_keys
 from servers.link_files import LARGEST, LinkFile, LinkFileError, read
 
@@ -96,7 +97,7 @@ def test_what_could_not_work_is_refused_in_words(change: Callable[[dict[str, Any
 
 
 def test_one_that_is_over_or_has_not_begun_is_refused() -> None:
-    for now in (NOW + link_keys.VALID + timedelta(days=1), NOW - timedelta(days=2)):
+    for now in (NOW + certificates.VALID + timedelta(days=1), NOW - timedelta(days=2)):
         assert "its certificate is not valid now" in refused(DATA, now)
 
 

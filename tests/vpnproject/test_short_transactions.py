@@ -28,7 +28,7 @@ from tests.connection_rows import queued, with_fresh_marker
 from tests.factories import Company
 from tests.long_work import Kind
 
-COUNT = 200
+COUNT = 120
 # As slow as no database is, so that some hundred rows are many: seconds for a statement, and for each row written.
 A_STATEMENT, A_ROW = 0.0002, 0.002
 LONGEST, TYPICAL = 0.05, 0.03

@@ -100,7 +100,8 @@ class ProviderPage(AsksAgain, Page[Provider]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         asked = {"agreed": Max("grants__agreed"), "silent": Max("grants__silent_since")}
-        return super().get_queryset(request).annotate(grants_count=Count("grants"), **asked)
+        mine: QuerySet[Provider] = super().get_queryset(request)
+        return mine.annotate(grants_count=Count("grants"), **asked)
 
     @column("Factor", ordering="kind")
     def factor(self, obj: Provider) -> str:

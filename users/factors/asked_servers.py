@@ -9,12 +9,10 @@ from django import forms
 
 from users.models import VpnUser
 
-from .base import Denied
 from .providers import ProviderConfig, ProviderForm
 
 # Seconds. Clients that exist wait 40 for a connect, in which a host must confirm it too.
 LONGEST_PATIENCE = 30
-NOT_CONFIGURED = Denied("not_configured")
 
 
 class ServersForm(ProviderForm):

@@ -17,8 +17,8 @@ from users.factors.registry import FACTORS, load
 from users.models import SignIn
 
 from . import sign_ins
-from .factor import NotSignedIn
 from .here import HereFactor
+from .outcomes import NotSignedIn
 from .pages import POLICY, browser_of, held_to_policy, known_browser, remember_browser, say
 
 log = logging.getLogger(__name__)

@@ -104,7 +104,7 @@ def back(request: HttpRequest) -> HttpResponse:
     if sign_in is None:
         return say(request, "gone", status=400)
     found = _provider_of(sign_in)
-    if found is None:
+    if found is None or sign_in.provider is None:
         return say(request, "unavailable", sign_in, status=503)
     factor, config = found
     try:

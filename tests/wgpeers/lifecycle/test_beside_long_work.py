@@ -23,7 +23,7 @@ from wgpeers.lifecycle import liveness
 from wgpeers.lifecycle.keepalive import keepalive
 from wgpeers.models import Connection, State
 
-COUNT = 60
+COUNT = 30
 KINDS = long_work.kinds(COUNT)
 LEAST, MOST = 3, 200  # people who connect, however long the work takes
 

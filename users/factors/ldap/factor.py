@@ -8,7 +8,7 @@ from functools import partial
 from typing import ClassVar
 
 from users.factors import silence
-from users.factors.asked_servers import NOT_CONFIGURED, name_of
+from users.factors.asked_servers import name_of
 from users.factors.base import (
     NOT_CONFIGURED,
     AskedFactor,

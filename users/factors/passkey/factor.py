@@ -14,8 +14,8 @@ from users.factors.base import Case, Denied, Outcome, Passed, Unavailable
 from users.factors.panels import FactorPanel, OwnPanel
 from users.models import SignIn
 from users.signin import sign_ins
-from users.signin.factor import NotSignedIn
 from users.signin.here import HereFactor
+from users.signin.outcomes import NotSignedIn
 
 from .enrolment import KIND
 from .own import OWN_PANEL

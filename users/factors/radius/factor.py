@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
-from users.factors.asked_servers import NOT_CONFIGURED, name_of
+from users.factors.asked_servers import name_of
 from users.factors.base import (
     NOT_CONFIGURED,
     AskedFactor,

@@ -102,6 +102,7 @@ MUTANTS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("broken", MUTANTS)
 def test_a_host_that_does_it_wrong_is_found_out(broken: type[Remotes]) -> None:
     with pytest.raises(AssertionError):

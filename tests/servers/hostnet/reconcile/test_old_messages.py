@@ -126,6 +126,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wanted_class", BROKEN)
 def test_that_test_sees_each_rule_broken(wanted_class: type[Desired]) -> None:
     with pytest.raises(AssertionError):
