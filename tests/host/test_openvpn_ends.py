@@ -33,6 +33,14 @@ Ends(Path(sys.argv[1])).start(sys.argv[2], sys.stdin.read())
 """
 
 
+# As under the unit of a host's worker: nothing can be written but what is its own, /tmp neither.
+SHUT_IN = """
+mkdir -p -m 700 "$1" && mount --bind "$1" "$1"
+for each in / "$(findmnt --noheadings --output TARGET --target /tmp)"; do mount -o remount,bind,ro "$each"; done
+shift && exec "$@"
+"""
+
+
 class End:
     def __init__(self, machine: Machine, directory: Path, device: str) -> None:
         self.machine, self.directory, self.device = machine, directory, device
@@ -41,7 +49,8 @@ class End:
     def start(self, keys: EndKeys, address: str = "") -> None:
         end = OpenVpn(self.device, 1194, address, keys.peer, keys.authority, keys.certificate, keys.key, keys.tls_crypt)
         text = config.text(end, self.ends.socket(self.device), 1400)
-        self.machine.run(sys.executable, "-c", START, self.directory, self.device, text=text)
+        shut_in = ("unshare", "--mount", "--propagation", "private", "sh", "-ec", SHUT_IN, "sh", self.directory)
+        self.machine.run(*shut_in, sys.executable, "-c", START, self.directory, self.device, text=text)
 
     @property
     def connected(self) -> bool:

@@ -48,6 +48,7 @@ def text(end: OpenVpn, socket: Path, mtu: int) -> str:
         f"user {USER}",
         f"group {GROUP}",
         f"management {socket} unix",
+        f"tmp-dir {socket.parent}",  # it does not start where /tmp is read-only, as under a host's unit
         "verb 1",
         "mute 10",
     ]

@@ -93,12 +93,12 @@ class Ends:
             return ""
 
     def last_words(self, device: str) -> str:
-        """The end of what its process said."""
+        """The end of what its process said. What is wrong in a configuration is said three lines before its end."""
         try:
             said = self._log(device).read_text(errors="replace").splitlines()
         except OSError:
             said = []
-        return "; ".join(said[-2:])[:500] or "it said nothing"
+        return "; ".join(said[-4:])[-500:] or "it said nothing"
 
     def keep_short(self, device: str) -> None:
         """Begin its log anew where it is long: an end that finds nobody says so every few seconds."""
