@@ -33,6 +33,15 @@ ALLOWED = {
         "tests/vpnproject/test_redis_failover.py",
         "settings.CONFIRM_TIMEOUT = 1.0",
     ): "nothing is confirmed there; who waits that long in vain asks again",
+    **{
+        ("tests/users/factors/benches.py", text): "the answer never comes, or is never believed"
+        for text in (
+            "self.at(f'127.0.0.1:{free_port()}', timeout=1)",
+            "self.answering(lambda request: [], timeout=1)",
+            "self.answering(lambda request: [reply(request, secret='another')], timeout=1)",
+            "self.at(f'ldaps://{listener.host}', Authority.new().pem, timeout=1)",
+        )
+    },
     ("tests/core/test_http.py", "threading.Event().wait(0.02)"): "the pace of a slow server; slower is just as good",
     ("client/tests/test_wgpeer_http.py", "time.sleep(0.05)"): "the pace of a slow server; slower is just as good",
     ("client/tests/wgpeer_wire.py", "tap.settimeout(0.1)"): "read again until it is told to stop",

@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 
 from tests.admin_site import errors, send, staff
-from tests.host.test_end_to_end import World, world  # noqa: F401
+from tests.host.test_end_to_end import World, running, world  # noqa: F401
 from tests.lab import HANGING, NEVER, ONE_TRY, Echo, Machine
 from tests.stack import WgPeer
 from wgpeers.models import Connection

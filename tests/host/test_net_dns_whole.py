@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.dnsclient import NOERROR, NXDOMAIN, Answer, lookup
-from tests.host.test_end_to_end import World, world  # noqa: F401
+from tests.host.test_end_to_end import World, running, world  # noqa: F401
 from tests.lab import NEVER, ONE_TRY
 from wgpeers.lifecycle import ending
 from wgpeers.models import Connection, EndReason, State

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.host.booted import Booted
 from tests.host.test_run_whole import STARTED
 from tests.lab import PROJECT, Lab, Pinger, until
-from tests.lab.booted import Booted
 from tests.stack import WgPeer
 from vpnproject.runner import service
 

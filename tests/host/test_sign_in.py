@@ -18,9 +18,9 @@ from tests.stack import BACKEND
 from tests.users.factors.oidc.certified import CLIENT, SECRET, command
 from users.models import Provider, VpnUser
 
-from .test_end_to_end import World, world
+from .test_end_to_end import World, running, world
 
-__all__ = ["world"]
+__all__ = ["running", "world"]
 pytestmark = [pytest.mark.host, pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 PORT = 3999
 

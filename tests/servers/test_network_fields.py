@@ -30,7 +30,8 @@ MASKED = [
 
 
 def test_there_are_such_fields_and_all_are_of_one_kind() -> None:
-    assert {field.name for field in FIELDS} == {"network", "wg_network", "network6", "netmap", "trusted_networks"}
+    servers = {"network", "wg_network", "network6", "netmap", "trusted_networks"}
+    assert {field.name for field in FIELDS} == servers | {"ours", "theirs"}
     assert [str(field) for field in FIELDS if not isinstance(field, KINDS)] == []
 
 

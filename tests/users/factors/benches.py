@@ -89,8 +89,14 @@ class Bench:
         verdict = authorize(fresh, policy_of(self.company.server), an_attempt(typed, **attempt), NOW)
         return "waiting" if isinstance(verdict, Pending) else getattr(verdict, "code", "allowed")
 
-    def provider(self, says: dict[str, Any], secrets: dict[str, str]) -> None:
+    def without_providers(self) -> None:
+        """One that a server asks for stays."""
+        self.company.server.factors.all().delete()
         Provider.objects.all().delete()
+        self.company.server.factors.create(kind=self.kind)
+
+    def provider(self, says: dict[str, Any], secrets: dict[str, str]) -> None:
+        self.without_providers()
         stored = Secret.of(json.dumps(secrets))
         Provider.objects.create(kind=self.kind, name="theirs", settings=says, secrets=stored)
 
@@ -481,7 +487,7 @@ class OidcBench(Bench):
 
     def slow(self) -> str:
         self.monkeypatch.setattr(discovery, "LIMITS", SHORT)
-        Provider.objects.all().delete()
+        self.without_providers()
         an_issuer(self.silent())
         return came_to(Visit(self.identity).connect())
 

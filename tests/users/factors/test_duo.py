@@ -201,7 +201,6 @@ def test_a_user_without_the_name_that_duo_knows_is_refused(company: Company, ali
     VpnUser.objects.update(email="")
     assert code(company, alice) == "duo_no_name"
     assert duo.asked == []
-    Provider.objects.all().delete()
 
 
 def test_one_request_is_open_at_a_time(company: Company, alice: VpnUser, duo: DuoService) -> None:

@@ -26,6 +26,7 @@ IRREGULAR = {
     "wrong codes": "wrong codes",
     "job arguments": "job arguments",
     "mesh": "mesh",
+    "link to another installation": "links to other installations",
 }
 
 
