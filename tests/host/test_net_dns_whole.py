@@ -22,7 +22,9 @@ def test_a_users_name_follows_them_from_connect_to_end(world: World) -> None:  #
     world.wait(peer.connected)
     connection = world.live(user)
     assert connection is not None
-    name, machine = "jose-garcia.acme.vpn", other.machine
+    assert world.organization is not None
+    name = f"jose-garcia.{world.organization.name.lower().replace(' ', '-')}.vpn"
+    machine = other.machine
     here = Answer(NOERROR, frozenset({connection.address}))
     # Off, nobody answers. Switched on, the names of those who are connected are there without a new connect.
     assert lookup(machine, "10.9.0.1", name, timeout=NEVER) is None

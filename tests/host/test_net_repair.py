@@ -10,12 +10,12 @@ import pytest
 
 from core import clock
 from servers.models import Host
-from tests.host.test_end_to_end import World, world
+from tests.host.test_end_to_end import World, running, world
 from tests.lab import HANGING, PYTHON, Echo, Pinger
 
 pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
 
-__all__ = ["world"]
+__all__ = ["running", "world"]
 
 
 def hostplan(world: World, name: str) -> subprocess.CompletedProcess[str]:
