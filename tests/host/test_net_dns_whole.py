@@ -22,7 +22,6 @@ def test_a_users_name_follows_them_from_connect_to_end(world: World) -> None:  #
     world.wait(peer.connected)
     connection = world.live(user)
     assert connection is not None
-    assert world.organization is not None
     name = f"jose-garcia.{world.organization.name.lower().replace(' ', '-')}.vpn"
     machine = other.machine
     here = Answer(NOERROR, frozenset({connection.address}))
