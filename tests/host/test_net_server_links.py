@@ -102,12 +102,13 @@ def cut_by_unlinking(scene: Linked, link: ServerLink, *routed: str) -> None:
 
 def names_are_known_where_they_are_wanted(scene: Linked, link: ServerLink) -> None:
     bob, alice = scene.bob.addresses[0], scene.alice.addresses[0]
+    acme = scene.alice.user.organization.name.lower().replace(" ", "-")
     assert scene.knows(scene.bob, LAB_GATEWAY[0], "bob.labs.lab", bob)
     assert not scene.knows(scene.alice, OFFICE_GATEWAY[0], "bob.labs.lab", bob)
     link.names = True
     link.save()
     scene.wait(lambda: scene.knows(scene.alice, OFFICE_GATEWAY[0], "bob.labs.lab", bob))
-    scene.wait(lambda: scene.knows(scene.bob, LAB_GATEWAY[0], "alice.acme.vpn", alice))
+    scene.wait(lambda: scene.knows(scene.bob, LAB_GATEWAY[0], f"alice.{acme}.vpn", alice))
     # Who leaves is known no more, and who comes is known at once.
     scene.bob.peer.end()
     scene.wait(lambda: not scene.knows(scene.alice, OFFICE_GATEWAY[0], "bob.labs.lab", bob))
