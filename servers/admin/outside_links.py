@@ -26,13 +26,14 @@ from core import clock
 from core.admin.asking_again import ask_again
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, above_list, column, posted
 from core.crypto import CannotDecrypt, Secret
-from core.redis_store import RedisUnavailable
 from core.second_factor.proof import is_fresh
-from servers import heartbeats, link_files, networks, outside_links, routing
+from servers import link_files, networks, outside_links, routing
 from servers.hostnet.state import Code
 from servers.link_files import LinkFile, LinkFileError
-from servers.models import Host, OutsideLink, Server, end_of_outside
+from servers.models import OutsideLink, Server, end_of_outside
 from servers.validators import listed
+
+from .pages import read_heartbeats
 
 
 class OffersField(forms.MultipleChoiceField):
@@ -143,9 +144,7 @@ class OutsideLinkPage(Page[OutsideLink]):
 
     def prepare(self, rows: Sequence[OutsideLink]) -> None:
         prefetch_related_objects(rows, "server__hosts")
-        heard = heard_of({host for row in rows if (host := end_of_outside(row)) is not None})
-        for row in rows:
-            row.heard = heard  # type: ignore[attr-defined]
+        read_heartbeats([host for row in rows if (host := end_of_outside(row)) is not None])
 
     @column("Carried by", ordering="listens")
     def carried_by(self, obj: OutsideLink) -> str:
@@ -278,18 +277,11 @@ def state_of(link: OutsideLink) -> tuple[str, str]:
         return WAITING, "no link file made yet"
     if not link.server.running or not host.enabled:
         return NEUTRAL, "its server is stopped"
-    heard = getattr(link, "heard", None)
-    if host.pk not in (heard_of([host]) if heard is None else heard):
+    if not hasattr(host, "beat"):
+        read_heartbeats([host])
+    if not getattr(host, "beat", None):
         return WAITING, f"not known: {host} is silent"
     mine = f"{link.device}: "
     down = [each["text"] for each in host.conditions if each["code"] == Code.LINK_DOWN.value]
     words = next((text.removeprefix(mine) for text in down if text.startswith(mine)), "")
     return (BAD, words) if words else (GOOD, "connected")
-
-
-def heard_of(hosts: Iterable[Host]) -> set[int]:
-    """Those (primary keys) that are heard now."""
-    try:
-        return {key for key, beat in heartbeats.read(list(hosts)).items() if beat}
-    except RedisUnavailable:
-        return set()

@@ -66,7 +66,7 @@ def test_a_machine_that_vanishes_while_it_is_waited_for_is_left_soon(lab: Lab) -
     with pytest.raises(NoResponse) as gone:
         asked(lab, server, lambda _: server.ip("link", "set", server.interface, "down"))
     assert gone.value.silent
-    assert time.monotonic() - began < HANGING
+    assert time.monotonic() - began < HANGING  # a fifth of what it waits for an answer
 
 
 def test_a_machine_that_lives_is_waited_for(lab: Lab) -> None:
