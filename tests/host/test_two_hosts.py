@@ -54,7 +54,7 @@ class World(one_host.World):
     def knows(self, peer: WgPeer, user: VpnUser) -> bool:
         """Whether the DNS of the host that ``peer`` is on has ``user`` with the address that they have."""
         live = self.live(user)
-        name = f"{user.name}.acme.vpn"
+        name = f"{user.name}.{self.organization.name.lower().replace(' ', '-')}.vpn"
         expected = Answer(NOERROR, frozenset([live.address])) if live is not None else None
         return lookup(peer.machine, GATEWAY, name, timeout=ONE_TRY) == expected
 
