@@ -29,6 +29,7 @@ def check(clock: Clock, patch: Patch, examples: int, *, broken: bool = False, **
             stateful_step_count=40,
             deadline=None,
             database=None,
+            report_multiple_bugs=False,
             derandomize=broken,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate] if broken else list(Phase),
