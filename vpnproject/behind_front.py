@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from core import request_id
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -25,9 +27,9 @@ def waited(since: str) -> float:
 
 class BehindFront:
     """A WSGI application whose clients have the addresses that the front says, and reached the address it says.
-    ``WAITED`` is for how many seconds the request has. ``pool`` is what this pool of threads
-    says of every request: ``WAIT_ELSEWHERE``, that what waits for the servers of others goes on in the other pool, or
-    ``HANDED_OVER``, that it comes from there.
+    ``WAITED`` is for how many seconds the request has, ``REQUEST_ID`` its name in the log. ``pool`` is what this pool
+    of threads says of every request: ``WAIT_ELSEWHERE``, that what waits for the servers of others goes on in the other
+    pool, or ``HANDED_OVER``, that it comes from there.
 
     Only the front and root reach the unix socket that this listens on, and the front overwrites the headers whatever a
     client sent by their names. Without them nobody knows whose request it is: then there is no address.
@@ -43,6 +45,7 @@ class BehindFront:
         environ["SERVER_ADDR"] = environ.pop("HTTP_X_FRONT_LOCAL", "")
         environ["WAITED"] = str(waited(environ.pop("HTTP_X_FRONT_TIME", "")))
         environ["wsgi.url_scheme"] = self._scheme
+        environ["REQUEST_ID"] = request_id.begin()
         if self._pool:
             environ[self._pool] = "yes"
         return self._application(environ, start_response)

@@ -15,7 +15,8 @@ from core import import_links
 # address) with 400, and to a client any 4xx on a ping is final.
 # Machines join by whatever address they were given, too.
 # Users sign in at the address that their provider knows, which need not be an administrator's.
-CLIENT_PATHS = ("/key/", "/k/", "/ku/", "/client/", "/host/", "/sso/")
+# A load balancer asks by address.
+CLIENT_PATHS = ("/key/", "/k/", "/ku/", "/client/", "/host/", "/sso/", "/healthz", "/readyz")
 
 
 # What a page may load and run: this site's own files alone, and no script that stands in the page.

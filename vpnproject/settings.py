@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from servers.hostnet.state import redis_connections
+from core import request_id
+from servers.hostnet.state import json_lines, redis_connections
 from servers.hostnet.state.redis_urls import broker_options, broker_url, own_redis
 
 from . import env
@@ -180,11 +181,15 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
 # A server's page has ten fields a route; one with 1,000 routes can be saved. The size bounds what it costs.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
 
+LOG_FORMAT = env.one_of("LOG_FORMAT", json_lines.LINE, json_lines.JSON)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        json_lines.LINE: {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        json_lines.JSON: {"()": json_lines.JsonLines, "context": request_id.of_log},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO")},
     # Refused requests are recorded as decisions; Django's own warning for each 4xx would only be noise.
     "loggers": {"django.request": {"level": "ERROR"}},

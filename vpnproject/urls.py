@@ -8,12 +8,15 @@ from django.views.generic import RedirectView
 from servers import views as machines
 from servers.hostnet.state.joining import PATH as JOIN
 from users.signin.urls import sign_in_patterns
+from vpnproject import health
 from vpnproject.sign_in import change_password
 from wgpeers.urls import api_patterns
 
 urlpatterns = [
     *api_patterns,
     *sign_in_patterns,
+    path("healthz", health.alive),
+    path("readyz", health.ready),
     path("admin/password_change/", admin.site.admin_view(change_password)),
     path("admin/second-factor/", include("vpnproject.second_factor.urls")),
     path(JOIN.removeprefix("/"), machines.join),

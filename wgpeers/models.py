@@ -7,6 +7,7 @@ from typing import TypeVar
 from django.db import models
 from django.db.models import Q
 
+from core import request_id
 from core.crypto import SecretField
 from servers.models import Host, Server
 from users.models import VpnUser, new_id
@@ -150,6 +151,9 @@ class Decision(models.Model):
     code = models.CharField(max_length=32, db_index=True)
     layers = models.JSONField(default=list, help_text="What each layer said, in order.")
     detail = models.CharField(max_length=200, blank=True, help_text="What is special of this case.")
+    request = models.CharField(
+        max_length=request_id.LENGTH, blank=True, default=request_id.current, help_text="Its name in the log."
+    )
 
     class Meta:
         ordering = ["-time"]

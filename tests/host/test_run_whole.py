@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -191,6 +192,10 @@ def test_from_nothing_to_a_connected_client_and_back_to_nothing(installation: In
     # What it printed works: the page, the admin's sign-in with the one-time password, the link.
     assert f"Public address: {machine.address}" in installation.said()
     assert installation.get("/admin/login/")[0] == 200
+    assert installation.get("/healthz") == (200, b"ok\n")
+    # Its first sweep may be under way.
+    until(lambda: installation.get("/readyz")[0] == 200)
+    assert set(json.loads(installation.get("/readyz")[1])["checks"].values()) == {"ok"}
     short = installation.printed(r"/ku/(\w+)")
     assert installation.get(f"/k/{short}")[0] == 200
     assert sign_in(installation, installation.printed(r"one-time password (\w+)"))

@@ -51,6 +51,7 @@ class Site:
     redis_url: str = ""
     # The control side's, for our own Redis; empty where that asks for none.
     redis_password: str = field(default="", repr=False)
+    log_format: str = "line"
     # What the host worker has in the place of ``var``, and what is hidden from it.
     host_side: Path | None = None
     hidden: tuple[Path, ...] = ()
@@ -98,6 +99,7 @@ def host_environment(site: Site) -> dict[str, str]:
         "HOST_VAR": str(var / "host"),
         "HOSTNET_BACKEND": site.backend,
         "VPN_GATEWAY_PORT": str(site.gateway_port),
+        "LOG_FORMAT": site.log_format,
     }
 
 

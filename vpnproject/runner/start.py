@@ -237,6 +237,7 @@ class Start:
             backend=os.environ.get("HOSTNET_BACKEND", "auto"),
             # Whoever names another Redis in the settings means all of the server, this machine's host included.
             redis_url=settings.get("REDIS_URL", ""),
+            log_format=settings.get("LOG_FORMAT", "line"),
             redis_password=redis_login.read(self._var / redis_login.PASSWORD),
             stamp=programs.stamp(self._wanted.project, (self._var / "settings.env").read_text()),
         )

@@ -84,7 +84,7 @@ class DecisionPage(ReadOnlyPage[Decision]):
     list_display = ("when", "verdict", "user_name", "server_name", "layer", "said", "times", "address", "device_name")
     list_filter = (WhatFilter, LayerFilter, CodeFilter, "server", ("time", RangeDateTimeFilter))
     list_filter_submit = True
-    search_fields = ("user_name", "server_name", "code", "address", "device_name")
+    search_fields = ("user_name", "server_name", "code", "address", "device_name", "request")
     fields = (
         "sentence",
         ("when", "times"),
@@ -93,6 +93,7 @@ class DecisionPage(ReadOnlyPage[Decision]):
         ("address", "device_name"),
         ("layer", "code"),
         "way",
+        "request",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Decision]:

@@ -44,7 +44,7 @@ from servers.hostnet.probes.prober import Prober
 from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
-from servers.hostnet.state import OUR_INTERFACE, lost_acks
+from servers.hostnet.state import OUR_INTERFACE, json_lines, lost_acks
 from servers.hostnet.state.redis_urls import (
     broker_options,
     broker_url,
@@ -98,11 +98,12 @@ class Settings:
     var: Path
     backend: str
     web_port: int
+    log_format: str = json_lines.LINE
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Read HOST_ID, HOST_REDIS_URL, HOST_VAR, HOSTNET_BACKEND and VPN_GATEWAY_PORT; end with a hint if wrong. A
-        URL that names a user without a password gets that from the file ``redis_password`` in HOST_VAR."""
+        """Read HOST_ID, HOST_REDIS_URL, HOST_VAR, HOSTNET_BACKEND, VPN_GATEWAY_PORT and LOG_FORMAT; end with a hint if
+        wrong. A URL that names a user without a password gets that from the file ``redis_password`` in HOST_VAR."""
         for name in ("HOST_ID", "HOST_REDIS_URL", "HOST_VAR"):
             if not env.get(name):
                 sys.exit(f"{name} is not set")
@@ -111,13 +112,17 @@ class Settings:
         port = env.get("VPN_GATEWAY_PORT", "9790")
         if not port.isdecimal() or not 0 < int(port) < 65536:
             sys.exit("VPN_GATEWAY_PORT must be a port number")
+        log_format = env.get("LOG_FORMAT", json_lines.LINE)
+        if log_format not in (json_lines.LINE, json_lines.JSON):
+            sys.exit(f"LOG_FORMAT must be {json_lines.LINE} or {json_lines.JSON}")
         try:
             if is_sentinel(env["HOST_REDIS_URL"]):
                 sentinels(env["HOST_REDIS_URL"])
         except ValueError as error:
             sys.exit(f"HOST_REDIS_URL: {error}")
         backend, var = env.get("HOSTNET_BACKEND", "auto"), Path(env["HOST_VAR"])
-        return cls(env["HOST_ID"], with_password(env["HOST_REDIS_URL"], _password(var)), var, backend, int(port))
+        redis_url = with_password(env["HOST_REDIS_URL"], _password(var))
+        return cls(env["HOST_ID"], redis_url, var, backend, int(port), log_format)
 
     @property
     def queue(self) -> str:
@@ -228,6 +233,7 @@ def run(settings: Settings) -> bool:
     ]
     applier = Applier(desired, backend, Links(), settings.var / "keys", conntrack.flush, subsystems, shut=shut)
     app = make_app(settings)
+    json_lines.use_in_workers(lambda: settings.log_format)
     inbox = Inbox(app, app.conf.task_queues[0], settings.host)
     register(app, Dispatcher(settings.host, applier, channel, inbox.waiting))
     # It runs as root since it changes the network, and takes nothing but JSON.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from servers.hostnet.mesh import memory
-from servers.hostnet.state import mesh_from_json
+from servers.hostnet.state import json_lines, mesh_from_json
 from servers.hostnet.state.redis_urls import Login, with_login
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import WireGuardError
@@ -85,6 +85,7 @@ class Place:
             "HOST_VAR": self.directory,
             "HOSTNET_BACKEND": os.environ.get("HOSTNET_BACKEND", "auto"),
             "VPN_GATEWAY_PORT": int(said["web_port"]),
+            "LOG_FORMAT": os.environ.get("LOG_FORMAT", json_lines.LINE),
         }
         text = "# Written by bin/host join. It holds a password.\n"
         memory.write_private(self.environment_file, text + "".join(f"{n}={value}\n" for n, value in values.items()))

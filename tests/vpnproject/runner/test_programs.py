@@ -76,6 +76,7 @@ def test_the_host_worker_gets_neither_django_nor_a_way_to_the_database(site: pro
         "HOST_REDIS_URL": f"unix://{site.var}/redis/redis.sock?db=0",
         "HOST_VAR": f"{site.var}/host",
         "HOSTNET_BACKEND": "auto",
+        "LOG_FORMAT": "line",
         "VPN_GATEWAY_PORT": "9790",
         "STAMP": "0123",
     }
