@@ -34,12 +34,12 @@ ALLOWED = {
         "settings.CONFIRM_TIMEOUT = 1.0",
     ): "nothing is confirmed there; who waits that long in vain asks again",
     **{
-        ("tests/users/factors/benches.py", text): "the answer never comes, or is never believed"
-        for text in (
-            "self.at(f'127.0.0.1:{free_port()}', timeout=1)",
-            "self.answering(lambda request: [], timeout=1)",
-            "self.answering(lambda request: [reply(request, secret='another')], timeout=1)",
-            "self.at(f'ldaps://{listener.host}', Authority.new().pem, timeout=1)",
+        (f"tests/users/factors/benches/{name}.py", text): "the answer never comes, or is never believed"
+        for name, text in (
+            ("radius", "self.at(f'127.0.0.1:{free_port()}', timeout=1)"),
+            ("radius", "self.answering(lambda request: [], timeout=1)"),
+            ("radius", "self.answering(lambda request: [reply(request, secret='another')], timeout=1)"),
+            ("ldap", "self.at(f'ldaps://{listener.host}', Authority.new().pem, timeout=1)"),
         )
     },
     ("tests/core/test_http.py", "threading.Event().wait(0.02)"): "the pace of a slow server; slower is just as good",

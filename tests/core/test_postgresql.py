@@ -24,17 +24,39 @@ def pair() -> Iterator[PostgresPair]:
         yield made
 
 
-@pytest.fixture
-def wrapper(pair: PostgresPair, monkeypatch: pytest.MonkeyPatch) -> Iterator[DatabaseWrapper]:
-    monkeypatch.setenv("DATABASE_URL", pair.url)
-    config = ConnectionHandler({"default": database(pair.directory)}).settings["default"]
+@pytest.fixture(scope="module")
+def lasting_pair() -> Iterator[PostgresPair]:
+    """For tests after which the primary is the primary still: most of what the others take is to make the two."""
+    with PostgresPair() as made:
+        yield made
+
+
+@contextlib.contextmanager
+def opened(pair: PostgresPair) -> Iterator[DatabaseWrapper]:
+    """Django's connection to it, with an empty table."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", pair.url)
+        config = ConnectionHandler({"default": database(pair.directory)}).settings["default"]
     made = DatabaseWrapper(config, alias="other")
     connections["other"] = made
     with made.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS notes")
         cursor.execute("CREATE TABLE notes (text text)")
     yield made
     made.close()
     del connections["other"]
+
+
+@pytest.fixture
+def wrapper(pair: PostgresPair) -> Iterator[DatabaseWrapper]:
+    with opened(pair) as made:
+        yield made
+
+
+@pytest.fixture
+def lasting(lasting_pair: PostgresPair) -> Iterator[DatabaseWrapper]:
+    with opened(lasting_pair) as made:
+        yield made
 
 
 def note(wrapper: DatabaseWrapper, text: str) -> None:
@@ -66,8 +88,10 @@ def works(wrapper: DatabaseWrapper, text: str) -> bool:
     return True
 
 
-def test_the_primary_is_found_behind_a_standby_that_answers(pair: PostgresPair, wrapper: DatabaseWrapper) -> None:
-    assert where(wrapper) == pair.primary.address
+def test_the_primary_is_found_behind_a_standby_that_answers(
+    lasting_pair: PostgresPair, lasting: DatabaseWrapper
+) -> None:
+    assert where(lasting) == lasting_pair.primary.address
 
 
 def test_after_the_primary_died_and_its_standby_was_promoted_the_same_process_goes_on(
@@ -165,25 +189,25 @@ def prepared(wrapper: DatabaseWrapper) -> list[str]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def test_a_statement_is_prepared_once_and_only_where_that_is_asked_for(wrapper: DatabaseWrapper) -> None:
+def test_a_statement_is_prepared_once_and_only_where_that_is_asked_for(lasting: DatabaseWrapper) -> None:
     for _ in range(10):
-        note(wrapper, "x")
-    assert prepared(wrapper) == []
+        note(lasting, "x")
+    assert prepared(lasting) == []
     for text in ("a", "b", "it's 100 % c"):
-        put(wrapper, text)
-    assert prepared(wrapper) == ["INSERT INTO notes VALUES ($1)"]
-    assert notes(wrapper) == ["a", "b", "it's 100 % c", *"x" * 10]
+        put(lasting, text)
+    assert prepared(lasting) == ["INSERT INTO notes VALUES ($1)"]
+    assert notes(lasting) == ["a", "b", "it's 100 % c", *"x" * 10]
 
 
-def test_what_was_prepared_is_prepared_again_after_a_rollback_and_on_a_new_connection(wrapper: DatabaseWrapper) -> None:
-    put(wrapper, "a")
+def test_what_was_prepared_is_prepared_again_after_a_rollback_and_on_a_new_connection(lasting: DatabaseWrapper) -> None:
+    put(lasting, "a")
     with contextlib.suppress(ZeroDivisionError), transaction.atomic(using="other"):
-        put(wrapper, "never")
+        put(lasting, "never")
         raise ZeroDivisionError
-    put(wrapper, "b")
-    wrapper.close()
-    put(wrapper, "c")
-    assert notes(wrapper) == ["a", "b", "c"]
+    put(lasting, "b")
+    lasting.close()
+    put(lasting, "c")
+    assert notes(lasting) == ["a", "b", "c"]
 
 
 def test_a_prepared_statement_that_is_refused_closes_the_connection_too(
@@ -206,9 +230,9 @@ def test_a_prepared_statement_that_is_refused_closes_the_connection_too(
     assert where(wrapper) == pair.standby.address
 
 
-def test_a_statement_is_shown_whether_it_was_sent_by_its_name_or_not(wrapper: DatabaseWrapper) -> None:
-    with CaptureQueriesContext(wrapper) as context:
-        put(wrapper, "a")
-        put(wrapper, "b")
-        note(wrapper, "c")
+def test_a_statement_is_shown_whether_it_was_sent_by_its_name_or_not(lasting: DatabaseWrapper) -> None:
+    with CaptureQueriesContext(lasting) as context:
+        put(lasting, "a")
+        put(lasting, "b")
+        note(lasting, "c")
     assert [query["sql"].split(" VALUES ")[0] for query in context.captured_queries] == ["INSERT INTO notes"] * 3

@@ -24,7 +24,7 @@ from tests.stack import BACKEND, Stack, WgPeer
 from users.models import VpnUser
 from wgpeers.profiles import links
 
-pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.host, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ packets after a reconnect."""
 
 from __future__ import annotations
 
+import json
 import time
 from functools import partial
 
@@ -79,6 +80,9 @@ def test_everything_through_the_tunnel_but_what_is_kept_outside(world: World) ->
             assert outside.seen
     shown = peer.machine.run(*peer.command("status")).stdout
     assert "through tunnel" in shown
+    (said,) = json.loads(peer.machine.run(*peer.command("status", "--json")).stdout)
+    assert said.keys() == status.keys()
+    assert (said["state"], said["public_key"]) == ("connected", status["public_key"])
     peer.end()
     with Echo(internet, FAR, PORT):
         world.wait(partial(answered_as, peer.machine, FAR, peer.machine.address))

@@ -21,7 +21,7 @@ from tests.stack import Stack, WgPeer
 from users.models import VpnUser
 from wgpeers.lifecycle import connect
 
-pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.host, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 NETWORK, NETWORK6 = "10.77.0.0/24", "2001:db8:77::/64"
 SHARED, SHARED6 = "10.77.0.2", "2001:db8:77::2"

@@ -13,7 +13,7 @@ from servers.models import Host
 from tests.host.test_end_to_end import World, running, world
 from tests.lab import HANGING, PYTHON, Echo, Pinger
 
-pytestmark = [pytest.mark.host, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.host, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 __all__ = ["running", "world"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,12 +20,23 @@ NEVER, ONE_TRY = 0.3 * PATIENCE, 1.0 * PATIENCE
 
 
 def until(condition: Callable[[], T], timeout: float = HANGING, every: float = 0.02) -> T:
-    """Ask ``condition`` until its answer is true, and return that; raise ``TimeoutError`` after ``timeout`` seconds."""
+    """Ask ``condition`` until its answer is true, and return that; raise ``TimeoutError`` after ``timeout`` seconds.
+
+    There are ``every`` seconds between two answers, and more where asking itself is work, such as a program that is
+    started: whoever waits leaves two thirds of one processor to what is waited for.
+    """
     deadline = time.monotonic() + timeout
     while True:
+        before = _processor_seconds()
         answer = condition()
         if answer:
             return answer
         if time.monotonic() >= deadline:
             raise TimeoutError(f"not so within {timeout:g} s: {getattr(condition, '__name__', condition)}")
-        time.sleep(every)
+        time.sleep(max(every, 2 * (_processor_seconds() - before)))
+
+
+def _processor_seconds() -> float:
+    """What this thread has used, and every process that was started here and has ended."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_THREAD, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)

@@ -1,0 +1,26 @@
+"""For each factor of the registry its counterpart, and how each case of the table is brought about with it.
+
+Each case says what one attempt of Alice came to: "allowed", "waiting" where she is asked back, or the code of the
+refusal.
+"""
+
+from .bench import Bench
+from .device import DeviceBench
+from .duo import DuoBench, DuoPasscodeBench
+from .ldap import LdapBench
+from .oidc import OidcBench
+from .okta import OktaBench, OktaPasscodeBench
+from .passkey import PasskeyBench
+from .radius import RadiusBench
+from .typed import PinBench, TotpBench
+from .yubikey import YubiKeyBench
+
+BENCHES: dict[str, type[Bench]] = {
+    each.kind: each
+    for each in (
+        PinBench, TotpBench, YubiKeyBench, RadiusBench, LdapBench, DuoBench, DuoPasscodeBench, OktaBench,
+        OktaPasscodeBench, OidcBench, PasskeyBench, DeviceBench,
+    )
+}  # fmt: skip
+
+__all__ = ["BENCHES", "Bench"]
