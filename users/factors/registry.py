@@ -16,10 +16,12 @@ FACTORS = {
     "ldap": "users.factors.ldap.factor.Ldap",
     "duo_otp": "users.factors.duo.factor.DuoPasscode",
     "okta_otp": "users.factors.okta.factor.OktaPasscode",
+    "onelogin_otp": "users.factors.onelogin.factor.OneLoginPasscode",
     "oidc": "users.factors.oidc.factor.OpenIdConnect",
     "passkey": "users.factors.passkey.factor.Passkey",
     "duo": "users.factors.duo.factor.DuoPush",
     "okta": "users.factors.okta.factor.OktaPush",
+    "onelogin": "users.factors.onelogin.factor.OneLoginPush",
     "device": "users.factors.device.factor.RegisteredDevice",
 }
 

@@ -11,6 +11,7 @@ from users.models import Enrolment, VpnUser
 
 from . import pushes
 from .base import NOT_CONFIGURED, Case, Denied, Factor, Outcome, Passed, Unavailable
+from .panels import NotDone
 from .providers import ProviderConfig
 
 
@@ -42,8 +43,9 @@ def username_of(provider: ProviderConfig, user: VpnUser) -> str:
 
 
 class RemoteFactor(Factor):
-    """``provider_form`` has a field ``username``: ``email`` or ``name``."""
+    """``provider_form`` has a field ``username``: ``email`` or ``name``. ``service``: its name."""
 
+    service: ClassVar[str]
     waits: ClassVar[bool] = True
     can_be_tried: ClassVar[bool] = True
 
@@ -80,3 +82,17 @@ class RemoteFactor(Factor):
     @abstractmethod
     def judged(self, case: Case, provider: ProviderConfig, secret: str) -> Outcome:
         """What the service says. Raise ``NoAnswer``, ``RefusesUs``, ``Malformed``, ``NotSent``."""
+
+    @abstractmethod
+    def greet(self, provider: ProviderConfig) -> str:
+        """Ask the service what costs nobody anything; what to tell administrators then. Raise as ``judged``."""
+
+    def try_out(self, provider: ProviderConfig) -> str:
+        try:
+            return self.greet(provider)
+        except NoAnswer as error:
+            raise NotDone(str(error)) from None
+        except RefusesUs as error:
+            raise NotDone(f"{self.sentences['refused']} ({self.service}'s code: {error})") from None
+        except Malformed:
+            raise NotDone(self.sentences["malformed"]) from None

@@ -14,7 +14,11 @@ from tests.factories import Company
 from users.factors.registry import FACTORS, load
 from wgpeers.lifecycle.codes import explain
 
-from .benches import BENCHES, Bench
+from .benches import BENCHES as MOST
+from .benches import Bench
+from .onelogin_benches import ONELOGIN
+
+BENCHES = MOST | ONELOGIN
 
 CASES = ("right", "wrong", "replayed", "expired", "others", "down", "slow", "lying")
 # Why there is no such case.
@@ -52,6 +56,15 @@ TABLE = {
     "okta_otp": (
         "allowed", "okta_otp_wrong", "okta_otp_used", "okta_otp_wrong", "okta_otp_not_enrolled_there",
         "okta_otp_unavailable", "okta_otp_unavailable", "okta_otp_malformed",
+    ),
+    "onelogin": (
+        "allowed", "onelogin_rejected", "onelogin_rejected", "onelogin_expired", "onelogin_not_enrolled_there",
+        "onelogin_unavailable", "onelogin_unavailable", "onelogin_malformed",
+    ),
+    "onelogin_otp": (
+        "allowed", "onelogin_otp_wrong", "onelogin_otp_wrong", "onelogin_otp_wrong",
+        "onelogin_otp_not_enrolled_there", "onelogin_otp_unavailable", "onelogin_otp_unavailable",
+        "onelogin_otp_malformed",
     ),
     "oidc": (
         "allowed", "oidc_declined", "oidc_bad_answer", "oidc_bad_answer", "oidc_other_account", "oidc_unavailable",

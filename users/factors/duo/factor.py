@@ -7,12 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from core.http import NoAnswer
 from users.factors import pushes, remote
 from users.factors.base import AskedFactor, Case, Contribution, Denied, Outcome, Passed, TypedSecret
-from users.factors.panels import NotDone
 from users.factors.providers import ProviderConfig, ProviderForm
-from users.factors.remote import Malformed, RefusesUs, RemoteFactor, username_of
+from users.factors.remote import Malformed, RemoteFactor, username_of
 
 from .api import ask, text_of
 from .form import DuoApplication, application_of
@@ -41,19 +39,13 @@ SENTENCES = {
 class Duo(RemoteFactor):
     """What both have."""
 
+    service: ClassVar[str] = "Duo"
     provider_form: ClassVar[type[ProviderForm] | None] = DuoApplication
     not_enrolled: ClassVar[str] = "You are not set up for Duo. Ask your administrator."
     sentences: ClassVar[Mapping[str, str]] = SENTENCES
 
-    def try_out(self, provider: ProviderConfig) -> str:
-        try:
-            ask(application_of(provider), "GET", "/auth/v2/check", {}, time.time())
-        except NoAnswer as error:
-            raise NotDone(str(error)) from None
-        except RefusesUs as error:
-            raise NotDone(f"{SENTENCES['refused']} (Duo's code: {error})") from None
-        except Malformed:
-            raise NotDone(SENTENCES["malformed"]) from None
+    def greet(self, provider: ProviderConfig) -> str:
+        ask(application_of(provider), "GET", "/auth/v2/check", {}, time.time())
         return "Duo answers, and knows the keys."
 
 

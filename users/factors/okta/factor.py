@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 from core.http import NoAnswer
 from users.factors import pushes, remote
 from users.factors.base import AskedFactor, Case, Contribution, Denied, Outcome, Passed, TypedSecret
-from users.factors.panels import NotDone
 from users.factors.providers import ProviderConfig, ProviderForm
 from users.factors.remote import Malformed, RefusesUs, RemoteFactor, username_of
 
@@ -43,6 +42,7 @@ OTHERS = {"FAILED", "TIME_WINDOW_EXCEEDED", "EXPIRED", "ERROR", "REJECTED", "TIM
 class Okta(RemoteFactor):
     """What both have. ``okta_type``: which of Okta's factors it is."""
 
+    service: ClassVar[str] = "Okta"
     provider_form: ClassVar[type[ProviderForm] | None] = OktaOrganization
     not_enrolled: ClassVar[str] = "You are not set up for Okta. Ask your administrator."
     sentences: ClassVar[Mapping[str, str]] = SENTENCES
@@ -83,17 +83,10 @@ class Okta(RemoteFactor):
     def _verify(self, okta: Organization, case: Case, path: str, secret: str) -> Outcome:
         """What Okta says of the factor at ``path``. Raise ``NoAnswer``, ``RefusesUs``, ``Malformed``."""
 
-    def try_out(self, provider: ProviderConfig) -> str:
-        try:
-            answered = ask(organization_of(provider), "GET", "/users?limit=1")
-        except NoAnswer as error:
-            raise NotDone(str(error)) from None
-        except RefusesUs as error:
-            raise NotDone(f"{SENTENCES['refused']} (Okta's code: {error})") from None
-        except Malformed:
-            raise NotDone(SENTENCES["malformed"]) from None
+    def greet(self, provider: ProviderConfig) -> str:
+        answered = ask(organization_of(provider), "GET", "/users?limit=1")
         if answered.status != 200 or not isinstance(answered.said, list):
-            raise NotDone(SENTENCES["malformed"])
+            raise Malformed
         return "Okta answers, and takes the token."
 
 
