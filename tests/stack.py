@@ -253,8 +253,8 @@ class WgPeer:
     def command(self, *arguments: str) -> list[str]:
         return [str(PYTHON), "-m", "wgpeer", "--dir", str(self.directory), *arguments]
 
-    def add(self, link: str) -> str:
-        return self.machine.run(*self.command("add", link)).stdout
+    def add(self, link: str, *arguments: str) -> str:
+        return self.machine.run(*self.command("add", link, *arguments)).stdout
 
     def up(self, *arguments: str) -> None:
         """Run ``up --foreground`` until it is told to end."""

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,17 @@ from wgpeer.status import Status
 from wgpeer.store import Store, StoreError, locked, write_file
 from wgpeer.tunnel.recovery import clean_up
 from wgpeer_fakes import HANGING
+
+MOST_EXPOSED = 30  # of ten, times ten, as systemd-analyze counts; lower is better
+ENDED_IN_WHICH_LIMIT = """
+import resource, sys
+from wgpeer import cli
+sys.argv[1:] = ["--version"]
+try:
+    cli.main()
+except SystemExit:
+    print(resource.getrlimit(resource.RLIMIT_CORE))
+"""
 
 
 def test_a_process_that_died_is_shown_as_failed_and_a_living_one_as_it_says(tmp_path: Path) -> None:
@@ -77,6 +89,15 @@ def test_the_unit_file_is_sound() -> None:
         checked = subprocess.run(command, capture_output=True, text=True, timeout=HANGING, check=False)
         complaints = [line for line in checked.stderr.splitlines() if "wgpeer@" in line]
         assert [line for line in complaints if "is not executable" not in line] == []
+        command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={MOST_EXPOSED}", "--no-pager"]
+        checked = subprocess.run([*command, unit], capture_output=True, text=True, timeout=HANGING, check=False)
+        assert checked.returncode == 0, checked.stdout
+
+
+def test_no_crash_leaves_a_core_file_with_keys_in_it() -> None:
+    command = ["prlimit", "--core=4096:4096", sys.executable, "-c", ENDED_IN_WHICH_LIMIT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGING, check=True)
+    assert done.stdout.splitlines()[-1] == "(0, 0)"
 
 
 def test_a_recovery_file_of_another_boot_removes_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 from wgpeer.commands import look, profiles, service, up
 from wgpeer.commands.app import app, fail
 from wgpeer.daemon import EXIT_FAILED, EXIT_MISSING, EXIT_USAGE
@@ -14,6 +16,8 @@ __all__ = ["look", "main", "profiles", "service", "up"]  # importing them is wha
 
 def main() -> None:
     """Run a command; what people can put right ends in one line and an exit code, never in a trace."""
+    # Of us and of what we start: a core file of a crash would have keys in it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         app()
     except StoreError as error:

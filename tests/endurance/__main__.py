@@ -17,7 +17,6 @@ import django
 
 from core import clock
 from tests.endurance import stepped_clock
-from tests.endurance.plan import OPTIONAL
 from vpnproject.runner import files, redis_login
 
 VAR_SIZE = "400m"  # bin/run asks for 300 that are free
@@ -27,7 +26,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bin/test --endurance", description=sys.modules["tests.endurance"].__doc__)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seed", type=int, help="play this plan (default: another one each time)")
-    parser.add_argument("--with", dest="optional", action="append", default=[], choices=OPTIONAL, metavar="FAULT")
     parser.add_argument("--keep", action="store_true", help="keep the directory, though nothing was wrong")
     return parser.parse_args(arguments)
 
@@ -72,7 +70,7 @@ def main(arguments: list[str]) -> int:
     prepare(directory)
     from tests.endurance.run import Run  # its models need the settings of this very installation
 
-    failed = Run(directory, seed, given.minutes * 60, given.optional).carry_out()
+    failed = Run(directory, seed, given.minutes * 60).carry_out()
     if not failed and not given.keep:
         subprocess.run(["umount", "--lazy", str(directory / "var")], check=True)
         shutil.rmtree(directory)

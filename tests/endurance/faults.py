@@ -48,6 +48,8 @@ class Faults:
         self._far = far
         self._database = installation.var / layout.DATABASE
         self._filler = installation.var / "filler"
+        self._has_room = threading.Event()  # the disk of var
+        self._has_room.set()
         self._steps: queue.Queue[Step | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="faults", daemon=True)
         self._stopped: dict[str, int] = {}  # descriptors of processes, by target
@@ -129,8 +131,10 @@ class Faults:
         return f"killed {pid}"
 
     def _start_runner(self) -> None:
-        """As whoever looks after the machine would: again, where it says that something is in the way."""
+        """As whoever looks after the machine would: again, where it says that something is in the way. On a full disk
+        it does not start."""
         for _ in range(RUNNER_STARTS):
+            self._has_room.wait()
             self._installation.start()
             try:
                 self._installation.started()
@@ -210,6 +214,7 @@ class Faults:
         return f"set by {self._ahead - before:+} s, {self._ahead:+} s from the right time"
 
     def _fill_disk(self, step: Step) -> str:
+        self._has_room.clear()
         filled = 0
         with contextlib.suppress(OSError), self._filler.open("wb", buffering=0) as file:
             while True:
@@ -218,4 +223,5 @@ class Faults:
 
     def _free_disk(self, step: Step) -> str:
         self._filler.unlink(missing_ok=True)
+        self._has_room.set()
         return "freed"

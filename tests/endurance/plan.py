@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Nothing that anybody does concerns these; so nothing may happen to them.
@@ -32,8 +31,10 @@ PROCESSES = (
 )
 # supervisor takes everything but the tunnels with it, and bin/run gives up when it dies too often.
 SELDOM = (("supervisor", "main"), ("runner", "main"))
-# Faults that are in no plan unless asked for.
-OPTIONAL = ("disk",)
+# How often which fault comes. What is done to a store or to the machine is in each plan that is long enough.
+WEIGHTS = {"kill": 6, "stop": 5, "empty redis": 1, "lock database": 2, "step clock": 1, "fill disk": 1}
+ONCE_AT_LEAST = ("empty redis", "lock database", "step clock", "fill disk")
+UNDO = {"stop": "continue", "lock database": "unlock database", "fill disk": "free disk"}
 
 BEGIN = 5.0  # seconds until the first step
 FAULT_AFTER, FAULT_BEFORE = 3.0, 9.0  # seconds between two faults
@@ -54,12 +55,12 @@ class Step:
     pick: float = 0.0
 
 
-def make_plan(seed: int, seconds: float, optional: Sequence[str] = ()) -> list[Step]:
+def make_plan(seed: int, seconds: float) -> list[Step]:
     """All steps of a run in order. What is done to anybody for a time is undone before the end."""
     # Each kind has numbers of its own, so that one more step of one kind does not change all others.
     people = _people(random.Random(f"{seed} people"), seconds)
     changes = _changes(random.Random(f"{seed} changes"), seconds)
-    faults = _faults(random.Random(f"{seed} faults"), seconds, optional)
+    faults = _faults(random.Random(f"{seed} faults"), seconds)
     return sorted([*people, *changes, *faults], key=lambda step: step.at)
 
 
@@ -110,13 +111,11 @@ def _changes(chance: random.Random, seconds: float) -> list[Step]:
     return steps
 
 
-def _faults(chance: random.Random, seconds: float, optional: Sequence[str]) -> list[Step]:
+def _faults(chance: random.Random, seconds: float) -> list[Step]:
     free: dict[object, float] = {}
     steps: list[Step] = []
-    kinds = ["kill", "stop", "empty redis", "lock database", "step clock", *optional]
-    weights = [6, 5, 1, 2, 1, *(1 for _ in optional)]
-    for at in _times(chance, seconds - LONGEST_FAULT - 1, FAULT_AFTER, FAULT_BEFORE):
-        kind = chance.choices(kinds, weights)[0]
+    times = _times(chance, seconds - LONGEST_FAULT - 1, FAULT_AFTER, FAULT_BEFORE)
+    for at, kind in zip(times, _kinds(chance, len(times)), strict=True):
         process = chance.choice(SELDOM if chance.random() < 0.06 else PROCESSES)
         lasts, pick = chance.uniform(1, LONGEST_FAULT), round(chance.random(), 3)
         what: object = process[0] if kind in {"kill", "stop"} else kind
@@ -127,15 +126,14 @@ def _faults(chance: random.Random, seconds: float, optional: Sequence[str]) -> l
     return steps
 
 
+def _kinds(chance: random.Random, count: int) -> list[str]:
+    kinds = chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count)
+    for number, kind in zip(chance.sample(range(count), min(count, len(ONCE_AT_LEAST))), ONCE_AT_LEAST, strict=False):
+        kinds[number] = kind
+    return kinds
+
+
 def _fault(kind: str, process: str, at: float, end: float, pick: float) -> list[Step]:
-    if kind == "kill":
-        return [Step(at, "fault", "kill", process, pick)]
-    undo = {
-        "stop": "continue",
-        "lock database": "unlock database",
-        "disk": "free disk",
-    }.get(kind)
-    action = {"disk": "fill disk"}.get(kind, kind)
-    target = process if kind == "stop" else ""
-    first = Step(at, "fault", action, target, pick)
-    return [first, Step(end, "fault", undo, target, pick)] if undo else [first]
+    target = process if kind in {"kill", "stop"} else ""
+    first = Step(at, "fault", kind, target, pick)
+    return [first, Step(end, "fault", UNDO[kind], target, pick)] if kind in UNDO else [first]

@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from django.db import DatabaseError, connections
@@ -30,9 +30,9 @@ SHOWN = 10  # problems of each kind
 
 
 class Run:
-    def __init__(self, directory: Path, seed: int, seconds: float, optional: Sequence[str]) -> None:
+    def __init__(self, directory: Path, seed: int, seconds: float) -> None:
         self._directory = directory
-        self._plan = make_plan(seed, seconds, optional)
+        self._plan = make_plan(seed, seconds)
         self._seconds = seconds
         self._record = Record(directory / "steps.jsonl")
         self._over = threading.Event()

@@ -120,9 +120,11 @@ class Installation:
 
 
 @contextlib.contextmanager
-def installation(settings: LazySettings, redis: Callable[[Lab], SentinelRedis] | None = None) -> Iterator[Installation]:
+def installation(
+    settings: LazySettings, redis: Callable[[Lab], SentinelRedis] | None = None, name: str = ""
+) -> Iterator[Installation]:
     """With its own machine as a host, and nobody who has joined. ``redis``: somebody else's, which this process
-    does not reach."""
+    does not reach. ``name``: what everybody knows the control node by, if not by its address."""
     with contextlib.ExitStack() as closing:
         directory = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="joined-")))
         lab = closing.enter_context(Lab())
@@ -136,8 +138,9 @@ def installation(settings: LazySettings, redis: Callable[[Lab], SentinelRedis] |
         else:
             server = closing.enter_context(redis(lab))
         privileges.make_users()
-        stack = closing.enter_context(Stack(machine, server, environment(), ipv6=True, mesh=mesh.the_mesh().network))
-        control = Host.objects.create(name="control", public_address=machine.address)
+        made = Stack(machine, server, environment(), ipv6=True, name=name, mesh=mesh.the_mesh().network)
+        stack = closing.enter_context(made)
+        control = Host.objects.create(name="control", public_address=name or machine.address)
         mesh.control_node(control)
         worker = stack.start_host(control.public_id)
         closing.callback(worker.kill)

@@ -46,8 +46,9 @@ class World:
     organization: Organization
     lan: Machine
 
-    def hire(self, name: str) -> tuple[VpnUser, WgPeer]:
-        """A user with a key, and their machine with the profile imported by its link."""
+    def hire(self, name: str, machine: Machine | None = None, *how: str) -> tuple[VpnUser, WgPeer]:
+        """A user with a key, and their machine (a new one, if not given) with the profile imported by its link.
+        ``how``: options of the import."""
         user = VpnUser.objects.create(
             organization=self.organization,
             name=name,
@@ -56,8 +57,8 @@ class World:
             certificate=CERTIFICATE,
         )
         link = links.create(user, time.time())
-        peer = WgPeer(self.lab.add_client(), self.stack.directory)
-        peer.add(f"pritunl://{self.stack.name}/ku/{link.short_id.reveal()}")
+        peer = WgPeer(machine or self.lab.add_client(), self.stack.directory)
+        peer.add(f"pritunl://{self.stack.name}/ku/{link.short_id.reveal()}", *how)
         return user, peer
 
     def live(self, user: VpnUser) -> Connection | None:

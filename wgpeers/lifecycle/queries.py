@@ -191,6 +191,9 @@ UPDATE wgpeers_connection SET state = 'open', opened = %s WHERE id = %s AND stat
         JOIN users_organization o ON o.id = u.organization_id
         JOIN servers_server s ON s.id = server_id
     WHERE u.id = user_id AND {_PERMITTED}
+) AND EXISTS (
+    SELECT 1 FROM servers_serverhost sh JOIN servers_host h ON h.id = sh.host_id
+    WHERE sh.server_id = wgpeers_connection.server_id AND sh.host_id = wgpeers_connection.host_id AND h.enabled
 ) AND NOT EXISTS (
     SELECT 1 FROM users_devicekey k
     WHERE k.user_id = wgpeers_connection.user_id AND k.device_id = wgpeers_connection.device_id
@@ -209,7 +212,8 @@ ON CONFLICT (user_id, device_id) DO UPDATE SET {", ".join(f"{column} = excluded.
 
 
 def open_pending(connection: Connection, now: float) -> bool:
-    """False if it is pending no more (somebody ended it), or no longer permitted."""
+    """False if it is pending no more (somebody ended it), no longer permitted, or its host carries the server no
+    more."""
     return execute(_OPEN, moment_value(moment(now)), connection.pk) == 1
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -286,6 +287,8 @@ def cleanup(backend_setting: str) -> list[str]:
 def main(arguments: list[str]) -> None:
     # Celery loads Django by itself where it finds this; a host has none.
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+    # Of us and of what we start: a core file of a crash would have keys in it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if arguments == ["--cleanup"]:
         errors = cleanup(os.environ.get("HOSTNET_BACKEND", "auto"))
         sys.exit("; ".join(errors) or None)

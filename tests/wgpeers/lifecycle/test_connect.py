@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
+from core.clock import moment
 from servers import addresses
-from servers.models import Address, Server
+from servers.models import Address, Host, Server, ServerHost
 from tests.concurrency import together
 from tests.conftest import Clock
 from tests.factories import Company, HostStandIn, add_host, silence
 from tests.lab import until
 from tests.protocol_client import NOW, Identity, make_request, new_wg_key, open_answer, plaintext
-from users.models import Group, Organization, VpnUser
+from users.models import Device, DeviceKey, Group, Organization, VpnUser
 from wgpeers.fleet import messages
 from wgpeers.lifecycle import connect as connecting
 from wgpeers.lifecycle import reaper
@@ -208,28 +209,30 @@ def test_a_full_network_refuses_and_spends_no_key(company: Company, host: HostSt
 
 def lose(what: str, company: Company, user: VpnUser) -> None:
     """Take away one thing without which ``user`` may not be connected, as an admin would, and end what there is."""
-    group = Group.objects.get_or_create(name="Those who may")[0]
+    another, now = Group.objects.get_or_create(name="Others")[0], moment(NOW)
+    device = {"user": user, "device_id": plaintext()["device_id"], "revoked": now}
     changes: dict[str, Callable[[], Any]] = {
         "user disabled": lambda: VpnUser.objects.filter(pk=user.pk).update(enabled=False),
         "user deleted": lambda: VpnUser.objects.filter(pk=user.pk).delete(),
         "organization disabled": lambda: Organization.objects.update(enabled=False),
         "organization taken off": lambda: company.server.organizations.clear(),
-        "group asked for": lambda: company.server.groups.add(group),
+        "another group asked for": lambda: company.server.groups.set([another]),
+        "taken out of the group": lambda: user.groups.clear(),
         "server stopped": lambda: Server.objects.update(started=False),
         "wireguard turned off": lambda: Server.objects.update(wireguard=False),
+        "host turned off": lambda: Host.objects.update(enabled=False),
+        "host taken off": lambda: ServerHost.objects.all().delete(),
+        "device revoked": lambda: Device.objects.create(**device, first_seen=now, last_seen=now),
+        "device's key revoked": lambda: DeviceKey.objects.create(**device, fingerprint="00", created=now),
     }
     changes[what]()
     reaper.enforce(NOW)
 
 
 LOSSES = (
-    "user disabled",
-    "user deleted",
-    "organization disabled",
-    "organization taken off",
-    "group asked for",
-    "server stopped",
-    "wireguard turned off",
+    *("user disabled", "user deleted", "organization disabled", "organization taken off"),
+    *("another group asked for", "taken out of the group", "server stopped", "wireguard turned off"),
+    *("host turned off", "host taken off", "device revoked", "device's key revoked"),
 )
 STEPS = (
     (connecting, "_suitable_hosts"),
@@ -252,6 +255,9 @@ def test_who_loses_a_right_between_two_steps_of_a_connect_is_not_connected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whoever took it has ended their connections by then: one that is made later would stay."""
+    group = Group.objects.create(name="Those who may")
+    company.server.groups.add(group)
+    device[0].groups.add(group)
     real = getattr(module, step)
 
     def lose_first(*arguments: Any) -> Any:

@@ -27,6 +27,14 @@ from tests.vpnproject.runner.test_service import analyze
 from vpnproject.runner import privileges
 
 MOST_EXPOSED = 45  # of ten, times ten; lower is better
+ENDED_IN_WHICH_LIMIT = """
+import resource
+from servers.hostnet.agent import worker
+try:
+    worker.main(["no such option"])
+except SystemExit:
+    print(resource.getrlimit(resource.RLIMIT_CORE))
+"""
 KEY = base64.b64encode(bytes(range(32))).decode()
 SAID = {
     "id": "abc123",
@@ -243,3 +251,10 @@ def test_worker_of_a_joined_machine_may_do_what_that_of_bin_run_may() -> None:
     text = unit.text(Place(Path("/x")), Path("/opt/p/.venv/bin/python"), Path("/opt/p"))
     assert f"\nCapabilityBoundingSet={' '.join(f'CAP_{name.upper()}' for name in CAPABILITIES)}\n" in text
     assert "\nKillMode=process\n" in text
+
+
+def test_no_crash_of_a_worker_leaves_a_core_file_with_keys_in_it() -> None:
+    """However it was started: a worker in the foreground has no unit that says so."""
+    command = ["prlimit", "--core=4096:4096", sys.executable, "-c", ENDED_IN_WHICH_LIMIT]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=HANGING, check=True)
+    assert done.stdout.splitlines()[-1] == "(0, 0)"
