@@ -30,6 +30,7 @@ NAMES = (
     "fleet",
     "throughput",
     "start",
+    "memory",
     "reconnect",
     "failover",
 )

@@ -20,7 +20,7 @@ from .hostnet.state.version import VERSION
 from .models import Host, JoinToken, MeshNode
 
 
-class Refused(Exception):
+class JoinRefused(Exception):
     """``code`` does not change; the text is for whoever typed the command."""
 
     def __init__(self, code: str, text: str) -> None:
@@ -31,20 +31,20 @@ class Refused(Exception):
 def use_up(token: JoinToken, now: float) -> None:
     """Of two that come at once with the same token, one changes this row."""
     if not JoinToken.objects.filter(pk=token.pk, used=None).update(used=clock.moment(now)):
-        raise Refused("used_token", f"This token of {token.host} has been used. Make a new one on its page.")
+        raise JoinRefused("used_token", f"This token of {token.host} has been used. Make a new one on its page.")
 
 
 def check(host: Host, message: dict[str, Any]) -> None:
-    """Whether ``host`` can be a control node. Raise ``Refused`` with what to do."""
+    """Whether ``host`` can be a control node. Raise ``JoinRefused`` with what to do."""
     if here := what_keeps_to_one_machine():
-        raise Refused("one_machine", " ".join(here))
+        raise JoinRefused("one_machine", " ".join(here))
     if message.get("release") != VERSION:
         said = str(message.get("release"))[:20]
         words = f"The control side is of release {VERSION}, and this machine of {said}: have both on the same one."
-        raise Refused("other_release", words)
+        raise JoinRefused("other_release", words)
     if MeshNode.objects.filter(host=host).exists():
         words = f"{host} is a machine of the mesh already: have it leave (bin/host leave), or add another host."
-        raise Refused("joined_already", words)
+        raise JoinRefused("joined_already", words)
     _url_of(host)
 
 
@@ -57,7 +57,7 @@ def _url_of(host: Host) -> str:
     address = next(iter(sorted(own)), "its address")
     shown = f"[{address}]" if ":" in address else address
     words = f"API_URLS does not name {host}. Add https://{shown} to it in settings.env of every control node"
-    raise Refused("not_in_api_urls", f"{words}, start bin/run there anew, and try again.")
+    raise JoinRefused("not_in_api_urls", f"{words}, start bin/run there anew, and try again.")
 
 
 def join(token: JoinToken, now: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from core import clock
 
 from . import control_joining, mesh, redis_access
-from .control_joining import Refused, use_up
+from .control_joining import JoinRefused, use_up
 from .hostnet.state import mesh_to_json
 from .hostnet.state.joining import JoinError, Token, box_of, hash_of, public_half, sealed
 from .models import Host, JoinToken, MeshNode
@@ -49,7 +49,7 @@ def answer(body: bytes, now: float) -> tuple[int, dict[str, Any]]:
         return 400, {"error": "malformed", "detail": words}
     try:
         said, status = _act(message, now), 200
-    except Refused as refusal:
+    except JoinRefused as refusal:
         said, status = {"error": refusal.code, "detail": str(refusal)}, 403
     return status, {"box": sealed(box, said)}
 
@@ -68,18 +68,20 @@ def _act(message: dict[str, Any], now: float) -> dict[str, Any]:
         return {"host": token.host.name, "network": row.network, "port": row.port}
     if message.get("action") == "join":
         return control_joining.join(token, now) if token.control else _join(token, message, now)
-    raise Refused("malformed", "This version of the control side does not know what is asked of it.")
+    raise JoinRefused("malformed", "This version of the control side does not know what is asked of it.")
 
 
 def _token(message: dict[str, Any], now: float) -> JoinToken:
     """The token of the request, if it is good."""
     found = JoinToken.objects.filter(hash=hash_of(str(message.get("token")))).select_related("host").first()
     if found is None:
-        raise Refused("unknown_token", "Nobody here knows this token: a newer one was made, or the host was removed.")
+        raise JoinRefused(
+            "unknown_token", "Nobody here knows this token: a newer one was made, or the host was removed."
+        )
     if found.used is not None:
-        raise Refused("used_token", f"This token of {found.host} has been used. Make a new one on its page.")
+        raise JoinRefused("used_token", f"This token of {found.host} has been used. Make a new one on its page.")
     if found.expires <= clock.moment(now):
-        raise Refused("expired_token", f"This token of {found.host} has expired. Make a new one on its page.")
+        raise JoinRefused("expired_token", f"This token of {found.host} has expired. Make a new one on its page.")
     return found
 
 
@@ -87,15 +89,15 @@ def _is_asked_by_its_command(token: JoinToken, message: dict[str, Any]) -> None:
     if token.control == (message.get("as") == "control"):
         return
     right = "sudo bin/run --join" if token.control else "bin/host join"
-    raise Refused("other_command", f"This token of {token.host} is for another command: {right} ADDRESS TOKEN.")
+    raise JoinRefused("other_command", f"This token of {token.host} is for another command: {right} ADDRESS TOKEN.")
 
 
 def _can_be_joined() -> None:
     if words := redis_access.obstacle():
-        raise Refused("foreign_redis", words)
+        raise JoinRefused("foreign_redis", words)
     if not MeshNode.objects.filter(control=True).exclude(public_key="").exists():
         words = "The control side's own machine has no key in the mesh yet: its host worker has to run first."
-        raise Refused("no_control_node", words)
+        raise JoinRefused("no_control_node", words)
 
 
 def _is_no_other(host: Host, message: dict[str, Any]) -> None:
@@ -109,7 +111,7 @@ def _is_no_other(host: Host, message: dict[str, Any]) -> None:
         for address in map(_address, (other.public_address, other.public_address6)):
             if address in mine and not (elsewhere and _is_local(address)):
                 words = f"This machine has the address {address}, which is that of host {other}: run the command on"
-                raise Refused(
+                raise JoinRefused(
                     "other_host", f"{words} the machine of {host}, or correct the address on one of their pages."
                 )
 
@@ -134,13 +136,13 @@ def _fits(message: dict[str, Any]) -> None:
     network = mesh.the_mesh().network
     if other := mesh.overlapping(network, _listed(message.get("networks"))):
         words = f"The mesh's network {network} overlaps {other}, which this machine has: change one of them."
-        raise Refused("network_in_use", f"{words} The mesh's is changed in the admin, below Mesh.")
+        raise JoinRefused("network_in_use", f"{words} The mesh's is changed in the admin, below Mesh.")
 
 
 def _join(token: JoinToken, message: dict[str, Any], now: float) -> dict[str, Any]:
     key = message.get("public_key")
     if not isinstance(key, str) or not mesh.is_key(key):
-        raise Refused("malformed", "The machine's public key is none.")
+        raise JoinRefused("malformed", "The machine's public key is none.")
     password = secrets.token_urlsafe(32)
     password_hash = hashlib.sha256(password.encode()).hexdigest()
     host = token.host
@@ -151,9 +153,11 @@ def _join(token: JoinToken, message: dict[str, Any], now: float) -> dict[str, An
             # Within the transaction: without its user the machine would have joined nothing.
             redis_access.let_in(host.public_id, password_hash)
     except redis_access.Refuses as refusal:
-        raise Refused("foreign_redis", str(refusal)) from None
+        raise JoinRefused("foreign_redis", str(refusal)) from None
     except IntegrityError:
-        raise Refused("key_in_use", "Another machine of the mesh has this one's key: was its disk copied?") from None
+        raise JoinRefused(
+            "key_in_use", "Another machine of the mesh has this one's key: was its disk copied?"
+        ) from None
     desired = mesh.mesh_of(host)
     return {
         "id": host.public_id,
@@ -173,8 +177,8 @@ def _save_node(host: Host, key: str, password_hash: str, now: float) -> None:
         try:
             node = MeshNode(host=host, part=mesh.free_part(mesh.the_mesh()))
         except mesh.Full:
-            raise Refused("mesh_full", "The mesh's network has no address left: give it a larger one.") from None
+            raise JoinRefused("mesh_full", "The mesh's network has no address left: give it a larger one.") from None
     elif node.control:
-        raise Refused("control_node", f"{host} is the control side's own machine, which joins by itself.")
+        raise JoinRefused("control_node", f"{host} is the control side's own machine, which joins by itself.")
     node.public_key, node.redis_hash, node.joined = key, password_hash, clock.moment(now)
     node.save()

@@ -13,6 +13,8 @@ from functools import lru_cache
 
 from django.core.exceptions import ValidationError
 
+from .hostnet.state.addresses import overlap
+
 IPv4 = ipaddress.IPv4Network
 IPv6 = ipaddress.IPv6Network
 Network = IPv4 | IPv6
@@ -107,7 +109,7 @@ def subtract(network: Network, holes: Iterable[Network]) -> list[Network]:
 
 def within(inner: Network, outer: Network) -> bool:
     """Whether ``inner`` is all or part of ``outer``."""
-    return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.overlaps(outer)
+    return inner.prefixlen >= outer.prefixlen and overlap(inner, outer)
 
 
 def overlaps(network: Network, other: Network | str) -> bool:
@@ -118,7 +120,7 @@ def overlaps(network: Network, other: Network | str) -> bool:
             other = parse(other)
         except ValidationError:
             return False
-    return network.version == other.version and network.overlaps(other)
+    return overlap(network, other)
 
 
 def spelled(text: str) -> str:

@@ -34,7 +34,6 @@ from tests.lab import (
     until,
 )
 from vpnproject.runner import client_wheel, front, programs
-from vpnproject.runner.programs import BEAT
 
 BIN = PYTHON.parent
 GATEWAY_PORT = 9790
@@ -105,7 +104,8 @@ class Stack:
         self.name = name or machine.address
         self._ipv6, self._mesh = ipv6, mesh
         self.redis = server
-        self.directory = Path(tempfile.mkdtemp(prefix="vpn-stack-"))
+        self._temporary = tempfile.TemporaryDirectory(prefix="vpn-stack-", ignore_cleanup_errors=True)
+        self.directory = Path(self._temporary.name)
         self.site = programs.Site(
             project=PROJECT,
             var=self.directory,
@@ -132,6 +132,7 @@ class Stack:
         self.worker: HostWorker | None = None
 
     def __enter__(self) -> Self:
+        self._closing.enter_context(self._temporary)
         try:
             self.start_front()
             self._serve("gateway", front.gateway_socket(self.site.front), 1, 4, "vpnproject.wsgi_gateway:application")
@@ -144,7 +145,7 @@ class Stack:
             celery = (BIN / "celery", "--app", "vpnproject")
             quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
             self._start("control", *celery, "worker", "-Q", "control", "--pool", "threads", "-c", "2", *quiet)
-            self._start("beat", *celery, "beat", "--scheduler", BEAT, "--pidfile=")
+            self._start("beat", *programs.beat(PYTHON))
             until(lambda: b"200 OK" in self.asked(443, "/admin/login/"))
         except BaseException:
             self._closing.close()

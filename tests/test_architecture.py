@@ -349,3 +349,34 @@ def test_requirements_are_pinned_to_one_version_each() -> None:
     assert named
     assert [line for line in named if line.count("==") != 1] == []
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"] == ">=3.11"
+
+
+def patterns() -> Iterator[tuple[str, str]]:
+    """Each regular expression of the product that is written out, and where; the client shares no code with it."""
+    for path in (path for part in ("vpnproject", "core", "users", "servers", "wgpeers") for path in sources(part)):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or ast.unparse(node.func) != "re.compile":
+                continue
+            if isinstance(node.args[0], ast.Constant):
+                yield str(node.args[0].value), f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_no_pattern_is_written_twice() -> None:
+    """What a name may be is decided in one place; a second one would be forgotten at the next change."""
+    found: dict[str, list[str]] = {}
+    for pattern, where in patterns():
+        found.setdefault(pattern, []).append(where)
+    assert len(found) > 20
+    assert [places for places in found.values() if len(places) > 1] == []
+
+
+def test_whether_networks_overlap_is_asked_in_one_place() -> None:
+    """Python's own raises where one is IPv4 and the other IPv6: whoever asks it must know that they are not."""
+    asked = {
+        path.relative_to(ROOT).as_posix()
+        for part in ("vpnproject", "core", "users", "servers", "wgpeers")
+        for path in sources(part)
+        if ".overlaps(" in re.sub(r"networks\.overlaps\(", "", path.read_text())
+    }
+    of_one_family = {"servers/hostnet/firewall/sets.py", "wgpeers/management/first_rows.py"}
+    assert asked == {"servers/hostnet/state/addresses.py", *of_one_family}

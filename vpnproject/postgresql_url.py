@@ -10,9 +10,10 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
+from servers.hostnet.state.addresses import host_and_port
+
 PORT = 5432
 _SEVERAL = re.compile(r"(?P<before>\w+://(?:[^/?#]*@)?)(?P<hosts>[^/?#@]*,[^/?#@]*)(?P<after>.*)", re.ASCII | re.DOTALL)
-_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.-]+))(?::(\d{1,5}))?", re.ASCII)
 # Those that never lead to a standby.
 _FOR_CHANGES = ("read-write", "primary")
 # A machine that is gone says nothing. Seconds to wait for it at a new connection, before the next one is asked. And of
@@ -32,11 +33,11 @@ def several(url: str) -> tuple[str, tuple[tuple[str, int], ...]]:
 
 
 def _address(text: str) -> tuple[str, int]:
-    match = _HOST.fullmatch(text)
-    port = int(match[3] or PORT) if match else 0
-    if match is None or not 0 < port < 65536:
-        raise ImproperlyConfigured("DATABASE_URL: each server is host or host:port, with commas between them.")
-    return match[1] or match[2], port
+    try:
+        return host_and_port(text, PORT)
+    except ValueError:
+        words = "DATABASE_URL: each server is host or host:port, with commas between them."
+        raise ImproperlyConfigured(words) from None
 
 
 def postgresql(config: dict[str, Any], addresses: tuple[tuple[str, int], ...]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from wgpeer.api_client import ApiClient, Credentials, DeviceInfo
 from wgpeer.clock import Stopped, SystemClock
 from wgpeer.envelope import SealedRequest
 from wgpeer.profile import ApiHost
-from wgpeer.responses import Allowed, Refused, read_configuration
+from wgpeer.responses import Allowed, NotAllowed, read_configuration
 from wgpeer.transport import HttpResponse, HttpTransport, NoResponse, ResolverCache
 from wgpeer_fakes import HANGING, VECTORS, allow, http_server, identity, make_profile, open_request, pong, refuse
 
@@ -52,7 +52,7 @@ def test_a_connect_and_a_refusal_over_real_tls(certificate: tuple[Path, Path], t
     with http_server(handler, tls=certificate) as port:
         host = ApiHost("127.0.0.1", port)
         assert isinstance(api.connect(host, Credentials(KEY, "1234", "t")), Allowed)
-        assert isinstance(api.connect(host, Credentials(KEY, "0000", "t")), Refused)
+        assert isinstance(api.connect(host, Credentials(KEY, "0000", "t")), NotAllowed)
     assert kinds == ["wg", "wg"]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nacl.public import PrivateKey
 from wgpeer import envelope
 from wgpeer.envelope import Ephemeral, InvalidResponse, open_response
-from wgpeer.responses import Allowed, Refused, read_connect, read_ping, read_sign_in
+from wgpeer.responses import Allowed, NotAllowed, read_connect, read_ping, read_sign_in
 from wgpeer_fakes import BOX, VECTORS, hmac64, identity, open_request
 
 CASES = [name for name, case in VECTORS.items() if isinstance(case, dict) and "plaintext" in case]
@@ -97,8 +97,8 @@ def test_answers_mean_what_they_say() -> None:
     assert isinstance(allowed, Allowed)
     assert allowed.configuration.addresses == ("10.9.0.5/24", "fd01:0:0:9::5/64")
     assert allowed.configuration.web_no_ssl is True
-    assert read_connect(opened("connect_refused")) == Refused("Second factor refused")
-    assert read_connect(opened("connect_with_unknown_device")) == Refused("this device is not registered", "Q7KD")
+    assert read_connect(opened("connect_refused")) == NotAllowed("Second factor refused")
+    assert read_connect(opened("connect_with_unknown_device")) == NotAllowed("this device is not registered", "Q7KD")
     assert read_ping(opened("ping")) is True
     assert read_ping(opened("ping_of_a_revoked_peer")) is False
 

@@ -38,7 +38,7 @@ from wgpeer.responses import (
     Allowed,
     Configuration,
     Ended,
-    Refused,
+    NotAllowed,
     SignInRequired,
     read_connect,
     read_end,
@@ -109,7 +109,7 @@ class Failed:
     silent: bool = False
 
 
-ConnectResult = Allowed | Refused | SignInRequired | SignInPending | Failed
+ConnectResult = Allowed | NotAllowed | SignInRequired | SignInPending | Failed
 
 
 class ApiClient:

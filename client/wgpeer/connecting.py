@@ -20,12 +20,12 @@ from wgpeer.envelope import b64
 from wgpeer.factors import FactorToken
 from wgpeer.keepalive import Connection
 from wgpeer.profile import ApiHost
-from wgpeer.responses import Allowed, Refused, SignInRequired
+from wgpeer.responses import Allowed, NotAllowed, SignInRequired
 from wgpeer.status import LiveStatus
 
 
 class SessionEnded(Exception):
-    """The session is over and a person must act. The message says why; ``reg_key`` as in ``Refused``."""
+    """The session is over and a person must act. The message says why; ``reg_key`` as in ``NotAllowed``."""
 
     def __init__(self, reason: str, reg_key: str = "") -> None:
         super().__init__(reason)
@@ -103,7 +103,7 @@ class Connecting:
         result = self.api.connect(host, credentials)
         if isinstance(result, SignInRequired):
             result = self._sign_in(host, credentials, result)
-        if isinstance(result, Refused):
+        if isinstance(result, NotAllowed):
             self.token.forget()
             self.sync(host.url)  # perhaps it asks for other factors by now: so that the next start knows
             raise SessionEnded(result.reason, result.reg_key)

@@ -63,7 +63,7 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class NotAllowed:
     """Refused for good: a person must act. ``reg_key`` is what the administrator needs to confirm an unknown device."""
 
     reason: str
@@ -92,7 +92,7 @@ class SignInRequired:
         return f"{text[:3]}-{text[3:6]}"
 
 
-def read_connect(response: Mapping[str, Any]) -> Allowed | Refused:
+def read_connect(response: Mapping[str, Any]) -> Allowed | NotAllowed:
     """Read the opened response to a connect. Raises ``InvalidResponse``."""
     if response.get("allow") is True:
         return Allowed(read_configuration(response.get("configuration")))
@@ -101,8 +101,8 @@ def read_connect(response: Mapping[str, Any]) -> Allowed | Refused:
     reg_key = printable(_text(response, "reg_key"), 64)
     reason = printable(_text(response, "reason"))
     if reg_key:
-        return Refused(reason or "this device is not registered", reg_key)
-    return Refused(reason or "the server gave no reason")
+        return NotAllowed(reason or "this device is not registered", reg_key)
+    return NotAllowed(reason or "the server gave no reason")
 
 
 def read_sign_in(identity: Identity, response: Mapping[str, Any]) -> SignInRequired:

@@ -17,26 +17,26 @@ AUTHENTICATOR, RECOVERY = "authenticator", "recovery code"
 WRONG = "That code is wrong, or was used already. Wait for the app's next one, or use a recovery code."
 
 
-class Refused(Exception):
+class CodeRefused(Exception):
     """Its text is for the administrator."""
 
 
 def offer(administrator: User, code: str, address: str, now: float) -> str:
-    """Which kind of code it is, used up by this. Raise ``Refused`` for any that does not pass.
+    """Which kind of code it is, used up by this. Raise ``CodeRefused`` for any that does not pass.
 
     Counted before it is looked at, so that a burst of guesses counts in full.
     """
     try:
         reserved = rate_limits.reserve(guesses.budget_of(administrator), address)
     except rate_limits.TooManyAttempts as error:
-        raise Refused(_pause(error.retry_after)) from None
+        raise CodeRefused(_pause(error.retry_after)) from None
     except RedisUnavailable:
-        raise Refused("Attempts cannot be counted, because Redis is down.") from None
+        raise CodeRefused("Attempts cannot be counted, because Redis is down.") from None
     kind, pause = _judge(administrator, code, address, now)
     if pause:
-        raise Refused(_pause(pause))
+        raise CodeRefused(_pause(pause))
     if not kind:
-        raise Refused(WRONG)
+        raise CodeRefused(WRONG)
     with suppress(RedisUnavailable):  # it passed, and is used up
         reserved.give_back()
     return kind

@@ -41,7 +41,7 @@ KNOWN_BY = {
     "gateway": "vpnproject.wsgi_gateway:application",
     "control": "control@",
     "keys": "keys@",
-    "beat": "--schedule",
+    "beat": "beat_alone",
     "host": "servers.hostnet",
 }
 

@@ -20,7 +20,7 @@ from tests.connection_rows import many, with_fresh_marker
 from tests.factories import Company, found, revive
 from tests.lab import HANGING, PROJECT, ended_afterwards, until
 from tests.processes import environment
-from vpnproject.runner.programs import BEAT
+from vpnproject.runner import programs
 from wgpeers.lifecycle import liveness
 from wgpeers.models import Connection, Decision, State
 
@@ -37,20 +37,17 @@ class Node:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, closing: contextlib.ExitStack) -> None:
-        self._start(
-            closing, "worker", "worker", "-n", "control@%h", "-Q", "control", "--pool", "threads", "-c", "2", *QUIET
-        )
-        self._start(closing, "beat", "beat", "--scheduler", BEAT, "--pidfile=")
+        celery = (sys.executable, "-m", "celery", "--app", "vpnproject")
+        pool = ("-Q", "control", "--pool", "threads", "-c", "2", *QUIET)
+        self._start(closing, "worker", *celery, "worker", "-n", "control@%h", *pool)
+        self._start(closing, "beat", *programs.beat(Path(sys.executable)))
 
     def _start(self, closing: contextlib.ExitStack, name: str, *command: str) -> None:
-        celery = (sys.executable, "-m", "celery", "--app", "vpnproject")
         env = {**os.environ, **environment(), "REDIS_URL": self.redis_url, "VPN_INSTANCE": self.name}
         # As on a machine of its own.
         alone = ("unshare", "--uts", "sh", "-c", f'hostname {self.name}; exec "$@"', "sh")
         with (self.directory / f"{self.name}-{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [*alone, *celery, *command], cwd=PROJECT, env=env, stdout=log, stderr=subprocess.STDOUT
-            )
+            process = subprocess.Popen([*alone, *command], cwd=PROJECT, env=env, stdout=log, stderr=subprocess.STDOUT)
         self.processes[name] = closing.enter_context(ended_afterwards(process))
 
     def die(self) -> None:

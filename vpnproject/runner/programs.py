@@ -17,7 +17,7 @@ from .console import RunError
 from .processes import MARK
 
 # Threads of one process take turns: a connect that holds the database's write lock then waits for the others' Python.
-# So web has few of them in several processes (80 MB each), two for each core; measured against 2 processes with 8
+# So web has few of them in several processes (20 MB each), two for each core; measured against 2 processes with 8
 # threads that is a third more connects a second. A connect that waits for its host, a second at most, holds one of
 # these threads. In gateway web nothing waits for long.
 WEB_PROCESSES, WEB_THREADS = max(2, min(8, 2 * (os.cpu_count() or 1))), 2
@@ -28,7 +28,6 @@ WAITING_THREADS = 256
 # As many connects may wait for web as the front takes in at all: what waits too long is told so by web itself.
 QUEUE = front.PUBLIC
 GROUP = "vpn"
-BEAT = "vpnproject.beat.SteadyScheduler"
 # What the programs below are made of: a change in one of these starts them anew.
 PACKAGES = ("vpnproject", "core", "users", "servers", "wgpeers")
 REDIS_LEAST = 256 * 2**20
@@ -123,7 +122,8 @@ def server_programs(site: Site) -> list[Program]:
     def on_control_side(name: str, *command: str) -> Program:
         return Program(name, privileges.wrapped(name, command), django)
 
-    # Keys are half a second of pure computing each; the machine's other cores stay free for connects.
+    # Keys are half a second of pure computing each, in which OpenSSL lets other threads go on. The machine's other
+    # cores stay free for connects.
     key_makers = max(1, min(4, (os.cpu_count() or 1) // 2))
     return [
         Program("front", front_command(site), {"CONFIGURATION": _digest(site.nginx_configuration)}),
@@ -131,10 +131,14 @@ def server_programs(site: Site) -> list[Program]:
         on_control_side("waiting", *_waiting(site)),
         on_control_side("gateway", *_gateway(site)),
         on_control_side("control", *worker, *_queue("control", "threads", 2)),
-        on_control_side("keys", *worker, *_queue("keys", "prefork", key_makers)),
-        on_control_side("beat", *celery, "beat", "--scheduler", BEAT, "--pidfile=", "--loglevel", "WARNING"),
+        on_control_side("keys", *worker, *_queue("keys", "threads", key_makers)),
+        on_control_side("beat", *beat(site.python)),
         Program("host", (*_without(site), *host), {**host_environment(site), "STAMP": site.stamp}),
     ]
+
+
+def beat(python: Path) -> tuple[str, ...]:
+    return str(python), "-m", "vpnproject.beat_alone"
 
 
 def _without(site: Site) -> tuple[str, ...]:
@@ -161,16 +165,18 @@ def front_command(site: Site) -> tuple[str, ...]:
 
 def granian(site: Site, socket: Path, processes: int, threads: int) -> tuple[str, ...]:
     """All but the application."""
+    # Where there is one process, its parent has no use for what it loads.
+    module = "granian" if processes == 1 else "vpnproject.preloaded"
     return (
         *_afresh(site, socket),
         # As a module: the script names the interpreter by a path that its user may not pass.
-        *(str(site.python), "-m", "granian"),
+        *(str(site.python), "-m", module),
         # Only its user and the front reach the socket: it takes the group of the directory.
         *("--interface", "wsgi", "--http", "1", "--no-ws", "--uds", str(socket), "--uds-permissions", "0660"),
         *("--workers", str(processes), "--blocking-threads", str(threads), "--log-level", "warning"),
         # What a process has no thread for is left to the others: each connection is one request, and whole.
         *("--backpressure", str(threads), "--backlog", str(QUEUE)),
-        # A worker takes about two seconds to load Django: one that dies is not to be replaced faster than that.
+        # One process takes about two seconds to load Django: if it dies, it is not to be replaced faster than that.
         *("--respawn-failed-workers", "--respawn-interval", "5", "--workers-kill-timeout", "5"),
     )
 

@@ -46,7 +46,7 @@ def _ask(request: HttpRequest, title: str, words: str) -> HttpResponse:
         address = client_address(request) or ""
         try:
             kind = codes.offer(user, request.POST.get("code", "")[:100], address, clock.now())
-        except codes.Refused as refused:
+        except codes.CodeRefused as refused:
             error = str(refused)
         else:
             passed(request, f"an {kind}" if kind == codes.AUTHENTICATOR else f"a {kind}")

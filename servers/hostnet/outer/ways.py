@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from servers.hostnet.state import Interface
+from servers.hostnet.state.addresses import Network, overlap
 
 UNREACHABLE = 7  # RTN_UNREACHABLE in linux/rtnetlink.h
 LAST = 0xFFFFFFFF  # metric
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,13 +41,9 @@ def beside(tunnels: Iterable[Network], host: Iterable[Way]) -> frozenset[Way]:
     """The ways of the host that lead to addresses within ``tunnels``, and one that ends there what no other takes: it
     must not go on to the main table. Of a family in which the host has no way, none."""
     tunnels = list(tunnels)
-    found = {way for way in host if any(_meet(ipaddress.ip_network(way.network), each) for each in tunnels)}
+    found = {way for way in host if any(overlap(ipaddress.ip_network(way.network), each) for each in tunnels)}
     last = {Way(way.family, _everywhere(way.family), LAST, UNREACHABLE) for way in host} if tunnels else set()
     return frozenset(found | last)
-
-
-def _meet(one: Network, other: Network) -> bool:
-    return one.version == other.version and one.overlaps(other)
 
 
 def _everywhere(family: int) -> str:

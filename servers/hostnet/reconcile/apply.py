@@ -156,7 +156,7 @@ class Applier:
         self._guarded = failures.guard is None
         self._settled = not failures.errors and self._guarded
         gone = self._finish(self._mark_applied(desired.interfaces, failures), released)
-        self._subsystems.follow(dataclasses.replace(desired, remotes=self._desired.remotes.settle_all()))
+        self._subsystems.follow(dataclasses.replace(desired, remotes=self._desired.remotes.take_all()))
         conditions = [*failures.conditions(), *self._subsystems.conditions(), *self.contest.conditions()]
         return FullReport(desired.version, public_keys, drift, conditions, gone, self._settled, observed.own)
 
@@ -262,7 +262,7 @@ class Applier:
         """Tell followers what is elsewhere now. None of it can fail, nor does anybody wait for it."""
         if not self._desired.ready:
             return
-        moved = self._desired.remotes.settle()
+        moved = self._desired.remotes.take_changes()
         for server in {remote.server for remote in (*moved.gone, *moved.new)}:
             self._subsystems.change_remotes(server, _of(server, moved.gone), _of(server, moved.new))
 

@@ -150,7 +150,7 @@ class Remotes:
         """All that are placed, each with what is sent to it and to no other one."""
         return tuple(found for connection in self._held if (found := self._effective(connection)) is not None)
 
-    def settle(self) -> Moved:
+    def take_changes(self) -> Moved:
         """What changed since this was last asked."""
         gone, new = [], []
         for connection in self._touched:
@@ -164,7 +164,7 @@ class Remotes:
         self._touched.clear()
         return Moved(tuple(gone), tuple(new))
 
-    def settle_all(self) -> tuple[Remote, ...]:
+    def take_all(self) -> tuple[Remote, ...]:
         """As they are now, whatever was told before."""
         now = self.all()
         self._told = {remote.connection: remote for remote in now}

@@ -7,10 +7,10 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .addresses import Network, overlap
 from .names import INTERFACE, OUR_INTERFACE
 
 MOST = 1000  # networks of one report; the first ones are kept
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Kind(enum.StrEnum):
@@ -47,8 +47,7 @@ def surrounds(network: str, link: str) -> bool:
 
 def met_by(network: Network, there: Iterable[HostNetwork]) -> HostNetwork | None:
     """What of the host's own ``network`` overlaps: a whole network rather than a single address."""
-    pairs = ((each, ipaddress.ip_network(each.network)) for each in there)
-    met = [each for each, other in pairs if other.version == network.version and other.overlaps(network)]
+    met = [each for each in there if overlap(ipaddress.ip_network(each.network), network)]
     return min(met, key=lambda each: each.kind is not Kind.ATTACHED, default=None)
 
 

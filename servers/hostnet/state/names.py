@@ -12,6 +12,7 @@ LINK_PREFIX = "wgo"  # of the ends of links that OpenVPN carries; the number of 
 
 OUR_INTERFACE = re.compile(rf"{PREFIX}[0-9]{{1,12}}")  # the kernel takes 15 characters (IFNAMSIZ in linux/if.h)
 LINK_INTERFACE = re.compile(rf"{LINK_PREFIX}[0-9]{{1,12}}")
+# What the kernel takes as a name, less what would be an option or a path to somebody else.
 INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
 FOREIGN_INTERFACE = re.compile(rf"(?!{PREFIX}|{MESH_PREFIX}|{LINK_PREFIX}){INTERFACE.pattern}")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
+from .addresses import host_and_port
 from .mesh import Mesh
 
 # In the place of an address in a host's URL: wherever the mesh that it last knew says.
@@ -28,7 +29,6 @@ SENTINEL_WITHIN = 1.0
 # nothing of it.
 LOOK_EVERY = 5
 ANSWER_WITHIN = 5
-_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.-]+))(?::(\d{1,5}))?", re.ASCII)
 _MASTER = re.compile(r"[\w.-]+", re.ASCII)
 _QUERY = {"sentinel_user", "sentinel_password"}
 
@@ -105,10 +105,10 @@ def sentinels(url: str) -> Sentinels:
 
 
 def _address(text: str) -> tuple[str, int]:
-    match = _HOST.fullmatch(text.strip())
-    if match is None or not 0 < int(match[3] or SENTINEL_PORT) < 65536:
-        raise ValueError(f"each Sentinel is host or host:port, with commas between them, as in {FORM}")
-    return match[1] or match[2], int(match[3] or SENTINEL_PORT)
+    try:
+        return host_and_port(text.strip(), SENTINEL_PORT)
+    except ValueError:
+        raise ValueError(f"each Sentinel is host or host:port, with commas between them, as in {FORM}") from None
 
 
 def broker_url(url: str) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import binascii
-import re
 import socket
 import struct
 from typing import NamedTuple
 
+from servers.hostnet.state.names import INTERFACE
+
 from .base import WireGuardError
 
 KEY_BYTES = 32
-# What the kernel takes as a name (15 bytes), less what would be an option or a path to somebody else.
-_INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,14}", re.ASCII)
 
 
 class AllowedIP(NamedTuple):
@@ -28,7 +27,7 @@ class AllowedIP(NamedTuple):
 
 def check_interface(name: str) -> str:
     """``name``, when it can be an interface's name and is safe in a path and on a command line."""
-    if not _INTERFACE.fullmatch(name):
+    if not INTERFACE.fullmatch(name):
         raise WireGuardError(f"{name[:40]!r} cannot be the name of an interface")
     return name
 

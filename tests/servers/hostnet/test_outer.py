@@ -8,7 +8,8 @@ import socket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servers.hostnet.outer.ways import LAST, UNREACHABLE, Network, Way, beside
+from servers.hostnet.outer.ways import LAST, UNREACHABLE, Way, beside
+from servers.hostnet.state.addresses import Network
 from servers.hostnet.state.host_networks import HostNetwork, Kind, met_by
 
 NETWORKS = [

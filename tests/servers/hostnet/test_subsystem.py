@@ -15,7 +15,7 @@ RED = Interface("wgs1", "red", 51820, ("10.9.0.1/24",), 0, False, 360, (), ())
 A, B = (Peer(name, 1, f"{name}-key", (f"10.9.0.{number}/32",)) for number, name in enumerate("ab", 2))
 
 
-class Refused(SubsystemError):
+class Failure(SubsystemError):
     code: ClassVar[Code] = Code.FIREWALL_FAILED
 
 
@@ -27,7 +27,7 @@ class Part:
         self.stage = stage
         self.turns = turns
         self.faulty: set[str] = set()
-        self.fault: Exception = Refused("refused")
+        self.fault: Exception = Failure("refused")
 
     def _turn(self, what: str) -> None:
         self.turns.append(f"{self.name} {what}")
@@ -81,7 +81,7 @@ def test_change_reaches_the_guards_first(scene: Scene) -> None:
     assert scene.turns == ["one -a+b", "two -a+b", "dns -a+b", "probes -a+b"]
 
 
-@pytest.mark.parametrize("fault", [Refused("refused"), ZeroDivisionError()])
+@pytest.mark.parametrize("fault", [Failure("refused"), ZeroDivisionError()])
 def test_change_that_a_guard_refuses_is_taken_back_from_all_that_were_asked(scene: Scene, fault: Exception) -> None:
     two = scene.parts["two"]
     two.faulty, two.fault = {"-a+b"}, fault
@@ -93,6 +93,6 @@ def test_change_that_a_guard_refuses_is_taken_back_from_all_that_were_asked(scen
 
 def test_guard_that_cannot_take_back_either_does_not_keep_the_others_from_it(scene: Scene) -> None:
     scene.parts["two"].faulty = {"-a+b", "-b+a"}
-    with pytest.raises(Refused):
+    with pytest.raises(Failure):
         scene.all.change(RED, [A], [B])
     assert scene.turns == ["one -a+b", "two -a+b", "two -b+a", "one -b+a"]

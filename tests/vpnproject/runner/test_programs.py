@@ -116,9 +116,16 @@ def test_granian_takes_the_options_of_web_and_gateway_web(site: programs.Site) -
         if program.name in INTERNET_FACING:
             command = [sys.executable, "-m", "granian", "--help"]
             known = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            own = program.command[program.command.index("granian") :]
+            own = program.command[program.command.index("--interface") :]
             options = [word for word in own if word.startswith("--")]
             assert [word for word in options if word not in known] == []
+
+
+def test_what_is_loaded_for_several_processes_is_loaded_before_they_are_forked(site: programs.Site) -> None:
+    commands = {program.name: " ".join(program.command) for program in programs.server_programs(site)}
+    for name in INTERNET_FACING:
+        several = "--workers 1 " not in commands[name]
+        assert ("-m vpnproject.preloaded " in commands[name]) is several, name
 
 
 def test_names_of_celery_workers_survive_supervisors_percent_signs(site: programs.Site) -> None:

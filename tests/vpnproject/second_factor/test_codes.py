@@ -40,7 +40,7 @@ def offer(user: User, text: str) -> str:
     """The kind of code that it was, or why it was none."""
     try:
         return codes.offer(user, text, HERE, clock.now())
-    except codes.Refused as refused:
+    except codes.CodeRefused as refused:
         return str(refused)
 
 

@@ -31,7 +31,7 @@ NO_ATTRIBUTES = ["1.1"]
 LONGEST_INFO = 120
 
 
-class Refused(Exception):
+class DirectoryRefused(Exception):
     """The directory says no. The arguments: one of the factor's codes, and what is special of this case."""
 
 
@@ -52,7 +52,7 @@ class Directory:
 
 
 class Session:
-    """One server, as whoever was last bound. Operations raise ``Down`` and ``Refused``."""
+    """One server, as whoever was last bound. Operations raise ``Down`` and ``DirectoryRefused``."""
 
     def __init__(self, connection: Any, timeout: float, ends: float) -> None:
         self._connection, self._timeout, self._ends = connection, timeout, ends
@@ -60,11 +60,11 @@ class Session:
     def bind(self, dn: str, password: str) -> None:
         # Without one of them a server may call everybody welcome: that is no proof of anything.
         if not dn or not password:
-            raise Refused("wrong")
+            raise DirectoryRefused("wrong")
         try:
             self._do(lambda: self._connection.simple_bind_s(dn, password))
         except ldap.LDAPError as error:
-            raise Refused("wrong", why_refused(error)) from None
+            raise DirectoryRefused("wrong", why_refused(error)) from None
 
     def find(self, base: str, query: str, *, below: bool = True, most: int, more: str) -> list[str]:
         """The DNs of what matches, ``most`` at most. ``more``: the code to refuse with where there are more."""
@@ -76,9 +76,9 @@ class Session:
                 )
             )
         except ldap.SIZELIMIT_EXCEEDED:
-            raise Refused(more) from None
+            raise DirectoryRefused(more) from None
         except ldap.LDAPError as error:
-            raise Refused("misconfigured", _info(error)) from None
+            raise DirectoryRefused("misconfigured", _info(error)) from None
         return [dn for dn, _ in found if dn]  # a referral has none
 
     def _left(self) -> float:
@@ -116,7 +116,7 @@ def session(server: str, ca: str, timeout: float, ends: float) -> Iterator[Sessi
 
 def judge(server: str, directory: Directory, name: str, password: str, ends: float) -> None:
     """Return if that is the password of the user ``name``, who is in the group where one is said. Raise ``Down``,
-    ``Refused``."""
+    ``DirectoryRefused``."""
     with session(server, directory.ca, directory.timeout, ends) as ours:
         if directory.dn_template:
             dn = directory.dn_template.replace("{user}", ldap.dn.escape_dn_chars(name))
@@ -126,22 +126,22 @@ def judge(server: str, directory: Directory, name: str, password: str, ends: flo
             with session(server, directory.ca, directory.timeout, ends) as theirs:
                 theirs.bind(dn, password)
         if directory.group and not _is_member(ours, directory, dn):
-            raise Refused("not_in_group")
+            raise DirectoryRefused("not_in_group")
 
 
 def bind_ours(asked: Session, directory: Directory) -> None:
     try:
         asked.bind(directory.bind_dn, directory.bind_password)
-    except Refused:
+    except DirectoryRefused:
         raise Down("service_account") from None
 
 
 def try_out(server: str, directory: Directory, ends: float) -> None:
-    """Return if it answers us as it should. Raise ``Down``, ``Refused``."""
+    """Return if it answers us as it should. Raise ``Down``, ``DirectoryRefused``."""
     with session(server, directory.ca, directory.timeout, ends) as ours:
         if directory.dn_template:
             dn = directory.dn_template.replace("{user}", f"nobody-{secrets.token_hex(4)}")
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(DirectoryRefused):
                 ours.bind(dn, secrets.token_hex(8))
         else:
             bind_ours(ours, directory)
@@ -153,9 +153,9 @@ def _search(ours: Session, directory: Directory, name: str) -> str:
     query = directory.user_filter.replace("{user}", ldap.filter.escape_filter_chars(name))
     found = ours.find(directory.base, query, most=2, more="ambiguous")
     if not found:
-        raise Refused("unknown")
+        raise DirectoryRefused("unknown")
     if len(found) > 1:
-        raise Refused("ambiguous")
+        raise DirectoryRefused("ambiguous")
     return found[0]
 
 
@@ -172,7 +172,7 @@ def _is_member(ours: Session, directory: Directory, dn: str) -> bool:
         newest = [each for each in _find_groups(ours, directory.group_base, newest) if each not in seen]
         seen.update(newest)
         if len(seen) > MOST_GROUPS:
-            raise Refused("too_many_groups")
+            raise DirectoryRefused("too_many_groups")
     return False
 
 

@@ -26,7 +26,7 @@ from users.factors.panels import NotDone
 from users.factors.providers import ProviderConfig, ProviderForm
 
 from . import directory as directories
-from .directory import Directory, Refused
+from .directory import Directory, DirectoryRefused
 from .form import LdapForm
 from .secured import Down
 
@@ -117,7 +117,7 @@ class Ldap(Factor):
             directories.try_out(server, asked, ends)
         except Down as error:
             return self.sentence(error.code)
-        except Refused as error:
+        except DirectoryRefused as error:
             return self.sentence(error.args[0])
         return ""
 
@@ -132,7 +132,7 @@ def _ask(case: Case, provider: ProviderConfig, password: str) -> Outcome:
     for server in silence.in_order(provider.public_id, servers_of(provider)):
         try:
             directories.judge(server, asked, name, password, ends)
-        except Refused as error:
+        except DirectoryRefused as error:
             code, *detail = error.args
             return Denied(code, *detail)
         except Down as error:

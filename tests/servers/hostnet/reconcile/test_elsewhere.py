@@ -127,7 +127,7 @@ def state(*remotes: Remote, peers: tuple[Peer, ...] = (), version: int = 10) -> 
 def ready(*remotes: Remote, peers: tuple[Peer, ...] = ()) -> Desired:
     desired = Desired("boot")
     assert desired.take_full(state(*remotes, peers=peers), 0.0)
-    desired.remotes.settle_all()
+    desired.remotes.take_all()
     return desired
 
 
@@ -139,26 +139,26 @@ def test_each_change_is_told_of_once() -> None:
     desired = ready()
     desired.add_remotes([remote("c1")])
     desired.add_remotes([remote("c1")])
-    assert desired.remotes.settle() == moved(new=[remote("c1")])
-    assert desired.remotes.settle() == moved()
+    assert desired.remotes.take_changes() == moved(new=[remote("c1")])
+    assert desired.remotes.take_changes() == moved()
     desired.remotes.remove(["c1", "nobody"])
-    assert desired.remotes.settle() == moved(gone=[remote("c1")])
+    assert desired.remotes.take_changes() == moved(gone=[remote("c1")])
 
 
 def test_what_comes_and_goes_between_two_tellings_is_not_told_of() -> None:
     desired = ready()
     desired.add_remotes([remote("c1")])
     desired.remotes.remove(["c1"])
-    assert desired.remotes.settle() == moved()
+    assert desired.remotes.take_changes() == moved()
 
 
 def test_the_newer_of_two_has_the_address_and_the_older_gets_it_back() -> None:
     older, newer = remote("c1", 1, "a"), remote("c2", 2, "b")
     desired = ready(older)
     desired.add_remotes([newer])
-    assert desired.remotes.settle() == moved([older], [newer])
+    assert desired.remotes.take_changes() == moved([older], [newer])
     desired.remotes.remove(["c2"])
-    assert desired.remotes.settle() == moved([newer], [older])
+    assert desired.remotes.take_changes() == moved([newer], [older])
 
 
 def test_an_open_peer_of_this_host_comes_first() -> None:
@@ -166,10 +166,10 @@ def test_an_open_peer_of_this_host_comes_first() -> None:
     desired = ready(remote("c1"))
     assert desired.add(AddPeer("red", here), 0.0) == ""
     desired.remotes.touch(here.routed)
-    assert desired.remotes.settle() == moved(gone=[remote("c1")])
+    assert desired.remotes.take_changes() == moved(gone=[remote("c1")])
     desired.remove(["here"])
     desired.remotes.touch(here.routed)
-    assert desired.remotes.settle() == moved(new=[remote("c1")])
+    assert desired.remotes.take_changes() == moved(new=[remote("c1")])
 
 
 def test_who_lingers_here_is_gone_when_its_address_is_elsewhere() -> None:
@@ -190,7 +190,7 @@ def test_who_is_to_linger_when_its_address_is_elsewhere_already_is_gone_at_once(
     desired.remove(["here"], lingers=13.0)
     assert desired.interfaces()[0].peers == ()
     desired.remotes.touch((IP,))
-    assert desired.remotes.settle() == moved(new=[remote("c1")])
+    assert desired.remotes.take_changes() == moved(new=[remote("c1")])
 
 
 def test_who_lingers_by_a_state_that_has_its_address_elsewhere_does_not() -> None:
@@ -204,7 +204,7 @@ def test_a_network_goes_with_the_newest_that_names_it() -> None:
     desired = ready(first)
     desired.add_remotes([second])
     without = dataclasses.replace(first, networks=())
-    assert set(desired.remotes.settle().new) == {without, second}
+    assert set(desired.remotes.take_changes().new) == {without, second}
     assert {each.connection: each.networks for each in desired.remotes.all()} == {"c1": (), "c2": (SITE,)}
 
 
@@ -212,7 +212,7 @@ def test_a_state_changes_what_a_remote_has() -> None:
     desired = ready(remote("c1"))
     altered = remote("c1", networks=(SITE,), names=("laptop.vpn",))
     assert desired.take_full(state(altered, version=11), 0.0)
-    assert desired.remotes.settle() == moved([remote("c1")], [altered])
+    assert desired.remotes.take_changes() == moved([remote("c1")], [altered])
 
 
 @pytest.mark.parametrize("host", ["a", ""], ids=["open", "pending"])
@@ -232,7 +232,7 @@ def test_a_preview_leaves_no_trace() -> None:
     preview = desired.preview(state(remote("c2", 2, "b"), version=11), 0.0)
     assert preview is not None
     assert [each.connection for each in preview.remotes] == ["c2"]
-    assert desired.remotes.settle() == moved()
+    assert desired.remotes.take_changes() == moved()
     assert [each.connection for each in desired.remotes.all()] == ["c1"]
 
 
@@ -257,4 +257,4 @@ def test_clients_of_a_linked_server_are_known_for_as_long_as_it_is_linked() -> N
     # They have not ended: linked again, they are there again.
     desired.take_full(state(4, linked, told), 0.0)
     assert desired.remotes.all() == (told,)
-    assert desired.remotes.settle().new == (told,)
+    assert desired.remotes.take_changes().new == (told,)

@@ -21,7 +21,7 @@ from tests.lab import HANGING
 from tests.protocol_client import NOW, make_request, open_answer, plaintext
 from users.authorize import authorize
 from users.factors.ldap import directory as directories
-from users.factors.ldap.directory import Directory, Refused, judge
+from users.factors.ldap.directory import Directory, DirectoryRefused, judge
 from users.factors.wanted import profile_flags
 from users.models import Provider, VpnUser
 from wgpeers.lifecycle.codes import explain
@@ -137,7 +137,7 @@ def directory(slapd: Slapd, **changes: Any) -> Directory:
 def said(slapd: Slapd, name: str, password: str = PASSWORD, **changes: Any) -> str:
     try:
         judge(slapd.ldaps, directory(slapd, **changes), name, password, time.monotonic() + HANGING)
-    except Refused as error:
+    except DirectoryRefused as error:
         return str(error.args[0])
     return "allowed"
 
