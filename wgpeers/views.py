@@ -25,8 +25,9 @@ from users.authorize import Denied, MustWait, Pending, authorize
 from users.factors.base import Attempt
 from users.signin.waiting import still_waits
 
-from .lifecycle import accounts, choosing, connect, decisions
+from .lifecycle import accounts, connect, decisions
 from .lifecycle.ping import ping
+from .lifecycle.turns import turns
 from .profiles import sync
 from .protocol import envelope
 from .protocol.errors import Refusal, SealedRefusal
@@ -119,9 +120,9 @@ class ConnectView(ClientView):
 
     def post(self, request: HttpRequest, organization: str, user: str, server: str) -> HttpResponse:
         now = clock.now()
-        if waited(request) > settings.CONNECT_PATIENCE:
-            # Its client has given up or is about to: to connect it now would cost the next one its turn.
-            raise Refusal("busy", "too many connect at this moment", choosing.pause(choosing.SOON))
+        # Before anything is looked at: what of it were done in vain would cost the next one its turn.
+        if pause := turns.come_again(waited(request)):
+            raise Refusal("busy", "too many connect at this moment", pause)
         signed = signed_request(request)
         account = accounts.find(organization, user, server)
         authentic = envelope.authenticate(signed, accounts.credentials_of(account))

@@ -53,9 +53,10 @@ class Privileges:
     niceness: int = 0
 
 
-# What a ping passes takes a millisecond now and then, and must not wait for it behind the connects of a storm; tunnels
-# neither. Not web the other way: where a machine has other work as well, it would hardly have a turn.
-_SOON = -5
+# What a ping passes takes a millisecond now and then, and must not wait for it behind the connects of a storm; tunnels,
+# and what every connect waits for, neither. Not web the other way: where a machine has other work as well, it would
+# hardly have a turn.
+_SOON, _FIRST = -5, -10
 
 _CONTROL_SIDE = Privileges(
     user=CONTROL,
@@ -76,10 +77,12 @@ TABLE: Mapping[str, Privileges] = MappingProxyType(
     {
         "redis": Privileges(REDIS, opens=frozenset({Kept.REDIS}), niceness=_SOON),
         # Port 443. It is no root to begin with: the key is given to its user, and there is nothing else to read.
-        "front": Privileges(FRONT, capabilities=("net_bind_service",), opens=frozenset({Kept.TLS_KEY}), niceness=_SOON),
+        "front": Privileges(
+            FRONT, capabilities=("net_bind_service",), opens=frozenset({Kept.TLS_KEY}), niceness=_FIRST
+        ),
         "web": _CONTROL_SIDE,
         "waiting": _CONTROL_SIDE,
-        "gateway": replace(_CONTROL_SIDE, niceness=_SOON),
+        "gateway": replace(_CONTROL_SIDE, niceness=_FIRST),
         "control": _CONTROL_SIDE,
         "keys": replace(_CONTROL_SIDE, niceness=19),
         "beat": _CONTROL_SIDE,

@@ -119,14 +119,19 @@ class Keepalive:
         with client.pubsub(ignore_subscribe_messages=True) as subscription:
             subscription.subscribe(liveness.ENDED, echo)
             self.era += 1
-            echoed = -ECHO_EVERY
+            echoed, written = -ECHO_EVERY, -EVERY
             while client is redis_client():
-                self.write()
-                if self.monotonic() - echoed >= ECHO_EVERY:
-                    echoed = self.monotonic()
+                now = self.monotonic()
+                # Not after each end that is heard: in a storm each connect ends another connection.
+                if now - written >= EVERY:
+                    written = now
+                    self.write()
+                if now - echoed >= ECHO_EVERY:
+                    echoed = now
                     client.publish(echo, repr(echoed))
                     self._prune(echoed)
-                self._take(subscription.get_message(timeout=EVERY), echo)
+                left = written + EVERY - self.monotonic()
+                self._take(subscription.get_message(timeout=max(0.0, left)), echo)
 
     def _take(self, message: dict[str, str] | None, echo: str) -> None:
         if message is None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,7 +28,7 @@ from wgpeers.lifecycle import accounts, liveness
 from wgpeers.lifecycle import connect as connecting
 from wgpeers.lifecycle import ping as pings
 from wgpeers.lifecycle.ending import end
-from wgpeers.lifecycle.keepalive import Keepalive, keepalive
+from wgpeers.lifecycle.keepalive import EVERY, Keepalive, keepalive
 from wgpeers.models import Connection, Decision, EndReason
 
 
@@ -158,6 +160,29 @@ def test_an_end_elsewhere_is_told_with_the_next_ping(alice: Identity, key: str, 
     connecting.disconnect(connection, NOW)
     until(lambda: keepalive.has_ended(connection.public_id), HANGING)
     assert not pinged(alice, key)
+
+
+def test_ends_that_are_heard_do_not_make_pings_be_written_more_often(
+    alice: Identity, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a storm each connect ends another connection, and each process hears of each."""
+    assert pinged(alice, key)
+    until(lambda: keepalive.trusted(keepalive.era), HANGING)
+    connection, writings, write = Connection.objects.get().public_id, [], liveness.write
+
+    def counted(found: Iterable[liveness.Ping]) -> list[str]:
+        some = list(found)
+        writings.extend(some)
+        return write(some)
+
+    monkeypatch.setattr(liveness, "write", counted)
+    began = time.monotonic()
+    for number in range(100):
+        keepalive.note(liveness.Ping(connection, NOW + 400.0, NOW + number, sure=False))
+        redis_client().publish(liveness.ENDED, f"another-{number}")
+        until(partial(keepalive.has_ended, f"another-{number}"), HANGING, every=0.001)
+    assert len(writings) <= (time.monotonic() - began) / EVERY + 2
+    until(lambda: redis_client().hget(liveness.PINGS, connection) == str(NOW + 99), HANGING)
 
 
 def test_an_end_while_the_database_is_read_leaves_nothing_remembered(
