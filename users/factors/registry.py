@@ -17,6 +17,7 @@ FACTORS = {
     "duo_otp": "users.factors.duo.factor.DuoPasscode",
     "okta_otp": "users.factors.okta.factor.OktaPasscode",
     "oidc": "users.factors.oidc.factor.OpenIdConnect",
+    "saml": "users.factors.saml.factor.Saml",
     "passkey": "users.factors.passkey.factor.Passkey",
     "duo": "users.factors.duo.factor.DuoPush",
     "okta": "users.factors.okta.factor.OktaPush",

@@ -14,7 +14,11 @@ from tests.factories import Company
 from users.factors.registry import FACTORS, load
 from wgpeers.lifecycle.codes import explain
 
-from .benches import BENCHES, Bench
+from .benches import BENCHES as OTHERS
+from .benches import Bench
+from .saml.bench import SamlBench
+
+BENCHES = {**OTHERS, SamlBench.kind: SamlBench}
 
 CASES = ("right", "wrong", "replayed", "expired", "others", "down", "slow", "lying")
 # Why there is no such case.
@@ -56,6 +60,10 @@ TABLE = {
     "oidc": (
         "allowed", "oidc_declined", "oidc_bad_answer", "oidc_bad_answer", "oidc_other_account", "oidc_unavailable",
         "oidc_unavailable", "oidc_bad_answer",
+    ),
+    "saml": (
+        "allowed", "saml_declined", "saml_bad_answer", "saml_bad_answer", "saml_other_account", "waiting", "waiting",
+        "saml_bad_answer",
     ),
     "passkey": (
         "allowed", "passkey_wrong", "waiting", "waiting", "passkey_unknown", NOBODY_ELSE, NOBODY_ELSE,
