@@ -7,11 +7,14 @@ from typing import Any, TypeVar
 from django import forms
 from unfold import widgets
 
+from core.text_or_file import TextOrFile
+
 F = TypeVar("F", bound=forms.Form)
 
 # By the widget that the form asks for, else by the kind of field.
 _BY_WIDGET: dict[type[forms.Widget], type[Any]] = {
     forms.PasswordInput: widgets.UnfoldAdminPasswordWidget,
+    TextOrFile: type("AdminTextOrFile", (TextOrFile, widgets.UnfoldAdminTextareaWidget), {}),
     forms.Textarea: widgets.UnfoldAdminTextareaWidget,
     forms.CheckboxSelectMultiple: widgets.UnfoldAdminCheckboxSelectMultiple,
 }

@@ -18,6 +18,7 @@ FACTORS = {
     "okta_otp": "users.factors.okta.factor.OktaPasscode",
     "onelogin_otp": "users.factors.onelogin.factor.OneLoginPasscode",
     "oidc": "users.factors.oidc.factor.OpenIdConnect",
+    "saml": "users.factors.saml.factor.Saml",
     "passkey": "users.factors.passkey.factor.Passkey",
     "duo": "users.factors.duo.factor.DuoPush",
     "okta": "users.factors.okta.factor.OktaPush",

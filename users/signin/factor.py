@@ -14,7 +14,7 @@ from core.http import NoAnswer
 from core.rate_limits import count_of
 from users.factors.base import AskedFactor, Case, Contribution, Denied, Factor, Outcome, Passed, Pending, Unavailable
 from users.factors.providers import ProviderConfig
-from users.models import SignIn, VpnUser
+from users.models import Enrolment, SignIn, VpnUser
 
 from . import grants, sign_ins
 from .models import SignInGrant
@@ -39,7 +39,9 @@ class SignInSettings(forms.Form):
 class SignInFactor(Factor):
     asks_back: ClassVar[bool] = True
     settings_form: ClassVar[type[forms.Form]] = SignInSettings
+    not_enrolled: ClassVar[str] = "Your account has no e-mail address to sign in with. Ask your administrator."
     sentences: ClassVar[Mapping[str, str]] = {
+        "not_enrolled": "The user has no e-mail address on their page, so no account could be recognised as theirs.",
         "sign_in": "The user was asked to sign in at the provider.",
         "other_account": "Somebody signed in with an account that is not this user's. It is known by the "
         "provider's own id once they have signed in, and before by the address on the user's page.",
@@ -55,6 +57,9 @@ class SignInFactor(Factor):
         "silent": "The provider could not be asked about the sign-in for longer than its page allows.",
         "too_many": "Too many sign-ins were begun for this user within ten minutes.",
     }
+
+    def enrolled(self, user: VpnUser, enrolment: Enrolment | None) -> bool:
+        return enrolment is not None or bool(user.email)
 
     @abstractmethod
     def get_ready(self, config: ProviderConfig) -> None:

@@ -65,6 +65,12 @@ def by_state(state: str, browser: str, now: float) -> SignIn | None:
     return found if mine else None
 
 
+def is_open(state: str, kind: str, now: float) -> bool:
+    """Whether some browser went to a provider of this kind with ``state``, and has brought nothing back yet."""
+    sent = {"state_hash": _state_hash(state), "kind": kind, "outcome": ""}
+    return bool(state) and SignIn.objects.filter(**sent, expires__gt=clock.moment(now)).exists()
+
+
 def leave(sign_in: SignIn, browser: str) -> str:
     """The state with which ``browser`` goes to the provider; what another one was given before is void."""
     state = random_text(32)

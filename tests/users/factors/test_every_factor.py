@@ -14,11 +14,7 @@ from tests.factories import Company
 from users.factors.registry import FACTORS, load
 from wgpeers.lifecycle.codes import explain
 
-from .benches import BENCHES as MOST
-from .benches import Bench
-from .onelogin_benches import ONELOGIN
-
-BENCHES = MOST | ONELOGIN
+from .benches import BENCHES, Bench
 
 CASES = ("right", "wrong", "replayed", "expired", "others", "down", "slow", "lying")
 # Why there is no such case.
@@ -69,6 +65,10 @@ TABLE = {
     "oidc": (
         "allowed", "oidc_declined", "oidc_bad_answer", "oidc_bad_answer", "oidc_other_account", "oidc_unavailable",
         "oidc_unavailable", "oidc_bad_answer",
+    ),
+    "saml": (
+        "allowed", "saml_declined", "saml_bad_answer", "saml_bad_answer", "saml_other_account", "waiting", "waiting",
+        "saml_bad_answer",
     ),
     "passkey": (
         "allowed", "passkey_wrong", "waiting", "waiting", "passkey_unknown", NOBODY_ELSE, NOBODY_ELSE,

@@ -64,6 +64,7 @@ BUTTONS: list[tuple[str, str, dict[str, Any]]] = [
     ("users.vpnuser", "act_on_factor", {"factor": "yubikey", "action": "add", "otp": "c" * 44}),
     ("users.vpnuser", "act_on_factor", {"factor": "yubikey", "action": "remove", "key": "c" * 12}),
     ("users.vpnuser", "act_on_factor", {"factor": "oidc", "action": "forget"}),
+    ("users.vpnuser", "act_on_factor", {"factor": "saml", "action": "forget"}),
     ("users.vpnuser", "act_on_factor", {"factor": "passkey", "action": "remove", "passkey": 1}),
     ("users.vpnuser", "allow_device", {"device": "d"}),
     ("users.vpnuser", "lift_pause", {}),

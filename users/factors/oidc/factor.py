@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import urlencode
 
 from core import clock
@@ -14,35 +14,29 @@ from core.crypto import keyed_hash
 from core.http import NoAnswer
 from users.factors.panels import FactorPanel, NotDone
 from users.factors.providers import ProviderConfig, ProviderForm
-from users.models import Enrolment, SignIn, VpnUser
+from users.models import SignIn, VpnUser
+from users.signin.account_panel import account_panel
+from users.signin.accounts import recognise
+from users.signin.claims import groups_in, require
 from users.signin.factor import SignInFactor
 from users.signin.models import SignInGrant
 from users.signin.outcomes import NotSignedIn, SignedIn
 from users.signin.sign_ins import our_address
 
 from . import discovery, tokens
-from .enrolment import KIND, recognise
+from .enrolment import KIND, account_of
 from .form import OidcProviderForm
 from .id_token import verify
-from .panel import PANEL
 from .presets import lasting
 
 
 class OpenIdConnect(SignInFactor):
     kind: ClassVar[str] = KIND
     label: ClassVar[str] = "single sign-on (OpenID Connect)"
-    panel: ClassVar[FactorPanel | None] = PANEL
+    panel: ClassVar[FactorPanel | None] = account_panel(KIND)
     provider_form: ClassVar[type[ProviderForm] | None] = OidcProviderForm
     can_be_tried: ClassVar[bool] = True
     asks_again: ClassVar[bool] = True
-    not_enrolled: ClassVar[str] = "Your account has no e-mail address to sign in with. Ask your administrator."
-    sentences: ClassVar[Mapping[str, str]] = {
-        **SignInFactor.sentences,
-        "not_enrolled": "The user has no e-mail address on their page, so no account could be recognised as theirs.",
-    }
-
-    def enrolled(self, user: VpnUser, enrolment: Enrolment | None) -> bool:
-        return enrolment is not None or bool(user.email)
 
     def get_ready(self, config: ProviderConfig) -> None:
         discovery.metadata(config)
@@ -73,9 +67,9 @@ class OpenIdConnect(SignInFactor):
             raise NotSignedIn("declined")
         said = tokens.for_code(config, metadata, sent["code"], _redirect(config), _verifier(state))
         claims = verify(config, said.get("id_token"), clock.now(), _nonce(state))
-        _require(config, claims)
-        recognise(sign_in.user, config, claims)
-        return SignedIn(_groups(claims, str(config.settings["groups_claim"])), tokens.refresh_token(said))
+        require(str(config.settings["required_claims"]), claims)
+        recognise(sign_in.user, KIND, account_of(config, claims))
+        return SignedIn(groups_in(claims, str(config.settings["groups_claim"])), tokens.refresh_token(said))
 
     def every(self, config: ProviderConfig) -> timedelta:
         return timedelta(minutes=int(config.settings["ask_again"] or 0))
@@ -92,9 +86,9 @@ class OpenIdConnect(SignInFactor):
         except NotSignedIn as error:
             # What nobody has signed says nothing of the user, good or bad.
             raise NoAnswer(f"{config.name} answers with a token that cannot be trusted: {error}.") from None
-        _require(config, claims)
-        recognise(user, config, claims, first=False)
-        return SignedIn(_groups(claims, str(config.settings["groups_claim"])))
+        require(str(config.settings["required_claims"]), claims)
+        recognise(user, KIND, account_of(config, claims), first=False)
+        return SignedIn(groups_in(claims, str(config.settings["groups_claim"])))
 
     def too_long_silent(self, config: ProviderConfig, grant: SignInGrant, now: float) -> bool:
         patience = timedelta(minutes=int(config.settings["patience"] or 0))
@@ -113,13 +107,6 @@ class OpenIdConnect(SignInFactor):
         )
 
 
-def _require(config: ProviderConfig, claims: Mapping[str, Any]) -> None:
-    for line in str(config.settings["required_claims"]).splitlines():
-        name, _, value = line.strip().partition("=")
-        if name and value not in _texts(claims.get(name)):
-            raise NotSignedIn("claim")
-
-
 def _redirect(config: ProviderConfig) -> str:
     return f"{our_address(config)}/sso/back"
 
@@ -131,15 +118,3 @@ def _nonce(state: str) -> str:
 
 def _verifier(state: str) -> str:
     return keyed_hash("oidc verifier", state)
-
-
-def _groups(claims: Mapping[str, Any], name: str) -> Sequence[str] | None:
-    """None where the claim is missing, which is not "no groups": some leave it out where there are many."""
-    return _texts(claims[name]) if name and name in claims else None
-
-
-def _texts(value: object) -> list[str]:
-    """One text, as some write a list of one; other values as JSON has them are none of ours."""
-    if isinstance(value, list):
-        return [each for each in value if isinstance(each, str)]
-    return [value] if isinstance(value, str) else []

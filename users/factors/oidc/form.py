@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 from django import forms
-from django.conf import settings
 
-from core.http import host_of
 from users.factors.providers import ProviderForm
+from users.signin.addresses import is_ours, is_plain
 
 from .presets import PRESETS
 
 _DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~/-]*(:[0-9]{1,5})?[A-Za-z0-9._~/-]*", re.ASCII)
 _SCOPES = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+( [\x21\x23-\x5B\x5D-\x7E]+)*", re.ASCII)
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class OidcProviderForm(ProviderForm):
@@ -111,19 +108,12 @@ class OidcProviderForm(ProviderForm):
         self._check(data)
 
     def _check(self, data: dict[str, object]) -> None:
-        if not _is_address(str(data.get("issuer") or "")):
+        if not is_plain(str(data.get("issuer") or "")):
             self.add_error("issuer", "An issuer is an address that begins with https://.")
-        own = str(data.get("our_address") or "") or next(iter(settings.API_URLS), "")
-        if not _is_address(own) or urlsplit(own).path not in ("", "/"):
+        if not is_ours(str(data.get("our_address") or "")):
             self.add_error("our_address", "Say where browsers reach this server: https:// and a name.")
         scopes = str(data["scopes"])
         if not _SCOPES.fullmatch(scopes) or "openid" not in scopes.split():
             self.add_error("scopes", "Words with one space between; openid is one of them.")
         if any("=" not in line for line in str(data.get("required_claims") or "").splitlines() if line.strip()):
             self.add_error("required_claims", "Each line is name=value.")
-
-
-def _is_address(text: str) -> bool:
-    """With TLS, but for this very machine: else whoever is on the way could sign in as anybody."""
-    host = host_of(text)
-    return bool(host) and (text.startswith("https://") or host in LOOPBACK) and not set(text) & set("?#\"'<>\\")

@@ -10,8 +10,10 @@ from .duo import DuoBench, DuoPasscodeBench
 from .ldap import LdapBench
 from .oidc import OidcBench
 from .okta import OktaBench, OktaPasscodeBench
+from .onelogin import OneLoginBench, OneLoginPasscodeBench
 from .passkey import PasskeyBench
 from .radius import RadiusBench
+from .saml import SamlBench
 from .typed import PinBench, TotpBench
 from .yubikey import YubiKeyBench
 
@@ -19,7 +21,7 @@ BENCHES: dict[str, type[Bench]] = {
     each.kind: each
     for each in (
         PinBench, TotpBench, YubiKeyBench, RadiusBench, LdapBench, DuoBench, DuoPasscodeBench, OktaBench,
-        OktaPasscodeBench, OidcBench, PasskeyBench, DeviceBench,
+        OktaPasscodeBench, OneLoginBench, OneLoginPasscodeBench, OidcBench, SamlBench, PasskeyBench, DeviceBench,
     )
 }  # fmt: skip
 

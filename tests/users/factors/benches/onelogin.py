@@ -9,8 +9,8 @@ from tests.counterpart import serving
 from users.factors.onelogin import api
 from users.factors.onelogin.factor import OneLoginPush
 
-from .benches import SHORT, Bench
-from .onelogin_service import CLIENT, SECRET, OneLoginService, a_user, error, said
+from ..onelogin_service import CLIENT, SECRET, OneLoginService, a_user, error, said
+from .bench import SHORT, Bench
 
 
 class OneLoginBench(Bench):
@@ -88,6 +88,3 @@ class OneLoginPasscodeBench(OneLoginBench):
     def lying(self) -> str:
         self.serving(code=said({"status": {"type": "success"}}))
         return self.code(self.typed)
-
-
-ONELOGIN: dict[str, type[Bench]] = {each.kind: each for each in (OneLoginBench, OneLoginPasscodeBench)}
