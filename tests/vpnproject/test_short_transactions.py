@@ -28,9 +28,7 @@ from tests.connection_rows import queued, with_fresh_marker
 from tests.factories import Company
 from tests.long_work import Kind
 
-# More than is dealt with at once anywhere (50), and nearly three times what one transaction may write (25 rows): one
-# that grows is found with as many as with any number.
-COUNT = 70
+COUNT = 120
 # As slow as no database is, so that some hundred rows are many: seconds for a statement, and for each row written.
 A_STATEMENT, A_ROW = 0.0002, 0.002
 LONGEST, TYPICAL = 0.05, 0.03
