@@ -33,6 +33,7 @@ def test_a_host_that_cannot_start_is_not_up(installation: Installation) -> None:
     installation.assert_nothing_left()
 
 
+@pytest.mark.long
 def test_a_forgotten_password(installation: Installation) -> None:
     assert "There is no server" in new_password(installation, code=1)
     installation.start()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
@@ -261,11 +261,15 @@ def test_names_need_names_on_both(office: Server, lab: Server) -> None:
     linked(*Server.objects.order_by("pk"), names=True)
 
 
-NETWORKS = [f"10.50.{third}.0/{length}" for third in (0, 64, 128) for length in (18, 24)]
+NETWORKS = [f"10.50.{third}.0/{length}" for third in (0, 64) for length in (18, 24)]
 
 
 class AnyOrder(TestCase):
-    @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from(NETWORKS)), max_size=14))
+    # Few and long: what is wrong takes two links and two routes in the right order, which short ones hardly ever have.
+    @settings(max_examples=30)
+    @given(
+        st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from(NETWORKS)), min_size=10, max_size=16)
+    )
     def test_whatever_is_allowed_no_client_reaches_an_address_at_two_servers(
         self, steps: list[tuple[int, int, str]]
     ) -> None:

@@ -1,13 +1,9 @@
-"""Profile links: how long they live, how often they work, what they give, and that a dead one looks like none."""
+"""Profile links: how long they live, how often they work, their page, and that a dead one looks like none."""
 
 from __future__ import annotations
 
-import io
 import re
-import stat
-import tarfile
 import threading
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -26,42 +22,14 @@ from users.models import Organization, VpnUser
 from wgpeers.models import ProfileLink
 from wgpeers.profiles import links
 
+from .opened_links import DOWNLOADS, get, opened, paths, statuses
+
 HOUR = 3600
 
 
 @pytest.fixture
 def user(company: Company) -> VpnUser:
     return company.hire("alice")[0]
-
-
-def get(path: str, **extra: Any) -> Any:
-    return Client().get(path, **extra)
-
-
-def paths(link: ProfileLink) -> dict[str, str]:
-    key, short = link.key_id.reveal(), link.short_id.reveal()
-    server = Server.objects.order_by("pk").first()
-    assert server is not None
-    return {
-        "tar": f"/key/{key}.tar",
-        "zip": f"/key/{key}.zip",
-        "one": f"/key/{key}/{server.public_id}.key",
-        "page": f"/k/{short}",
-        "import": f"/ku/{short}",
-    }
-
-
-def opened(link: ProfileLink, **extra: Any) -> Any:
-    """The page behind the button."""
-    return Client().post(paths(link)["page"], follow=True, **extra)
-
-
-KINDS = ("tar", "zip", "one", "page", "import")
-DOWNLOADS = ("tar", "zip", "one", "import")
-
-
-def statuses(link: ProfileLink, kinds: tuple[str, ...] = KINDS) -> set[int]:
-    return {get(paths(link)[kind]).status_code for kind in kinds}
 
 
 def test_a_link_is_unguessable_and_stored_unreadable(user: VpnUser) -> None:
@@ -236,69 +204,6 @@ def test_a_server_that_is_not_the_users_is_not_there(company: Company, user: Vpn
     for server in (other.public_id, "0" * 24):
         assert get(f"/key/{key}/{server}.key").status_code == 404
     assert get(paths(link)["one"]).status_code == 200  # which has not used the link up
-
-
-def archives(link: ProfileLink) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    """What tar, zip and import give: file name to text. Every file is for its owner alone."""
-    given = {kind: get(paths(link)[kind]) for kind in ("tar", "zip", "import")}
-    with tarfile.open(fileobj=io.BytesIO(given["tar"].content)) as tar:
-        members = tar.getmembers()
-        assert all(member.isreg() and member.mode == 0o600 and member.mtime == NOW for member in members)
-        from_tar = {member.name: tar.extractfile(member).read().decode() for member in members}  # type: ignore[union-attr]
-    with zipfile.ZipFile(io.BytesIO(given["zip"].content)) as packed:
-        assert all(stat.S_IMODE(info.external_attr >> 16) == 0o600 for info in packed.infolist())
-        from_zip = {info.filename: packed.read(info).decode() for info in packed.infolist()}
-    return from_tar, from_zip, given["import"].json()
-
-
-def test_what_a_download_holds(company: Company, user: VpnUser) -> None:
-    second_server(company)
-    for files in archives(links.create(user, NOW)):
-        assert set(files) == {"Acme_alice_Office.ovpn", "Acme_alice_Lab.ovpn"}
-        assert all("BEGIN PRIVATE KEY" in text and "setenv UV_ID" in text for text in files.values())
-    link = links.create(user, NOW)
-    response = get(paths(link)["one"])
-    assert response["Content-Disposition"] == 'attachment; filename="Acme_alice_Office.ovpn"'
-    assert get(paths(link)["tar"])["Content-Disposition"] == 'attachment; filename="alice.tar"'
-
-
-ODD_NAMES = ["../../etc/passwd", "..", "a/b\\c", "a\nb\r\n\tc", 'quo"te; x=1', "Ünïcödé 日本", "-rf", " ", "con:"]
-
-
-def test_odd_names_make_safe_file_names(company: Company, user: VpnUser) -> None:
-    for name in ODD_NAMES:
-        for model in (Server, Organization, VpnUser):
-            model.objects.update(name=name)
-        link = links.create(VpnUser.objects.get(), NOW)
-        for files in archives(link):
-            (file,) = files
-            assert re.fullmatch(r"[A-Za-z0-9.@_-]+\.ovpn", file)
-            assert not file.startswith((".", "-"))
-        disposition = get(paths(link)["zip"])["Content-Disposition"]
-        plain, _, as_it_is = disposition.partition("; filename*=UTF-8''")
-        assert re.fullmatch(r'attachment; filename="[A-Za-z0-9@_-][A-Za-z0-9.@_-]*\.zip"', plain)
-        assert re.fullmatch(r"[A-Za-z0-9.%_~-]*", as_it_is)
-
-
-@pytest.mark.parametrize("kind", ["tar", "zip"])
-def test_an_archive_of_whoever_has_no_ascii_letter_keeps_its_ending_and_their_name(user: VpnUser, kind: str) -> None:
-    VpnUser.objects.update(name="李雷")
-    disposition = get(paths(links.create(VpnUser.objects.get(), NOW))[kind])["Content-Disposition"]
-    assert disposition == f"attachment; filename=\"vpn.{kind}\"; filename*=UTF-8''%E6%9D%8E%E9%9B%B7.{kind}"
-
-
-def test_two_servers_whose_file_names_would_be_one(company: Company, user: VpnUser) -> None:
-    other = second_server(company)
-    Server.objects.filter(pk=other.pk).update(name="Off:ice")
-    Server.objects.exclude(pk=other.pk).update(name="Off/ice")
-    for files in archives(links.create(user, NOW)):
-        assert len(files) == 2
-
-
-def test_each_download_is_for_a_device_of_its_own(user: VpnUser) -> None:
-    link = links.create(user, NOW)
-    devices = {re.search(r"UV_ID (\w+)", get(paths(link)["one"]).content.decode())[1] for _ in range(3)}  # type: ignore[index]
-    assert len(devices) == 3
 
 
 def test_a_key_that_is_still_being_made(user: VpnUser) -> None:
