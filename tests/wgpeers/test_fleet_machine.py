@@ -29,6 +29,7 @@ def check(clock: Clock, patch: Patch, examples: int, *, broken: bool = False, **
             stateful_step_count=40,
             deadline=None,
             database=None,
+            report_multiple_bugs=False,
             derandomize=broken,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate] if broken else list(Phase),
@@ -74,4 +75,4 @@ def test_a_product_that_does_it_wrong_is_found_out(
 ) -> None:
     changes = MUTANTS[what](monkeypatch)
     with pytest.raises(AssertionError):
-        check(fixed_clock, monkeypatch, 200, broken=True, **changes)
+        check(fixed_clock, monkeypatch, 400, broken=True, **changes)
