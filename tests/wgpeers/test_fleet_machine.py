@@ -75,4 +75,4 @@ def test_a_product_that_does_it_wrong_is_found_out(
 ) -> None:
     changes = MUTANTS[what](monkeypatch)
     with pytest.raises(AssertionError):
-        check(fixed_clock, monkeypatch, 200, broken=True, **changes)
+        check(fixed_clock, monkeypatch, 400, broken=True, **changes)

@@ -27,13 +27,16 @@ from tests.vpnproject.runner.test_service import analyze
 from vpnproject.runner import privileges
 
 MOST_EXPOSED = 45  # of ten, times ten; lower is better
-ENDED_IN_WHICH_LIMIT = """
+# Noted and not set: what a process has once given up, whoever it starts cannot have again.
+LIMITS_SET = """
 import resource
 from servers.hostnet.agent import worker
+asked = []
+resource.setrlimit = lambda *each: asked.append(each)
 try:
     worker.main(["no such option"])
 except SystemExit:
-    print(resource.getrlimit(resource.RLIMIT_CORE))
+    print(asked == [(resource.RLIMIT_CORE, (0, 0))])
 """
 KEY = base64.b64encode(bytes(range(32))).decode()
 SAID = {
@@ -255,6 +258,6 @@ def test_worker_of_a_joined_machine_may_do_what_that_of_bin_run_may() -> None:
 
 def test_no_crash_of_a_worker_leaves_a_core_file_with_keys_in_it() -> None:
     """However it was started: a worker in the foreground has no unit that says so."""
-    command = ["prlimit", "--core=4096:4096", sys.executable, "-c", ENDED_IN_WHICH_LIMIT]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=HANGING, check=True)
-    assert done.stdout.splitlines()[-1] == "(0, 0)"
+    command = [sys.executable, "-c", LIMITS_SET]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=HANGING, check=False)
+    assert done.stdout.splitlines()[-1:] == ["True"], done.stderr
