@@ -70,7 +70,7 @@ class Installation:
     def admit(self, host: Host, var: Path) -> None:
         """Have the control side keep the user in Redis of a host whose worker has ``var``; beat ends all others."""
         password_hash = redis_login.host_hash(var)
-        MeshNode.objects.create(host=host, part=host.pk, redis_hash=password_hash)
+        MeshNode.objects.create(host=host, host_part=host.pk, redis_hash=password_hash)
         redis_access.let_in(host.public_id, password_hash)
 
     def make_database(self) -> None:

@@ -175,7 +175,7 @@ def _save_node(host: Host, key: str, password_hash: str, now: float) -> None:
     node = MeshNode.objects.filter(host=host).first()
     if node is None:
         try:
-            node = MeshNode(host=host, part=mesh.free_part(mesh.the_mesh()))
+            node = MeshNode(host=host, host_part=mesh.free_host_part(mesh.the_mesh()))
         except mesh.Full:
             raise JoinRefused("mesh_full", "The mesh's network has no address left: give it a larger one.") from None
     elif node.control:

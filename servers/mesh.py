@@ -48,22 +48,22 @@ def control_node(host: Host, redis_hash: str = "") -> MeshNode:
     worker's password for Redis."""
     node = MeshNode.objects.filter(host=host).first()
     if node is None:
-        node = MeshNode(host=host, part=free_part(the_mesh()))
+        node = MeshNode(host=host, host_part=free_host_part(the_mesh()))
     node.control, node.redis_hash = True, redis_hash or node.redis_hash
     node.save()
     return node
 
 
-def free_part(mesh: Mesh) -> int:
+def free_host_part(mesh: Mesh) -> int:
     """The least that no machine has. Raise ``Full``."""
-    taken = {*MeshNode.objects.values_list("part", flat=True)}
-    part = next(number for number in range(1, len(taken) + 2) if number not in taken)
-    if part > last_part(networks.parse(mesh.network)):
+    taken = {*MeshNode.objects.values_list("host_part", flat=True)}
+    host_part = next(number for number in range(1, len(taken) + 2) if number not in taken)
+    if host_part > last_host_part(networks.parse(mesh.network)):
         raise Full
-    return part
+    return host_part
 
 
-def last_part(network: networks.Network) -> int:
+def last_host_part(network: networks.Network) -> int:
     # The last address of an IPv4 network is its broadcast address.
     return network.num_addresses - (2 if network.version == 4 else 1)
 
@@ -162,21 +162,21 @@ def gateways_of(host: Host) -> tuple[Gateway, ...]:
 
 def carried() -> list[tuple[str, int]]:
     """Each machine's addresses in the mesh, with each server (primary key) that it carries."""
-    nodes = MeshNode.objects.exclude(public_key="").values_list("host", "part", "host__attachments__server")
+    nodes = MeshNode.objects.exclude(public_key="").values_list("host", "host_part", "host__attachments__server")
     if not nodes:
         return []
     mesh = the_mesh()
     return [
         (address, server)
-        for host, part, server in nodes
+        for host, host_part, server in nodes
         if server is not None
-        for address in addresses(mesh, MeshNode(host_id=host, part=part))
+        for address in addresses(mesh, MeshNode(host_id=host, host_part=host_part))
     ]
 
 
 def addresses(mesh: Mesh, node: MeshNode) -> list[str]:
     """The machine's addresses in the mesh, the present one first."""
-    return [networks.address(network, node.part) for network in networks_of(mesh)]
+    return [networks.address(network, node.host_part) for network in networks_of(mesh)]
 
 
 def networks_of(mesh: Mesh) -> list[str]:
@@ -211,7 +211,7 @@ def _single(address: str) -> str:
 
 def _relays(node: MeshNode) -> tuple[str, ...]:
     """By which it hands on what arrives for clients of other machines."""
-    return tuple(_single(networks.address(network, node.part)) for network in RELAYS.values())
+    return tuple(_single(networks.address(network, node.host_part)) for network in RELAYS.values())
 
 
 def _with_port(address: str, port: int) -> str:

@@ -204,6 +204,6 @@ def keep_listening() -> None:
 
 
 def _listened_addresses() -> list[str]:
-    nodes = list(MeshNode.objects.exclude(public_key="").order_by("part"))
+    nodes = list(MeshNode.objects.exclude(public_key="").order_by("host_part"))
     control = next((node for node in nodes if node.control), None)
     return mesh.addresses(mesh.the_mesh(), control) if control is not None and len(nodes) > 1 else []

@@ -46,6 +46,12 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     return _page(request, 403, "This is not for your account", words)
 
 
+def not_that_way(request: HttpRequest) -> HttpResponse:
+    """The address is of a button, and was opened by itself."""
+    words = "What is at this address is done by a button of another page. Nothing was done now. Go back and press it."
+    return _page(request, 405, "This is not a page", words)
+
+
 def not_from_our_page(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The token of a form does not fit. ``reason`` is for developers."""
     words = (

@@ -11,6 +11,8 @@ from django.middleware.common import CommonMiddleware
 
 from core import import_links
 
+from . import errors
+
 # Paths that clients use. A host-name check here would answer a ping through the tunnel (Host: the gateway's
 # address) with 400, and to a client any 4xx on a ping is final.
 # Machines join by whatever address they were given, too.
@@ -61,6 +63,21 @@ def _has_own_certificate() -> bool:
     """Whether somebody else signed the certificate. With a self-signed one browsers would not let people in any more:
     with HSTS nobody may click a warning away. Who cannot say is not told."""
     return import_links.self_signed(settings.CERTIFICATE) is False
+
+
+class WordsForButtons:
+    """Django answers whoever opens the address of a button with an empty page. People get one that says what it is."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if response.status_code != 405 or response.content or request.path_info.startswith(errors.FOR_PROGRAMS):
+            return response
+        page = errors.not_that_way(request)
+        page["Allow"] = response["Allow"]
+        return page
 
 
 class AdminHost:

@@ -77,6 +77,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "vpnproject.middleware.PageHeaders",
+    "vpnproject.middleware.WordsForButtons",
     "django.middleware.security.SecurityMiddleware",
     "vpnproject.middleware.AdminHost",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -6,13 +6,13 @@ from typing import Any
 
 from django import template
 from django.apps import apps
+from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.text import capfirst
 
 register = template.Library()
 # Django's own tables have other names in this site's side bar.
-OTHER_NAMES_OF_ONE = {"auth.user": "administrator", "auth.group": "role"}
 OTHER_NAMES = {"/auth/user/": "Administrators", "/auth/group/": "Roles", "/auth/": "This site"}
 
 
@@ -33,5 +33,5 @@ def with_page(parts: list[dict[str, Any]], request: HttpRequest) -> list[dict[st
     model, _, what = rest.partition("_")
     if what != "add":
         return parts
-    name = OTHER_NAMES_OF_ONE.get(f"{app}.{model}") or apps.get_model(app, model)._meta.verbose_name
-    return [*parts, {"title": f"Add {name}"}]
+    page = admin.site.get_model_admin(apps.get_model(app, model))
+    return [*parts, {"title": f"Add {page.opts.verbose_name}"}]

@@ -204,7 +204,7 @@ class Migration(migrations.Migration):
             name='MeshNode',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('part', models.PositiveIntegerField(unique=True)),
+                ('host_part', models.PositiveIntegerField(unique=True)),
                 ('public_key', models.CharField(blank=True, max_length=44)),
                 ('control', models.BooleanField(default=False)),
                 ('redis_hash', models.CharField(blank=True, max_length=64)),
@@ -212,7 +212,7 @@ class Migration(migrations.Migration):
                 ('host', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='node', to='servers.host')),
             ],
             options={
-                'ordering': ['part'],
+                'ordering': ['host_part'],
                 'constraints': [models.UniqueConstraint(condition=models.Q(('public_key', ''), _negated=True), fields=('public_key',), name='one_mesh_node_of_a_key')],
             },
         ),

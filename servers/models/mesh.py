@@ -24,7 +24,7 @@ def random_network() -> str:
 
 
 class Mesh(Ruled):
-    """The installation's one mesh. A machine's address in it is the network's first plus the machine's part."""
+    """The installation's one mesh. A machine's address in it is the network's first plus the machine's host part."""
 
     network = NetworkField(
         default=random_network,
@@ -57,7 +57,7 @@ class MeshNode(models.Model):
     """A machine of the mesh. It is there once it has joined; ``public_key`` is empty until it has said it."""
 
     host = models.OneToOneField(Host, models.CASCADE, related_name="node")
-    part = models.PositiveIntegerField(unique=True)
+    host_part = models.PositiveIntegerField(unique=True)
     public_key = models.CharField(max_length=44, blank=True)
     # Whether Redis and gateway web run there.
     control = models.BooleanField(default=False)
@@ -66,7 +66,7 @@ class MeshNode(models.Model):
     joined = models.DateTimeField(null=True)
 
     class Meta:
-        ordering = ["part"]
+        ordering = ["host_part"]
         constraints = [
             models.UniqueConstraint(
                 fields=["public_key"], condition=~models.Q(public_key=""), name="one_mesh_node_of_a_key"

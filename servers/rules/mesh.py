@@ -25,9 +25,9 @@ def check(row: Mesh) -> Iterator[Mistake]:
 
 
 def _wrong(network: networks.Network) -> str:
-    highest = MeshNode.objects.order_by("-part").first()
-    if highest is not None and highest.part > mesh.last_part(network):
-        return f"{network} is too small: {highest.host} is machine {highest.part} of it."
+    highest = MeshNode.objects.order_by("-host_part").first()
+    if highest is not None and highest.host_part > mesh.last_host_part(network):
+        return f"{network} is too small: {highest.host} is machine {highest.host_part} of it."
     for server in Server.objects.all():
         for text in (server.network, server.wg_network, server.network6 if server.ipv6 else ""):
             if networks.overlaps(network, text):

@@ -31,7 +31,7 @@ def machines(count: int) -> list[Host]:
         for number, name in enumerate(NAMES[:count], 1)
     ]
     for part, host in enumerate(hosts, 1):
-        MeshNode.objects.create(host=host, part=part, public_key=new_key(), control=part == 1)
+        MeshNode.objects.create(host=host, host_part=part, public_key=new_key(), control=part == 1)
     for one in hosts if count < 3 else hosts[:-1]:
         beat(one, load=0.2, peers=3, worker="0.1.0")
         ways = {other.public_id: way(one, other, hosts) for other in hosts if other != one}

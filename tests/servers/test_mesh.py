@@ -27,7 +27,7 @@ def control(fixed_clock: Clock) -> Host:
 @pytest.fixture
 def berlin(control: Host) -> Host:
     host = Host.objects.create(name="Berlin", public_address="berlin.example.com")
-    MeshNode.objects.create(host=host, part=2, public_key=new_key(), redis_hash="b" * 64)
+    MeshNode.objects.create(host=host, host_part=2, public_key=new_key(), redis_hash="b" * 64)
     return host
 
 
@@ -109,7 +109,7 @@ def test_machine_that_leaves_takes_itself_out_and_nobody_else(control: Host, ber
 
 def test_control_node_is_made_once_and_keeps_its_place(control: Host) -> None:
     node = mesh.control_node(control)
-    assert (node.part, node.redis_hash, node.control) == (1, "a" * 64, True)
+    assert (node.host_part, node.redis_hash, node.control) == (1, "a" * 64, True)
     assert mesh.control_node(control, "c" * 64).redis_hash == "c" * 64
     assert MeshNode.objects.count() == 1
 

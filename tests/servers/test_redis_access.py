@@ -67,7 +67,7 @@ def alpha(server: RedisServer, db: None) -> Host:
     mesh.note_key(control, new_key())
     host = Host.objects.create(name="alpha", public_address="198.51.100.2", public_id="alpha")
     digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
-    MeshNode.objects.create(host=host, part=2, public_key=new_key(), redis_hash=digest)
+    MeshNode.objects.create(host=host, host_part=2, public_key=new_key(), redis_hash=digest)
     redis_access.sync()
     return host
 

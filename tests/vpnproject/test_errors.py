@@ -10,9 +10,11 @@ import redis
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import OperationalError
 from django.test import Client, RequestFactory
+from django.urls import reverse
 
 from tests.admin_site import PASSWORD, staff
 from vpnproject import errors
+from vpnproject.second_factor import urls as second_factor_urls
 from wgpeers.admin import dashboard
 
 
@@ -109,3 +111,27 @@ def test_programs_are_answered_in_json_whatever_fails(
 def test_browsers_find_an_icon(client: Client, db: None) -> None:
     answer = client.get("/favicon.ico")
     assert (answer.status_code, answer["Location"]) == (302, "/static/core/icon.svg")
+
+
+def test_the_address_of_a_button_has_a_page_that_says_so(admin: Client) -> None:
+    """Of every one: what is opened by itself, or loaded anew, must not be an empty page."""
+    found = 0
+    for path in addresses_of_buttons():
+        answer = admin.get(path)
+        if answer.status_code == 405:
+            found += 1
+            assert "is done by a button" in answer.content.decode(), path
+            assert "POST" in answer["Allow"]
+            assert answer["Content-Security-Policy"] == errors.POLICY
+    assert found > 5
+    assert admin.get("/admin/").status_code == 200  # nobody was signed out
+
+
+def addresses_of_buttons() -> list[str]:
+    """Those of the site that name no row."""
+    names = [f"second_factor:{pattern.name}" for pattern in second_factor_urls.urlpatterns]
+    return [reverse(name) for name in ("admin:logout", *names)]
+
+
+def test_programs_get_no_page_for_the_wrong_method(client: Client) -> None:
+    assert b"<html" not in client.put("/key/wg/a/b/c").content

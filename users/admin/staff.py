@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -13,6 +14,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
 from core.admin.asking_again import AsksAgain
+from core.admin.base import AdminBase
 from core.admin.deleting import DeletesInSteps
 from core.admin.lookups import FilteredByAllowList
 from core.admin.page import Page
@@ -42,14 +44,37 @@ admin.site.unregister(Administrator)
 admin.site.unregister(Role)
 
 
+class OtherName(AdminBase[Any]):
+    """Pages of a table of Django's that have another name for its rows: in ``opts``, of which all else takes it."""
+
+    named = ("", "")  # one of them, several
+
+    def __init__(self, model: type[Any], site: admin.AdminSite) -> None:
+        super().__init__(model, site)
+        # A copy: changed itself, it would be a change of Django's own table, for which Django wants a migration.
+        self.opts = copy.copy(self.opts)
+        self.opts.verbose_name, self.opts.verbose_name_plural = self.named
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changelist = super().get_changelist_instance(request)
+        changelist.opts = self.opts
+        return changelist
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        obj._meta = self.opts  # here alone Django takes the name from the row
+        return super().response_add(request, obj, post_url_continue)
+
+
 @admin.register(Administrator)
 class AdministratorPage(
+    OtherName,
     AsksAgain,
     SecondFactorMixin,
     Page[Administrator],
     DjangoUserAdmin,  # type: ignore[type-arg]
     _Looks,
 ):
+    named = ("administrator", "administrators")
     form: Any = UserChangeForm
     add_form = UserCreationForm
     add_form_template = "admin/change_form.html"  # Django's own has words of its own beside ours
@@ -91,4 +116,13 @@ def _administrator(request: HttpRequest) -> Administrator | None:
 
 
 @admin.register(Role)
-class RolePage(AsksAgain, SavesInTurn[Any], FilteredByAllowList, DeletesInSteps[Role], DjangoGroupAdmin, _Looks): ...
+class RolePage(
+    OtherName,
+    AsksAgain,
+    SavesInTurn[Any],
+    FilteredByAllowList,
+    DeletesInSteps[Role],
+    DjangoGroupAdmin,
+    _Looks,
+):
+    named = ("role", "roles")

@@ -150,6 +150,10 @@ class TypedSecret:
         return self.instead is not None and self.instead.fits(part)
 
 
+# The passcode of most apps and of small devices.
+SIX_DIGITS = TypedSecret(re.compile(r"[0-9]{6}"), 6)
+
+
 @dataclass(frozen=True, slots=True)
 class Contribution:
     """What a factor adds to the profile. ``mode``: its word of ``password_mode``; ``push_ttl``: seconds, 0: no push."""

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def machine(name: str) -> Host:
     host = Host.objects.create(name=name, public_address="198.51.100.1")
-    MeshNode.objects.create(host=host, part=MeshNode.objects.count() + 1, public_key=new_key())
+    MeshNode.objects.create(host=host, host_part=MeshNode.objects.count() + 1, public_key=new_key())
     return host
 
 

@@ -90,6 +90,25 @@ def test_a_page_on_which_something_is_added_says_what(client: Client) -> None:
         assert last_word(client, url) == f"Add {names.get(page.model, page.opts.verbose_name)}"
 
 
+def test_pages_of_administrators_and_roles_call_them_so(client: Client) -> None:
+    """Users are those who connect."""
+    staff(client, superuser=True)
+    Role.objects.create(name="helpdesk")
+    for url, one, several, model, name in (
+        ("/admin/auth/user/", "administrator", "administrators", User, "username"),
+        ("/admin/auth/group/", "role", "roles", Role, "name"),
+    ):
+        text = re.sub(r"\s+", " ", client.get(url).content.decode())
+        assert f" 1 {one} " in text
+        assert f"Add {one}" in text
+        assert not re.search(r">[^<]*\b1 (user|group)\b", text)
+        model._default_manager.create(**{name: "another"})
+        assert f" 2 {several} " in re.sub(r"\s+", " ", client.get(url).content.decode())
+    new = {"username": "dave", "password1": "a long passphrase 1", "password2": "a long passphrase 1"}
+    added = client.post("/admin/auth/user/add/", {**new, "usable_password": "true"}, follow=True).content.decode()
+    assert re.search(r"The administrator “<a [^>]*>dave</a>” was added", added)
+
+
 def test_an_empty_list_says_whether_there_are_none_or_none_that_match(client: Client) -> None:
     staff(client, superuser=True)
     for page in site._registry.values():

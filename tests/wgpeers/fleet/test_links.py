@@ -175,7 +175,7 @@ def test_clients_are_told_of_routes_only_where_their_host_leads_to_them(
 def in_mesh(*hosts: Host) -> None:
     row = mesh.the_mesh()
     for number, host in enumerate(hosts, start=1):
-        MeshNode.objects.create(host=host, part=number, public_key=new_wg_key())
+        MeshNode.objects.create(host=host, host_part=number, public_key=new_wg_key())
     assert row.network
 
 

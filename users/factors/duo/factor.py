@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from users.factors import pushes, remote
-from users.factors.base import AskedFactor, Case, Contribution, Denied, Outcome, Passed, TypedSecret
+from users.factors.base import SIX_DIGITS, AskedFactor, Case, Contribution, Denied, Outcome, Passed, TypedSecret
 from users.factors.providers import ProviderConfig, ProviderForm
 from users.factors.remote import Malformed, RemoteFactor, username_of
 
@@ -78,7 +77,7 @@ class DuoPush(Duo):
 class DuoPasscode(Duo):
     kind: ClassVar[str] = "duo_otp"
     label: ClassVar[str] = "Duo passcode"
-    typed: ClassVar[TypedSecret | None] = TypedSecret(re.compile(r"[0-9]{6}"), 6)
+    typed: ClassVar[TypedSecret | None] = SIX_DIGITS
 
     def judged(self, case: Case, provider: ProviderConfig, secret: str) -> Outcome:
         wanted = {**_about(case, provider), "factor": "passcode", "passcode": secret}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 
 from core.http import NoAnswer
 from users.factors import pushes, remote
-from users.factors.base import AskedFactor, Case, Contribution, Denied, Outcome, Passed, TypedSecret
+from users.factors.base import SIX_DIGITS, AskedFactor, Case, Contribution, Denied, Outcome, Passed, TypedSecret
 from users.factors.providers import ProviderConfig, ProviderForm
 from users.factors.remote import Malformed, RefusesUs, RemoteFactor, username_of
 
@@ -124,7 +123,7 @@ class OktaPush(Okta):
 class OktaPasscode(Okta):
     kind: ClassVar[str] = "okta_otp"
     label: ClassVar[str] = "Okta passcode"
-    typed: ClassVar[TypedSecret | None] = TypedSecret(re.compile(r"[0-9]{6}"), 6)
+    typed: ClassVar[TypedSecret | None] = SIX_DIGITS
     okta_type: ClassVar[str] = "token:software:totp"
 
     def _verify(self, okta: Organization, case: Case, path: str, secret: str) -> Outcome:
