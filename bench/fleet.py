@@ -2,8 +2,8 @@
 their host has died. The time until all of them are back, against what the rate of connects alone makes of it.
 
 Front, web, gateway web, control worker, beat and Redis are those of bin/run. The hosts are ``bench.fleet_host``: the
-worker, with interfaces in memory. The clients (``bench.fleet_clients``) are what they say to the server: no packet of
-theirs goes through a tunnel.
+worker, with interfaces in memory. The clients (``bench.fleet_clients``, ``fleet_pings``) are what they say to the
+server: no packet of theirs goes through a tunnel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 
 from bench import processors
 from bench.figures import Figure, spread
-from bench.fleet_clients import INTERVAL, Client, Connecting, Pinging, Told
+from bench.fleet_clients import INTERVAL, Client, Connecting, Ready, Told
+from bench.fleet_pings import Pinging
 from bench.installation import Installation, say
 from bench.load import WrongAnswer
 from bench.people import allot, found_company, hire, prepare
@@ -212,7 +213,7 @@ class Fleet:
                     for key in filter(None, (client.key, client.next_key))
                 ]
         say(f"fleet: signing {len(wanted)} pings and {len(victims)} connects")
-        requests = iter(prepare("PUT", wanted, now))
+        requests = map(Ready.of, prepare("PUT", wanted, now))
         for client in self._clients:
             client.pings, client.next_pings = [], []
             for _ in range(PINGS):
