@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from wgpeer import constants
 
 from bench import processors
-from bench.fleet import late_ms, percentile
 from bench.fleet_clients import Answer, Client, Ready, pause_after
 from bench.fleet_host import ManyPeers
 from bench.fleet_pings import Pinging
+from bench.fleet_rounds import late_ms, percentile
 from bench.load import Target
 from servers.hostnet.wireguard.base import PeerChange
 from tests.lab import HANGING, PROJECT, PYTHON, until
@@ -121,8 +121,9 @@ def test_a_client_that_gets_no_good_answer_pings_again_and_one_that_does_waits_f
     pinging.add(client)
     until(lambda: pinging.heard([client], began))
     pinging.stop()
-    assert [ping.answer.status for ping in pinging.pings] == [503, 200]
-    assert pinging.pings[1].at - pinging.pings[0].at >= constants.PING_RETRY_PAUSE
+    first, second = pinging.pings[:2]
+    assert (first.answer.status, second.answer.status) == (503, 200)
+    assert second.at - first.at >= constants.PING_RETRY_PAUSE
     assert pinging.processor > 0
 
 
@@ -137,7 +138,7 @@ def test_a_client_that_is_dropped_pings_no_more_and_may_come_back(gateway: tuple
     until(lambda: pinging.heard([client, other], 0.0))
     pinging.drop([client, other])
     pinging.stop()
-    assert sorted(ping.client.number for ping in pinging.pings) == [1, 2]
+    assert {ping.client.number for ping in pinging.pings} == {1, 2}
 
 
 def test_where_nobody_listens_no_answer_came() -> None:
@@ -173,7 +174,27 @@ def test_a_programs_processor_time_is_that_of_all_its_processes() -> None:
         idle.wait(HANGING)
 
 
+def test_a_program_waits_for_a_processor_while_another_one_has_it() -> None:
+    # Two that compute on one processor, and another program that does nothing.
+    one = {min(os.sched_getaffinity(0))}
+    compute = f"{PYTHON} -c 'import os; os.sched_setaffinity(0, {one})\nwhile True: pass'"
+    busy = subprocess.Popen(["sh", "-c", f"{compute} & {compute} & wait"], start_new_session=True)
+    idle = subprocess.Popen(["sleep", "600"])
+    try:
+        roots = {"busy": busy.pid, "idle": idle.pid}
+        found = until(lambda: _if_much(processors.waited_by_program(roots), "busy"))
+        assert found["idle"] < found["busy"]
+    finally:
+        os.killpg(busy.pid, 9)
+        idle.kill()
+        busy.wait(HANGING)
+        idle.wait(HANGING)
+
+
 def _computed(roots: dict[str, int], name: str) -> dict[str, float]:
     """How much each has computed, once this one has computed much."""
-    found = processors.seconds_by_program(roots)
-    return found if found[name] >= 0.2 else {}
+    return _if_much(processors.seconds_by_program(roots), name)
+
+
+def _if_much(seconds: dict[str, float], name: str) -> dict[str, float]:
+    return seconds if seconds[name] >= 0.2 else {}
