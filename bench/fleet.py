@@ -2,26 +2,25 @@
 their host has died. The time until all of them are back, against what the rate of connects alone makes of it.
 
 Front, web, gateway web, control worker, beat and Redis are those of bin/run. The hosts are ``bench.fleet_host``: the
-worker, with interfaces in memory. The clients (``bench.fleet_clients``) are what they say to the server: no packet of
-theirs goes through a tunnel.
+worker, with interfaces in memory. The clients (``bench.fleet_clients``, ``fleet_pings``) are what they say to the
+server: no packet of theirs goes through a tunnel.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import random
 import secrets
-import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from bench import processors
-from bench.figures import Figure, spread
-from bench.fleet_clients import INTERVAL, Client, Connecting, Pinging, Told
+from bench.figures import Figure
+from bench.fleet_clients import INTERVAL, Client, Connecting, Ready
+from bench.fleet_pings import Pinging
+from bench.fleet_rounds import Phase, Round, costs, figure
 from bench.installation import Installation, say
 from bench.load import WrongAnswer
 from bench.people import allot, found_company, hire, prepare
@@ -39,7 +38,6 @@ CLIENTS, HOSTS, ROUNDS = 3000, 3, 3
 AT_ONCE = 60  # connects under way where their rate is measured
 ALONE = 2 * INTERVAL  # seconds of pings before a host dies
 PINGS = 4  # signed for each client and connection in a round; who needs more sends the last one again
-LARGER = (10_000, 100_000)
 WITHIN = 120.0  # seconds after which something hangs
 
 
@@ -51,56 +49,9 @@ def measure(directory: Path, clients: int = CLIENTS) -> Iterator[Figure]:
         rounds.append(fleet.storm(number))
         say(f"fleet: round {number + 1} of {count}: {rounds[-1].words()}")
     fleet.must_be_right()
-    for line in _costs(rounds):
+    for line in costs(rounds):
         say(f"fleet: {line}")
-    yield _figure(clients, rounds)
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """``processor``: seconds that each program computed, for ``count`` requests in ``seconds``."""
-
-    seconds: float
-    count: int
-    processor: Mapping[str, float]
-
-    @property
-    def rate(self) -> float:
-        return self.count / self.seconds
-
-    @property
-    def ms(self) -> float:
-        """Processor milliseconds of one request, of all programs of the server."""
-        return 1000 * sum(self.processor.values()) / max(1, self.count)
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """``connects`` and ``pings`` by themselves, then ``storm``: a host's clients connect while the others ping.
-    ``alone`` and ``beside`` are the seconds of each ping, before and in the storm. ``generator``: processor seconds of
-    those who connected, and of those who pinged."""
-
-    connects: Phase
-    pings: Phase
-    storm: Phase
-    alone: Sequence[float]
-    beside: Sequence[float]
-    told: Told
-    pinging: float
-
-    @property
-    def ratio(self) -> float:
-        return self.storm.seconds / (self.storm.count / self.connects.rate)
-
-    def words(self) -> str:
-        computed = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.storm.processor.items())
-        answers = ", ".join(f"{number} of {status or 'none'}" for status, number in sorted(self.told.answers.items()))
-        return (
-            f"{self.storm.count} clients are back after {self.storm.seconds:.1f} s, {self.ratio:.2f} of what "
-            f"{self.connects.rate:.0f} connects/s alone make of it (answers: {answers}); p99 of a ping "
-            f"{late_ms([self.beside])} ms, {late_ms([self.alone])} ms before; processor s: "
-            f"{computed}; of the load: connects {self.told.processor:.1f}, pings {self.pinging:.1f} in the whole round"
-        )
+    yield figure(clients, rounds)
 
 
 class Fleet:
@@ -212,7 +163,7 @@ class Fleet:
                     for key in filter(None, (client.key, client.next_key))
                 ]
         say(f"fleet: signing {len(wanted)} pings and {len(victims)} connects")
-        requests = iter(prepare("PUT", wanted, now))
+        requests = map(Ready.of, prepare("PUT", wanted, now))
         for client in self._clients:
             client.pings, client.next_pings = [], []
             for _ in range(PINGS):
@@ -279,41 +230,3 @@ def _must_have_counted(pinging: Pinging) -> None:
     wrong = [ping for ping in pinging.pings if ping.answer.status == 200 and not ping.counted()]
     if pinging.lost or wrong:
         raise WrongAnswer(f"{len(pinging.lost)} clients gave up pinging; {len(wrong)} were told that they are gone")
-
-
-def percentile(seconds: Sequence[float], percent: float = 99) -> float:
-    """Raise ``ValueError`` for none."""
-    if not seconds:
-        raise ValueError("nothing was measured")
-    return sorted(seconds)[min(len(seconds) - 1, int(len(seconds) * percent / 100))]
-
-
-def late_ms(runs: Sequence[Sequence[float]]) -> str:
-    """The 99th percentiles of these runs of pings, in words. In a small fleet nobody may have pinged in one."""
-    found = [1000 * percentile(run) for run in runs if run]
-    return spread(found) if found else "no"
-
-
-def _figure(clients: int, rounds: Sequence[Round]) -> Figure:
-    note = (
-        f"{clients} clients, {rounds[0].storm.count} back after {spread([each.storm.seconds for each in rounds])} s, "
-        f"{spread([each.connects.rate for each in rounds])} connects/s alone; "
-        f"p99 of a ping {late_ms([each.beside for each in rounds])} ms in the storm, "
-        f"{late_ms([each.alone for each in rounds])} ms before"
-    )
-    ratio = statistics.median(each.ratio for each in rounds)
-    return Figure("storm_to_connect_rate", ratio, "ratio", 1.5, at_most=True, note=note)
-
-
-def _costs(rounds: Sequence[Round]) -> Iterator[str]:
-    """What one request takes, and what follows for more clients on a machine like this."""
-    connect = statistics.median(each.connects.ms for each in rounds)
-    ping = statistics.median(each.pings.ms for each in rounds)
-    rate = statistics.median(each.connects.rate for each in rounds)
-    yield f"processor time of the server: {connect:.1f} ms for a connect, {ping:.2f} ms for a ping"
-    for many in LARGER:
-        cores = many / INTERVAL * ping / 1000
-        yield (
-            f"{many:,} clients: pings take {cores:.1f} cores, and a third of all connects anew within "
-            f"{many / 3 / rate:.0f} s on cores like these, {os.cpu_count()} of them, beside the pings"
-        )

@@ -1,7 +1,8 @@
 """Simulated clients: of each only what it says to the server, at the times at which ``wgpeer`` would say it.
 
-What costs a client time (RSA signature, sealed box) is made beforehand. Only the HMAC is made at the moment of sending,
-since its nonce is new each time. Each client has an address of its own, as in earnest, where the front counts them.
+What costs a client time (RSA signature, sealed box) is made beforehand. Of a connect the HMAC is made at the moment of
+sending, since its nonce is new each time. Each client has an address of its own, as in earnest, where the front counts
+them. How they ping is in ``bench.fleet_pings``.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ import multiprocessing
 import random
 import resource
 import socket
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from django.db import connections
@@ -32,6 +32,18 @@ IP_BIND_ADDRESS_NO_PORT = 24
 MOST_ROUNDS = 50  # who comes to nothing in so many is lost
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A request, and ``wire``, its bytes."""
+
+    request: ClientRequest
+    wire: bytes
+
+    @classmethod
+    def of(cls, request: ClientRequest) -> Ready:
+        return cls(request, request.wire())
+
+
 @dataclass(slots=True, eq=False)
 class Client:
     """``key`` is its connection's. ``pings`` are signed for that; ``ask`` is to bring a connection with ``next_key``,
@@ -40,10 +52,10 @@ class Client:
     number: int
     identity: Identity
     key: str = ""
-    pings: list[ClientRequest] = field(default_factory=list)
+    pings: list[Ready] = field(default_factory=list)
     ask: ClientRequest | None = None
     next_key: str = ""
-    next_pings: list[ClientRequest] = field(default_factory=list)
+    next_pings: list[Ready] = field(default_factory=list)
 
     @property
     def source(self) -> str:
@@ -88,6 +100,15 @@ class _Received:
         return io.BytesIO(self._raw)
 
 
+def socket_of(client: Client) -> socket.socket:
+    """Not connected; nothing that is asked of it waits."""
+    made = socket.socket()
+    made.setblocking(False)
+    made.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    made.bind((client.source, 0))
+    return made
+
+
 class _Exchange(asyncio.Protocol):
     """Sends a request, and takes what comes until the other side has ended the connection."""
 
@@ -115,7 +136,7 @@ async def ask(target: Target, client: Client, request: ClientRequest, connect: f
     try:
         async with asyncio.timeout(within):
             async with asyncio.timeout(connect):
-                transport = await _connected(target, client.source, _Exchange(request.wire(), ended))
+                transport = await _connected(target, client, _Exchange(request.wire(), ended))
             try:
                 return Answer.of(await ended)
             finally:
@@ -124,13 +145,10 @@ async def ask(target: Target, client: Client, request: ClientRequest, connect: f
         return Answer()
 
 
-async def _connected(target: Target, source: str, exchange: _Exchange) -> asyncio.WriteTransport:
-    """``exchange`` goes on over a connection from ``source``."""
-    loop, plain = asyncio.get_running_loop(), socket.socket()
+async def _connected(target: Target, client: Client, exchange: _Exchange) -> asyncio.WriteTransport:
+    """``exchange`` goes on over a connection of the client's."""
+    loop, plain = asyncio.get_running_loop(), socket_of(client)
     try:
-        plain.setblocking(False)
-        plain.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        plain.bind((source, 0))
         await loop.sock_connect(plain, ("127.0.0.1", target.port))
     except BaseException:
         plain.close()
@@ -222,85 +240,3 @@ def pause_after(answer: Answer) -> float:
 def _processor() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
-
-
-# Pinging
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """One try of a ping: when it began by ``time.monotonic``, and for how many seconds it went on."""
-
-    client: Client
-    request: ClientRequest
-    at: float
-    seconds: float
-    answer: Answer
-
-    def counted(self) -> bool:
-        """Whether the server says that the connection is there."""
-        return self.answer.status == 200 and self.answer.opened(self.client, self.request)["status"] is True
-
-
-class Pinging:
-    """Clients that ping at their rate, in a thread. Who runs out of signed pings sends the last one again."""
-
-    def __init__(self, gateway: Target) -> None:
-        self._gateway = gateway
-        self._loop = asyncio.new_event_loop()
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.pings: list[Ping] = []
-        self.lost: list[Client] = []
-        self._heard: dict[int, float] = {}  # when each sent the last ping that was answered
-        self.processor = 0.0  # seconds that the thread has computed; known at its end
-        self._thread.start()
-
-    def add(self, client: Client, first: float = 0.0) -> None:
-        """From ``first`` seconds on."""
-        self._loop.call_soon_threadsafe(self._begin, client, first)
-
-    def drop(self, clients: Iterable[Client]) -> None:
-        for client in clients:
-            self._loop.call_soon_threadsafe(self._tasks[client.number].cancel)
-
-    def heard(self, clients: Sequence[Client], since: float) -> bool:
-        """Whether each has had a ping answered that it sent after ``since``. Raise ``WrongAnswer`` if some gave up."""
-        if self.lost:
-            raise WrongAnswer(f"{len(self.lost)} clients gave up pinging")
-        return all(self._heard.get(client.number, 0.0) > since for client in clients)
-
-    def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-    def _run(self) -> None:
-        self._loop.run_forever()
-        self._loop.close()
-        self.processor = time.thread_time()
-
-    async def _end(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-
-    def _begin(self, client: Client, first: float) -> None:
-        self._tasks[client.number] = self._loop.create_task(self._ping(client, client.pings, first))
-
-    async def _ping(self, client: Client, requests: Sequence[ClientRequest], first: float) -> None:
-        due, number, failed = self._loop.time() + first, 0, 0
-        while failed <= constants.PING_RETRIES:
-            await asyncio.sleep(due - self._loop.time())
-            request = requests[min(number, len(requests) - 1)]
-            began = time.monotonic()
-            answer = await ask(
-                self._gateway, client, request, constants.PING_CONNECTS[-1], constants.PING_RESPONSE_TIMEOUT
-            )
-            self.pings.append(Ping(client, request, began, time.monotonic() - began, answer))
-            if answer.status == 200:
-                self._heard[client.number] = began
-                due, number, failed = due + INTERVAL, number + 1, 0
-            else:
-                due, failed = self._loop.time() + constants.PING_RETRY_PAUSE, failed + 1
-        self.lost.append(client)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +39,28 @@ def seconds_of_others() -> float:
 
 def seconds_by_program(roots: Mapping[str, int]) -> dict[str, float]:
     """Of each program: its first process, whose id is given, and all below that one that are not another program's."""
-    every, names = processes(), {pid: name for name, pid in roots.items()}
+    every, found = processes(), dict.fromkeys(roots, 0.0)
+    for name, pid in _programs(roots, every):
+        found[name] += every[pid].seconds
+    return found
+
+
+def waited_by_program(roots: Mapping[str, int]) -> dict[str, float]:
+    """For how many seconds the threads that each program has now were ready to run and had no processor."""
     found = dict.fromkeys(roots, 0.0)
-    for pid, process in every.items():
+    for name, pid in _programs(roots, processes()):
+        with suppress(OSError):  # it has just ended
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                found[name] += int((thread / "schedstat").read_text().split()[1]) / 1e9
+    return found
+
+
+def _programs(roots: Mapping[str, int], every: Mapping[int, Process]) -> Iterator[tuple[str, int]]:
+    """Whose each process is."""
+    names = {pid: name for name, pid in roots.items()}
+    for found in every:
+        pid = found
         while pid not in names and pid in every:
             pid = every[pid].parent
         if pid in names:
-            found[names[pid]] += process.seconds
-    return found
+            yield names[pid], found

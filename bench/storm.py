@@ -11,12 +11,13 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 from django.db import connections
 
+from bench import processors
 from bench.figures import Figure, spread
 from bench.installation import Installation, say
 from bench.load import Run, Target, WrongAnswer, drive, exchange
@@ -29,6 +30,7 @@ from tests.protocol_client import new_wg_key
 ROUNDS = 7
 PINGS, PACE = 600, 0.004  # of one run, and seconds between the end of one and the next, for each of those under way
 UNDER_WAY = 2
+PASSED = ("front", "gateway")  # by each ping
 CONNECTS, AT_ONCE = 250, 60  # of one run; less than a source may have, and many times what web takes at once
 
 
@@ -53,13 +55,16 @@ def measure(directory: Path) -> Iterator[Figure]:
         here.start_web(CONFIRM_TIMEOUT="50", PENDING_TIMEOUT="600", CONNECT_PATIENCE="60"),
     )
     seem_alive(company.host)
+    roots = {name: here.running[name].pid for name in PASSED}
     alone, beside, rates = [], [], []
     for number in range(1, ROUNDS + 1):
         alone.append(_pinged(gateway, list(islice(pings, PINGS))))
         storm = Storm(web, list(islice(connects, CONNECTS)), company.host)
+        before = _used(roots)
         beside.append(_pinged(gateway, list(islice(pings, PINGS))))
+        used = _used_words(before, _used(roots))
         rates.append(storm.rate())
-        words = f"{_words(alone[-1])}; {_words(beside[-1])} with {rates[-1]:.0f} connects/s"
+        words = f"{_words(alone[-1])}; {_words(beside[-1])} with {rates[-1]:.0f} connects/s, {used}"
         say(f"storm: round {number} of {ROUNDS}: {words}")
     usual, late = ([1000 * run.percentile(99) for run in runs] for runs in (alone, beside))
     ratio = statistics.median(x / y for x, y in zip(late, usual, strict=True))
@@ -115,6 +120,21 @@ def _pinged(gateway: Target, requests: Sequence[bytes]) -> Run:
     if wrong or len(latencies) != len(requests):
         raise WrongAnswer(f"a ping was not answered: {wrong[:1]}")
     return Run(time.perf_counter() - began, latencies)
+
+
+def _used(roots: Mapping[str, int]) -> dict[str, tuple[float, float]]:
+    """Of each program: seconds that it computed, and that it waited for a processor."""
+    computed, waited = processors.seconds_by_program(roots), processors.waited_by_program(roots)
+    return {name: (computed[name], waited[name]) for name in roots}
+
+
+def _used_words(before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]) -> str:
+    """The same of what was used in between, for each ping."""
+    said = []
+    for name, (computed, waited) in after.items():
+        own, lost = (1000 * (now - was) / PINGS for now, was in zip((computed, waited), before[name], strict=True))
+        said.append(f"{name} computed {own:.1f} ms and waited {lost:.1f} ms for a processor")
+    return "for each ping " + ", ".join(said)
 
 
 def _words(run: Run) -> str:

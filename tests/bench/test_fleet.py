@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import socketserver
 import subprocess
+import threading
+import time
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wgpeer import constants
 
 from bench import processors
-from bench.fleet import late_ms, percentile
-from bench.fleet_clients import Answer, pause_after
+from bench.fleet_clients import Answer, Client, Ready, pause_after
 from bench.fleet_host import ManyPeers
+from bench.fleet_pings import Pinging
+from bench.fleet_rounds import late_ms, percentile
+from bench.load import Target
 from servers.hostnet.wireguard.base import PeerChange
 from tests.lab import HANGING, PROJECT, PYTHON, until
+from tests.protocol_client import VECTORS, Identity, make_request
 from tests.servers.hostnet.fakes import FakeLinks
 
 KEYS = ("a", "b", "c")
@@ -77,6 +86,72 @@ def test_a_client_waits_as_long_as_it_was_told_and_never_less_than_a_round() -> 
         assert Answer.of(broken_off).status == 0
 
 
+@pytest.fixture
+def gateway() -> Iterator[tuple[Target, list[bytes]]]:
+    """It answers whatever it gets by the words that are left; by nothing where there are none."""
+    words: list[bytes] = []
+
+    class Answering(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            if words:
+                self.request.sendall(words.pop(0))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answering) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.05,))
+        serving.start()
+        yield Target(server.server_address[1]), words
+        server.shutdown()
+        serving.join()
+
+
+def pinging_client(number: int = 1) -> Client:
+    nobody = Identity("o", "u", "s", "token", "secret", VECTORS["server_box_public_key"])
+    request = make_request(nobody, method="PUT")
+    return Client(number, nobody, pings=[Ready.of(request)])
+
+
+def test_a_client_that_gets_no_good_answer_pings_again_and_one_that_does_waits_for_its_interval(
+    gateway: tuple[Target, list[bytes]],
+) -> None:
+    target, words = gateway
+    words += [b"HTTP/1.1 503 Service Unavailable\r\n\r\n{}", b"HTTP/1.1 200 OK\r\n\r\n{}"]
+    client, began = pinging_client(), time.monotonic()
+    pinging = Pinging(target)
+    pinging.add(client)
+    until(lambda: pinging.heard([client], began))
+    pinging.stop()
+    first, second = pinging.pings[:2]
+    assert (first.answer.status, second.answer.status) == (503, 200)
+    assert second.at - first.at >= constants.PING_RETRY_PAUSE
+    assert pinging.processor > 0
+
+
+def test_a_client_that_is_dropped_pings_no_more_and_may_come_back(gateway: tuple[Target, list[bytes]]) -> None:
+    target, words = gateway
+    words += 4 * [b"HTTP/1.1 200 OK\r\n\r\n{}"]
+    client, other, pinging = pinging_client(), pinging_client(2), Pinging(target)
+    pinging.add(client, 2 * HANGING)
+    pinging.drop([client])
+    pinging.add(client)
+    pinging.add(other)
+    until(lambda: pinging.heard([client, other], 0.0))
+    pinging.drop([client, other])
+    pinging.stop()
+    assert {ping.client.number for ping in pinging.pings} == {1, 2}
+
+
+def test_where_nobody_listens_no_answer_came() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        pinging, client = Pinging(Target(unused.getsockname()[1])), pinging_client()
+        pinging.add(client)
+        until(lambda: pinging.pings)
+        pinging.stop()
+    assert {ping.answer.status for ping in pinging.pings} == {0}
+    assert not pinging.heard([client], 0.0)
+
+
 def test_a_storm_in_which_nobody_pinged_is_described_all_the_same() -> None:
     assert late_ms([[0.010, 0.012], []]) == "12 (12-12)"
     assert late_ms([[], []]) == "no"
@@ -99,7 +174,27 @@ def test_a_programs_processor_time_is_that_of_all_its_processes() -> None:
         idle.wait(HANGING)
 
 
+def test_a_program_waits_for_a_processor_while_another_one_has_it() -> None:
+    # Two that compute on one processor, and another program that does nothing.
+    one = {min(os.sched_getaffinity(0))}
+    compute = f"{PYTHON} -c 'import os; os.sched_setaffinity(0, {one})\nwhile True: pass'"
+    busy = subprocess.Popen(["sh", "-c", f"{compute} & {compute} & wait"], start_new_session=True)
+    idle = subprocess.Popen(["sleep", "600"])
+    try:
+        roots = {"busy": busy.pid, "idle": idle.pid}
+        found = until(lambda: _if_much(processors.waited_by_program(roots), "busy"))
+        assert found["idle"] < found["busy"]
+    finally:
+        os.killpg(busy.pid, 9)
+        idle.kill()
+        busy.wait(HANGING)
+        idle.wait(HANGING)
+
+
 def _computed(roots: dict[str, int], name: str) -> dict[str, float]:
     """How much each has computed, once this one has computed much."""
-    found = processors.seconds_by_program(roots)
-    return found if found[name] >= 0.2 else {}
+    return _if_much(processors.seconds_by_program(roots), name)
+
+
+def _if_much(seconds: dict[str, float], name: str) -> dict[str, float]:
+    return seconds if seconds[name] >= 0.2 else {}

@@ -10,24 +10,16 @@ from dataclasses import dataclass, field
 from itertools import count, pairwise
 
 import pytest
-from django.conf import LazySettings
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 from wgpeer import constants as client
 
+from vpnproject.settings import CONNECT_PATIENCE as PATIENCE
 from wgpeers.lifecycle.turns import LONGEST, SOONEST, Turns
 
-PATIENCE = 25.0
 PROCESSES = 4
 TO_TELL = 0.003  # seconds of a process for one that is told to come again
 EXISTING_PAUSE = 7.0  # of clients that read nothing of what they are told
-usual = hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(autouse=True)
-def patience(settings: LazySettings) -> None:
-    settings.CONNECT_PATIENCE = PATIENCE
 
 
 @dataclass
@@ -86,7 +78,6 @@ class Storm:
         return event
 
 
-@usual
 @given(
     clients=st.integers(1, 4000),
     rate=st.floats(20, 200),
@@ -112,7 +103,6 @@ def test_few_come_again_in_vain(clients: int, rate: float) -> None:
     assert sum(storm.told) <= 1.2 * clients
 
 
-@usual
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 60)), max_size=300))
 def test_a_pause_is_given_to_who_waited_long_and_to_nobody_else(steps: list[tuple[float, float]]) -> None:
     now = 0.0
@@ -123,7 +113,6 @@ def test_a_pause_is_given_to_who_waited_long_and_to_nobody_else(steps: list[tupl
         assert SOONEST <= pause <= LONGEST if waited > PATIENCE else pause == 0
 
 
-@usual
 @given(st.lists(st.floats(0, 2), min_size=2, max_size=500))
 def test_who_was_told_first_has_the_earlier_turn(passed: list[float]) -> None:
     """However many are told, and whatever time passes between them."""
