@@ -83,6 +83,7 @@ class SamlLiar:
     forge: Callable[[bytes], bytes] | None = None
     signer: type[XMLSigner] = XMLSigner
     secret: bytes | None = None
+    c14n: CanonicalizationMethod = CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0
     given: int = 0
 
     @property
@@ -105,7 +106,7 @@ class SamlLiar:
         signer = self.signer(
             signature_algorithm=self.method,
             digest_algorithm=self.digest,
-            c14n_algorithm=CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0,
+            c14n_algorithm=self.c14n,
         )
         if self.secret:
             return signer.sign(element, key=self.secret, reference_uri=element.get("ID"), id_attribute="ID")
@@ -122,7 +123,8 @@ class SamlLiar:
             "response_issuer": ISSUER, "request": asked["ID"], "response_request": asked["ID"],
             "destination": asked["AssertionConsumerServiceURL"], "recipient": asked["AssertionConsumerServiceURL"],
             "audience": asked["Issuer"], "name": "id-of-alice", "format": PERSISTENT,
-            "attributes": {EMAIL: ["alice@acme.example"]}, "issued": instant(now), "authenticated": instant(now),
+            "attributes": {EMAIL: ["alice@acme.example"]}, "issued": instant(now),
+            "response_issued": instant(now), "authenticated": instant(now),
             "from": instant(now - 1), "until": instant(now + 300), "confirmed_until": instant(now + 300),
             "confirmed_from": None, "session_until": None, "method": "urn:oasis:names:tc:SAML:2.0:cm:bearer",
             "status": "urn:oasis:names:tc:SAML:2.0:status:Success", "conditions": "", "statement": True,
@@ -134,7 +136,7 @@ class SamlLiar:
         return (
             f'<samlp:Response xmlns:samlp="{PROTOCOL}" xmlns:saml="{ASSERTION}" '
             + attributes({
-                "ID": said["response_id"], "Version": said["version"], "IssueInstant": said["issued"],
+                "ID": said["response_id"], "Version": said["version"], "IssueInstant": said["response_issued"],
                 "Destination": said["destination"], "InResponseTo": said["response_request"],
             })
             + ">" + element("saml:Issuer", said["response_issuer"]) + place

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
-from signxml.algorithms import DigestAlgorithm, SignatureMethod
+from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureMethod
 
 from core import clock
 from tests.conftest import Clock
@@ -81,7 +81,8 @@ LATE, EARLY = instant(NOW - 121), instant(NOW + 121)
         {"until": LATE}, {"until": "soon"}, {"until": "2099-13-45T00:00:00Z"}, {"until": ""}, {"until": "2099-01-01"},
         {"until": "2099-01-01T00:00:00+14:00"}, {"from": EARLY}, {"from": "long ago"},
         {"confirmed_until": LATE}, {"confirmed_until": None}, {"confirmed_until": "x"}, {"confirmed_from": EARLY},
-        {"issued": EARLY}, {"issued": None}, {"authenticated": EARLY}, {"authenticated": None},
+        {"issued": EARLY}, {"issued": None}, {"response_issued": EARLY},
+        {"response_issued": None}, {"authenticated": EARLY}, {"authenticated": None},
         {"session_until": LATE}, {"session_until": "x"}, {"statement": False},
         {"method": "urn:oasis:names:tc:SAML:2.0:cm:holder-of-key"}, {"method": ""},
         {"method": "urn:oasis:names:tc:SAML:2.0:cm:sender-vouches"},
@@ -246,6 +247,13 @@ def test_signatures_that_are_worth_nothing(
     liar.signs = signs
     how(liar)
     assert visit.outcome(liar) == "saml_bad_answer"
+
+
+@pytest.mark.parametrize("signs", ["assertion", "response"])
+def test_what_is_signed_right_in_a_way_that_saml_does_not_know(fixed_clock: Clock, signs: str) -> None:
+    """Each way to write down what is signed is one more to have it read differently."""
+    for c14n in set(CanonicalizationMethod) - {CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0}:
+        assert judged(SamlLiar(signs=signs, c14n=c14n).answer(ADDRESS)) == "bad_answer", c14n
 
 
 def test_of_two_signatures_both_must_be_right(visit: SamlVisit, liar: SamlLiar) -> None:
