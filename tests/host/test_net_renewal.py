@@ -10,7 +10,7 @@ import pytest
 from servers.models import Server
 from tests.host.test_end_to_end import World, running, world
 from tests.host.test_net_client import FAR, send_everything
-from tests.lab import Echo, Pinger
+from tests.lab import ONE_TRY, Echo, Pinger
 from tests.stack import WgPeer
 from users.models import VpnUser
 from wgpeers.models import Connection, EndReason, State
@@ -115,6 +115,6 @@ def test_a_host_that_dies_during_a_renewal_is_connected_to_anew_when_it_is_back(
     host.run("ip", "link", "del", name)
     world.stack.start_host(world.host.public_id)
     with Echo(world.lan, world.lan.address, 7000):
-        world.wait(lambda: peer.machine.ask_tcp(world.lan.address, 7000, timeout=1) == b"10.50.0.1 hello")
+        world.wait(lambda: peer.machine.ask_tcp(world.lan.address, 7000, timeout=ONE_TRY) == b"10.50.0.1 hello")
     assert world.live(user) is not None
     peer.end()
