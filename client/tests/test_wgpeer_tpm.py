@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import shutil
@@ -98,8 +99,7 @@ def test_the_key_of_a_tpm_signs_and_stays_the_same(chip: object, store: Store) -
 def test_the_key_cannot_leave_its_tpm(
     chip: object, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import tpm2_pytss as tss
-
+    tss = importlib.import_module("tpm2_pytss")
     made = TpmKey.generate()
     attributes = tss.TPM2B_PUBLIC.unmarshal(made.public)[0].publicArea.objectAttributes
     for name in ("FIXEDTPM", "FIXEDPARENT", "SENSITIVEDATAORIGIN"):
