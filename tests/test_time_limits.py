@@ -46,6 +46,7 @@ ALLOWED = {
     ("client/tests/test_wgpeer_http.py", "time.sleep(0.05)"): "the pace of a slow server; slower is just as good",
     ("client/tests/wgpeer_wire.py", "tap.settimeout(0.1)"): "read again until it is told to stop",
     ("client/tests/wgpeer_wire.py", "self._ending.wait(0.003)"): "the pace of what goes on beside the test",
+    ("client/tests/test_wgpeer_tpm.py", "time.sleep(0.02)"): "looked at again until it is so",
     ("client/tests/wgpeer_namespaces.py", "time.sleep(0.05)"): "looked at again until it is so",
     (
         "client/tests/test_wgpeer_linux_tunnel.py",

@@ -25,7 +25,7 @@ from users.authorize import Denied, MustWait, Pending, authorize
 from users.factors.base import Attempt
 from users.signin.waiting import still_waits
 
-from .lifecycle import accounts, connect, decisions
+from .lifecycle import accounts, connect, decisions, renewals
 from .lifecycle.ping import ping
 from .lifecycle.turns import turns
 from .profiles import sync
@@ -217,6 +217,7 @@ def _answer(
     ``MustWait``."""
     if not account.server.running:
         raise Refusal("server_stopped", "this server is stopped", 30)
+    attempt = renewals.to_be_judged(account, attempt, now)
     verdict = authorize(account.user, policy_of(account.server), attempt, now, may_wait=may_wait)
     layers = (*decisions.ENVELOPE_OK, *verdict.layers)
     if isinstance(verdict, Pending):
@@ -259,6 +260,7 @@ def _attempt(plaintext: envelope.Plaintext, address: str | None, device_key: str
         device_hostname=plaintext.text("device_hostname"),
         client_version=plaintext.text("client_ver"),
         device_key=device_key,
+        renews=plaintext.text("renews"),
     )
 
 

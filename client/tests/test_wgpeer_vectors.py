@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.public import PrivateKey
 from wgpeer import envelope
+from wgpeer.device_key import FileKey
 from wgpeer.envelope import Ephemeral, InvalidResponse, open_response
 from wgpeer.responses import Allowed, NotAllowed, read_connect, read_ping, read_sign_in
 from wgpeer_fakes import BOX, VECTORS, hmac64, identity, open_request
@@ -65,10 +66,10 @@ def test_the_same_inputs_make_the_same_request(name: str) -> None:
     assert open_request("", sealed.method, sealed.path, sealed.headers, sealed.body).plaintext == plaintext
 
 
-def device_key() -> ec.EllipticCurvePrivateKey:
+def device_key() -> FileKey:
     key = serialization.load_pem_private_key(VECTORS["device_private_key_pkcs8"].encode(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    return key
+    return FileKey(key)
 
 
 def test_device_key_and_signature() -> None:
@@ -79,7 +80,7 @@ def test_device_key_and_signature() -> None:
         base64.b64decode(case["body"]["device_signature"] + "=="),
         envelope.sign_device(device_key(), digest),
     ):
-        device_key().public_key().verify(raw, digest, ec.ECDSA(hashes.SHA256()))
+        device_key().key.public_key().verify(raw, digest, ec.ECDSA(hashes.SHA256()))
 
 
 @pytest.mark.parametrize("name", CASES)

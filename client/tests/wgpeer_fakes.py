@@ -29,6 +29,7 @@ from wgpeer.profile import Profile, parse
 from wgpeer.responses import Configuration
 from wgpeer.status import Health
 from wgpeer.transport import HttpResponse, NoResponse
+from wgpeer.tunnel.contract import TunnelError
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "tests/vectors/connect.json").read_text())
 IDS = tuple(VECTORS[name] for name in ("organization_id", "user_id", "server_id"))
@@ -273,7 +274,22 @@ class FakeTunnel:
     mtu: int = 1420
     health: Health = field(default_factory=Health)
     ups: list[tuple[Configuration, bytes]] = field(default_factory=list)
+    replaced: list[tuple[Configuration, bytes]] = field(default_factory=list)
     downs: int = 0
+
+    def replace(
+        self,
+        configuration: Configuration,
+        key: PrivateKey,
+        works: Callable[[str], bool],
+        *,
+        use_dns: bool,
+        use_default_route: bool,
+    ) -> str:
+        if not works("wgp1"):
+            raise TunnelError("nothing comes through it")
+        self.replaced.append((configuration, bytes(key)))
+        return f"{configuration.endpoints[0]}:{configuration.port}"
 
     def up(self, configuration: Configuration, key: PrivateKey, *, use_dns: bool, use_default_route: bool) -> str:
         self.ups.append((configuration, bytes(key)))

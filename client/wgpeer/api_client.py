@@ -44,6 +44,7 @@ from wgpeer.responses import (
     read_end,
     read_sign_in,
 )
+from wgpeer.tpm import TpmError
 from wgpeer.transport import NoResponse, Transport
 
 T = TypeVar("T")
@@ -86,11 +87,13 @@ class DeviceInfo:
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What a connect request offers: the connection's WireGuard key (base64), the joined secrets, and the factor token.
-    ``password`` is kept in memory only."""
+    ``password`` is kept in memory only. ``renews`` is the key of a connection that is up and that this one continues,
+    in base64."""
 
     wg_public_key: str
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
+    renews: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +132,12 @@ class ApiClient:
         seconds = PUSH_RESPONSE_TIMEOUT if self.profile.flag("push_auth") else RESPONSE_TIMEOUT
         return self._post(host, "wg", credentials, "", seconds)
 
-    def wait_for_sign_in(self, host: ApiHost, credentials: Credentials, sso_token: str) -> ConnectResult:
+    def wait_for_sign_in(
+        self, host: ApiHost, credentials: Credentials, sso_token: str, seconds: float = SIGN_IN_RESPONSE_TIMEOUT
+    ) -> ConnectResult:
         """Ask again after ``SignInRequired``, with its token. The host holds the request until the user has signed in,
         for up to about 20 s; then the result is ``SignInPending``."""
-        return self._post(host, "wg_wait", credentials, sso_token, SIGN_IN_RESPONSE_TIMEOUT)
+        return self._post(host, "wg_wait", credentials, sso_token, seconds)
 
     def ping(
         self, configuration: Configuration, wg_public_key: str, interface: str, seconds: float, connect: float
@@ -161,7 +166,10 @@ class ApiClient:
         self, host: ApiHost, kind: str, credentials: Credentials, sso_token: str, seconds: float
     ) -> ConnectResult:
         plaintext = self._plaintext(credentials, sso_token)
-        sealed = self._seal("POST", kind, plaintext, device=self.profile.flag("device_auth"))
+        try:
+            sealed = self._seal("POST", kind, plaintext, device=self.profile.flag("device_auth"))
+        except TpmError as error:  # perhaps another program has it for a moment
+            return Failed(str(error))
 
         def read(raw: bytes) -> ConnectResult:
             response = json_object(raw)
@@ -235,6 +243,7 @@ class ApiClient:
             "public_address": "",
             "public_address6": "",
             "sso_token": sso_token,
+            **({"renews": credentials.renews} if credentials.renews else {}),
         }
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import resource
 
-from wgpeer.commands import look, profiles, service, up
+from wgpeer.commands import device, look, profiles, service, up
 from wgpeer.commands.app import app, fail
 from wgpeer.daemon import EXIT_FAILED, EXIT_MISSING, EXIT_USAGE
 from wgpeer.factors import MissingSecret
 from wgpeer.importer import ImportFailed
 from wgpeer.store import StoreError
 
-__all__ = ["look", "main", "profiles", "service", "up"]  # importing them is what makes their commands known
+__all__ = ["device", "look", "main", "profiles", "service", "up"]  # importing them is what makes their commands known
 
 
 def main() -> None:

@@ -58,6 +58,8 @@ class Connecting:
     sync: Callable[[str], object]
     random: random.Random
     is_avoided: Callable[[str], bool]
+    _renewed: Connection | None = None  # while it is renewed
+    _meanwhile: Callable[[], None] = lambda: None
     _not_before: dict[ApiHost, float] = field(default_factory=dict)
     _silent_hosts: set[ApiHost] = field(default_factory=set)
 
@@ -79,6 +81,15 @@ class Connecting:
             if self.clock.wait(pause) and (old := working()):
                 return old
 
+    def renew(self, old: Connection, meanwhile: Callable[[], None]) -> Connection | None:
+        """Ask each host once for a connection that continues ``old``, which goes on meanwhile; None where none allows
+        it now. ``meanwhile`` is called between two requests, and may raise to end it. Raises ``SessionEnded``."""
+        self._renewed, self._meanwhile = old, meanwhile
+        try:
+            return self._try_all_hosts(PrivateKey.generate()).connection
+        finally:
+            self._renewed, self._meanwhile = None, lambda: None
+
     def _try_all_hosts(self, key: PrivateKey) -> RoundResult:
         """Offer the key to each host once. Raises ``SessionEnded`` when one refuses for good."""
         outcome, waits = RoundResult(), list[float]()
@@ -91,18 +102,25 @@ class Connecting:
             if isinstance(result, Allowed):
                 self.token.accepted(self.clock.wall())
                 now = self.clock.boottime()
-                return RoundResult(Connection(result.configuration, key, host, now, now), answered=True)
+                connection = Connection(result.configuration, key, host, now, now)
+                connection.plan_renewal(self.random)
+                return RoundResult(connection, answered=True)
+            self._meanwhile()
             self._note_failure(host, result, outcome)
             waits.append(max(0.0, self._not_before.get(host, 0.0) - self.clock.boottime()))
         outcome.wait = min(waits, default=0.0)
         return outcome
 
     def _request_connection(self, host: ApiHost, key: PrivateKey) -> Allowed | Failed:
-        credentials = Credentials(b64(bytes(key.public_key)), self.password, self.token.current(self.clock.wall()))
-        self.status.change(host=host.url, message="")
+        renews = self._renewed.public_key if self._renewed else ""
+        token = self.token.current(self.clock.wall())
+        credentials = Credentials(b64(bytes(key.public_key)), self.password, token, renews)
+        if not renews:
+            self.status.change(host=host.url, message="")
         result = self.api.connect(host, credentials)
-        if isinstance(result, SignInRequired):
-            result = self._sign_in(host, credentials, result)
+        for _ in range(c.MAX_SIGN_INS):
+            if isinstance(result, SignInRequired):  # a second one, too, where two factors ask in a browser
+                result = self._sign_in(host, credentials, result)
         if isinstance(result, NotAllowed):
             self.token.forget()
             self.sync(host.url)  # perhaps it asks for other factors by now: so that the next start knows
@@ -112,19 +130,26 @@ class Connecting:
     def _sign_in(self, host: ApiHost, credentials: Credentials, asked: SignInRequired) -> ConnectResult:
         """Show the address, then ask until the user has signed in. A host that fails meanwhile is asked again: the
         sign-in belongs to it. Raises ``SessionEnded`` when nobody signs in in time."""
-        limit = self.clock.boottime() + c.SIGN_IN_TIMEOUT
+        limit, seconds = self.clock.boottime() + c.SIGN_IN_TIMEOUT, c.SIGN_IN_RESPONSE_TIMEOUT
         before = self.status.now.state
-        self.status.change(state=s.SIGNING_IN, sign_in_url=asked.url, sign_in_code=asked.code)
+        if self._renewed:  # there is time until it ends, and it goes on meanwhile: pinged in between
+            limit, seconds = self._renewed.ends, self._renewed.configuration.ping_interval
+        state = before if self._renewed else s.SIGNING_IN
+        self.status.change(state=state, sign_in_url=asked.url, sign_in_code=asked.code)
         self.log("waiting for a sign-in; its address is shown by: wgpeer status")
-        while self.clock.boottime() < limit:
-            result = self.api.wait_for_sign_in(host, credentials, asked.token)
-            patient = isinstance(result, SignInPending) or (
-                isinstance(result, Failed) and not 400 <= result.status < 500
-            )
-            if not patient:
-                self.status.change(state=before, sign_in_url="", sign_in_code="")
-                return result
-            self.clock.wait(c.SIGN_IN_PAUSE)
+        try:
+            while self.clock.boottime() < limit:
+                result = self.api.wait_for_sign_in(host, credentials, asked.token, seconds)
+                patient = isinstance(result, SignInPending) or (
+                    isinstance(result, Failed) and not 400 <= result.status < 500
+                )
+                if not patient:
+                    self.status.change(state=before)
+                    return result
+                self._meanwhile()
+                self.clock.wait(c.SIGN_IN_PAUSE)
+        finally:
+            self.status.change(sign_in_url="", sign_in_code="")
         raise SessionEnded("nobody signed in in time; start again with: wgpeer up")
 
     def _note_failure(self, host: ApiHost, failed: Failed, outcome: RoundResult) -> None:

@@ -16,6 +16,7 @@ PUSH_RESPONSE_TIMEOUT = 90.0  # a person must take the phone out of the pocket, 
 SIGN_IN_RESPONSE_TIMEOUT = 50.0  # the server holds each wait for the sign-in up to about 20
 SIGN_IN_TIMEOUT = 90.0  # then nobody is there
 SIGN_IN_PAUSE = 1.0  # between two waits, should a server answer at once instead of holding the request
+MAX_SIGN_INS = 4  # one after the other, for one connect: single sign-on, a passkey; no server can ask for ever
 RESOLVE_TIMEOUT = 2.0  # a resolver behind a dead tunnel must not stop a failover
 DNS_CACHE_TTL = 3600.0  # resolved addresses of API hosts are kept this long: DNS may be gone with the tunnel
 MAX_ADDRESSES = 8  # of one name, old and new together: each may cost a failover CONNECT_TIMEOUT
@@ -36,6 +37,14 @@ RETRY_AFTER_MAX = 300.0  # no response can send us away for longer
 SHORT_CONNECTION = 30.0  # one that ended sooner, and not by its host's death, did not help: wait, doubling
 RECONNECT_PAUSE = 1.0
 RECONNECT_PAUSE_MAX = 60.0
+
+# --- renewing a session that ends -------------------------------------------------------------------------------------
+RENEW_AHEAD = 600.0  # a person may have to sign in meanwhile; the server takes nothing sooner than 900 before the end
+RENEW_SHARE = 0.25  # of the whole session, where that is shorter
+RENEW_JITTER = 0.5  # share of this that is random: sessions that end at a time of day must not be renewed at one moment
+RENEW_RETRY = 30.0  # after a try that nobody allowed
+# From the answer that allows to the first ping by the new key. A host lets the old one go on for 10.
+RENEW_WITHIN = 15.0
 
 # --- pinging ----------------------------------------------------------------------------------------------------------
 PING_INTERVAL_MIN = 5.0  # whatever the server says
@@ -73,6 +82,7 @@ TUNNEL_OVERHEAD = 80  # bytes of WireGuard, UDP and IPv6 around a packet: what t
 MTU_MIN, MTU_MAX = 1280, 8920  # IPv6 needs the one; the other is Ethernet's largest frame, less the cost
 MAX_METRIC = 0x7FFFFFFF  # of a route, as the server gives it
 SOCKET_MARK = 0x77677077  # on our packets that must stay outside every tunnel of ours
+COPY_MARK = 0x77677078  # on a packet that leaves by the old key, while it leaves by the new one too
 TABLE_BASE = 77600  # routing tables: two for each interface
 RULE_PRIORITY = 30400  # three rules for each interface and family, before the main table (32766)
 FALLBACK_PRIORITY = 32800  # one more for each, behind it

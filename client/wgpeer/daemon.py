@@ -19,6 +19,7 @@ from typing import IO
 
 from pyroute2.netlink.exceptions import NetlinkError
 
+from wgpeer import device_key
 from wgpeer import status as s
 from wgpeer.api_client import ApiClient, DeviceInfo
 from wgpeer.clock import Stopped, SystemClock
@@ -29,10 +30,12 @@ from wgpeer.profile import Profile
 from wgpeer.session import Session
 from wgpeer.status import Status
 from wgpeer.store import Store, StoreError, is_locked, locked
+from wgpeer.tpm import TpmError
 from wgpeer.transport import HttpTransport
 from wgpeer.tunnel.contract import TunnelError
 from wgpeer.tunnel.linux import LinuxTunnel
-from wgpeer.tunnel.recovery import SUFFIX, clean_up
+from wgpeer.tunnel.recovery import SUFFIX, both_of, clean_up, profile_of
+from wgpeer.tunnel.renewable import RenewableTunnel
 from wgpeer.tunnel.uplink import Uplink
 from wgpeer.tunnel.watch import Watch
 
@@ -83,7 +86,7 @@ def run(store: Store, name: str, password: str, choices: Choices) -> int:
 
 
 def _run(
-    make_session: Callable[[], tuple[Session, LinuxTunnel]],
+    make_session: Callable[[], tuple[Session, RenewableTunnel]],
     clock: SystemClock,
     log: logging.Logger,
     status_file: StatusFile,
@@ -102,7 +105,7 @@ def _run(
         log.error("refused: %s%s", error, f" (registration key {error.reg_key})" if error.reg_key else "")
         status_file.end(s.REFUSED, last_error=str(error), reg_key=error.reg_key)
         return EXIT_REFUSED
-    except (TunnelError, StoreError) as error:
+    except (TunnelError, StoreError, TpmError) as error:
         log.error("%s", error)
         status_file.end(s.FAILED, last_error=str(error))
         return EXIT_FAILED
@@ -127,7 +130,7 @@ def _network_changed(uplink: Uplink, clock: SystemClock, log: logging.Logger) ->
     return True
 
 
-def _repair(tunnel: LinuxTunnel, log: logging.Logger) -> bool:
+def _repair(tunnel: RenewableTunnel, log: logging.Logger) -> bool:
     """A repair on its own thread, which nothing may end but the end of the session."""
     try:
         return tunnel.repair()
@@ -146,10 +149,16 @@ def _session(
     clock: SystemClock,
     log: logging.Logger,
     status_file: StatusFile,
-) -> tuple[Session, LinuxTunnel]:
+) -> tuple[Session, RenewableTunnel]:
     profile = store.load(name)
+    if profile.flag("device_auth"):
+        mine = device_key.held(store)
+        log.info("this device's key is %s%s", mine.where, f" ({mine.why})" if mine.why else "")
     transport = HttpTransport(clock)
-    tunnel = LinuxTunnel(store.recovery_path(name), transport.resolver.lookup, log.info, clock.wait, choices.backend)
+    tunnel = RenewableTunnel(
+        lambda path: LinuxTunnel(path, transport.resolver.lookup, log.info, clock.wait, choices.backend),
+        store.recovery_path(name),
+    )
     session = Session(
         api=ApiClient(profile, identity_of(profile, store), DeviceInfo.gather(choices.device_name), clock, transport),
         clock=clock,
@@ -169,10 +178,8 @@ def _session(
 def identity_of(profile: Profile, store: Store) -> Identity:
     """What a profile's requests are signed with, this machine's device key included where the server wants one. Raises
     ``StoreError``."""
-    device_key = store.device_key() if profile.flag("device_auth") else None
-    return Identity(
-        profile.text("sync_token"), profile.text("sync_secret"), profile.rsa_key(), profile.box_key, device_key
-    )
+    key = device_key.held(store).key if profile.flag("device_auth") else None
+    return Identity(profile.text("sync_token"), profile.text("sync_secret"), profile.rsa_key(), profile.box_key, key)
 
 
 class StatusFile:
@@ -213,7 +220,7 @@ def _open_log(store: Store, name: str) -> logging.Logger:
 def _clean_up_leftovers(store: Store, own: str) -> None:
     """Remove what crashed processes left behind: of this profile, and of all others that are not up now."""
     for recovery_file in store.run.glob(f"*{SUFFIX}"):
-        name = recovery_file.name.removesuffix(SUFFIX)
+        name = profile_of(recovery_file)
         if name == own:
             clean_up(recovery_file)
             continue
@@ -308,5 +315,6 @@ def stop(store: Store, name: str, seconds: float = 20.0) -> bool:
 def clean_up_if_down(store: Store, name: str) -> None:
     """Remove what a crashed process left behind, unless the profile is up."""
     with store.guard(), locked(store.lock_path(name)) as free:
-        if free and store.recovery_path(name).exists():
-            clean_up(store.recovery_path(name))
+        for path in both_of(store.recovery_path(name)) if free else ():
+            if path.exists():
+                clean_up(path)

@@ -62,6 +62,8 @@ def show(status: Status) -> None:
         "since": ago(status.since),
         "last ping": ago(status.last_ping),
         "reconnects": str(status.reconnects or ""),
+        "session ends": _in(status.session_ends),
+        "new keys": str(status.renewals or ""),
         "through tunnel": status.routes,
         "all traffic": status.coverage,
         "conflicts": status.conflicts,
@@ -88,6 +90,14 @@ def ago(moment: float) -> str:
         return f"{seconds} s ago"
     hours, minutes = seconds // 3600, seconds // 60 % 60
     return f"{hours} h {minutes} min ago" if hours else f"{minutes} min ago"
+
+
+def _in(moment: float) -> str:
+    """How soon a moment (Unix seconds) is, empty for 0."""
+    if not moment:
+        return ""
+    minutes = max(0, int(moment - time.time())) // 60
+    return f"in {minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"in {minutes} min"
 
 
 def coloured(state: str) -> str:

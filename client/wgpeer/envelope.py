@@ -16,10 +16,10 @@ import secrets
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
@@ -31,6 +31,16 @@ class InvalidResponse(Exception):
     """A response that nobody but an attacker or a broken server sends. Treated like no response at all."""
 
 
+class DeviceKey(Protocol):
+    """A P-256 key, wherever it is; ``public_der`` is its public half as SubjectPublicKeyInfo."""
+
+    @property
+    def public_der(self) -> bytes: ...
+
+    def sign(self, message: bytes) -> bytes:
+        """ECDSA with SHA-256, in ASN.1 DER. Raises ``TpmError``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What a client proves itself with. ``device_key`` (P-256) is None where the profile asks for none. Nothing of this
@@ -40,7 +50,7 @@ class Identity:
     sync_secret: str = field(repr=False)
     rsa_key: rsa.RSAPrivateKey = field(repr=False)
     server_box_key: PublicKey = field(repr=False)
-    device_key: ec.EllipticCurvePrivateKey | None = field(default=None, repr=False)
+    device_key: DeviceKey | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,21 +183,18 @@ def sign_digest(key: rsa.RSAPrivateKey, digest: bytes) -> bytes:
     return key.sign(digest, scheme, Prehashed(hashes.SHA512()))
 
 
-def sign_device(key: ec.EllipticCurvePrivateKey | None, digest: bytes) -> bytes:
+def sign_device(key: DeviceKey | None, digest: bytes) -> bytes:
     """ECDSA P-256 with SHA-256, whose message is the digest itself; in ASN.1 DER. Raises ``ValueError`` without a
-    key."""
+    key, ``TpmError`` where its TPM does not sign."""
     if key is None:
         raise ValueError("this profile asks for a device key, and there is none")
-    return key.sign(digest, ec.ECDSA(hashes.SHA256()))
+    return key.sign(digest)
 
 
-def device_public(key: ec.EllipticCurvePrivateKey | None) -> str:
+def device_public(key: DeviceKey | None) -> str:
     """The device's public key as requests carry it: SubjectPublicKeyInfo in DER, base64 without padding. Empty without
     one."""
-    if key is None:
-        return ""
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return b64raw(key.public_key().public_bytes(serialization.Encoding.DER, form))
+    return b64raw(key.public_der) if key else ""
 
 
 def open_response(identity: Identity, box_key: PrivateKey, response: Mapping[str, Any]) -> dict[str, Any]:

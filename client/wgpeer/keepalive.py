@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ from wgpeer.responses import Configuration, Ended
 @dataclass(slots=True)
 class Connection:
     """A connection that the server allowed, and the WireGuard key made for it. ``started`` and ``last_good`` (the last
-    good ping, or the connect itself) are ``Clock.boottime``; ``pinged`` says that a ping has been good."""
+    good ping, or the connect itself) are ``Clock.boottime``, ``renew_at`` too: when a new key is to be asked for;
+    ``pinged`` says that a ping has been good."""
 
     configuration: Configuration
     key: PrivateKey = field(repr=False)
@@ -27,11 +29,22 @@ class Connection:
     started: float
     last_good: float
     pinged: bool = False
+    renew_at: float = math.inf
 
     @property
     def public_key(self) -> str:
         """In base64."""
         return b64(bytes(self.key.public_key))
+
+    @property
+    def ends(self) -> float:
+        """When the server ends it whatever is pinged, by ``Clock.boottime``."""
+        return self.started + (self.configuration.session_left or math.inf)
+
+    def plan_renewal(self, random: random.Random) -> None:
+        """Choose when a new key is asked for: long enough before the end, and not when all others do."""
+        ahead = min(c.RENEW_AHEAD, self.configuration.session_left * c.RENEW_SHARE)
+        self.renew_at = self.ends - ahead * (1 - c.RENEW_JITTER * random.random())
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +78,15 @@ class Keepalive:
         self._on_ping = on_ping
         self._on_sync = on_sync
         self._random = random
+        self._sync_due = 0.0
         self._faulty = False  # it answers, and not as it should: asked often already
 
-    def run(self) -> Disconnect:
-        """Ping until the connection is lost, each interval and whenever the network has changed. While the gateway
-        answers at all it is kept, until ``ping_timeout`` is over. Raises ``Stopped``, from the clock."""
-        sync_due = self._clock.boottime() + c.SYNC_FIRST
+    def run(self) -> Disconnect | None:
+        """Ping until the connection is lost, each interval and whenever the network has changed; None: until it is time
+        to renew it. While the gateway answers at all it is kept, until ``ping_timeout`` is over. Raises ``Stopped``,
+        from the clock."""
+        if self._sync_due == 0:
+            self._sync_due = self._clock.boottime() + c.SYNC_FIRST
         while True:
             asked = self._clock.boottime()
             failed = self._expired() or self.ping()
@@ -79,9 +95,15 @@ class Keepalive:
             self._faulty = failed is not None
             if not failed:
                 self._on_ping()
-                if asked >= sync_due:
-                    sync_due = asked + self._sync_pause(good=self._on_sync(self._connection))
-            self._wait_until(asked + self._connection.configuration.ping_interval)
+                if asked >= self._connection.renew_at:
+                    return None
+                if asked >= self._sync_due:
+                    self._sync_due = asked + self._sync_pause(good=self._on_sync(self._connection))
+            self._wait_until(self._next_ping(asked))
+
+    def _next_ping(self, asked: float) -> float:
+        due, renewal = asked + self._connection.configuration.ping_interval, self._connection.renew_at
+        return min(due, renewal) if renewal > asked else due
 
     def _sync_pause(self, *, good: bool) -> float:
         pause = c.SYNC_INTERVAL if good else c.SYNC_RETRY

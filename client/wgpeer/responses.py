@@ -32,10 +32,10 @@ class Configuration:
 
     ``addresses`` are the interface's own, with prefix length; ``endpoints`` are names or addresses of the host,
     ``port`` its WireGuard port, ``public_key`` its key in base64. ``gateway`` is its address inside the tunnel, where
-    pings go by HTTP to ``web_port``. ``ping_interval`` and ``ping_timeout`` are seconds, ``mtu`` is bytes (0: find
-    out). ``search_domains`` are tried behind short names; ``routing_domains`` only say which names are looked up
-    through the tunnel, none of them meaning all names. ``network_links`` are networks that the server routes to this
-    machine.
+    pings go by HTTP to ``web_port``. ``ping_interval``, ``ping_timeout`` and ``session_left`` (for how long the
+    connection may last; 0: without end) are seconds, ``mtu`` is bytes (0: find out). ``search_domains`` are tried
+    behind short names; ``routing_domains`` only say which names are looked up through the tunnel, none of them meaning
+    all names. ``network_links`` are networks that the server routes to this machine.
     """
 
     addresses: tuple[str, ...]
@@ -47,6 +47,7 @@ class Configuration:
     web_no_ssl: bool
     ping_interval: float
     ping_timeout: float
+    session_left: float
     mtu: int
     routes: tuple[Route, ...]
     dns_servers: tuple[str, ...]
@@ -150,6 +151,7 @@ def read_configuration(value: object) -> Configuration:
         web_no_ssl=value.get("web_no_ssl") is True,
         ping_interval=max(PING_INTERVAL_MIN, _number(value, "ping_interval", 0, 3600, 10)),
         ping_timeout=_number(value, "ping_timeout", 1, 86400, 360),
+        session_left=_number(value, "session_left", 0, 10**9, 0),
         mtu=_mtu(_number(value, "mtu", 0, 65535, 0)),
         routes=_routes(value, "routes", 4) + _routes(value, "routes6", 6),
         dns_servers=tuple(_address(item) for item in _texts(value, "dns_servers")),

@@ -7,6 +7,7 @@ around the tunnel.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import InitVar, asdict, dataclass, field
@@ -19,9 +20,18 @@ from wgpeer.connecting import Connecting, SessionEnded
 from wgpeer.factors import FactorToken
 from wgpeer.keepalive import Connection, Disconnect, Keepalive
 from wgpeer.profile import Profile, ProfileError, merge
+from wgpeer.responses import Ended
 from wgpeer.status import LiveStatus, Status
 from wgpeer.transport import Resolver
 from wgpeer.tunnel.contract import Tunnel, TunnelError
+
+
+class LostMeanwhile(Exception):
+    """The connection was lost while a new key was asked for."""
+
+    def __init__(self, disconnect: Disconnect) -> None:
+        super().__init__(disconnect.reason)
+        self.disconnect = disconnect
 
 
 @dataclass(slots=True)
@@ -77,7 +87,7 @@ class Session:
         try:
             while True:
                 connection = self._connect(previous)
-                lost = self._run_connection(connection, new=connection is not previous)
+                connection, lost = self._run_connection(connection, new=connection is not previous)
                 self._connection_lost(connection, lost)
                 previous = connection
                 short_connections = short_connections + 1 if self._was_useless(connection, lost) else 0
@@ -116,15 +126,27 @@ class Session:
 
     # --- connected ----------------------------------------------------------------------------------------------------
 
-    def _run_connection(self, connection: Connection, *, new: bool) -> Disconnect:
+    def _run_connection(self, connection: Connection, *, new: bool) -> tuple[Connection, Disconnect]:
+        """Until it is lost, and however often it is renewed; what it was in the end, and why it was lost."""
         if new:
             try:
                 self._bring_up(connection)
             except TunnelError as error:
                 if self.status.since == 0:
                     raise
-                return Disconnect(str(error))
-        keepalive = Keepalive(
+                return connection, Disconnect(str(error))
+        keepalive = self._keepalive(connection)
+        while (lost := keepalive.run()) is None:
+            try:
+                renewed = self._renew(connection, keepalive)
+            except LostMeanwhile as error:
+                return connection, error.disconnect
+            if renewed is not None:
+                connection, keepalive = renewed, self._keepalive(renewed)
+        return connection, lost
+
+    def _keepalive(self, connection: Connection) -> Keepalive:
+        return Keepalive(
             connection,
             lambda: self.tunnel.interface,
             self.api,
@@ -133,7 +155,71 @@ class Session:
             self._sync,
             self.random,
         )
-        return keepalive.run()
+
+    # --- a new key before the old one ends ----------------------------------------------------------------------------
+
+    def _renew(self, old: Connection, keepalive: Keepalive) -> Connection | None:
+        """A connection that continues ``old`` by a new key, with the tunnel already its own; None where there is none
+        now: then ``old`` says when to try again. Raises ``LostMeanwhile``."""
+
+        def meanwhile() -> None:
+            failed = keepalive.ping()
+            if failed is None:
+                self._ping_succeeded(old)
+            elif failed.status < 500:
+                raise LostMeanwhile(failed)
+
+        ends = f"; the connection ends in {(old.ends - self.clock.boottime()) / 60:.0f} min"
+        self.log(f"asking for a new key{ends}")
+        old.renew_at = self.clock.boottime() + c.RENEW_RETRY * (1 + c.ROUND_JITTER * (self.random.random() - 0.5))
+        try:
+            renewed = self._connecting.renew(old, meanwhile)
+        except SessionEnded as refused:
+            old.renew_at = math.inf
+            said = f"no new key: {refused}{ends}; connect anew with: wgpeer down, wgpeer up"
+            self._status.change(message=said, reg_key=refused.reg_key)
+            self.log(said)
+            return None
+        if renewed is None:
+            return None
+        try:
+            self._hand_over(renewed)
+        except TunnelError as error:
+            # The server has given the address to the new key: the next ping by the old one says so.
+            self.log(f"the new key does not work: {error}")
+            old.renew_at = math.inf
+            return None
+        return renewed
+
+    def _hand_over(self, renewed: Connection) -> None:
+        """Put the tunnel of a new key in the place of the one that is up. Raises ``TunnelError``."""
+        endpoint = self.tunnel.replace(
+            renewed.configuration,
+            renewed.key,
+            lambda interface: self._works(renewed, interface),
+            use_dns=not self.profile.flag("disable_dns"),
+            use_default_route=not self.profile.flag("disable_gateway"),
+        )
+        renewed.last_good, renewed.pinged = self.clock.boottime(), True
+        now = self.clock.wall()
+        self._status.change(since=now, last_ping=now, renewals=self.status.renewals + 1, last_error="")
+        self._note_tunnel(renewed, endpoint, "")
+        self.log(f"a new key is in use, on {self.status.interface}, by {renewed.host.url}")
+
+    def _works(self, renewed: Connection, interface: str) -> bool:
+        """Whether its host answers through this very interface: then it sends to it, too."""
+        until = self.clock.boottime() + c.RENEW_WITHIN
+        while self.clock.boottime() < until:
+            asked = self.clock.boottime()
+            result = self.api.ping(
+                renewed.configuration, renewed.public_key, interface, c.PING_RESPONSE_TIMEOUT, c.PING_CONNECTS[0]
+            )
+            if result is None:
+                return True
+            if isinstance(result, Ended):
+                return False
+            self.clock.wait(max(0.0, asked + c.PING_CONNECTS[0] - self.clock.boottime()))
+        return False
 
     def _bring_up(self, connection: Connection) -> None:
         configuration = connection.configuration
@@ -146,6 +232,11 @@ class Session:
             use_dns=not self.profile.flag("disable_dns"),
             use_default_route=not self.profile.flag("disable_gateway"),
         )
+        self._note_tunnel(connection, endpoint, "the tunnel is built, waiting for the first ping")
+
+    def _note_tunnel(self, connection: Connection, endpoint: str, message: str) -> None:
+        configuration = connection.configuration
+        left = connection.ends - self.clock.boottime()
         self._status.change(
             address=", ".join(configuration.addresses),
             gateway=configuration.gateway,
@@ -155,8 +246,9 @@ class Session:
             public_key=connection.public_key,
             routes=self.tunnel.routes,
             mtu=self.tunnel.mtu,
+            session_ends=self.clock.wall() + left if math.isfinite(left) else 0.0,
             **self._seen_of_tunnel(),
-            message="the tunnel is built, waiting for the first ping",
+            message=message,
         )
 
     def tunnel_changed(self) -> None:

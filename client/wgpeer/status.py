@@ -39,7 +39,8 @@ class Status:
     ``since`` (the first ping of the present connection) and ``last_ping`` are Unix seconds, 0 when there was none.
     ``host`` is the URL of the API that allowed the connection, ``endpoint`` is ADDRESS:PORT of its WireGuard,
     ``public_key`` that of this connection. ``mtu`` is bytes. ``dns``, ``routes`` and ``message`` are text for people.
-    ``all_traffic`` to ``last_repair`` are those of ``Health``.
+    ``session_ends`` is when the server ends the connection (Unix seconds, 0: never), ``renewals`` how often it was
+    given a new key before that. ``all_traffic`` to ``last_repair`` are those of ``Health``.
     """
 
     profile: str = ""
@@ -55,6 +56,8 @@ class Status:
     since: float = 0.0
     last_ping: float = 0.0
     reconnects: int = 0
+    session_ends: float = 0.0
+    renewals: int = 0
     dns: str = ""
     routes: str = ""
     mtu: int = 0

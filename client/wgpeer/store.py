@@ -14,10 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from wgpeer.importer import SUFFIX
 from wgpeer.profile import Profile, ProfileError, parse, render
 
@@ -36,10 +32,11 @@ class Store:
     profiles/NAME.ovpn          the profiles
     run/NAME.lock               held while the profile is up
     run/NAME.status.json        see ``status``
-    run/NAME.recovery.json      what a tunnel has changed on this machine, see ``tunnel.linux``
+    run/NAME.recovery.json      (and NAME~) what a tunnel has changed on this machine, see ``tunnel.linux``
     state/NAME.token.json       the factor token
     logs/NAME.log
-    device.key                  this machine's key, in PEM
+    device.key                  this machine's key, in PEM; or
+    device.tpm.json             the same as its TPM has wrapped it, see ``device_key``
     """
 
     root: Path
@@ -159,21 +156,13 @@ class Store:
         finally:
             os.close(handle)
 
-    def device_key(self) -> ec.EllipticCurvePrivateKey:
-        """This machine's P-256 key, generated at the first use. Raises ``StoreError``."""
-        path = self.root / "device.key"
-        if not path.exists():
-            key = ec.generate_private_key(ec.SECP256R1())
-            form = serialization.PrivateFormat.PKCS8
-            pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-            write_file(path, pem.decode())
-        try:
-            loaded = serialization.load_pem_private_key(path.read_bytes(), None)
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise StoreError(f"{path} cannot be read; remove it and register this device anew") from error
-        if not isinstance(loaded, ec.EllipticCurvePrivateKey) or not isinstance(loaded.curve, ec.SECP256R1):
-            raise StoreError(f"{path} is not a P-256 key; remove it and register this device anew")
-        return loaded
+    @property
+    def file_key_path(self) -> Path:
+        return self.root / "device.key"
+
+    @property
+    def tpm_key_path(self) -> Path:
+        return self.root / "device.tpm.json"
 
 
 def write_file(path: Path, text: str, *, durable: bool = True) -> None:

@@ -274,7 +274,7 @@ def told(company: Company, **fields: object) -> tuple[list[str], list[str], list
     alice = VpnUser.objects.first() or user(company.organization, "alice")
     connection = Connection.objects.first() or connect(company, alice, "d1", "laptop", 5)
     host = Host.objects.get()
-    answer = client_config.build(connection, company.server, host, "key", rows=[])
+    answer = client_config.build(connection, company.server, host, "key", 0.0, rows=[])
     return answer["dns_servers"], answer["search_domains"], answer["routing_domains"]
 
 

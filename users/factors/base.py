@@ -65,8 +65,9 @@ class Policy:
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """What one connect offers. ``address``: where its request came from, empty where that is not known.
-    ``device_key``: hex SHA-256 of the public key (DER) that has signed the request, empty where none has. ``repr``
-    shows no secret."""
+    ``device_key``: hex SHA-256 of the public key (DER) that has signed the request, empty where none has. ``renews``:
+    the WireGuard key of a connection that it continues, as the client says; ``counts_from``: when the session of that
+    ends, in Unix seconds, where it is judged as if made then (0: now). ``repr`` shows no secret."""
 
     device_id: str
     device_name: str = field(repr=False)
@@ -78,6 +79,8 @@ class Attempt:
     device_hostname: str = field(default="", repr=False)
     client_version: str = ""
     device_key: str = field(default="", repr=False)
+    renews: str = field(default="", repr=False)
+    counts_from: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

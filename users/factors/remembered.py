@@ -36,7 +36,8 @@ def _digest(user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: At
 def is_remembered(
     user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, kind: str, now: float
 ) -> bool:
-    """Whether ``attempt``'s token (``kind`` "token") or password ("grace") stands for all ``wanted`` factors."""
+    """Whether ``attempt``'s token (``kind`` "token") or password ("grace") stands for all ``wanted`` factors, and does
+    so still when the attempt is to count."""
     secret, ttl = (attempt.token, policy.token_ttl) if kind == "token" else (attempt.password, policy.grace)
     if not secret or not ttl:
         return False
@@ -46,7 +47,7 @@ def is_remembered(
         kind=kind,
         device_id=attempt.device_id,
         device_name=attempt.device_name,
-        expires__gt=clock.moment(now),
+        expires__gt=clock.moment(max(now, attempt.counts_from)),
     ).first()
     return row is not None and hmac.compare_digest(row.digest, _digest(user, policy, wanted, attempt, kind, secret))
 
@@ -55,7 +56,7 @@ def passes_of(
     user: VpnUser, policy: Policy, wanted: Sequence[Wanted], attempt: Attempt, now: float
 ) -> tuple[RememberedPass, ...]:
     """What to remember of ``attempt`` once its client is connected. ``wanted``: exactly the factors that passed."""
-    latest = policy.ask_again.after(now) if policy.ask_again else math.inf
+    latest = policy.ask_again.after(max(now, attempt.counts_from)) if policy.ask_again else math.inf
     kinds = (("grace", attempt.password, policy.grace), ("token", attempt.token, policy.token_ttl))
     return tuple(
         RememberedPass(

@@ -89,10 +89,11 @@ def _tell(ids: Sequence[str]) -> None:
     near = with_linked([server.pk for server in by_server], carrier=Carrier.MESH)
     for server, mine in by_server.items():
         hosts = list(Host.objects.filter(attachments__server__in=near[server.pk], enabled=True).distinct())
-        ended = [row for row in mine if row.state == State.ENDED]
-        _send("hostnet.remove_remotes", RemoveRemotes(tuple(row.public_id for row in ended)), hosts, ended)
+        # Who comes before who goes: an address that passes from one to the other is somebody's all the while.
         opened = [row for row in mine if row.state == State.OPEN]
         _send("hostnet.add_remotes", AddRemotes(tuple(of_connections(server, opened))), hosts, opened)
+        ended = [row for row in mine if row.state == State.ENDED]
+        _send("hostnet.remove_remotes", RemoveRemotes(tuple(row.public_id for row in ended)), hosts, ended)
 
 
 def _send(task: str, message: AddRemotes | RemoveRemotes, hosts: Sequence[Host], rows: Sequence[Connection]) -> None:

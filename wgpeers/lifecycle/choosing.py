@@ -18,6 +18,7 @@ from users.factors.base import Attempt
 from wgpeers.models import Connection, State
 from wgpeers.protocol.errors import Refusal
 
+from . import renewals
 from .accounts import Account
 
 # Seconds for which a host that did not confirm comes last: until then its heartbeat says what it is worth.
@@ -35,17 +36,18 @@ _unanswered: dict[str, float] = {}
 class Wish:
     """What of one client speaks for a host. ``asked`` is the name or address that its request was sent to;
     ``occupied`` are hosts (primary keys) on which the same device is connected still: it may be their link that
-    failed."""
+    failed. ``stays``: the host on which it continues a connection that works, None where it does not."""
 
     asked: str = ""
     region: str = ""
     occupied: frozenset[int] = field(default_factory=frozenset)
+    stays: int | None = None
 
 
 def suitable(account: Account, attempt: Attempt, attachments: Sequence[ServerHost], asked: str) -> list[ServerHost]:
     """Of the server's ``attachments`` those that can take this client now, in the order in which to try them: the one
-    it asked for, else by priority, region, and how many clients a host has for its weight; those on which the same
-    device is connected still come after the others. Raise ``Refusal`` where there is none."""
+    it stays on, the one it asked for, else by priority, region, and how many clients a host has for its weight; those
+    on which the same device is connected still come after the others. Raise ``Refusal`` where there is none."""
     able = [each for each in attachments if not each.host.draining]
     heard = heartbeats.fresh([each.host for each in able])
     living = [each for each in able if each.host_id in heard]
@@ -54,22 +56,27 @@ def suitable(account: Account, attempt: Attempt, attachments: Sequence[ServerHos
     if len(living) == 1 and not living[0].host.max_clients:
         return living
     busy = _busy([each.host_id for each in living])
-    free = [each for each in living if not is_full(each.host, busy)]
+    mine = renewals.continued(account, attempt)
+    stays = mine.host_id if mine else None
+    # Whoever stays takes nobody's place but their own.
+    free = [each for each in living if each.host_id == stays or not is_full(each.host, busy)]
     if not free:
         raise Refusal("server_full", "every host of this server has as many clients as it takes", pause(LATER))
     if len(free) > 1:
-        wish = Wish(_wished(attachments, asked.lower()), _region(free, attempt.address), _occupied(account, attempt))
+        region, occupied = _region(free, attempt.address), _occupied(account, attempt)
+        wish = Wish(_wished(attachments, asked.lower()), region, occupied, stays)
         # Shuffled first, so that equally busy hosts share what comes at the same moment.
         random.shuffle(free)
         free.sort(key=lambda each: _rank(each, wish, busy))
     return free[:MOST]
 
 
-def _rank(attachment: ServerHost, wish: Wish, busy: dict[int, int]) -> tuple[bool, bool, bool, int, bool, float]:
+def _rank(attachment: ServerHost, wish: Wish, busy: dict[int, int]) -> tuple[bool, bool, bool, bool, int, bool, float]:
     """The least is the best."""
     host = attachment.host
     return (
         is_avoided(host),
+        wish.stays is not None and host.pk != wish.stays,
         not is_asked(host, wish.asked),
         host.pk in wish.occupied,
         attachment.priority,

@@ -34,7 +34,7 @@ from wgpeers.models import Connection, EndReason, SpentKey, State
 from wgpeers.protocol import client_config, envelope
 from wgpeers.protocol.errors import Refusal, SealedRefusal
 
-from . import choosing, decisions, liveness, placement, queries, site_failover
+from . import choosing, decisions, liveness, placement, queries, renewals, site_failover
 from .accounts import Account
 from .ending import end, notify_hosts
 
@@ -83,16 +83,23 @@ def _confirm(
     now: float,
 ) -> dict[str, Any] | None:
     """Have one host after the other take the peer; None if none did, or the connection was ended meanwhile."""
-    _start_counting(connection, replaced, account.server, now)
+    # Other hosts are told of a client that stays where it is once only, when both is true: that it is there by the new
+    # connection, and no more by the old one. In between they would know no way to it.
+    stays = _goes_on(attempt, replaced, suitable[0].host)
+    _start_counting(connection, [] if stays else replaced, account.server, now)
     for number, attachment in enumerate(suitable):
         if number and not _move(connection, attachment.host, replaced):
             return None
-        if messages.add_and_wait(attachment.host, _add_message(connection, attachment.host, account, replaced)):
+        if messages.add_and_wait(
+            attachment.host, _add_message(connection, attachment.host, account, attempt, replaced)
+        ):
             choosing.trust(attachment.host)
             if _open(connection, account, attempt, allowed, now):
                 if account.extras.several_hosts or account.extras.linked:
                     remotes.note([connection.public_id])
-                return _configuration(connection, account, attachment)
+                if stays:
+                    notify_hosts(replaced, except_on=connection.host_id)
+                return _configuration(connection, account, attachment, now)
             return None
         choosing.avoid(attachment.host)
         log.warning("host %s did not confirm connection %s", attachment.host, connection.public_id)
@@ -125,16 +132,17 @@ def _given_before(account: Account, attempt: Attempt, digest: bytes, now: float)
     attachment = ServerHost.objects.filter(server=account.server, host=mine.host_id).first()
     if attachment is None:
         raise Refusal("key_spent", "this WireGuard key was used before")
-    return _configuration(mine, account, attachment)
+    return _configuration(mine, account, attachment, now)
 
 
-def _configuration(connection: Connection, account: Account, attachment: ServerHost) -> dict[str, Any]:
+def _configuration(connection: Connection, account: Account, attachment: ServerHost, now: float) -> dict[str, Any]:
     server_has_networks = account.extras.server_has_networks
     return client_config.build(
         connection,
         account.server,
         attachment.host,
         attachment.public_key,
+        now,
         rows=queries.routes(account.server),
         server_has_networks=server_has_networks,
         server_is_linked=account.extras.linked,
@@ -165,7 +173,7 @@ def _draft(account: Account, attempt: Attempt, host: Host, now: float) -> Connec
         client_address=attempt.address or None,
         wg_public_key=attempt.wg_public_key,
         created=moment(now),
-        session_ends=_session_end(account.server, now),
+        session_ends=_session_end(account.server, max(now, attempt.counts_from)),
     )
 
 
@@ -222,13 +230,24 @@ def _store(
     return replaced
 
 
-def _add_message(connection: Connection, host: Host, account: Account, replaced: list[Connection]) -> AddPeer:
+def _add_message(
+    connection: Connection, host: Host, account: Account, attempt: Attempt, replaced: list[Connection]
+) -> AddPeer:
     """What is replaced on this very host goes in the same message: its address is never without a peer, so flows
-    through it survive."""
+    through it survive. Where its own client says that it goes on by the old key until the new one works, so does the
+    host."""
     here = tuple(gone.public_id for gone in replaced if gone.host_id == host.pk)
     extras = account.extras
     peer = peers.peer_of(connection, account.server, has_forwards=extras.has_forwards, has_networks=extras.has_networks)
-    return AddPeer(account.server.public_id, peer, here, messages.confirm_key(host, connection.public_id))
+    confirm = messages.confirm_key(host, connection.public_id)
+    seconds = renewals.HAND_OVER if _goes_on(attempt, replaced, host) else 0.0
+    return AddPeer(account.server.public_id, peer, here, confirm, hand_over=seconds)
+
+
+def _goes_on(attempt: Attempt, replaced: list[Connection], host: Host) -> bool:
+    """Whether the client uses what is replaced on ``host`` until its new key works there."""
+    own = [gone for gone in replaced if gone.host_id == host.pk and gone.device_id == attempt.device_id]
+    return any(gone.wg_public_key == attempt.renews for gone in own)
 
 
 def _start_counting(connection: Connection, replaced: list[Connection], server: Server, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ def build(
     server: Server,
     host: Host,
     host_public_key: str,
+    now: float,
     *,
     rows: Sequence[Route],
     server_has_networks: bool = True,
@@ -55,6 +57,7 @@ def build(
         "web_no_ssl": True,
         "ping_interval": server.ping_interval,
         "ping_timeout": server.ping_timeout,
+        "session_left": _session_left(connection, now),
         "mtu": server.mtu,
         "routes": _routes(pushed, 4, gateway),
         "routes6": _routes(pushed, 6, gateway6) if server.ipv6 else [],
@@ -73,6 +76,12 @@ def _endpoint(host: Host, client_address: str | None) -> str:
     if host.public_address6 and (by_ipv6 or not host.public_address):
         return f"[{host.public_address6}]"
     return host.public_address
+
+
+def _session_left(connection: Connection, now: float) -> int:
+    """For how many seconds the connection may last, whatever its pings say; 0: without end. Of the time left, since
+    clients' clocks may say anything."""
+    return max(1, math.floor(connection.session_ends.timestamp() - now)) if connection.session_ends else 0
 
 
 def _dns_servers(server: Server, *gateways: str) -> list[str]:

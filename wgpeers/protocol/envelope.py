@@ -255,6 +255,7 @@ TEXT_FIELDS = {
     "public_address": 64,
     "public_address6": 64,
     "sso_token": 128,
+    "renews": 64,
 }
 
 # Only ever shown to people: what cannot be printed is left out, since a machine's name is no reason to refuse it.

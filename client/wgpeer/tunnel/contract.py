@@ -3,6 +3,7 @@ nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from nacl.public import PrivateKey
@@ -40,6 +41,19 @@ class Tunnel(Protocol):
     def up(self, configuration: Configuration, key: PrivateKey, *, use_dns: bool, use_default_route: bool) -> str:
         """Build the tunnel, or change the one that is up. Returns the endpoint as ADDRESS:PORT. Raises
         ``TunnelError``."""
+
+    def replace(
+        self,
+        configuration: Configuration,
+        key: PrivateKey,
+        works: Callable[[str], bool],
+        *,
+        use_dns: bool,
+        use_default_route: bool,
+    ) -> str:
+        """Build a tunnel beside the one that is up, and put it in its place once ``works`` says so, which gets its
+        interface. Nothing that goes through is lost. Returns the endpoint. Raises ``TunnelError``, and what is up stays
+        so."""
 
     def down(self) -> None:
         """Remove everything that ``up`` made. No error when there is nothing."""

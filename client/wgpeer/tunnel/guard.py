@@ -9,16 +9,13 @@ broadcast). It sees forwarded packets as well, for they go where the routes send
 from __future__ import annotations
 
 import ipaddress
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from wgpeer.constants import SOCKET_MARK
-from wgpeer.text import printable
+from wgpeer.tunnel import nft
 from wgpeer.tunnel.link import INTERFACE_PREFIX
 
-TIMEOUT = 10.0
-NOT_INSTALLED = "nft is missing; install nftables"
 # Behind every NAT: what is seen here leaves as it is.
 PRIORITY = 300
 NEIGHBOURS = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert"
@@ -46,7 +43,7 @@ class Guard:
         if text == self._text and observed and observed == self._listing:
             return False
         harmed = text == self._text and bool(self._listing)
-        self.problem = _run(["-f", "-"], text)[1]
+        self.problem = nft.run(["-f", "-"], text)[1]
         self._text, self._listing = text, "" if self.problem else _listing(number)
         return harmed and not self.problem
 
@@ -60,7 +57,7 @@ class Guard:
 
 def remove(number: int) -> None:
     """Remove the table of an interface number. No error when there is none."""
-    _run(["-f", "-"], f"table inet {_name(number)} {{}}\ndelete table inet {_name(number)}\n")
+    nft.run(["-f", "-"], f"table inet {_name(number)} {{}}\ndelete table inet {_name(number)}\n")
 
 
 def ruleset(number: int, outside: Mapping[int, Ranges]) -> str:
@@ -94,20 +91,5 @@ def _name(number: int) -> str:
 
 def _listing(number: int) -> str:
     """The table as the kernel has it, without counters; empty when it is not there."""
-    done, said = _run(["-s", "list", "table", "inet", _name(number)])
+    done, said = nft.run(["-s", "list", "table", "inet", _name(number)])
     return "" if said else done
-
-
-def _run(arguments: list[str], text: str = "") -> tuple[str, str]:
-    """Run nft: its output, and what went wrong, for people (empty: nothing)."""
-    try:
-        done = subprocess.run(
-            ["nft", *arguments], input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False
-        )
-    except FileNotFoundError:
-        return "", NOT_INSTALLED
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return "", f"nft: {type(error).__name__}"
-    if done.returncode:
-        return "", printable(done.stderr, 200) or "nft failed"
-    return done.stdout, ""

@@ -16,7 +16,7 @@ from wgpeer.constants import HANDSHAKE_ATTEMPTS, HANDSHAKE_POLL, HANDSHAKE_POLLS
 from wgpeer.envelope import b64_decode
 from wgpeer.responses import Configuration
 from wgpeer.status import Health
-from wgpeer.tunnel import coverage, link, recovery, routing
+from wgpeer.tunnel import copies, coverage, link, recovery, routing
 from wgpeer.tunnel.backend import Backend, BackendError, InterfaceConfig
 from wgpeer.tunnel.contract import TunnelError
 from wgpeer.tunnel.dns import DnsConfig
@@ -46,7 +46,8 @@ class Desired:
 class LinuxTunnel:
     """The ``Tunnel`` of ``session``. ``resolve`` gives the addresses of a host name, ``log`` takes a line of text,
     ``wait`` waits for seconds (and may raise to end it all), ``backend_choice`` is a key of ``interface.BACKENDS``.
-    ``on_change`` is called when a repair has changed something that people should see.
+    ``on_change`` is called when a repair has changed something that people should see. ``beside`` is another tunnel of
+    the same profile, while one takes the place of the other.
 
     ``repair`` runs on another thread than all else; what both touch is theirs while they hold the lock.
     """
@@ -57,6 +58,7 @@ class LinuxTunnel:
     wait: Callable[[float], object] = time.sleep
     backend_choice: str = "auto"
     on_change: Callable[[], None] = lambda: None
+    beside: LinuxTunnel | None = None
     routes: str = ""
     health: Health = field(default_factory=Health)
     _desired: Desired | None = None
@@ -122,6 +124,21 @@ class LinuxTunnel:
             self._look(self._desired)
         return f"[{endpoint}]:{configuration.port}" if ":" in endpoint else f"{endpoint}:{configuration.port}"
 
+    def _copy_from_the_old(self) -> None:
+        """Before the first handshake: with that the server begins to take packets by the new key. It comes as soon as
+        the link is up, for the kernel greets its neighbours there, where everything is sent to the peer."""
+        if self.beside and self.beside.interface and (problem := copies.start(self.beside.interface, self.interface)):
+            self.log(f"some packets may be lost while the key changes: {problem}")
+
+    def settle(self) -> None:
+        """Alone from now on: look at the surroundings without the one that was beside it."""
+        with self._lock:
+            self.beside = None
+            if self._desired is not None:
+                self._build(self._desired, changed=False)
+                self._set_names(self._desired)
+                self._look(self._desired)
+
     def down(self) -> None:
         """See ``Tunnel`` of ``session``."""
         with self._lock:
@@ -178,6 +195,8 @@ class LinuxTunnel:
         if not there and self.interface and not link.interface_index(self.interface):
             words += self._set_routes(desired)  # first of all they hold back what went through the interface
         backend = self._link.ensure()
+        if changed and not there:
+            self._copy_from_the_old()
         if changed or not there:
             backend.configure(self.interface, desired.config)
         words += link.configure_link(self.interface, desired.configuration.addresses, desired.mtu)
@@ -208,7 +227,9 @@ class LinuxTunnel:
         return harmed
 
     def _look(self, desired: Desired) -> None:
-        """Note how it stands now, for people."""
+        """Note how it stands now, for people; not while two tunnels are one."""
+        if self.beside:
+            return
         around = routing.surroundings(self.interface, routing.observe())
         titles = {f"{link.INTERFACE_PREFIX}{claim.number}": claim.title for claim in self._others()}
         number, split = link.interface_number(self.interface), desired.split
@@ -238,7 +259,8 @@ class LinuxTunnel:
                 self.wait(HANDSHAKE_POLL)
 
     def _others(self) -> list[Claim]:
-        return recovery.other_tunnels(self.recovery_file)
+        mine = recovery.profile_of(self.recovery_file)
+        return [claim for claim in recovery.other_tunnels(self.recovery_file) if claim.profile != mine]
 
     def _claim(self, desired: Desired) -> Claim:
         number = link.interface_number(self.interface) if self.interface else 0

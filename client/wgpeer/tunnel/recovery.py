@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wgpeer.store import read_json, write_file
-from wgpeer.tunnel import dns, guard, link, routing
+from wgpeer.tunnel import copies, dns, guard, link, routing
 from wgpeer.tunnel.dns import DnsChange
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SUFFIX = ".recovery.json"
+# Of the second of two tunnels of one profile, while one takes the other's place. No profile's name has such a sign.
+SECOND = "~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,19 @@ def other_tunnels(own: Path) -> list[Claim]:
         name, index = held.get("interface"), held.get("index")
         if path == own or not is_ours(name) or not index or link.interface_index(str(name)) != index:
             continue
-        profile, number = path.name.removesuffix(SUFFIX), link.interface_number(str(name))
+        profile, number = profile_of(path), link.interface_number(str(name))
         found.append(Claim(profile, number, held.get("everything") is True, held.get("all_names") is True))
     return found
+
+
+def profile_of(path: Path) -> str:
+    """The name of the profile whose recovery file this is."""
+    return path.name.removesuffix(SUFFIX).removesuffix(SECOND)
+
+
+def both_of(path: Path) -> tuple[Path, Path]:
+    """The recovery files of the tunnels of a profile, by that of the first."""
+    return path, path.with_name(f"{path.name.removesuffix(SUFFIX)}{SECOND}{SUFFIX}")
 
 
 def clean_up(recovery_file: Path) -> None:
@@ -102,3 +114,4 @@ def _clear(interface: str) -> None:
     number = link.interface_number(interface)
     routing.clear_routes(number)
     guard.remove(number)
+    copies.stop(number)

@@ -67,6 +67,8 @@ SHOW_PLAN = "hostnet.show_plan"
 
 # Seconds. A ping interval is five minutes at most; nobody lingers for ever by a slip.
 LONGEST_LINGERING = 600
+# Seconds. Within them a client has made its handshake, or never will.
+LONGEST_HANDOVER = 60.0
 
 
 class BadMessage(ValueError):
@@ -266,6 +268,7 @@ def _normal(ip: str) -> str:
 def _add_peer(data: Mapping[str, Any], host: str) -> AddPeer:
     message = add_peer_from_json(data)
     _require(not message.peer.lingers, "an ended connection is added")
+    _require(0 <= message.hand_over <= LONGEST_HANDOVER, "time to hand over")
     # The answer goes to a list that the message names: only to one of our own confirmations, never to another key.
     _require(not message.confirm or message.confirm == f"host.{host}:confirm:{message.peer.connection}", "confirm list")
     return dataclasses.replace(message, peer=_peer(message.peer))

@@ -35,6 +35,7 @@ from .contest import Contest
 from .describe import describe, intend
 from .desired import Desired
 from .executor import HOST_ERRORS, Executor, Failures, LinkTools
+from .handovers import Handovers
 from .held import Difference, Gone
 from .plan import plan
 from .reported import BatchReport, FullReport
@@ -74,6 +75,7 @@ class Applier:
         self._subsystems = Subsystems(subsystems)
         self._clock = clock
         self._silence = Silence()
+        self._handovers = Handovers(desired, backend)
         self._shut = shut  # what keeps the host shut before the first full state
         self.contest = Contest(clock)
         self._state = HostState("", 0, "", 0, ())  # the last one taken, without interfaces
@@ -87,6 +89,7 @@ class Applier:
     def full(self, state: HostState) -> FullReport | None:
         """Take ``state`` and make the host so; ``None`` when the state is stale or from another run."""
         with self._lock:
+            self._end_handovers()
             before = self._desired.interfaces()
             unfinished = set(self._desired.peers.changed())
             if not self._desired.take_full(state, self._clock()):
@@ -107,6 +110,7 @@ class Applier:
                 found, self._guarded = [], False  # it is asked again below, and what it says is reported
             if not found and self._guarded and not (tunnels and self._lost_links()):
                 return None
+            self._end_handovers()
             if found:
                 # Before the tunnels with all their peers are read: meanwhile the host is open.
                 self._take_off_ended()
@@ -241,7 +245,7 @@ class Applier:
                 if isinstance(message, AddPeer) and not answers[index]:
                     answers[index] = failed.get(message.server, "")
                     # A later message of the same batch may have ended it again.
-                    if not answers[index] and not self._desired.holds(message.peer.connection):
+                    if not answers[index] and not self._is_made(message.peer.connection):
                         answers[index] = "this connection has ended"
             # Before the first full state nothing was removed yet: the ends are kept until then.
             return BatchReport(answers, self._finish(failed, set()) if self._desired.ready else [])
@@ -249,8 +253,10 @@ class Applier:
     def _take(self, message: Change, now: float) -> str:
         match message:
             case AddPeer():
-                return self._desired.add(message, now)
+                self._handovers.end(message.replaces, now)
+                return "" if self._handovers.begin(message) else self._desired.add(message, now)
             case RemovePeers():
+                self._handovers.end(message.connections, now)
                 self._desired.remove(message.connections, lingers=message.lingers)
             case AddRemotes():
                 self._desired.add_remotes(message.remotes)
@@ -310,6 +316,28 @@ class Applier:
         if errors:
             log.warning("routes of %s: %s", interface.name, "; ".join(errors))
             self._settled = False  # what is missing there now is nobody else's doing
+
+    # From one key to the next
+
+    def _is_made(self, connection: str) -> bool:
+        return self._desired.holds(connection) or connection in self._handovers
+
+    def _end_handovers(self) -> None:
+        """All at once: whoever compares the whole host with what is desired finds nobody between two keys."""
+        if self._handovers:
+            self._handovers.end_all(self._clock())
+            self._push()
+
+    def hand_over(self) -> list[Gone]:
+        """Let those whose first handshake came, or who have waited long enough, take over; what is really gone."""
+        if not self._handovers:  # as nearly always: then nobody waits for the lock
+            return []
+        with self._lock:
+            places = self._handovers.places()
+        ready = self._handovers.ready(places)  # without the lock: it takes long where there are many peers
+        with self._lock:
+            self._handovers.end(ready, self._clock())
+            return self._finish_push()
 
     # Time
 

@@ -113,6 +113,14 @@ class Desired:
             return "no such server on this host"
         return "" if self._hold(message.server, message.peer, now) else "a newer connection has its address or key"
 
+    def may_follow(self, message: AddPeer) -> bool:
+        """Whether it would be taken now, in the place of an open connection with the very same addresses."""
+        peer = message.peer
+        if not self.ready or self.ended(peer.connection) or self.holds(peer.connection) or peer.version <= self.version:
+            return False
+        owners = {self.peers.by_ip.get((message.server, ip), "") for ip in peer.allowed_ips}
+        return all(owner in message.replaces and self.holds(owner) for owner in owners)
+
     def remove(self, connections: Iterable[str], reason: Reason = "asked", lingers: float = 0.0) -> None:
         """End these connections for good, known or not, also before the first full state; those that are here linger
         for so many seconds."""

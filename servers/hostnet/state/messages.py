@@ -150,13 +150,15 @@ class AddPeer:
     """Add one peer to the interface of ``server``; ``peer.version`` is the version of this change.
 
     ``replaces`` are connections that end with it (the same device with a new key). ``confirm`` is the Redis list
-    on which the host answers ``ok`` or ``error: …``; empty when nobody waits.
+    on which the host answers ``ok`` or ``error: …``; empty when nobody waits. ``hand_over``: what it replaces goes on
+    until its first handshake, for so many seconds at most; 0 ends it at once.
     """
 
     server: str
     peer: Peer
     replaces: tuple[str, ...] = ()
     confirm: str = ""
+    hand_over: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +282,7 @@ def add_peer_from_json(data: Mapping[str, Any]) -> AddPeer:
         peer=peer_from_json(data["peer"]),
         replaces=tuple(str(connection) for connection in data["replaces"]),
         confirm=str(data["confirm"]),
+        hand_over=float(data.get("hand_over", 0)),
     )
 
 

@@ -95,7 +95,9 @@ def told(company: Company) -> dict[str, Any]:
     connection = Connection(user=user, server=company.server, host=company.host, state=State.OPEN, host_part=5)
     connection.created = clock.moment(clock.now())
     server = Server.objects.get(pk=company.server.pk)
-    return client_config.build(connection, server, company.host, new_wg_key(), rows=list(server.routes.all()))
+    return client_config.build(
+        connection, server, company.host, new_wg_key(), clock.now(), rows=list(server.routes.all())
+    )
 
 
 def names(entries: list[dict[str, Any]], net_gateway: bool = False) -> list[str]:
