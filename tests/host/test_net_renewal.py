@@ -1,4 +1,4 @@
-"""A session that ends is continued by a new key before it does: real clients, a real host, and packets all the while."""
+"""A session that ends is continued by a new key before it does: real clients, a real host, and no gap between them."""
 
 from __future__ import annotations
 
