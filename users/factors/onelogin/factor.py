@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from users.factors import pushes, remote
-from users.factors.base import AskedFactor, Case, Contribution, Denied, Outcome, Passed, TypedSecret
+from users.factors.base import SIX_DIGITS, AskedFactor, Case, Contribution, Denied, Outcome, Passed, TypedSecret
 from users.factors.providers import ProviderConfig, ProviderForm
 from users.factors.remote import Malformed, RefusesUs, RemoteFactor, username_of
 
@@ -101,7 +100,7 @@ class OneLoginPush(OneLogin):
 class OneLoginPasscode(OneLogin):
     kind: ClassVar[str] = "onelogin_otp"
     label: ClassVar[str] = "OneLogin passcode"
-    typed: ClassVar[TypedSecret | None] = TypedSecret(re.compile(r"[0-9]{6}"), 6)
+    typed: ClassVar[TypedSecret | None] = SIX_DIGITS
     # Not a code of OneLogin Protect: what must be begun for it sends a request to the phone, too.
     factor_name: ClassVar[str] = "Google Authenticator"
 
