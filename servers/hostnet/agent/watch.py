@@ -80,7 +80,8 @@ class Watch:
         self._todo = NOTHING
         if report is None:
             return min(LONGEST, max(SHORTEST, took / PART))
-        log.warning("put back what others changed: %s", "; ".join(report.drift) or "not all of it")
+        if report.drift or not report.settled:
+            log.warning("put back what others changed: %s", "; ".join(report.drift) or "not all of it")
         report_applied(self._channel, "repaired", report, took)
         report_gone(self._channel, report.gone)
         if report.settled:
