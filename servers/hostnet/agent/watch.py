@@ -75,7 +75,7 @@ class Watch:
     def _look(self) -> float:
         """Put right what is to be; for how long to pause then."""
         began = self._clock()
-        report = self._applier.repair(tunnels=self._todo.links)
+        report = self._applier.repair(tunnels=self._todo.links, host=self._todo.host)
         took = self._clock() - began
         self._todo = NOTHING
         if report is None:

@@ -97,9 +97,10 @@ class Applier:
             self._state = dataclasses.replace(state, interfaces=())
             return self._make_so(before, unfinished, [])
 
-    def repair(self, *, tunnels: bool) -> FullReport | None:
+    def repair(self, *, tunnels: bool, host: bool = False) -> FullReport | None:
         """Put back what others took away, without any message; ``None`` where nothing was amiss. Links, addresses and
-        routes are looked at with ``tunnels``. Before the first full state only what keeps the host shut is put back."""
+        routes are looked at with ``tunnels``, and what the host has itself with ``host``. Before the first full state
+        only what keeps the host shut is put back."""
         with self._lock:
             if not self._desired.ready:
                 self._shut()
@@ -108,7 +109,8 @@ class Applier:
                 found = self._subsystems.drift()
             except SubsystemError:
                 found, self._guarded = [], False  # it is asked again below, and what it says is reported
-            if not found and self._guarded and not (tunnels and (self._lost_links() or self._collides_otherwise())):
+            lost = (tunnels and self._lost_links()) or (host and self._collides_otherwise())
+            if not found and self._guarded and not lost:
                 return None
             collided_before = self._colliding
             if found:

@@ -50,16 +50,16 @@ def test_what_the_host_has_itself_is_not_sent_into_a_link_and_it_is_said(host: H
 
 def test_a_lan_that_comes_later_is_followed_without_a_message_and_so_is_its_end(host: Host) -> None:
     host.applier.full(full(dataclasses.replace(RED, links=(LINK,))))
-    assert host.applier.repair(tunnels=True) is None
+    assert host.applier.repair(tunnels=True, host=True) is None
     host.links.own = (LAN,)
-    assert host.applier.repair(tunnels=False) is None  # nothing was heard of links and addresses
-    report = host.applier.repair(tunnels=True)
+    assert host.applier.repair(tunnels=True) is None  # nothing was heard of its addresses
+    report = host.applier.repair(tunnels=False, host=True)
     assert report is not None
     assert (report.drift, [each.code for each in report.conditions]) == ([], [Code.NETWORK_COLLIDES] * 2)
     assert reached(host) == {"10.19.0.0/24", "fd19::/64"}
-    assert host.applier.repair(tunnels=True) is None
+    assert host.applier.repair(tunnels=True, host=True) is None
     host.links.own = ()
-    report = host.applier.repair(tunnels=True)
+    report = host.applier.repair(tunnels=False, host=True)
     assert report is not None
     assert report.conditions == []
     assert reached(host) == {"10.19.0.0/24", "fd19::/64", "10.77.0.0/24", "10.78.0.0/24"}
