@@ -31,13 +31,14 @@ class LinkFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LinkFile:
-    """All as whoever imports it sees it: ``listens``, that they do; ``address``, where they connect to otherwise;
-    ``theirs``, what the maker offers them; ``ours``, what the maker would like to reach. Networks are as
-    ``networks.parse`` spells them. ``link`` is the same for both sides, and no other link has it."""
+    """All as whoever imports it sees it: ``listens``, that they do; ``addresses``, where they connect to otherwise, in
+    the order in which they are tried; ``theirs``, what the maker offers them; ``ours``, what the maker would like to
+    reach. Networks are as ``networks.parse`` spells them. ``link`` is the same for both sides, and no other link has
+    it."""
 
     link: str
     listens: bool
-    address: str
+    addresses: tuple[str, ...]
     port: int
     mtu: int
     theirs: tuple[str, ...]
@@ -50,7 +51,7 @@ class LinkFile:
             "version": VERSION,
             "link": self.link,
             "listens": self.listens,
-            "address": self.address,
+            "addresses": self.addresses,
             "port": self.port,
             "mtu": self.mtu,
             "theirs": self.theirs,
@@ -97,7 +98,7 @@ def _from(data: Mapping[str, Any]) -> LinkFile:
     return LinkFile(
         link,
         _of(data, "listens", bool),
-        _of(data, "address", str),
+        _addresses(data),
         _of(data, "port", int),
         _of(data, "mtu", int),
         _networks(data, "theirs"),
@@ -113,6 +114,14 @@ def _of(data: Mapping[str, Any], name: str, kind: type) -> Any:
     return value
 
 
+def _addresses(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Whether a host would take them ``_end`` says."""
+    texts = _of(data, "addresses", list)
+    if not all(type(text) is str for text in texts):
+        raise TypeError("addresses are of another kind")
+    return tuple(texts)
+
+
 def _networks(data: Mapping[str, Any], name: str) -> tuple[str, ...]:
     """Raise ``ValidationError`` where one of them is none."""
     texts = _of(data, name, list)
@@ -123,8 +132,8 @@ def _networks(data: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 def _end(file: LinkFile) -> None:
     """Whether a host would take it: each word of it ends up in openvpn's configuration. Raise ``ValueError``."""
-    if file.listens == bool(file.address):
+    if file.listens == bool(file.addresses):
         raise ValueError("one side listens, and the other knows its address")
     keys = {name: value for name, value in link_keys.plain(file.keys).items() if name != "name"}
-    given = {"device": f"{LINK_PREFIX}1", "port": file.port, "address": file.address, "mtu": file.mtu, **keys}
+    given = {"device": f"{LINK_PREFIX}1", "port": file.port, "addresses": file.addresses, "mtu": file.mtu, **keys}
     openvpn_from_json(given)

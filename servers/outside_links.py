@@ -22,15 +22,14 @@ def make_file(link: OutsideLink, now: float) -> str:
     if link.imported:
         raise LinkFileError("The other installation made this link: the file for it comes from there.")
     link.full_clean()
-    host = end_of_outside(link)
-    address = address_of(host) if host is not None and link.listens else ""
+    addresses = tuple(address_of(row.host) for row in end_of_outside(link) if link.listens)
     made = link_keys.make(moment(now))
     link.link_id = new_link_id()
-    link.keys, link.keys_made = _sealed(made.of(listens=link.listens)), moment(now)
+    link.keys, link.keys_made = sealed(made.of(listens=link.listens)), moment(now)
     link.save(update_fields=["link_id", "keys", "keys_made"])
     theirs, ours = (tuple(listed(each)) for each in (link.ours, link.theirs))
     keys = made.of(listens=not link.listens)
-    return LinkFile(link.link_id, not link.listens, address, link.port, link.mtu, theirs, ours, keys).to_text()
+    return LinkFile(link.link_id, not link.listens, addresses, link.port, link.mtu, theirs, ours, keys).to_text()
 
 
 def refuse_known(file: LinkFile) -> None:
@@ -57,12 +56,12 @@ def from_file(
         ours=", ".join(ours),
         theirs=", ".join(file.theirs),
         listens=file.listens,
-        address=file.address,
+        addresses=", ".join(file.addresses),
         port=file.port,
         mtu=file.mtu,
         masquerade=masquerade,
         imported=True,
-        keys=_sealed(file.keys),
+        keys=sealed(file.keys),
         keys_made=moment(now),
     )
 
@@ -72,5 +71,5 @@ def keys_of(link: OutsideLink) -> EndKeys:
     return link_keys.end_from(json.loads(link.keys.reveal()))
 
 
-def _sealed(keys: EndKeys) -> Secret:
+def sealed(keys: EndKeys) -> Secret:
     return Secret.of(json.dumps(link_keys.plain(keys)))

@@ -47,16 +47,16 @@ def for_linked(routes: Iterable[Route]) -> list[Routed]:
 
 
 def offered(server: Server) -> dict[str, str]:
-    """What of a server's networks another installation can be offered, as text, with what each is. Mapped ones are
-    reached only on the host that maps them."""
+    """What of a server's networks another installation can be offered, as text, with what each is. Of mapped ones it is
+    what clients know them by."""
     found = {str(each): "clients" for each in tunnel_networks([server])}
     if not server.pk:
         return found
     for row in server.client_networks.select_related("user").order_by("network"):
         found.setdefault(row.network, f"behind {row.user}")
-    for route in server.routes.filter(net_gateway=False, netmap="").order_by("network"):
+    for route in server.routes.filter(net_gateway=False).order_by("network"):
         if networks.parse(route.network).prefixlen:
-            found.setdefault(route.network, "route")
+            found.setdefault(route.network, "mapped route" if route.netmap else "route")
     return found
 
 

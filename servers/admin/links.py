@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from core.admin.page import Page, Panel, column
+from servers import carriers
 from servers.models import Server, ServerLink, links_of
 
 
@@ -35,6 +36,23 @@ class ServerLinkPage(Page[ServerLink]):
     @column("Carried by", ordering="carrier")
     def carried_by(self, obj: ServerLink) -> str:
         return f"OpenVPN, UDP port {obj.port}" if obj.by_openvpn else "WireGuard"
+
+    def panels(self, request: HttpRequest, obj: ServerLink) -> list[Panel]:
+        found = super().panels(request, obj)
+        if obj.by_openvpn:
+            data = {"link": obj, "sides": sides_of(obj)}
+            found.append(Panel("Where it ends", "admin/servers/link_ends.html", data))
+        return found
+
+
+def sides_of(link: ServerLink) -> list[dict[str, object]]:
+    """The host that has each end now, and those that would have it without that; who listens first."""
+    found: list[dict[str, object]] = []
+    for place in carriers.link_places(link).values():
+        host = carriers.holder(place)
+        others = [row.host for row in place.rows if row.host != host]
+        found.append({"server": place.rows[0].server, "host": host, "others": others, "listens": not found})
+    return found
 
 
 def link_panel(request: HttpRequest, server: Server) -> Iterator[Panel]:

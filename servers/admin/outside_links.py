@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.db.models import prefetch_related_objects
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -27,10 +26,10 @@ from core.admin.asking_again import ask_again
 from core.admin.page import BAD, GOOD, NEUTRAL, WAITING, Button, Page, Panel, above_list, column, posted
 from core.crypto import CannotDecrypt, Secret
 from core.second_factor.proof import is_fresh
-from servers import link_files, networks, outside_links, routing
+from servers import carriers, link_files, networks, outside_links, routing
 from servers.hostnet.state import Code
 from servers.link_files import LinkFile, LinkFileError
-from servers.models import OutsideLink, Server, end_of_outside
+from servers.models import Host, OutsideLink, Server
 from servers.validators import listed
 
 from .pages import read_heartbeats
@@ -76,7 +75,7 @@ class OutsideLinkForm(_LinkForm):
 
     class Meta:
         model = OutsideLink
-        fields = ("name", "server", "ours", "theirs", "listens", "address", "port", "masquerade", "mtu")
+        fields = ("name", "server", "ours", "theirs", "listens", "addresses", "port", "masquerade", "mtu")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -132,7 +131,7 @@ class OutsideLinkPage(Page[OutsideLink]):
     fieldsets = (
         (None, {"fields": (("name", "server"),)}),
         ("What reaches what", {"fields": ("ours", "theirs", "masquerade")}),
-        ("The tunnel", {"fields": (("listens", "address"), ("port", "mtu"))}),
+        ("The tunnel", {"fields": (("listens", "addresses"), ("port", "mtu"))}),
     )
     actions_list = ("import_file",)
 
@@ -143,12 +142,15 @@ class OutsideLinkPage(Page[OutsideLink]):
         return ("server", "listens") if obj.imported else ("server",)
 
     def prepare(self, rows: Sequence[OutsideLink]) -> None:
-        prefetch_related_objects(rows, "server__hosts")
-        read_heartbeats([host for row in rows if (host := end_of_outside(row)) is not None])
+        places = carriers.outside_places(rows)
+        found = carriers.holders(places)
+        for row, place in zip(rows, places, strict=True):
+            row.end = found.get(place.name)  # type: ignore[attr-defined]
+        read_heartbeats(list({host.pk: host for host in found.values()}.values()))
 
     @column("Carried by", ordering="listens")
     def carried_by(self, obj: OutsideLink) -> str:
-        where = f"we listen on UDP port {obj.port}" if obj.listens else f"to {obj.address}, UDP port {obj.port}"
+        where = f"we listen on UDP port {obj.port}" if obj.listens else f"to {obj.addresses}, UDP port {obj.port}"
         return f"OpenVPN: {where}"
 
     @column("State", badge=True)
@@ -255,7 +257,9 @@ class OutsideLinkPage(Page[OutsideLink]):
         }
 
     def panels(self, request: HttpRequest, obj: OutsideLink) -> list[Panel]:
-        data = {"link": obj, "host": end_of_outside(obj)}
+        (place,) = carriers.outside_places([obj])
+        hosts = [row.host for row in place.rows]
+        data = {"link": obj, "hosts": hosts, "now": carriers.holder(place) if len(hosts) > 1 else None}
         return [*super().panels(request, obj), Panel("How it is made", "admin/servers/outside_link.html", data)]
 
 
@@ -270,7 +274,7 @@ def opened(sealed: str) -> LinkFile:
 
 def state_of(link: OutsideLink) -> tuple[str, str]:
     """(tone, words): whether it is connected."""
-    host = end_of_outside(link)
+    host: Host | None = link.end if hasattr(link, "end") else carriers.holder(*carriers.outside_places([link]))
     if host is None:
         return BAD, "no host where it could end"
     if not link.works:

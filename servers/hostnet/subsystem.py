@@ -114,10 +114,11 @@ class Subsystems:
             with contextlib.suppress(SubsystemError):
                 guard.change(interface, new, gone)
 
-    def preview(self, state: HostState, interfaces: Iterable[str]) -> list[str]:
-        """In words, what ``state`` would change, ``interfaces`` in its place between guards and followers."""
+    def preview(self, state: HostState, interfaces: Iterable[str], reached: HostState) -> list[str]:
+        """In words, what ``state`` would change, ``interfaces`` in its place between guards and followers. ``reached``
+        is what followers get of it."""
         before = [line for each in self._guards for line in each.preview(state)]
-        return [*before, *interfaces, *(line for each in self._followers for line in each.preview(state))]
+        return [*before, *interfaces, *(line for each in self._followers for line in each.preview(reached))]
 
     def drift(self) -> list[str]:
         return [line for each in (*self._guards, *self._followers) for line in each.drift()]

@@ -1,10 +1,11 @@
 """WHERE: hosts, the servers that run on them, what they route, and who has which tunnel address."""
 
 from .address import Address
+from .by_openvpn import ByOpenVpn, address_of, among
 from .client import ClientNetwork, PortForward, Protocol
 from .factor import FactorMode, IfUnavailable, ServerFactor
 from .host import Host
-from .link import Carrier, ServerLink, address_of, ends_of, linked_with, links_of, with_linked
+from .link import Carrier, ServerLink, ends_of, linked_with, links_of, with_linked
 from .mesh import JoinToken, Mesh, MeshNode
 from .outside_link import OutsideLink, end_of_outside, new_link_id
 from .region import ClientRegion
@@ -13,6 +14,7 @@ from .server import Server, ServerHost, hosts_of, hosts_of_linked
 
 __all__ = [
     "Address",
+    "ByOpenVpn",
     "Carrier",
     "ClientNetwork",
     "ClientRegion",
@@ -32,6 +34,7 @@ __all__ = [
     "ServerLink",
     "SplitDomain",
     "address_of",
+    "among",
     "end_of_outside",
     "ends_of",
     "hosts_of",

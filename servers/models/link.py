@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models, transaction
+from django.db import models
 from django.db.models import F, Q
 
 from core.clock import moment, now
-from core.crypto import Secret, SecretField
+from core.crypto import Secret
 
-from .. import changes, link_keys, validators
-from ..hostnet.state.openvpn import LOWEST_PORT
-from ..rules.registry import Ruled
-from .host import Host
-from .server import Server, hosts_of
-
-LINK_PORT = 1194  # OpenVPN's own
-PORTS = [MinValueValidator(LOWEST_PORT), MaxValueValidator(65535)]
+from .. import link_keys
+from .by_openvpn import ByOpenVpn, that_can_carry
+from .server import Server, ServerHost
 
 
 class Carrier(models.TextChoices):
@@ -27,12 +21,15 @@ class Carrier(models.TextChoices):
     OPENVPN = "openvpn", "OpenVPN"
 
 
-class ServerLink(Ruled):
+class ServerLink(ByOpenVpn):
     """Two servers whose clients reach each other's clients, the networks behind those, and each other's routes. It
     joins these two and no others: who is linked with one of them is not linked with the other by that.
 
-    A pair has no order, so the server with the lesser key is always ``first``.
+    A pair has no order, so the server with the lesser key is always ``first``. ``keys`` are those of both ends
+    (``link_keys.LinkKeys``).
     """
+
+    servers, odd = ("first", "second"), False
 
     first = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="links_as_first", verbose_name="server")
     second = models.ForeignKey(
@@ -52,24 +49,9 @@ class ServerLink(Ruled):
         max_length=8,
         choices=Carrier,
         default=Carrier.MESH,
-        help_text="OpenVPN: a tunnel of its own between the host of the one server and that of the other, for servers "
-        "that run on one host each.",
+        help_text="OpenVPN: a tunnel of its own between a host of the one server and one of the other. The two have no "
+        "host in common then.",
     )
-    port = models.PositiveIntegerField(
-        "UDP port",
-        default=LINK_PORT,
-        validators=PORTS,
-        help_text="With OpenVPN: where one of both hosts listens for the other. Open it in firewalls before it.",
-    )
-    mtu = models.PositiveIntegerField(
-        "MTU",
-        default=0,
-        validators=[validators.mtu],
-        help_text="With OpenVPN, of both ends; 0: what the way out of each host leaves. Less where something between "
-        "them takes smaller packets only.",
-    )
-    # With OpenVPN: certificates and keys of both ends (``link_keys.LinkKeys``).
-    keys = SecretField()
 
     class Meta:
         verbose_name = "server link"
@@ -97,11 +79,7 @@ class ServerLink(Ruled):
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.normalize()
         self._have_keys()
-        with transaction.atomic():
-            # Servers that it moves away from lose something too.
-            before = type(self)._base_manager.filter(pk=self.pk).values_list("first", "second").first() or ()
-            super().save(*args, **kwargs)
-            changes.record(hosts_of(self.first_id, self.second_id, *before))
+        super().save(*args, **kwargs)
 
     def _have_keys(self) -> None:
         """Those that nobody needs any more are forgotten: turned off and on again, a link has new ones."""
@@ -131,19 +109,17 @@ def links_of(servers: Iterable[Server]) -> dict[int, list[tuple[ServerLink, Serv
     return {key: sorted(each, key=lambda pair: pair[1].name) for key, each in found.items()}
 
 
-def ends_of(link: ServerLink) -> tuple[Host, Host] | None:
-    """The hosts between which OpenVPN carries ``link``: the one that listens, and the other. None where there are none
-    that could: each server has to be on one host, and these must differ."""
-    first, second = (list(server.hosts.order_by("pk")[:2]) for server in (link.first, link.second))
-    if len(first) != 1 or len(second) != 1 or first == second:
+def ends_of(link: ServerLink) -> tuple[tuple[ServerHost, ...], tuple[ServerHost, ...]] | None:
+    """Where ``link`` can end that OpenVPN carries: the hosts of the side that listens, and those of the other one. None
+    where there is none, or one that both servers are on."""
+    servers = (link.first, link.second)
+    whole = [that_can_carry(server, listening=False) for server in servers]
+    found = [that_can_carry(server, listening=True) for server in servers]
+    if not all(whole) or not any(found) or {row.host_id for row in whole[0]} & {row.host_id for row in whole[1]}:
         return None
-    # Whoever has no public address cannot be the one that is found.
-    listens, other = (second[0], first[0]) if not address_of(first[0]) else (first[0], second[0])
-    return (listens, other) if address_of(listens) else None
-
-
-def address_of(host: Host) -> str:
-    return host.public_address or host.public_address6
+    # The one that listens is found at each of its hosts, if that can be.
+    second = len(found[0]) < len(whole[0]) and (len(found[1]) == len(whole[1]) or not found[0])
+    return (found[1], whole[0]) if second else (found[0], whole[1])
 
 
 def with_linked(servers: Iterable[int], **carried: str) -> dict[int, set[int]]:

@@ -25,7 +25,7 @@ def check(attachment: ServerHost) -> Iterator[Mistake]:
         yield Mistake("host", f"{message} Give one of them another WireGuard port.")
     elif taken := forward.clash_on_host(server, host.pk):
         yield Mistake("host", taken)
-    if message := link_ends.second_host(attachment, server, host):
+    if message := link_ends.of_attachment(server, host):
         yield Mistake("host", message)
     if met := client_network.clash_on_host(server, host.pk) or outside_link.of_attachment(server, host.pk):
         yield Mistake("host", met)

@@ -1,50 +1,86 @@
-"""Where a link that OpenVPN carries can end: on the one host of each of its servers, at a UDP port that nobody else
-has there."""
+"""Where a link that OpenVPN carries can end: on hosts of its servers that these do not share, at a UDP port that
+nobody else has on any that may listen. And each host leads to a server by one tunnel: what OpenVPN carries cannot be
+told apart from what goes there by another link."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from django.db.models import Q
 
-from servers.models import Host, OutsideLink, Server, ServerHost, ServerLink, address_of, ends_of
+from servers.models import (
+    Host,
+    OutsideLink,
+    Server,
+    ServerHost,
+    ServerLink,
+    address_of,
+    end_of_outside,
+    ends_of,
+)
 
 from . import forward, mesh
 from .link_ports import listens
 from .registry import Mistake
 
-ONE_HOST = "a link that OpenVPN carries ends on one host, and clients on others would not reach it"
+NO_HOST = "is on no host, where its end of the link could be"
 
 
 def of_link(link: ServerLink) -> Iterator[Mistake]:
+    for mine, other in ((link.first, link.second), (link.second, link.first)):
+        carried = mine.attachments.values_list("host", flat=True)
+        if message := _by_two_ways(mine, other, carried, link):
+            yield Mistake("second", message)
+            return
     if not link.by_openvpn:
         return
     if link.names:
         yield Mistake("names", "Names of clients are known by WireGuard only: a link by OpenVPN does without.")
-    hosts = {server: list(server.hosts.order_by("pk")) for server in (link.first, link.second)}
+    hosts = {server: set(server.hosts.order_by("pk")) for server in (link.first, link.second)}
     for server, found in hosts.items():
-        if len(found) != 1:
-            yield Mistake("carrier", f"Server {server} is on {len(found)} hosts: {ONE_HOST}.")
+        if not found:
+            yield Mistake("carrier", f"Server {server} {NO_HOST}.")
             return
-    first, second = (found[0] for found in hosts.values())
-    if first == second:
-        yield Mistake("carrier", f"Both servers are on host {first}, which needs no OpenVPN between them.")
+    if shared := set.intersection(*hosts.values()):
+        where = min(shared, key=lambda host: host.name)
+        yield Mistake("carrier", f"Both servers are on host {where}, which needs no OpenVPN between them.")
         return
     ends = ends_of(link)
     if ends is None:
-        yield Mistake("carrier", f"One of the hosts {first} and {second} needs a public address, where it listens.")
-    elif message := taken(ends[0], link.port, link):
-        yield Mistake("port", message)
+        names = " and ".join(sorted(host.name for found in hosts.values() for host in found))
+        yield Mistake("carrier", f"One of the hosts {names} needs a public address, where it listens.")
+        return
+    for row in ends[0]:
+        if message := taken(row.host, link.port, link):
+            yield Mistake("port", message)
+            return
 
 
 def of_outside(link: OutsideLink) -> Iterator[Mistake]:
-    hosts = list(link.server.hosts.order_by("pk")) if link.server.pk else []
-    if len(hosts) != 1:
-        yield Mistake("server", f"Server {link.server} is on {len(hosts)} hosts: {ONE_HOST}.")
-    elif link.listens and not address_of(hosts[0]):
-        yield Mistake("listens", f"Host {hosts[0]} has no public address at which it could be found.")
-    elif link.listens and (message := taken(hosts[0], link.port, link)):
-        yield Mistake("port", message)
+    rows = end_of_outside(link)
+    if not link.server.pk or not link.server.hosts.exists():
+        yield Mistake("server", f"Server {link.server} {NO_HOST}.")
+    elif not rows:
+        yield Mistake("listens", f"No host of server {link.server} has a public address at which it could be found.")
+    elif link.listens:
+        found = (taken(row.host, link.port, link) for row in rows)
+        if message := next((each for each in found if each), ""):
+            yield Mistake("port", message)
+
+
+def _by_two_ways(mine: Server, other: Server, hosts: Collection[int], link: ServerLink) -> str:
+    """Whether one of the hosts (primary keys), that carry ``mine``, leads to ``other`` by the link of another server
+    that it carries as well."""
+    beside = ServerHost.objects.filter(host__in=hosts).exclude(server__in=[mine.pk, other.pk])
+    for row in beside.select_related("server", "host").order_by("pk"):
+        first, second = sorted((row.server_id, other.pk))
+        known = ServerLink.objects.filter(first=first, second=second).first()
+        if known is not None and (known.by_openvpn or link.by_openvpn):
+            return (
+                f"Host {row.host} carries servers {mine} and {row.server}, which would both be linked with server "
+                f"{other}, not both by WireGuard: a host leads to a server by one tunnel."
+            )
+    return ""
 
 
 def taken(host: Host, port: int, link: ServerLink | OutsideLink | None = None) -> str:
@@ -58,19 +94,19 @@ def taken(host: Host, port: int, link: ServerLink | OutsideLink | None = None) -
     return listens(host, port, link)
 
 
-def second_host(attachment: ServerHost, server: Server, host: Host) -> str:
-    """Why a server cannot come to a host (or to one more)."""
+def of_attachment(server: Server, host: Host) -> str:
+    """Why a server cannot come to a host."""
     if not server.pk:
         return ""
-    links = [link for link, _ in _links(server) if link.by_openvpn]
-    outside = list(server.outside_links.all())
-    if (links or outside) and server.attachments.exclude(pk=attachment.pk).exists():
-        return f"Server {server} is linked by OpenVPN: {ONE_HOST}."
-    for link in links:
-        if link.other(server).hosts.filter(pk=host.pk).exists():
+    every = list(_links(server))
+    for link, other in every:
+        if message := _by_two_ways(server, other, [host.pk], link):
+            return message
+        if link.by_openvpn and other.hosts.filter(pk=host.pk).exists():
             return f"Host {host} carries the server at the other end of the link between {link}."
-    listening: list[ServerLink | OutsideLink] = [*links, *(each for each in outside if each.listens)]
-    return listens(host, server.port) or _own_ports(listening, host, server)
+    links: list[ServerLink | OutsideLink] = [link for link, _ in every if link.by_openvpn]
+    links += [each for each in server.outside_links.all() if each.listens]
+    return listens(host, server.port) or _own_ports(links, host, server)
 
 
 def _own_ports(links: Iterable[ServerLink | OutsideLink], host: Host, server: Server) -> str:

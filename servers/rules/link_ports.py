@@ -12,7 +12,7 @@ def listens(host: Host, port: int, link: ServerLink | OutsideLink | None = None)
     of_host = Q(first__attachments__host=host) | Q(second__attachments__host=host)
     rows = ServerLink.objects.filter(of_host, carrier=Carrier.OPENVPN, port=port).select_related("first", "second")
     for each in rows.distinct():
-        if each != link and (ends := ends_of(each)) is not None and ends[0] == host:
+        if each != link and (ends := ends_of(each)) is not None and host in {row.host for row in ends[0]}:
             return f"UDP port {port} of host {host} is that of the link between {each}."
     for outside in OutsideLink.objects.filter(server__attachments__host=host, listens=True, port=port):
         if outside != link:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from django.core.exceptions import ValidationError
 
 from servers import networks, routing
+from servers.hostnet.state.openvpn import MOST_ADDRESSES
 from servers.models import OutsideLink, Server, ServerHost, with_linked
 from servers.networks import Network
 from servers.validators import host_address4, host_address6, listed
@@ -22,7 +23,7 @@ def check(row: OutsideLink) -> Iterator[Mistake]:
         return  # missing, which the field says by itself
     yield from _ours(row, server)
     yield from _theirs(row, server)
-    yield from _address(row)
+    yield from _addresses(row)
     yield from link_ends.of_outside(row)
 
 
@@ -73,8 +74,9 @@ def _taken(row: OutsideLink, server: Server, network: Network) -> str | None:
         for claim in link.claims(near):
             if networks.overlaps(network, claim.network) and not (claim.left_out and near != server):
                 return f"{network} overlaps {claim.words} of server {near} here."
-    if not row.listens and host_networks.holds(network, row.address):
-        return f"{network} holds {row.address}, where they listen: the tunnel would go through itself."
+    for address in row.their_addresses if not row.listens else ():
+        if host_networks.holds(network, address):
+            return f"{network} holds {address}, where they listen: the tunnel would go through itself."
     return (
         mesh.overlapped(network)
         or outside_networks.on_hosts(hosts, network, apart_from=row)
@@ -90,16 +92,19 @@ def _near(hosts: list[int], server: Server) -> list[Server]:
     return list(Server.objects.filter(pk__in=keys).order_by("name"))
 
 
-def _address(row: OutsideLink) -> Iterator[Mistake]:
+def _addresses(row: OutsideLink) -> Iterator[Mistake]:
     if row.listens:
         return
-    if not row.address:
-        yield Mistake("address", "Say where they listen.")
+    if not row.their_addresses:
+        yield Mistake("addresses", "Say where they listen.")
+    if len(row.their_addresses) > MOST_ADDRESSES:
+        yield Mistake("addresses", f"Not more than {MOST_ADDRESSES} addresses.")
         return
-    try:
-        (host_address6 if ":" in row.address else host_address4)(row.address)
-    except ValidationError as error:
-        yield Mistake("address", error.messages[0])
+    for address in row.their_addresses:
+        try:
+            (host_address6 if ":" in address else host_address4)(address)
+        except ValidationError as error:
+            yield Mistake("addresses", error.messages[0])
 
 
 def of_attachment(server: Server, host: int) -> str | None:

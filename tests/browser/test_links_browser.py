@@ -12,7 +12,8 @@ from playwright.sync_api import Page, expect
 from core.clock import moment, now
 from servers import link_keys
 from servers.link_files import LinkFile, read
-from servers.models import Host, OutsideLink, Route, Server, ServerHost, ServerLink
+from servers.models import Host, MeshNode, OutsideLink, Route, Server, ServerHost, ServerLink
+from tests.protocol_client import new_wg_key
 
 from .test_admin_browser import complaints, page
 
@@ -29,6 +30,10 @@ def servers() -> list[Server]:
         ServerHost.objects.create(server=row, host=host)
         Route.objects.create(server=row, network=f"10.5{number}.0.0/24")
         found.append(row)
+    second = Host.objects.create(name="gate-3", public_address="198.51.100.3")
+    ServerHost.objects.create(server=found[0], host=second, priority=2)
+    for part, host in enumerate(Host.objects.all(), 1):
+        MeshNode.objects.create(host=host, part=part, public_key=new_wg_key())
     ServerLink.objects.create(first=found[0], second=found[1])
     return found
 
@@ -58,6 +63,7 @@ def test_a_link_is_made_its_file_is_downloaded_and_another_ones_is_imported(
     expect(page.get_by_text("no link file made yet")).to_be_visible()
     link = OutsideLink.objects.get()
     page.goto(f"{admin}/servers/outsidelink/{link.pk}/change/")
+    expect(page.get_by_text("gate-1 or gate-3 listens")).to_be_visible()
     fits(page, width, "made")
     with page.expect_download() as download:
         page.get_by_role("button", name="Make a link file").click()
@@ -74,7 +80,7 @@ def test_a_link_is_made_its_file_is_downloaded_and_another_ones_is_imported(
     fits(page, width, "refused")
     keys = link_keys.make(moment(now())).client
     theirs, ours = ("10.80.0.0/16", "fd80::/64"), (lab.wg_network,)
-    path.write_text(LinkFile("ab12", False, "vpn.example.com", 1200, 0, theirs, ours, keys).to_text())
+    path.write_text(LinkFile("ab12", False, ("vpn.example.com", "192.0.2.77"), 1200, 0, theirs, ours, keys).to_text())
     page.set_input_files("input[type=file]", path)
     page.get_by_role("button", name="Look at it").click()
     expect(page.locator("#reached")).to_contain_text("10.80.0.0/16")
@@ -87,7 +93,15 @@ def test_a_link_is_made_its_file_is_downloaded_and_another_ones_is_imported(
     page.goto(f"{admin}/servers/outsidelink/")
     expect(page.get_by_text("Partner").first).to_be_visible()
     fits(page, width, "list")
-    page.goto(f"{admin}/servers/serverlink/{ServerLink.objects.get().pk}/change/")
+    between = ServerLink.objects.get()
+    page.goto(f"{admin}/servers/serverlink/{between.pk}/change/")
     fits(page, width, "server-link")
+    page.select_option("#id_carrier", label="OpenVPN")
+    page.fill("#id_port", "1300")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("OpenVPN, UDP port 1300")).to_be_visible()
+    page.goto(f"{admin}/servers/serverlink/{between.pk}/change/")
+    expect(page.get_by_text("gate-1 listens; should it die: gate-3")).to_be_visible()
+    fits(page, width, "server-link-openvpn")
     page.goto(f"{admin}/servers/server/{office.pk}/change/")
     expect(page.get_by_text("another installation").first).to_be_visible()

@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.host, pytest.mark.django_db]
 ALICE, BOB = ("10.9.0.11", "fd09::11"), ("10.19.0.11", "fd19::11")
 OFFICE, LAB = ("10.9.0.0/24", "fd09::/64"), ("10.19.0.0/24", "fd19::/64")
 SITE, LAN_OFFICE, LAN_LAB = "10.77.0.0/24", "10.50.0.0/24", "10.51.0.0/24"
+MAPPED, REAL = "10.61.0.0/24", "10.54.0.0/24"  # what Lab's clients know a network by, and what it is
 HIDDEN_OFFICE, HIDDEN_LAB = "10.52.0.0/24", "10.53.0.0/24"  # routes that are not offered
 PORT = 1194
 
@@ -66,7 +67,7 @@ def office(machine: Machine) -> tuple[Interface, bytes]:
         server=row,
         name="Lab",
         ours=", ".join((*OFFICE, LAN_OFFICE)),
-        theirs=", ".join((*LAB, SITE, LAN_LAB)),
+        theirs=", ".join((*LAB, SITE, LAN_LAB, MAPPED)),
         port=PORT,
     )
     link.full_clean()
@@ -81,6 +82,7 @@ def office(machine: Machine) -> tuple[Interface, bytes]:
 def lab_by(raw: bytes, machine: Machine) -> Interface:
     """The second installation, with a client Bob, before whom there is a network."""
     row = server("Lab", machine, *LAB, [(LAN_LAB, True), (HIDDEN_LAB, True)])
+    Route.objects.create(server=row, network=MAPPED, netmap=REAL, nat=False)
     organization = Organization.objects.create(name="Labs")
     row.organizations.add(organization)
     bob = VpnUser.objects.create(organization=organization, name="bob")
@@ -158,6 +160,8 @@ class Scene:
         self.until_seen_as(lans[50], BOB[0], lans[50].address)
         self.until_seen_as(lans[50], self.site.address, lans[50].address)
         self.until_seen_as(alice, lans[51].address, "10.51.0.1")  # a route with NAT there
+        self.until_seen_as(alice, "10.61.0.2", ALICE[0])
+        self.until_seen_as(lans[54], ALICE[0], "10.61.0.2")
 
 
 @contextlib.contextmanager
@@ -180,7 +184,7 @@ def scene(db: None) -> Iterator[Scene]:
         clients = [lab.add_client(), lab.add_client()]
         lans = {
             number: lab.add_lan(host, number, routed=True)
-            for host, numbers in zip(hosts, ((50, 52), (51, 53)), strict=True)
+            for host, numbers in zip(hosts, ((50, 52), (51, 53, 54)), strict=True)
             for number in numbers
         }
         site = lab.add_behind(clients[1], 77)
@@ -210,6 +214,7 @@ def test_what_both_named_is_reached_and_nothing_else_until_one_side_ends_it(scen
     nothing_of_it_is_seen_on_the_way(scene)
     nothing_else_is_reached(scene)
     with_the_address_of_the_gateway(scene)
+    a_lan_that_comes_later_is_the_hosts_own(scene)
     one_side_ends_it(scene)
     whoever_is_at_the_other_end_gets_no_further(scene)
 
@@ -229,6 +234,7 @@ def nothing_else_is_reached(scene: Scene) -> None:
     """Networks that are not offered, though the clients send there; and the hosts themselves."""
     assert scene.seen_as(scene.other.client, scene.lans[52].address) == ""
     assert scene.seen_as(scene.office.client, scene.lans[53].address) == ""
+    assert scene.seen_as(scene.office.client, scene.lans[54].address) == ""  # by its real addresses
     assert scene.seen_as(scene.lans[52], BOB[0]) == ""
     assert scene.office.client.ask_tcp("10.19.0.1", 9790, timeout=NEVER) is None
     assert scene.other.client.ask_tcp("10.9.0.1", 9790, timeout=NEVER) is None
@@ -257,6 +263,21 @@ def with_the_address_of_the_gateway(scene: Scene) -> None:
     scene.until_seen_as(scene.office.client, BOB[1], "fd19::1")
     scene.until_seen_as(scene.other.client, ALICE[0], BOB[0])
     scene.other.tell(scene.other.link)
+    scene.reach_each_other()
+
+
+def a_lan_that_comes_later_is_the_hosts_own(scene: Scene) -> None:
+    """The network of the office's clients is one behind the other host now, too. All else goes on by the link."""
+    world, lan = scene.other.world, scene.lab.add_lan(scene.other.world.host, 9)
+    report = world.control.report("repaired")
+    assert [each["code"] for each in report["conditions"]] == ["network_collides"]
+    assert "10.9.0.0/24, at the other end of a link, overlaps 10.9.0.0/24 on lan9" in report["conditions"][0]["text"]
+    until(lambda: world.host.pings(lan.address))
+    assert scene.seen_as(scene.other.client, ALICE[0]) == ""
+    scene.until_seen_as(scene.other.client, ALICE[1], BOB[1])
+    scene.until_seen_as(scene.other.client, scene.lans[50].address, BOB[0])
+    world.host.ip("link", "del", "lan9")
+    assert world.control.report("repaired")["conditions"] == []
     scene.reach_each_other()
 
 

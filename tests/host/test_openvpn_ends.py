@@ -46,8 +46,10 @@ class End:
         self.machine, self.directory, self.device = machine, directory, device
         self.ends = Ends(directory)
 
-    def start(self, keys: EndKeys, address: str = "") -> None:
-        end = OpenVpn(self.device, 1194, address, keys.peer, keys.authority, keys.certificate, keys.key, keys.tls_crypt)
+    def start(self, keys: EndKeys, *addresses: str) -> None:
+        end = OpenVpn(
+            self.device, 1194, addresses, keys.peer, keys.authority, keys.certificate, keys.key, keys.tls_crypt
+        )
         text = config.text(end, self.ends.socket(self.device), 1400)
         shut_in = ("unshare", "--mount", "--propagation", "private", "sh", "-ec", SHUT_IN, "sh", self.directory)
         self.machine.run(*shut_in, sys.executable, "-c", START, self.directory, self.device, text=text)

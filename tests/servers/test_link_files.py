@@ -18,7 +18,16 @@ from servers.link_files import LARGEST, LinkFile, LinkFileError, read
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEYS, OTHERS = link_keys.make(NOW), link_keys.make(NOW)
-FILE = LinkFile("a1b2", False, "198.51.100.1", 1194, 0, ("10.9.0.0/24", "fd09::/64"), ("10.19.0.0/24",), KEYS.client)
+FILE = LinkFile(
+    "a1b2",
+    False,
+    ("198.51.100.1", "vpn.example.com"),
+    1194,
+    0,
+    ("10.9.0.0/24", "fd09::/64"),
+    ("10.19.0.0/24",),
+    KEYS.client,
+)
 DATA: dict[str, Any] = json.loads(FILE.to_text())
 
 
@@ -33,7 +42,7 @@ def refused(data: Any, now: datetime = NOW) -> str:
 
 
 @pytest.mark.parametrize(
-    "file", [FILE, dataclasses.replace(FILE, listens=True, address="", keys=KEYS.server, mtu=1300)]
+    "file", [FILE, dataclasses.replace(FILE, listens=True, addresses=(), keys=KEYS.server, mtu=1300)]
 )
 def test_what_is_read_is_what_was_written(file: LinkFile) -> None:
     assert read(file.to_text().encode(), NOW) == file
@@ -75,9 +84,12 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no network": (having(theirs=["office"]), "'office' is not a network"),
     "host bits": (having(theirs=["10.9.0.1/24"]), "10.9.0.1/24 has host bits set"),
     "no text for a network": (having(theirs=[1]), "theirs are not between 1 and 100 networks"),
-    "both listen": (having(address=""), "one side listens, and the other knows its address"),
+    "both listen": (having(addresses=[]), "one side listens, and the other knows its address"),
     "neither does": (having(listens=True), "one side listens, and the other knows its address"),
-    "a line more": (having(address="a\nscript-security 2"), "the address of a link"),
+    "a line more": (having(addresses=["a\nscript-security 2"]), "the addresses of a link"),
+    "one address as text": (having(addresses="192.0.2.1"), "addresses is of another kind"),
+    "an address that is none": (having(addresses=["192.0.2.1", 1]), "addresses are of another kind"),
+    "too many addresses": (having(addresses=["192.0.2.1"] * 17), "the addresses of a link"),
     "another line in a key": (with_keys(tls_crypt="x\nup /bin/sh"), "a certificate or a key of a link"),
     "no key at all": (with_keys(key=KEYS.client.certificate), "its key cannot be read"),
     "another's key": (with_keys(key=OTHERS.client.key), "its key is not that of its certificate"),

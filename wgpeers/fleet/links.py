@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from servers import networks, outside_links, routing
-from servers.hostnet.state import LINK_PREFIX, Interface, Link, OpenVpn, Route
+from servers import carriers, networks, outside_links, routing
+from servers.carriers import Place
+from servers.hostnet.state import Interface, Link, OpenVpn, Route
+from servers.hostnet.state.openvpn import MOST_ADDRESSES
 from servers.link_keys import EndKeys, LinkKeys
-from servers.models import Host, OutsideLink, Server, ServerLink, address_of, end_of_outside, ends_of, links_of
+from servers.models import (
+    ByOpenVpn,
+    Host,
+    OutsideLink,
+    Server,
+    ServerLink,
+    address_of,
+    end_of_outside,
+    ends_of,
+    links_of,
+)
 from servers.networks import Network
 from servers.routing import Routed
 from servers.validators import listed
@@ -69,7 +81,7 @@ def joined(
 ) -> Interface:
     """The interface of ``server`` on ``host`` with its links. ``here`` are the servers (primary keys) that the host
     carries."""
-    outside = _outside(server)
+    outside = _outside(server, host)
     if not neighbours and not outside:
         return interface
     own = {route.network for route in interface.routes}
@@ -99,45 +111,73 @@ def by_another(neighbour: Neighbour, host: Host) -> list[Routed]:
 def _link(server: Server, neighbour: Neighbour, host: Host, *, carried: bool) -> Link:
     other, nat = neighbour.server, neighbour.link.masquerade
     own = routing.for_linked(server.routes.all())
+    end = _end(neighbour.link, server, host) if neighbour.link.by_openvpn else None
     return Link(
         server=other.public_id,
         interface=other.interface,
         networks=tuple(map(str, neighbour.tunnels)),
         behind=tuple(map(str, neighbour.behind)),
         routed=() if carried else tuple(route_of(piece, nat=nat) for piece in neighbour.routed),
-        via="" if carried or neighbour.link.by_openvpn else way_to(other, host),
+        via=end.via if end is not None else "" if carried else way_to(other, host),
         offered=tuple(route_of(piece, nat=nat) for piece in own),
         clients=server.inter_client and other.inter_client,
         masquerade=nat,
         zone=neighbour.zone_for(server),
-        openvpn=_end(neighbour.link, host) if neighbour.link.by_openvpn else None,
+        openvpn=end.openvpn if end is not None else None,
+        there=end is not None and bool(end.via),
     )
 
 
-def _end(link: ServerLink, host: Host) -> OpenVpn | None:
-    """That of ``host``."""
-    ends = ends_of(link)
-    if ends is None or host not in ends:
-        return None
-    listens = ends[0] == host
-    keys = LinkKeys.from_text(link.keys.reveal()).of(listens=listens)
-    return end_of(f"{LINK_PREFIX}{2 * link.pk}", link.port, "" if listens else address_of(ends[0]), keys, link.mtu)
+@dataclass(frozen=True, slots=True)
+class End:
+    """Of a link that OpenVPN carries, as one host of its server has it: ``openvpn`` where it is on that host, else
+    ``via`` (public id), where it is. Neither: nowhere."""
+
+    openvpn: OpenVpn | None = None
+    via: str = ""
+
+
+def _end(link: ServerLink, server: Server, host: Host) -> End:
+    places = carriers.link_places(link)
+    mine, theirs = places.get(server.pk), places.get(link.other(server).pk)
+    if mine is None or theirs is None:
+        return End()
+    listens = next(iter(places)) == server.pk
+    first = carriers.holder(theirs)  # who has it now is asked before the others
+    rows = sorted(theirs.rows, key=lambda row: row.host != first)
+    addresses = () if listens else tuple(address_of(row.host) for row in rows)
+    return _at(
+        mine, host, lambda: _openvpn(link, addresses, LinkKeys.from_text(link.keys.reveal()).of(listens=listens))
+    )
+
+
+def _at(place: Place, host: Host, openvpn: Callable[[], OpenVpn]) -> End:
+    there = carriers.holder(place)
+    if there is None:
+        return End()
+    return End(openvpn()) if there == host else End(via=there.public_id)
+
+
+def _openvpn(link: ByOpenVpn, addresses: Sequence[str], keys: EndKeys) -> OpenVpn:
+    """``addresses`` are where the other end listens; none: this one does."""
+    own = (keys.peer, keys.authority, keys.certificate, keys.key, keys.tls_crypt)
+    return OpenVpn(link.device, link.port, tuple(addresses)[:MOST_ADDRESSES], *own, mtu=link.mtu)
 
 
 def works_outside(server: Server) -> list[OutsideLink]:
     """Its links to other installations that are ready to be used."""
-    return [row for row in server.outside_links.all() if row.works and end_of_outside(row) is not None]
+    return [row for row in server.outside_links.all() if row.works and end_of_outside(row)]
 
 
-def _outside(server: Server) -> list[Link]:
-    """On the one host of ``server``."""
+def _outside(server: Server, host: Host) -> list[Link]:
+    """As ``host`` has them, which carries ``server``."""
     links = works_outside(server)
     own, has = (routing.for_linked(server.routes.all()), routing.offered(server)) if links else ([], {})
     found = []
     for row in links:
         shown = [each for each in listed(row.ours) if each in has]  # others have gone since
-        offered = [piece for piece in own if piece.real is None and str(networks.parse(piece.route.network)) in shown]
-        end = end_of(row.device, row.port, row.address, outside_links.keys_of(row), row.mtu)
+        offered = [piece for piece in own if str(networks.parse(piece.route.network)) in shown]
+        end = _outside_end(row, host)
         found.append(
             Link(
                 server=row.link_id,
@@ -145,15 +185,16 @@ def _outside(server: Server) -> list[Link]:
                 networks=tuple(map(str, row.their_networks)),
                 offered=tuple(route_of(piece) for piece in offered),
                 masquerade=row.masquerade,
-                openvpn=end,
+                via=end.via,
+                openvpn=end.openvpn,
                 outside=True,
                 shown=tuple(shown),
+                there=bool(end.via),
             )
         )
     return found
 
 
-def end_of(device: str, port: int, address: str, keys: EndKeys, mtu: int) -> OpenVpn:
-    """``address`` is where the other end listens; empty: this one does."""
-    own = (keys.peer, keys.authority, keys.certificate, keys.key, keys.tls_crypt)
-    return OpenVpn(device, port, address, *own, mtu=mtu)
+def _outside_end(row: OutsideLink, host: Host) -> End:
+    (place,) = carriers.outside_places([row])
+    return _at(place, host, lambda: _openvpn(row, row.their_addresses, outside_links.keys_of(row)))

@@ -174,8 +174,9 @@ def _interface(interface: Interface) -> Interface:
 
 def _link(link: Link) -> Link:
     # One of another installation has none that could be here.
-    named = OUR_INTERFACE.fullmatch(link.interface) is not None
-    _require(not link.interface and link.openvpn is not None if link.outside else named, "interface of a linked server")
+    named, tunnel = OUR_INTERFACE.fullmatch(link.interface) is not None, link.openvpn is not None
+    _require(not link.interface and (tunnel or link.there) if link.outside else named, "interface of a linked server")
+    _require(not link.there or (bool(link.via) and not tunnel), "a link that ends on another machine")
     _require(OPAQUE_ID.fullmatch(link.server) is not None, "id of a linked server")
     _require(not link.zone or DNS_NAME.fullmatch(link.zone) is not None, "zone of a linked server")
     _require(not link.via or OPAQUE_ID.fullmatch(link.via) is not None, "host of a linked server")

@@ -75,12 +75,13 @@ class Watch:
     def _look(self) -> float:
         """Put right what is to be; for how long to pause then."""
         began = self._clock()
-        report = self._applier.repair(tunnels=self._todo.links)
+        report = self._applier.repair(tunnels=self._todo.links, host=self._todo.host)
         took = self._clock() - began
         self._todo = NOTHING
         if report is None:
             return min(LONGEST, max(SHORTEST, took / PART))
-        log.warning("put back what others changed: %s", "; ".join(report.drift) or "not all of it")
+        if report.drift or not report.settled:
+            log.warning("put back what others changed: %s", "; ".join(report.drift) or "not all of it")
         report_applied(self._channel, "repaired", report, took)
         report_gone(self._channel, report.gone)
         if report.settled:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from servers.hostnet.state import LINK_PREFIX, Interface, Link, Route
 
 from . import mapped_links
-from .sets import ANSWERS, FAMILY, TUNNELS, anonymous
+from .sets import ANSWERS, FAMILY, MESH, TUNNELS, anonymous
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -138,6 +138,8 @@ CARRIED = f'"{LINK_PREFIX}*"'
 CARRIED_DIRECTIONS = (
     f"iifname {TUNNELS} oifname {CARRIED} goto to_links",
     f"iifname {CARRIED} oifname {TUNNELS} goto from_links",
+    f"iifname {MESH} oifname {CARRIED} goto to_links",
+    f"iifname {CARRIED} oifname {MESH} goto from_links",
     f"iifname {CARRIED} goto links_outwards",
     f"oifname {CARRIED} goto outside_to_links",
 )
@@ -170,8 +172,11 @@ def carried(
     pairs = [(each, link, link.openvpn.device) for each in interfaces for link in each.links if link.openvpn]
     to_links, from_links, outwards, inwards = list[str](), list[str](), list[str](), list[str]()
     for interface, link, device in pairs:
-        to_links += _across(interface, link, f'iifname "{interface.name}" oifname "{device}"', "daddr", "saddr")
-        from_links += _across(interface, link, f'iifname "{device}" oifname "{interface.name}"', "saddr", "daddr")
+        # By the mesh come and go the server's clients that are on other machines: from where a packet may be WireGuard
+        # has checked there.
+        for own in (f'"{interface.name}"', MESH):
+            to_links += _across(interface, link, f'iifname {own} oifname "{device}"', "daddr", "saddr")
+            from_links += _across(interface, link, f'iifname "{device}" oifname {own}', "saddr", "daddr")
         outwards += _outwards(interface, link, f'iifname "{device}" ')
         inwards += _inwards(interface, link, f'oifname "{device}" ')
     yield "to_links", [*ended, segment_size, *to_links, ICMP_ERRORS, "drop"]

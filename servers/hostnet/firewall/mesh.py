@@ -13,15 +13,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 
-from servers.hostnet.state import MESH_PREFIX, RELAYS, Interface, Mesh
+from servers.hostnet.state import RELAYS, Interface, Mesh
 
 from . import links
 from .ended import from_ended, to_ended
 from .port_forwards import written
 from .route_policy import Tunnel
-from .sets import FAMILY, NFPROTO, TUNNELS, anonymous, forwarded
-
-MESH = f'"{MESH_PREFIX}*"'
+from .sets import FAMILY, MESH, NFPROTO, TUNNELS, anonymous, forwarded
 
 # Before any other direction. What comes from the mesh and goes to neither a tunnel nor this machine itself is nobody's,
 # but for what is handed on, and for clients of linked servers, which reach routes by this machine.

@@ -18,7 +18,7 @@ from .ended import from_ended, gateway_web_only, to_ended
 from .forward_chains import DIRECTIONS, SEGMENT_SIZE, forward_chains
 from .port_forwards import Element, written
 from .route_policy import RoutePolicy, Tunnel
-from .sets import ANSWERS, FAMILY, TUNNELS, common_sets, indented, nat_set, sets_of
+from .sets import ANSWERS, FAMILY, MESH, TUNNELS, common_sets, indented, nat_set, sets_of
 
 TABLE = "inet wgvpn"
 ICMP = {4: "icmp", 6: "icmpv6"}
@@ -38,7 +38,7 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
         for interface in interfaces
         for rule in (
             *links.masquerade(interface),
-            *links.masquerade_outwards(interface, between_machines.MESH, TUNNELS),
+            *links.masquerade_outwards(interface, MESH, TUNNELS),
         )
     ]
     udp = {tunnel.port for tunnel in tunnels} | between_machines.ports(mesh) | links.carried_ports(interfaces)
@@ -56,7 +56,7 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
             "prerouting",
             "type nat hook prerouting priority dstnat",
             [
-                *links.to_real_networks(interfaces, between_machines.MESH),
+                *links.to_real_networks(interfaces, MESH),
                 *_prerouting(tunnels, int(web_port), udp, versions),
             ],
         ),
@@ -81,7 +81,7 @@ def table(interfaces: Iterable[Interface], web_port: int, elements: Iterable[Ele
         *_chain(
             "postrouting",
             "type nat hook postrouting priority srcnat",
-            [*links.in_other_names(interfaces, between_machines.MESH), *_postrouting(tunnels, mesh, linked)],
+            [*links.in_other_names(interfaces, MESH), *_postrouting(tunnels, mesh, linked)],
         ),
         "}",
     ]

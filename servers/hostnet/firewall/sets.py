@@ -5,12 +5,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from servers.hostnet.state import PREFIX
+from servers.hostnet.state import MESH_PREFIX, PREFIX
 
 from .port_forwards import written
 from .route_policy import Tunnel
 
-TUNNELS = f'"{PREFIX}*"'
+TUNNELS, MESH = f'"{PREFIX}*"', f'"{MESH_PREFIX}*"'
 ANSWERS = "ct direction reply ct state established,related"
 FAMILY = {4: "ip", 6: "ip6"}
 NFPROTO = {4: "ipv4", 6: "ipv6"}

@@ -5,7 +5,7 @@ Who is where is worked out by ``reconcile.remotes``; here it becomes what lies b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from servers.hostnet.state import Interface, Mesh, MeshPeer, Remote
 
@@ -19,14 +19,16 @@ class Membership:
         self.owners: dict[str, str] = {}  # addresses and networks of clients: the host that they are behind
         # By interface, what linked servers' routes lead to, and by which host. Of what lies behind two nothing is here.
         self.ways: dict[str, dict[str, str]] = {}
+        # What is at the other ends of links that OpenVPN carries from another machine, and by which.
+        self.ends: dict[str, str] = {}
 
-    def take_full(self, mesh: Mesh | None, remotes: Iterable[Remote], interfaces: Iterable[Interface] = ()) -> None:
+    def take_full(self, mesh: Mesh | None, remotes: Iterable[Remote], interfaces: Sequence[Interface] = ()) -> None:
         """Make ``mesh`` the desired one, with these clients on the other machines, and what ``interfaces`` are linked
         with."""
         self.remember(mesh)
         self.owners = {}
         self.change((), remotes)
-        self.ways = self._ways(interfaces)
+        self.ways, self.ends = self._ways(interfaces), self._ends(interfaces)
 
     def _ways(self, interfaces: Iterable[Interface]) -> dict[str, dict[str, str]]:
         """A network lies behind one machine; of two that claim it, the first one has it, and clients come before."""
@@ -38,6 +40,17 @@ class Membership:
                     if route.network in self.owners or taken.setdefault(route.network, link.via) != link.via:
                         continue
                     found.setdefault(interface.name, {})[route.network] = link.via
+        return found
+
+    def _ends(self, interfaces: Iterable[Interface]) -> dict[str, str]:
+        """Reached from everywhere on this machine, as clients are, so that answers to them find their way."""
+        found: dict[str, str] = {}
+        for interface in interfaces:
+            versions = {":" in address for address in interface.addresses}
+            for link in interface.links:
+                for network in (*link.networks, *link.behind) if link.there and link.via in self.peers else ():
+                    if (":" in network) in versions and network not in self.owners:
+                        found.setdefault(network, link.via)
         return found
 
     def remember(self, mesh: Mesh | None) -> None:
@@ -65,7 +78,7 @@ class Membership:
         found = {host: list(peer.networks) for host, peer in self.peers.items()}
         for network, host in self.owners.items():
             found[host].append(network)
-        for network, host in self.reached().items():
+        for network, host in {**self.reached(), **self.ends}.items():
             found[host].append(network)
         return found
 

@@ -10,8 +10,9 @@ from servers.hostnet.state import OpenVpn
 
 USER, GROUP = "nobody", "nogroup"  # Debian's own, which own nothing
 # Seconds. The other end is asked every PING; after SILENCE without a word this one begins anew.
-PING, SILENCE = 3, 15
-RETRY, LONGEST_RETRY = 1, 5
+PING, SILENCE = 3, 9
+# The other end may be on another machine by then, each of which is given ANSWER to say anything at all.
+RETRY, LONGEST_RETRY, ANSWER, HANDSHAKE = 1, 5, 3, 15
 
 
 def text(end: OpenVpn, socket: Path, mtu: int) -> str:
@@ -71,9 +72,10 @@ def _listening(end: OpenVpn) -> list[str]:
 def _sending(end: OpenVpn) -> list[str]:
     return [
         "proto udp",
-        f"remote {end.address} {end.port}",
+        *(f"remote {address} {end.port}" for address in end.addresses),
         "nobind",
         "resolv-retry infinite",
         f"connect-retry {RETRY} {LONGEST_RETRY}",
-        f"hand-window {SILENCE}",
+        f"connect-timeout {ANSWER}",
+        f"hand-window {HANDSHAKE}",
     ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ class Tunnels:
         self._thread: threading.Thread | None = None
 
     def apply(self, state: HostState) -> None:
-        self._wanted = ends_of(state.interfaces)
+        self._wanted = ends_of(state)
         self._look.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="openvpn", daemon=True)
@@ -63,7 +63,7 @@ class Tunnels:
         """Nothing: no end depends on who is connected."""
 
     def preview(self, state: HostState) -> list[str]:
-        wanted, usual = ends_of(state.interfaces), self._mtu()
+        wanted, usual = ends_of(state), self._mtu()
         running = self._ends.left()
         lines = [f"{name}: end the link's openvpn" for name in sorted(running - wanted.keys())]
         for name, end in sorted(wanted.items()):
@@ -152,18 +152,19 @@ class Tunnels:
         return max(SMALLEST_MTU, self._links.observe({}).outer_mtu - OVERHEAD)
 
 
-def ends_of(interfaces: Iterable[Interface]) -> dict[str, End]:
+def ends_of(state: HostState) -> dict[str, End]:
     """By device."""
     found = {}
-    for interface in interfaces:
+    for interface in state.interfaces:
         versions = {6 if ":" in address else 4 for address in interface.addresses}
+        own = [str(ipaddress.ip_interface(address).network) for address in interface.addresses]
+        may_come = _of(versions, (*own, *interface.behind)) if state.mesh is not None else frozenset()
         for link in interface.links:
             if link.openvpn is not None:
-                ways: defaultdict[str, frozenset[str]] = defaultdict(frozenset)
-                if reached := _of(versions, (route.network for route in link.reached)):
-                    ways[interface.name] = reached
+                reached = _of(versions, (route.network for route in link.reached))
+                ways, by_mesh = ({interface.name: each} if reached and each else {} for each in (reached, may_come))
                 everyone = _of(versions, (*link.networks, *link.behind))
-                found[link.openvpn.device] = End(link.openvpn, Ways(everyone, dict(ways)))
+                found[link.openvpn.device] = End(link.openvpn, Ways(everyone, ways, by_mesh))
     return found
 
 

@@ -37,6 +37,8 @@ from .desired import Desired
 from .executor import HOST_ERRORS, Executor, Failures, LinkTools
 from .handovers import Handovers
 from .held import Difference, Gone
+from .link_collisions import Collisions, link_collisions, without
+from .link_collisions import conditions as collided
 from .plan import plan
 from .reported import BatchReport, FullReport
 from .route_conflicts import conflicts
@@ -81,6 +83,7 @@ class Applier:
         self._state = HostState("", 0, "", 0, ())  # the last one taken, without interfaces
         self._names: dict[str, str] = {}  # of interfaces by server, those included that are still to be removed
         self._seen = Observed({}, {})  # the last time the host was read, without devices and links
+        self._colliding: Collisions = {}  # networks at the ends of links that the host has itself, as of the last apply
         self._guarded = True  # whether the guards did what was last asked of them
         self._settled = False  # whether the last full apply succeeded: only then is a difference somebody else's doing
 
@@ -97,9 +100,10 @@ class Applier:
             self._state = dataclasses.replace(state, interfaces=())
             return self._make_so(before, unfinished, [])
 
-    def repair(self, *, tunnels: bool) -> FullReport | None:
+    def repair(self, *, tunnels: bool, host: bool = False) -> FullReport | None:
         """Put back what others took away, without any message; ``None`` where nothing was amiss. Links, addresses and
-        routes are looked at with ``tunnels``. Before the first full state only what keeps the host shut is put back."""
+        routes are looked at with ``tunnels``, and what the host has itself with ``host``. Before the first full state
+        only what keeps the host shut is put back."""
         with self._lock:
             if not self._desired.ready:
                 self._shut()
@@ -108,20 +112,33 @@ class Applier:
                 found = self._subsystems.drift()
             except SubsystemError:
                 found, self._guarded = [], False  # it is asked again below, and what it says is reported
-            if not found and self._guarded and not (tunnels and self._lost_links()):
+            lost = (tunnels and self._lost_links()) or (host and self._collides_otherwise())
+            if not found and self._guarded and not lost:
                 return None
             self._end_handovers()
+            collided_before = self._colliding
             if found:
                 # Before the tunnels with all their peers are read: meanwhile the host is open.
                 self._take_off_ended()
                 self._guard(self._whole(), Failures())
             report = self._make_so(self._desired.interfaces(), set(self._desired.peers.changed()), found)
-            return report if report.drift or not self._settled else None
+            told = report.drift or not self._settled or self._colliding != collided_before
+            return report if told else None
 
     def _lost_links(self) -> bool:
         """Mostly it was our own doing, with a client that left: that is not worth reading everybody's peers for."""
         try:
             return not self._executor.links_match(self._desired.interfaces())
+        except LinkError:
+            return True
+
+    def _collides_otherwise(self) -> bool:
+        """Whether the host has got, or lost, a network that is at the other end of a link."""
+        interfaces = self._desired.interfaces()
+        if not any(interface.links for interface in interfaces):
+            return False
+        try:
+            return link_collisions(interfaces, self._executor.own_networks()) != self._colliding
         except LinkError:
             return True
 
@@ -160,8 +177,12 @@ class Applier:
         self._guarded = failures.guard is None
         self._settled = not failures.errors and self._guarded
         gone = self._finish(self._mark_applied(desired.interfaces, failures), released)
-        self._subsystems.follow(dataclasses.replace(desired, remotes=self._desired.remotes.take_all()))
-        conditions = [*failures.conditions(), *self._subsystems.conditions(), *self.contest.conditions()]
+        self._colliding = link_collisions(desired.interfaces, observed.own)
+        reached = without(desired.interfaces, self._colliding)
+        remotes = self._desired.remotes.take_all()
+        self._subsystems.follow(dataclasses.replace(desired, interfaces=reached, remotes=remotes))
+        conditions = [*failures.conditions(), *collided(self._colliding)]
+        conditions += [*self._subsystems.conditions(), *self.contest.conditions()]
         return FullReport(desired.version, public_keys, drift, conditions, gone, self._settled, observed.own)
 
     def _take_off_ended(self) -> None:
@@ -218,8 +239,10 @@ class Applier:
             if desired is None:
                 return None
             observed, keys = self._executor.observe(), self._executor.known_keys(desired.interfaces)
-            lines = intend(plan(desired.interfaces, keys, observed))
-            return self._subsystems.preview(desired, lines)
+            collisions = link_collisions(desired.interfaces, observed.own)
+            lines = [*map(str, collided(collisions)), *intend(plan(desired.interfaces, keys, observed))]
+            reached = dataclasses.replace(desired, interfaces=without(desired.interfaces, collisions))
+            return self._subsystems.preview(desired, lines, reached)
 
     # Single changes
 

@@ -13,6 +13,7 @@ from servers.hostnet.marks import MARK
 from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.observed import Observed, ObservedLink
 from servers.hostnet.state import OUR_INTERFACE, Code, HostCondition, Interface
+from servers.hostnet.state.host_networks import HostNetwork
 from servers.hostnet.subsystem import SubsystemError
 from servers.hostnet.wireguard import keys
 from servers.hostnet.wireguard.base import Backend, Device, ObservedPeer, WireGuardError
@@ -95,6 +96,10 @@ class Executor:
         interfaces = [dataclasses.replace(i, peers=tuple(p for p in i.peers if p.networks)) for i in desired]
         devices = {interface.name: _untouched(interface, keys.get(interface.server, "")) for interface in interfaces}
         return not plan(interfaces, keys, self._links.observe(devices)).steps
+
+    def own_networks(self) -> tuple[HostNetwork, ...]:
+        """What the host has besides our tunnels. Raise ``LinkError``."""
+        return self._links.observe({}).own
 
     def public_keys(self) -> dict[str, str]:
         """WireGuard public keys by server, as far as they are loaded."""

@@ -25,7 +25,9 @@ class Link:
     (public id), or not at all where that is empty. ``offered`` are this server's own, which clients of the other reach
     by this host. Which real networks stand behind them concerns the machine that they are reached by alone.
 
-    ``openvpn`` is the tunnel that carries it. None: WireGuard does, over this host or the mesh.
+    ``openvpn`` is the tunnel that carries it, where its end is on this host. ``there``: it is on the host ``via``, by
+    which then all that the link leads to is reached, clients as well. Neither: WireGuard carries it, over this host or
+    the mesh.
 
     ``outside``: the other end is in another installation. ``server`` is then the id of the link, ``networks`` are all
     that is reached there, and of this server's own networks the other end reaches ``shown`` and no others.
@@ -44,6 +46,7 @@ class Link:
     openvpn: OpenVpn | None = None
     outside: bool = False
     shown: tuple[str, ...] = ()
+    there: bool = False
 
     @property
     def reached(self) -> tuple[Route, ...]:
@@ -69,4 +72,5 @@ def link_from_json(data: Mapping[str, Any]) -> Link:
         openvpn=openvpn_from_json(data["openvpn"]) if data.get("openvpn") is not None else None,
         outside=bool(data.get("outside", False)),
         shown=tuple(str(network) for network in data.get("shown", ())),
+        there=bool(data.get("there", False)),
     )

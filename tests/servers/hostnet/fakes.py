@@ -208,6 +208,7 @@ class FakeSubsystem:
         self.would: list[str] = []
         self.wrong: list[HostCondition] = []
         self.changed: list[str] = []
+        self.state: HostState | None = None  # as it was last told
 
     def preview(self, state: HostState) -> list[str]:
         return self.would
@@ -219,6 +220,7 @@ class FakeSubsystem:
         return self.wrong
 
     def apply(self, state: HostState) -> None:
+        self.state = state
         self.told.append(("apply", [], connections(peer for i in state.interfaces for peer in i.peers)))
 
     def change(self, interface: Interface, gone: Sequence[Peer], new: Sequence[Peer]) -> None:

@@ -70,7 +70,7 @@ def test_guards_come_before_the_interfaces_and_followers_after_them(scene: Scene
     scene.turns.append("interfaces")
     scene.all.follow(state_of(RED))
     assert scene.turns == ["one apply", "two apply", "interfaces", "dns apply", "probes apply"]
-    lines = scene.all.preview(state_of(RED), ["interfaces"])
+    lines = scene.all.preview(state_of(RED), ["interfaces"], state_of(RED))
     assert lines == ["one would", "two would", "interfaces", "dns would", "probes would"]
     assert scene.all.drift() == [f"{name} was changed" for name in ("one", "two", "dns", "probes")]
     assert [condition.text for condition in scene.all.conditions()] == ["one", "two", "dns", "probes"]

@@ -9,7 +9,8 @@ from django.core.exceptions import ValidationError
 
 from servers import mesh
 from servers.link_keys import LinkKeys
-from servers.models import Carrier, Host, PortForward, Server, ServerHost, ServerLink, ends_of
+from servers.models import Carrier, Host, MeshNode, PortForward, Server, ServerHost, ServerLink, ends_of
+from tests.protocol_client import new_wg_key
 from users.models import Organization, VpnUser
 
 pytestmark = pytest.mark.django_db
@@ -42,6 +43,20 @@ def link(berlin: Host, oslo: Host) -> ServerLink:
     return row
 
 
+def hosts(link: ServerLink) -> tuple[list[Host], ...]:
+    """Where it can end: those of the side that listens first."""
+    return tuple([row.host for row in rows] for rows in ends_of(link) or ())
+
+
+def beside(server: Server, name: str, address: str = "", priority: int = 1) -> Host:
+    """One more host of it, in the mesh as all of them are then."""
+    host = Host.objects.create(name=name, public_address=address)
+    ServerHost.objects.create(server=server, host=host, priority=priority)
+    for each in server.hosts.filter(node=None):
+        MeshNode.objects.create(host=each, part=mesh.free_part(mesh.the_mesh()), public_key=new_wg_key())
+    return host
+
+
 def refused(row: Any) -> str:
     with pytest.raises(ValidationError) as error:
         row.full_clean()
@@ -66,32 +81,77 @@ def test_keys_are_made_with_it_kept_and_forgotten_with_openvpn(link: ServerLink)
 
 
 def test_the_end_with_a_public_address_listens(link: ServerLink, berlin: Host, oslo: Host) -> None:
-    assert ends_of(link) == (berlin, oslo)
+    assert hosts(link) == ([berlin], [oslo])
     berlin.public_address = ""
     berlin.save()
-    assert ends_of(ServerLink.objects.get()) == (oslo, berlin)
+    assert hosts(ServerLink.objects.get()) == ([oslo], [berlin])
     oslo.public_address = ""
     oslo.save()
     assert ends_of(ServerLink.objects.get()) is None
     assert "needs a public address" in refused(link)
 
 
-def test_each_server_is_on_one_host_and_they_differ(berlin: Host, oslo: Host) -> None:
-    nowhere, here, beside, there = server(1, None), server(2, berlin), server(3, berlin), server(4, oslo)
-    for other, words in ((nowhere, "is on 0 hosts"), (beside, "Both servers are on host Berlin")):
+def test_each_server_is_on_a_host_and_they_share_none(berlin: Host, oslo: Host) -> None:
+    nowhere, here, near, there = server(1, None), server(2, berlin), server(3, berlin), server(4, oslo)
+    for other, words in ((nowhere, "is on no host"), (near, "Both servers are on host Berlin")):
         assert words in refused(ServerLink(first=here, second=other, carrier=Carrier.OPENVPN))
+    beside(near, "Paris", "198.51.100.7")
+    assert "Both servers are on host Berlin" in refused(ServerLink(first=here, second=near, carrier=Carrier.OPENVPN))
     row = ServerLink(first=here, second=there, carrier=Carrier.OPENVPN, names=True)
     assert "Names of clients are known by WireGuard only" in refused(row)
     assert ServerLink.objects.count() == 0
 
 
-def test_no_second_host_and_not_that_of_the_other_end(link: ServerLink, oslo: Host) -> None:
-    third = Host.objects.create(name="Rome", public_address="198.51.100.3")
-    assert "ends on one host" in refused(ServerHost(server=link.first, host=third))
-    attachment = link.first.attachments.get()
+def test_more_hosts_of_a_server_can_carry_it_but_none_of_the_other_end(
+    link: ServerLink, berlin: Host, oslo: Host
+) -> None:
+    rome = beside(link.first, "Rome", "198.51.100.3", priority=2)
+    link.full_clean()
+    assert hosts(link) == ([berlin, rome], [oslo])
+    link.first.attachments.filter(host=rome).update(priority=1)
+    link.first.attachments.filter(host=berlin).update(priority=2)
+    assert hosts(link) == ([rome, berlin], [oslo])
+    attachment = link.first.attachments.get(host=berlin)
     attachment.full_clean()  # it may be saved again
     attachment.host = oslo
     assert "carries the server at the other end" in refused(attachment)
+    # One that has not joined yet reaches nobody, and is reached by nobody.
+    new = Host.objects.create(name="Ulm", public_address="198.51.100.4")
+    ServerHost.objects.create(server=link.first, host=new)
+    assert hosts(link) == ([rome, berlin], [oslo])
+
+
+def test_the_side_listens_that_is_found_at_each_of_its_hosts(link: ServerLink, berlin: Host, oslo: Host) -> None:
+    rome = beside(link.first, "Rome")
+    assert hosts(link) == ([oslo], [berlin, rome])
+    lima = beside(link.second, "Lima")
+    assert hosts(link) == ([berlin], [oslo, lima])
+
+
+def test_its_port_is_free_on_each_host_that_may_listen(link: ServerLink, berlin: Host) -> None:
+    third = server(3, None)
+    third.port = PORT
+    third.save()
+    rome = beside(third, "Rome", "198.51.100.3")
+    assert "in use by server s3" in refused(ServerHost(server=link.first, host=rome))
+    other = beside(link.first, "Ulm", "198.51.100.4")
+    assert "that of the link between s1 and s2" in refused(ServerHost(server=third, host=other))
+
+
+def test_a_host_leads_to_a_server_by_one_tunnel(link: ServerLink, berlin: Host, oslo: Host) -> None:
+    near, paris = server(3, berlin), Host.objects.create(name="Paris", public_address="198.51.100.7")
+    for carrier in Carrier:
+        row = ServerLink(first=near, second=link.second, carrier=carrier, port=PORT + 1)
+        assert "a host leads to a server by one tunnel" in refused(row)
+    far = server(4, paris)
+    ServerLink.objects.create(first=far, second=link.second)
+    assert "a host leads to a server by one tunnel" in refused(ServerHost(server=far, host=berlin))
+    assert "a host leads to a server by one tunnel" in refused(ServerHost(server=link.first, host=paris))
+    # By WireGuard alone it may be by as many as there are.
+    link.carrier = Carrier.MESH
+    link.save()
+    ServerLink(first=near, second=link.second).full_clean()
+    ServerHost(server=far, host=berlin).full_clean()
 
 
 def test_its_port_is_nobody_elses(link: ServerLink, berlin: Host, oslo: Host) -> None:

@@ -19,13 +19,16 @@ from servers.models import (
     ClientNetwork,
     Host,
     Mesh,
+    MeshNode,
     OutsideLink,
     PortForward,
     Route,
     Server,
     ServerHost,
     ServerLink,
+    end_of_outside,
 )
+from tests.protocol_client import new_wg_key
 from users.models import Organization, VpnUser
 
 pytestmark = pytest.mark.django_db
@@ -94,14 +97,14 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "twice": ({"theirs": f"{THEIRS}, 10.60.1.0/24"}, "theirs", "which is named as well"),
     "our own": ({"theirs": "10.101.0.0/16"}, "theirs", "the tunnel network of server s1 here"),
     "where they listen": (
-        {"listens": False, "address": "203.0.113.9", "theirs": "203.0.113.0/24"},
+        {"listens": False, "addresses": "203.0.113.9", "theirs": "203.0.113.0/24"},
         "theirs",
         "the tunnel would go through itself",
     ),
     "where another host is": ({"theirs": "192.0.2.0/24"}, "theirs", "192.0.2.7, the public address of host Paris"),
-    "no address": ({"listens": False}, "address", "Say where they listen."),
-    "a broken address": ({"listens": False, "address": "a b"}, "address", "neither an IPv4 address nor a name"),
-    "a broken IPv6 address": ({"listens": False, "address": "fd00::g"}, "address", "is not an IPv6 address"),
+    "no address": ({"listens": False}, "addresses", "Say where they listen."),
+    "a broken address": ({"listens": False, "addresses": "a b"}, "addresses", "neither an IPv4 address nor a name"),
+    "a broken IPv6 address": ({"listens": False, "addresses": "fd00::g"}, "addresses", "is not an IPv6 address"),
     "a low port": ({"port": 1023}, "port", "greater than or equal to 1024"),
     "a server's port": ({"port": 52001}, "port", "is in use by server s1"),
     "a small MTU": ({"mtu": 1000}, "mtu", "from 1280 to 9000"),
@@ -114,16 +117,23 @@ def test_what_cannot_be_is_refused_at_its_field(office: Server, fields: dict[str
     assert said in " ".join(refused(link(office, **fields))[field])
 
 
-def test_it_ends_on_the_one_host_of_its_server(office: Server, berlin: Host, oslo: Host) -> None:
+def test_it_ends_on_whichever_host_of_its_server_can_be_found(office: Server, berlin: Host, oslo: Host) -> None:
     nowhere = server(2, None)
-    assert "Server s2 is on 0 hosts" in words(link(nowhere))
-    saved(link(office))
-    assert "is linked by OpenVPN" in words(ServerHost(server=office, host=oslo))
+    assert "Server s2 is on no host" in words(link(nowhere))
+    row = saved(link(office))
+    saved(ServerHost(server=office, host=oslo))
+    for part, host in enumerate((berlin, oslo), 1):
+        MeshNode.objects.create(host=host, part=part, public_key=new_wg_key())
+    file = link_files.read(outside_links.make_file(row, now()).encode(), row.keys_made)
+    assert file.addresses == ("198.51.100.1", "198.51.100.2")
     Host.objects.filter(pk=berlin.pk).update(public_address="")
+    row.full_clean()
+    assert [each.host for each in end_of_outside(row)] == [oslo]
+    Host.objects.filter(pk=oslo.pk).update(public_address="")
     assert refused(OutsideLink.objects.get())["listens"] == [
-        "Host Berlin has no public address at which it could be found."
+        "No host of server s1 has a public address at which it could be found."
     ]
-    saved(link(office, name="Other", theirs="10.70.0.0/16", listens=False, address="vpn.example.com"))
+    saved(link(office, name="Other", theirs="10.70.0.0/16", listens=False, addresses="vpn.example.com"))
 
 
 Make = Callable[[Server, str], Any]
@@ -206,7 +216,7 @@ def test_its_port_is_its_own_on_that_host(office: Server, berlin: Host, oslo: Ho
     assert "is that of the link to Acme" in words(row)
     between = ServerLink(first=server(6, berlin), second=server(7, oslo), carrier=Carrier.OPENVPN, port=1200)
     assert "is that of the link to Acme" in words(between)
-    saved(link(server(8, oslo), name="Elsewhere", port=1200, listens=False, address="192.0.2.1"))
+    saved(link(server(8, oslo), name="Elsewhere", port=1200, listens=False, addresses="192.0.2.1"))
 
 
 def test_a_file_that_was_made_here_or_imported_already_is_refused(office: Server, oslo: Host) -> None:
@@ -238,9 +248,9 @@ def test_a_new_file_ends_the_one_before_and_another_role_ends_both(office: Serve
     assert not row.works
     first = link_files.read(outside_links.make_file(row, now()).encode(), row.keys_made)
     assert row.works
-    assert (first.listens, first.address, first.theirs, first.ours) == (
+    assert (first.listens, first.addresses, first.theirs, first.ours) == (
         False,
-        "198.51.100.1",
+        ("198.51.100.1",),
         ("10.101.0.0/24",),
         (THEIRS,),
     )
@@ -251,10 +261,10 @@ def test_a_new_file_ends_the_one_before_and_another_role_ends_both(office: Serve
     second = link_files.read(outside_links.make_file(row, now()).encode(), row.keys_made)
     assert second.link != first.link
     assert second.keys.authority != first.keys.authority
-    row.listens, row.address = False, "vpn.example.com"
-    row.save(update_fields=["listens", "address"])
+    row.listens, row.addresses = False, "vpn.example.com"
+    row.save(update_fields=["listens", "addresses"])
     row = OutsideLink.objects.get()
-    assert (row.works, row.address) == (False, "vpn.example.com")
+    assert (row.works, row.addresses) == (False, "vpn.example.com")
 
 
 def test_what_can_be_offered_is_what_clients_of_the_server_reach(office: Server) -> None:
@@ -270,4 +280,5 @@ def test_what_can_be_offered_is_what_clients_of_the_server_reach(office: Server)
         "10.101.0.0/24": "clients",
         "10.77.0.0/24": "behind alice",
         "10.50.0.0/24": "route",
+        "10.52.0.0/24": "mapped route",  # not what stands behind it
     }

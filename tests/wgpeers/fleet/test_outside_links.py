@@ -112,6 +112,17 @@ def test_clients_reach_the_other_side_where_that_may_know_of_them(
     assert not {"10.19.0.0/24", "fd19::/64"} & routes(company, "dave")
 
 
+def test_a_mapped_route_is_offered_by_the_addresses_that_clients_know(company: Company, link: OutsideLink) -> None:
+    RouteRow.objects.create(server=company.server, network="10.60.0.0/24", netmap="192.168.5.0/24", nat=False)
+    link.ours = "10.60.0.0/24"
+    link.full_clean()
+    link.save()
+    outside_links.make_file(link, NOW)
+    (told,) = links(company)
+    assert told.shown == ("10.60.0.0/24",)
+    assert told.offered == (Route("10.60.0.0/24", False, "", "192.168.5.0/24"),)
+
+
 def test_every_change_and_its_end_is_told_to_the_host(company: Company, link: OutsideLink) -> None:
     outside_links.make_file(link, NOW)
     for change in (lambda: link.save(update_fields=["masquerade"]), lambda: link.delete()):

@@ -94,7 +94,7 @@ def test_long_looks_are_followed_by_longer_pauses_but_never_by_very_long_ones(
 ) -> None:
     took = 0.02
 
-    def slow(*, tunnels: bool) -> None:
+    def slow(*, tunnels: bool, host: bool) -> None:
         scene.host.now += took
 
     monkeypatch.setattr(scene.host.applier, "repair", slow)

@@ -9,7 +9,7 @@ from servers.hostnet.firewall.table import ruleset
 from servers.hostnet.state import Interface, Link, Mesh, OpenVpn, Route
 from tests.servers.hostnet.firewall.test_ruleset import chain
 
-END = OpenVpn("wgo2", 1194, "", "end-b", "", "", "", "")
+END = OpenVpn("wgo2", 1194, (), "end-b", "", "", "", "")
 LINK = Link(
     "blue", "wgs2", ("10.10.0.0/24", "fd02::/64"), ("10.77.0.0/24",), routed=(Route("10.51.0.0/24", False),),
     offered=(Route("10.50.0.0/24", True, "eth1"),), openvpn=END,
@@ -29,14 +29,20 @@ def of_link(name: str) -> list[str]:
 
 
 def test_each_way_between_the_networks_of_both_by_the_links_own_interface() -> None:
-    out, back = 'iifname "wgs1" oifname "wgo2"', 'iifname "wgo2" oifname "wgs1"'
+    own = ('"wgs1"', '"wgm*"')  # its clients here, and by the mesh those on other hosts
     assert of_link("to_links") == [
-        f"{out} ip saddr {{ 10.9.0.0/24 }} ip daddr {{ 10.10.0.0/24, 10.77.0.0/24 }} accept",
-        f"{out} ip6 saddr {{ fd01::/64 }} ip6 daddr {{ fd02::/64 }} accept",
-        f"{out} ip daddr {{ 10.51.0.0/24 }} accept",
+        f'iifname {each} oifname "wgo2" {match} accept'
+        for each in own
+        for match in (
+            "ip saddr { 10.9.0.0/24 } ip daddr { 10.10.0.0/24, 10.77.0.0/24 }",
+            "ip6 saddr { fd01::/64 } ip6 daddr { fd02::/64 }",
+            "ip daddr { 10.51.0.0/24 }",
+        )
     ]
     from_there = of_link("from_links")
-    assert f"{back} ip daddr {{ 10.9.0.0/24 }} ip saddr {{ 10.10.0.0/24, 10.77.0.0/24 }} accept" in from_there
+    back = tuple(f'iifname "wgo2" oifname {each}' for each in own)
+    for way in back:
+        assert f"{way} ip daddr {{ 10.9.0.0/24 }} ip saddr {{ 10.10.0.0/24, 10.77.0.0/24 }} accept" in from_there
     assert all(rule.startswith(back) for rule in from_there)
     assert of_link("links_outwards") == [
         'iifname "wgo2" ip saddr { 10.10.0.0/24, 10.77.0.0/24 } ip daddr { 10.50.0.0/24 } accept'
@@ -67,8 +73,20 @@ def test_the_host_itself_has_nothing_for_who_comes_through_it_and_its_port_is_ne
     assert 'iifname "wgo*" drop' in received
     assert received.index('iifname "wgo*" drop') < received.index('iifname "lo" accept')
     assert "udp dport { 1194, 51800, 51820 } return" in chain(text(), "prerouting")
-    sends = dataclasses.replace(LINK, openvpn=dataclasses.replace(END, address="198.51.100.1"))
+    sends = dataclasses.replace(LINK, openvpn=dataclasses.replace(END, addresses=("198.51.100.1",)))
     assert "udp dport { 51800, 51820 } return" in chain(text(dataclasses.replace(RED, links=(sends,))), "prerouting")
+
+
+def test_where_another_host_has_the_end_all_of_it_goes_there_by_the_mesh() -> None:
+    link = dataclasses.replace(LINK, openvpn=None, via="other", there=True)
+    there = text(dataclasses.replace(RED, links=(link,)))
+    out = [rule for rule in chain(there, "to_mesh") if "10.10." in rule or "10.51." in rule]
+    back = [rule for rule in chain(there, "from_mesh") if "10.10." in rule or "10.51." in rule]
+    assert 'iifname "wgs1" ip saddr { 10.9.0.0/24 } ip daddr { 10.10.0.0/24, 10.77.0.0/24 } accept' in out
+    assert 'iifname "wgs1" ip daddr { 10.51.0.0/24 } accept' in out
+    assert 'oifname "wgs1" ip daddr { 10.9.0.0/24 } ip saddr { 10.10.0.0/24, 10.77.0.0/24 } accept' in back
+    for name in ("to_links", "from_links", "links_outwards", "outside_to_links"):
+        assert not [rule for rule in chain(there, name) if "10." in rule]
 
 
 def test_without_such_links_what_has_that_name_is_dropped() -> None:

@@ -8,7 +8,7 @@ from servers.hostnet.firewall.table import ruleset
 from servers.hostnet.state import Interface, Link, OpenVpn, Route
 from tests.servers.hostnet.firewall.test_ruleset import chain
 
-END = OpenVpn("wgo3", 1194, "", "end-b", "", "", "", "")
+END = OpenVpn("wgo3", 1194, (), "end-b", "", "", "", "")
 LINK = Link(
     "a1b2", "", ("10.19.0.0/24", "10.51.0.0/24", "fd19::/64"), offered=(Route("10.50.0.0/24", False),), openvpn=END,
     outside=True, shown=("10.9.0.0/24", "10.77.0.0/24", "10.50.0.0/24"),
@@ -31,8 +31,12 @@ def rules(name: str, shown: tuple[str, ...] = LINK.shown) -> list[str]:
 
 def test_only_what_both_named_passes_in_either_direction() -> None:
     own = "{ 10.9.0.0/24, 10.77.0.0/24 }"
-    assert rules("to_links") == [f'iifname "wgs1" oifname "wgo3" ip saddr {own} ip daddr {THERE} accept']
-    assert rules("from_links") == [f'iifname "wgo3" oifname "wgs1" ip daddr {own} ip saddr {THERE} accept']
+    for name, way, match in (
+        ("to_links", 'iifname "{}" oifname "wgo3"', f"ip saddr {own} ip daddr {THERE} accept"),
+        ("from_links", 'iifname "wgo3" oifname "{}"', f"ip daddr {own} ip saddr {THERE} accept"),
+    ):
+        # By the mesh, clients that are on other hosts.
+        assert rules(name) == [f"{way.format(each)} {match}" for each in ("wgs1", "wgm*")]
     assert rules("links_outwards") == [f'iifname "wgo3" ip saddr {THERE} ip daddr {{ 10.50.0.0/24 }} accept']
     # What it is not shown is in no rule: another route, another network behind clients, this server's IPv6.
     for name in ("to_links", "from_links", "links_outwards", "outside_to_links"):

@@ -273,6 +273,8 @@ def test_everything_not_allowed_is_dropped_also_without_servers() -> None:
     assert chain(text, "forward")[1:] == [
         'iifname "wgs*" oifname "wgo*" goto to_links',
         'iifname "wgo*" oifname "wgs*" goto from_links',
+        'iifname "wgm*" oifname "wgo*" goto to_links',
+        'iifname "wgo*" oifname "wgm*" goto from_links',
         'iifname "wgo*" goto links_outwards',
         'oifname "wgo*" goto outside_to_links',
         'iifname "wgs*" oifname "wgm*" goto to_mesh',

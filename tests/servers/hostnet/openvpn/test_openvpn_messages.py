@@ -16,13 +16,13 @@ from servers.hostnet.state import Link, OpenVpn, link_from_json
 KEYS = link_keys.make(datetime(2026, 1, 1, tzinfo=UTC))
 
 
-def end(address: str = "", keys: link_keys.EndKeys = KEYS.server) -> OpenVpn:
-    return OpenVpn("wgo2", 1194, address, keys.peer, keys.authority, keys.certificate, keys.key, keys.tls_crypt)
+def end(*addresses: str, keys: link_keys.EndKeys = KEYS.server) -> OpenVpn:
+    return OpenVpn("wgo2", 1194, addresses, keys.peer, keys.authority, keys.certificate, keys.key, keys.tls_crypt)
 
 
 def test_it_goes_to_a_host_and_back() -> None:
-    for address in ("", "198.51.100.1", "2001:db8::1", "vpn.example.com"):
-        link = Link("office", "wgs1", ("10.9.0.0/24",), openvpn=end(address))
+    for addresses in ((), ("198.51.100.1",), ("2001:db8::1", "vpn.example.com")):
+        link = Link("office", "wgs1", ("10.9.0.0/24",), openvpn=end(*addresses))
         assert link_from_json(dataclasses.asdict(link)) == link
     with_mtu = dataclasses.replace(link, openvpn=dataclasses.replace(end(), mtu=1300))
     assert link_from_json(dataclasses.asdict(with_mtu)) == with_mtu
@@ -43,8 +43,9 @@ def test_no_key_is_in_its_repr() -> None:
         ("port", 65536),
         ("mtu", 1279),
         ("mtu", 65536),
-        ("address", "host; up"),
-        ("address", "a\nscript-security 2"),
+        ("addresses", ["host; up"]),
+        ("addresses", ["192.0.2.1", "a\nscript-security 2"]),
+        ("addresses", ["192.0.2.1"] * 17),
         ("peer", "name\nup x"),
         ("peer", ""),
         *((name, "") for name in ("authority", "certificate", "key", "tls_crypt")),
@@ -61,9 +62,10 @@ def test_what_would_say_something_else_to_openvpn_is_no_end(field: str, value: A
 
 def test_each_end_asks_for_the_other_side_and_its_name() -> None:
     listens = config.text(end(), Path("/var/x.sock"), 1400)
-    sends = config.text(end("198.51.100.1", KEYS.client), Path("/var/x.sock"), 1400)
+    sends = config.text(end("198.51.100.1", "2001:db8::1", keys=KEYS.client), Path("/var/x.sock"), 1400)
     assert {"tls-server", "lport 1194", "remote-cert-tls client"} <= {*listens.splitlines()}
     assert {"tls-client", "remote 198.51.100.1 1194", "remote-cert-tls server"} <= {*sends.splitlines()}
+    assert sends.index("remote 198.51.100.1 1194") < sends.index("remote 2001:db8::1 1194")
     assert f"verify-x509-name {KEYS.client.name} name" in listens
     assert f"verify-x509-name {KEYS.server.name} name" in sends
     for text in (listens, sends):
