@@ -20,7 +20,7 @@ from users.signin.models import SignInGrant
 from users.signin.outcomes import NotSignedIn, SignedIn
 from users.signin.sign_ins import our_address
 
-from . import discovery, tokens
+from . import directories, discovery, tokens
 from .enrolment import KIND, recognise
 from .form import OidcProviderForm
 from .id_token import verify
@@ -59,7 +59,7 @@ class OpenIdConnect(SignInFactor):
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }
-        if self.every(config):
+        if self.every(config) and not directories.of(config):
             asked |= lasting(str(config.settings["preset"]), str(config.settings["scopes"]))
         there = discovery.metadata(config).authorization
         return f"{there}{'&' if '?' in there else '?'}{urlencode(asked)}"
@@ -75,12 +75,24 @@ class OpenIdConnect(SignInFactor):
         claims = verify(config, said.get("id_token"), clock.now(), _nonce(state))
         _require(config, claims)
         recognise(sign_in.user, config, claims)
-        return SignedIn(_groups(claims, str(config.settings["groups_claim"])), tokens.refresh_token(said))
+        account, directory = directories.account(config, claims), directories.of(config)
+        if directory is None:
+            groups = _groups(claims, str(config.settings["groups_claim"]))
+            return SignedIn(groups, tokens.refresh_token(said), account)
+        if not account:
+            raise NotSignedIn("bad_answer", directory.claim)
+        return SignedIn(directory.look(config, account), account=account)
 
     def every(self, config: ProviderConfig) -> timedelta:
         return timedelta(minutes=int(config.settings["ask_again"] or 0))
 
-    def renew(self, config: ProviderConfig, user: VpnUser, token: str, store: Callable[[str], None]) -> SignedIn | None:
+    def can_ask(self, config: ProviderConfig, grant: SignInGrant) -> bool:
+        return bool(grant.account if directories.of(config) else grant.refresh_token)
+
+    def renew(self, config: ProviderConfig, grant: SignInGrant, store: Callable[[str], None]) -> SignedIn | None:
+        if directory := directories.of(config):
+            return SignedIn(directory.look(config, grant.account))
+        token = grant.refresh_token.reveal()
         said = tokens.for_refresh(config, discovery.metadata(config), token)
         # Before anything else: the old one is good no more.
         if (new := tokens.refresh_token(said)) and new != token:
@@ -93,7 +105,7 @@ class OpenIdConnect(SignInFactor):
             # What nobody has signed says nothing of the user, good or bad.
             raise NoAnswer(f"{config.name} answers with a token that cannot be trusted: {error}.") from None
         _require(config, claims)
-        recognise(user, config, claims, first=False)
+        recognise(grant.user, config, claims, first=False)
         return SignedIn(_groups(claims, str(config.settings["groups_claim"])))
 
     def too_long_silent(self, config: ProviderConfig, grant: SignInGrant, now: float) -> bool:
@@ -104,11 +116,14 @@ class OpenIdConnect(SignInFactor):
         discovery.forget(provider)
         try:
             metadata, keys = discovery.metadata(provider), discovery.keys(provider, "")
+            if directory := directories.of(provider):
+                directory.greet(provider)
         except NoAnswer as error:
             raise NotDone(str(error)) from None
         count = len(keys.keys)
         return (
             f"{metadata.issuer} answers, and signs with {count} {'key' if count == 1 else 'keys'}. "
+            f"{'Its directory answers, too. ' if directory else ''}"
             f"Its redirect address for us must be {_redirect(provider)}."
         )
 
@@ -134,8 +149,12 @@ def _verifier(state: str) -> str:
 
 
 def _groups(claims: Mapping[str, Any], name: str) -> Sequence[str] | None:
-    """None where the claim is missing, which is not "no groups": some leave it out where there are many."""
-    return _texts(claims[name]) if name and name in claims else None
+    """None where the claim is missing, which is not "no groups": some leave it out where there are many, and say where
+    to ask instead (OpenID Connect Core 5.6.2)."""
+    elsewhere = claims.get("_claim_names")
+    if not name or name not in claims or (isinstance(elsewhere, dict) and name in elsewhere):
+        return None
+    return _texts(claims[name])
 
 
 def _texts(value: object) -> list[str]:
