@@ -19,6 +19,7 @@ FACTORS = {
     "onelogin_otp": "users.factors.onelogin.factor.OneLoginPasscode",
     "oidc": "users.factors.oidc.factor.OpenIdConnect",
     "passkey": "users.factors.passkey.factor.Passkey",
+    "okta_number": "users.factors.okta.number.OktaNumber",
     "duo": "users.factors.duo.factor.DuoPush",
     "okta": "users.factors.okta.factor.OktaPush",
     "onelogin": "users.factors.onelogin.factor.OneLoginPush",

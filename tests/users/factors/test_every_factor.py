@@ -16,9 +16,10 @@ from wgpeers.lifecycle.codes import explain
 
 from .benches import BENCHES as MOST
 from .benches import Bench
+from .okta_number_benches import OKTA_NUMBER
 from .onelogin_benches import ONELOGIN
 
-BENCHES = MOST | ONELOGIN
+BENCHES = MOST | ONELOGIN | OKTA_NUMBER
 
 CASES = ("right", "wrong", "replayed", "expired", "others", "down", "slow", "lying")
 # Why there is no such case.
@@ -56,6 +57,11 @@ TABLE = {
     "okta_otp": (
         "allowed", "okta_otp_wrong", "okta_otp_used", "okta_otp_wrong", "okta_otp_not_enrolled_there",
         "okta_otp_unavailable", "okta_otp_unavailable", "okta_otp_malformed",
+    ),
+    # Its page says that nobody can be asked, and the client waits.
+    "okta_number": (
+        "allowed", "okta_number_rejected", "okta_number_rejected", "okta_number_expired",
+        "okta_number_not_enrolled_there", "waiting", "waiting", "waiting",
     ),
     "onelogin": (
         "allowed", "onelogin_rejected", "onelogin_rejected", "onelogin_expired", "onelogin_not_enrolled_there",

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from users.factors import pushes, remote
 from users.factors.base import AskedFactor, Case, Contribution, Denied, Outcome, Passed, TypedSecret
 from users.factors.providers import ProviderConfig, ProviderForm
-from users.factors.remote import Malformed, RefusesUs, RemoteFactor, username_of
+from users.factors.remote import JudgedThere, Malformed, RefusesUs, username_of
 
 from .api import Account, ask, ask_once, identity, query
 from .form import OneLoginAccount, account_of
@@ -30,7 +30,7 @@ SENTENCES = {
 }
 
 
-class OneLogin(RemoteFactor):
+class OneLogin(JudgedThere):
     """What both have. ``factor_name``: OneLogin's ``auth_factor_name`` of the devices that it asks for."""
 
     service: ClassVar[str] = "OneLogin"
