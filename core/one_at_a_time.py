@@ -11,8 +11,13 @@ from django.db import connections
 log = logging.getLogger(__name__)
 
 
+def is_ending() -> bool:
+    """Whether this process ends, and waits for its threads: long work stops where it loses nothing."""
+    return not threading.main_thread().is_alive()
+
+
 class OneAtATime:
-    """One thread at most. A process ends only after it: what it does should not last longer than some seconds."""
+    """One thread at most. A process ends only after it, so it should look at ``is_ending``."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -11,6 +11,7 @@ from redis.exceptions import LockError
 
 from core.clock import moment
 from core.http import NoAnswer
+from core.one_at_a_time import is_ending
 from core.pace import Pace
 from core.redis_store import redis_client
 from servers.policy import policy_of
@@ -48,7 +49,7 @@ def step(now: float, pace: Pace | None = None) -> int:
         with _alone(provider) as alone:
             if alone:
                 ended += _step_at(provider, now, pace)
-        if pace.over:
+        if pace.over or is_ending():
             break
     return ended
 
@@ -99,7 +100,7 @@ def _step_at(provider: Provider, now: float, pace: Pace) -> int:
         except NoAnswer as error:
             log.warning("nobody can be asked about sign-ins: %s", error)
             silent = True
-        if pace.over:
+        if pace.over or is_ending():
             break
     return ended
 
