@@ -75,7 +75,7 @@ def beside(row: ServerFactor, others: Iterable[ServerFactor]) -> Iterator[Mistak
     rows = [each for each in (row, *others) if each.kind in FACTORS]
     if alike := inseparable((load(each.kind), _asked_provider(each)) for each in rows):
         names = " and ".join(factor.label for factor in alike)
-        message = f"Clients join what is typed for {names} in one, and nobody could tell it apart."
+        message = f"Clients join what is typed for {names} in one, and nobody could tell them apart."
         yield Mistake("mode", f"{message} Ask for one of them.")
 
 

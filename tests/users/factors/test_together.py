@@ -170,7 +170,7 @@ def refused_when_saved(company: Company, pair: tuple[str, str]) -> None:
     first, second = (ServerFactor(server=company.server, kind=kind, mode="optional") for kind in pair)
     first.full_clean()
     first.save()
-    with pytest.raises(ValidationError, match="nobody could tell it apart") as error:
+    with pytest.raises(ValidationError, match="nobody could tell them apart") as error:
         second.full_clean()
     assert list(error.value.message_dict) == ["mode"]
 
