@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import trusted
 from .letting_go import let_go_of_database
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -95,12 +96,12 @@ def request(
     deadline = time.monotonic() + limits.total
     let_go_of_database()
     target = _parse(url)
-    trusted = target.host in {each.lower() for each in named}
-    if not (target.secure or trusted):
+    by_name = target.host in {each.lower() for each in named}
+    if not (target.secure or by_name):
         raise NoAnswer(f"{target.host} is not asked without TLS.")
     context = _tls(target, ca) if target.secure else None
     addresses = _lookup(target, deadline)
-    if not trusted and (inside := [each for each in addresses if is_inside(each)]):
+    if not by_name and (inside := [each for each in addresses if is_inside(each)]):
         raise NoAnswer(f"{target.host} has the address {inside[0]}, which is not one of the internet.")
     with _connected(target, addresses, limits, deadline) as connection, _cut_off(connection, target, deadline):
         return _exchange(target, connection, context, method, {"User-Agent": AGENT, **(headers or {})}, body, limits)
@@ -147,7 +148,7 @@ def _parse(url: str) -> _Target:
 
 def _tls(target: _Target, ca: str) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cadata=ca or None)
+        return trusted.context(ca)
     except (ssl.SSLError, ValueError):
         raise NoAnswer(f"The certificates to verify {target.host} with cannot be read.") from None
 

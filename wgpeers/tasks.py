@@ -9,6 +9,7 @@ import redis
 from django.conf import settings
 
 from core import clock, jobs, nodes, task_names
+from core.one_at_a_time import OneAtATime
 from core.pace import Pace
 from core.pruning import delete_old
 from core.redis_store import RedisUnavailable, redis_client
@@ -96,8 +97,16 @@ def spread_remotes(most: int) -> None:
         log.warning("other hosts hear of clients with their next full state (%s)", type(error).__name__)
 
 
+# What others' servers answer may take long, and the queue's threads are few.
+_asking = OneAtATime("ask again")
+
+
 @task(task_names.ASK_AGAIN)
 def ask_again() -> None:
+    _asking.begin(_ask_again)
+
+
+def _ask_again() -> None:
     try:
         ended = signed_in.step(clock.now())
     except (redis.RedisError, RedisUnavailable) as error:

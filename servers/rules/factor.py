@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from servers.models import Server, ServerFactor
 from users.factors.base import Factor
 from users.factors.cutting import inseparable
+from users.factors.providers import NotConfigured, ProviderConfig, config_for
 from users.factors.registry import FACTORS, load
 from users.models import Provider
 
@@ -71,11 +72,20 @@ def beside(row: ServerFactor, others: Iterable[ServerFactor]) -> Iterator[Mistak
     if any(other.kind == row.kind for other in others):
         yield Mistake("kind", "This server asks for this factor already.")
         return
-    kinds = [kind for kind in (row.kind, *(other.kind for other in others)) if kind in FACTORS]
-    if texts := inseparable(load(kind) for kind in kinds):
-        names = " and ".join(factor.label for factor in texts)
-        message = f"{names} are both text of any form, and clients join them in one: nobody could tell them apart."
+    rows = [each for each in (row, *others) if each.kind in FACTORS]
+    if alike := inseparable((load(each.kind), _asked_provider(each)) for each in rows):
+        names = " and ".join(factor.label for factor in alike)
+        message = f"Clients join what is typed for {names} in one, and nobody could tell them apart."
         yield Mistake("mode", f"{message} Ask for one of them.")
+
+
+def _asked_provider(row: ServerFactor) -> ProviderConfig | None:
+    """None where it has none, or nothing says which: nobody gets in then."""
+    form = load(row.kind).provider_form
+    try:
+        return config_for(row.kind, form, row.provider_id) if form else None
+    except NotConfigured:
+        return None
 
 
 def together(rows: Sequence[ServerFactor]) -> Iterator[tuple[ServerFactor, ValidationError]]:

@@ -196,7 +196,8 @@ class Factor(ABC):
     "skip" then means nothing. ``always_judged``: nothing stands for it, neither what was passed before nor a trusted
     network; its user types nothing for it. ``asks_again``:
     its provider may say later that what was passed counts no longer, and is asked (``stands``) where something stands
-    for it. ``has_enrolments``: False where users need nothing of it here, since it
+    for it. ``knows_its_own``: False where ``check`` takes whatever has the right form, as only the provider
+    can say whose it is. ``has_enrolments``: False where users need nothing of it here, since it
     knows them otherwise; everybody is asked for it then. ``not_enrolled``: what a user who is not enrolled can do about
     it, in words for them. ``sentences``: what each code of an outcome means and what to do about it, in words for
     administrators, beyond or in the place of those that all factors have. ``settings_form``: what a server can say of
@@ -223,6 +224,7 @@ class Factor(ABC):
     can_be_unavailable: ClassVar[bool] = True
     always_judged: ClassVar[bool] = False
     asks_again: ClassVar[bool] = False
+    knows_its_own: ClassVar[bool] = True
 
     def missing(self) -> str:
         """What must be installed before it can judge anybody, in words for administrators; empty: nothing."""
@@ -244,6 +246,10 @@ class Factor(ABC):
     def claim(self, case: Case, secret: str) -> Outcome:
         """Use ``secret`` up for this attempt, or begin a push or a sign-in, after the checks of all factors passed."""
         return Passed()
+
+    def holds_passcode(self, provider: ProviderConfig | None) -> bool:
+        """Whether a passcode of its own is joined to what is typed for it, where it asks ``provider``."""
+        return False
 
     def try_out(self, provider: ProviderConfig) -> str:
         """Ask the provider whether it would answer us; a sentence for administrators. Raise ``NotDone``."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, permutations, product
 
 from .base import Factor, TypedSecret
+from .providers import ProviderConfig
 
 # Three passcodes and a text in every order. Of more factors, an order beyond these is refused.
 MAX_WAYS = 24
@@ -45,10 +46,23 @@ def _lengths(
             yield dict(zip(passcodes, spread, strict=True)) | dict.fromkeys(texts, rest)
 
 
-def inseparable(factors: Iterable[Factor]) -> list[Factor]:
-    """Those of which a user would have to type several texts of any form in one; empty where that is at most one."""
-    texts = [factor for factor in factors if factor.typed and not factor.typed.form]
-    return texts if len(texts) > 1 else []
+def inseparable(asked: Iterable[tuple[Factor, ProviderConfig | None]]) -> list[Factor]:
+    """Those whose secrets nobody could tell apart in one password; each comes with the provider that it asks. Empty
+    where there are none. They are: several texts of any form; a text that ends or begins with a passcode of its own,
+    and any passcode; several passcodes of one form of which only their providers know whose is whose, so that each
+    would be offered the other's, and count it as wrong."""
+    typed = [(factor, factor.typed, provider) for factor, provider in asked if factor.typed]
+    texts = [factor for factor, secret, _ in typed if not secret.form]
+    passcodes = [(factor, secret) for factor, secret, _ in typed if secret.form]
+    if len(texts) > 1:
+        return texts
+    with_code = [factor for factor, _, provider in typed if factor.holds_passcode(provider)]
+    if with_code and passcodes:
+        return [*with_code, *(factor for factor, _ in passcodes)]
+    blind = [(factor, set(secret.lengths())) for factor, secret in passcodes if not factor.knows_its_own]
+    return [
+        factor for factor, lengths in blind if any(lengths & others for other, others in blind if other is not factor)
+    ]
 
 
 def _cut(password: str, lengths: list[tuple[str, int]]) -> dict[str, str]:

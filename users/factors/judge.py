@@ -19,12 +19,13 @@ from .remembered import is_remembered, passes_of
 from .wanted import NOBODY_CAN_JUDGE, Wanted, wanted_factors
 
 REFUSED = "Second factor refused"
-INSEPARABLE = "This server asks you for two passwords that cannot be told apart. Ask your administrator."
+INSEPARABLE = "This server asks you for two secrets that cannot be told apart. Ask your administrator."
 
 # Of who comes from a trusted network.
 WAIVED = Passed("trusted_network")
 
 Outcomes = list[tuple[Wanted, Outcome]]
+Distance = tuple[int, bool, bool]
 
 
 def judge_factors(
@@ -51,7 +52,7 @@ def judge_factors(
         if not each.enrolled(user):
             layers = (*layers, (each.kind, "not_enrolled"))
             return verdicts.Denied(layers, f"{each.kind}_not_enrolled", each.factor.not_enrolled)
-    if inseparable(each.factor for each in judged):
+    if inseparable((each.factor, each.asked.provider) for each in judged):
         # Refused before it costs an attempt: whatever the user types, nobody could say where one ends.
         return verdicts.Denied((*layers, ("factors", "inseparable")), "factors_inseparable", INSEPARABLE)
     if not may_wait and any(each.factor.waits or each.asked.provider for each in judged):
@@ -128,6 +129,7 @@ def _try_all_ways(
     }
     checked: dict[tuple[str, str], Outcome] = {}
     closest: Outcomes = []
+    nearest: Distance | None = None
     advice = ""
 
     def check(each: Wanted, secret: str) -> Outcome:
@@ -145,7 +147,8 @@ def _try_all_ways(
         # All checks are made, also after one that failed: the time must not tell which secret was wrong.
         outcomes = _ask(wanted, way, check)
         advice = advice or _advice(outcomes)
-        if not _stopping(outcomes):
+        reached = not _stopping(outcomes)
+        if reached:
             outcomes = _claim_all(wanted, way, claim, outcomes)
             stopping = _stopping(outcomes)
             if not stopping:
@@ -154,8 +157,9 @@ def _try_all_ways(
             if isinstance(outcome, Pending):
                 return verdicts.Pending((*layers, (each.kind, outcome.code)), dict(outcome.answer))
             advice = advice or _advice(outcomes)
-        if not closest or _distance(outcomes) < _distance(closest):
-            closest = outcomes
+        distance = _distance(outcomes, reached)
+        if nearest is None or distance < nearest:
+            closest, nearest = outcomes, distance
     return _refuse(wanted, closest, layers, advice)
 
 
@@ -199,9 +203,10 @@ def _advice(outcomes: Outcomes) -> str:
     return next((said.advice for _, said in outcomes if isinstance(said, Denied) and said.advice), "")
 
 
-def _distance(outcomes: Outcomes) -> tuple[int, bool]:
-    """From passing. Of equals, the one with advice is nearer, so that administrators read what the user is told."""
-    return len(_stopping(outcomes)), not _advice(outcomes)
+def _distance(outcomes: Outcomes, reached: bool) -> Distance:
+    """From passing. Of equals, the one with advice is nearer, so that administrators read what the user is told; then
+    the one that looked right here (``reached``: claiming), and was wrong only for somebody else."""
+    return len(_stopping(outcomes)), not _advice(outcomes), not reached
 
 
 def _skipped(each: Wanted, outcome: Outcome) -> bool:

@@ -34,21 +34,31 @@ class NotSent(Exception):
 @contextmanager
 def one_open(user: VpnUser, attempt: str) -> Iterator[None]:
     """While the request of ``attempt`` (its hash) is open. Raise ``NotSent``, ``RedisUnavailable``."""
-    key = f"push:{user.public_id}"
+    begin(user, attempt)
     try:
-        if not redis_client().set(key, attempt, nx=True, ex=GONE):
+        yield
+    finally:
+        end(user, attempt)
+
+
+def begin(user: VpnUser, attempt: str) -> None:
+    """From now on a request of ``attempt`` is open, until its ``end`` or for ``GONE``. Raise as ``one_open``."""
+    try:
+        if not redis_client().set(_open(user), attempt, nx=True, ex=GONE):
             raise NotSent("push_open")
     except redis.RedisError as error:
         raise RedisUnavailable from error
+    if not count_of("pushes", user.public_id, PER_HOUR, 3600):
+        end(user, attempt)
+        raise NotSent("too_many_pushes")
+
+
+def end(user: VpnUser, attempt: str) -> None:
+    """Another's stays. Raise ``RedisUnavailable``."""
     try:
-        if not count_of("pushes", user.public_id, PER_HOUR, 3600):
-            raise NotSent("too_many_pushes")
-        yield
-    finally:
-        try:
-            redis_client().eval(_END, 1, key, attempt)
-        except redis.RedisError as error:
-            raise RedisUnavailable from error
+        redis_client().eval(_END, 1, _open(user), attempt)
+    except redis.RedisError as error:
+        raise RedisUnavailable from error
 
 
 def remember(user: VpnUser, kind: str, attempt: str, secret: str) -> None:
@@ -65,6 +75,10 @@ def is_remembered(user: VpnUser, kind: str, attempt: str, secret: str) -> bool:
         return bool(redis_client().exists(_passed(user, kind, attempt, secret)))
     except redis.RedisError as error:
         raise RedisUnavailable from error
+
+
+def _open(user: VpnUser) -> str:
+    return f"push:{user.public_id}"
 
 
 def _passed(user: VpnUser, kind: str, attempt: str, secret: str) -> str:

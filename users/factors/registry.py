@@ -20,6 +20,7 @@ FACTORS = {
     "oidc": "users.factors.oidc.factor.OpenIdConnect",
     "saml": "users.factors.saml.factor.Saml",
     "passkey": "users.factors.passkey.factor.Passkey",
+    "okta_number": "users.factors.okta.number.OktaNumber",
     "duo": "users.factors.duo.factor.DuoPush",
     "okta": "users.factors.okta.factor.OktaPush",
     "onelogin": "users.factors.onelogin.factor.OneLoginPush",

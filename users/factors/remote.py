@@ -46,8 +46,8 @@ class RemoteFactor(Factor):
     """``provider_form`` has a field ``username``: ``email`` or ``name``. ``service``: its name."""
 
     service: ClassVar[str]
-    waits: ClassVar[bool] = True
     can_be_tried: ClassVar[bool] = True
+    knows_its_own: ClassVar[bool] = False
 
     def enrolled(self, user: VpnUser, enrolment: Enrolment | None) -> bool:
         return True  # the service knows
@@ -56,6 +56,27 @@ class RemoteFactor(Factor):
         # Whatever the service is asked is counted there, or on the user's phone.
         provider = case.asked.provider
         return Passed() if provider and username_of(provider, case.user) else Denied("no_name")
+
+    @abstractmethod
+    def greet(self, provider: ProviderConfig) -> str:
+        """Ask the service what costs nobody anything; what to tell administrators then. Raise ``NoAnswer``,
+        ``RefusesUs``, ``Malformed``."""
+
+    def try_out(self, provider: ProviderConfig) -> str:
+        try:
+            return self.greet(provider)
+        except NoAnswer as error:
+            raise NotDone(str(error)) from None
+        except RefusesUs as error:
+            raise NotDone(f"{self.sentences['refused']} ({self.service}'s code: {error})") from None
+        except Malformed:
+            raise NotDone(self.sentences["malformed"]) from None
+
+
+class JudgedThere(RemoteFactor):
+    """The service says within the connect whether its user may pass."""
+
+    waits: ClassVar[bool] = True
 
     def claim(self, case: Case, secret: str) -> Outcome:
         checked = self.check(case, secret)
@@ -82,17 +103,3 @@ class RemoteFactor(Factor):
     @abstractmethod
     def judged(self, case: Case, provider: ProviderConfig, secret: str) -> Outcome:
         """What the service says. Raise ``NoAnswer``, ``RefusesUs``, ``Malformed``, ``NotSent``."""
-
-    @abstractmethod
-    def greet(self, provider: ProviderConfig) -> str:
-        """Ask the service what costs nobody anything; what to tell administrators then. Raise as ``judged``."""
-
-    def try_out(self, provider: ProviderConfig) -> str:
-        try:
-            return self.greet(provider)
-        except NoAnswer as error:
-            raise NotDone(str(error)) from None
-        except RefusesUs as error:
-            raise NotDone(f"{self.sentences['refused']} ({self.service}'s code: {error})") from None
-        except Malformed:
-            raise NotDone(self.sentences["malformed"]) from None

@@ -15,8 +15,12 @@ def texts(value: object) -> list[str]:
 
 
 def groups_in(claims: Mapping[str, object], name: str) -> Sequence[str] | None:
-    """None where the claim is missing, which is not "no groups": some leave it out where there are many."""
-    return texts(claims[name]) if name and name in claims else None
+    """None where the claim is missing, which is not "no groups": some leave it out where there are many, and say where
+    to ask instead (OpenID Connect Core 5.6.2)."""
+    elsewhere = claims.get("_claim_names")
+    if not name or name not in claims or (isinstance(elsewhere, dict) and name in elsewhere):
+        return None
+    return texts(claims[name])
 
 
 def require(lines: str, claims: Mapping[str, object]) -> None:

@@ -77,8 +77,12 @@ class SignInFactor(Factor):
         """How often it is asked about who is connected; zero: never."""
         return timedelta(0)
 
-    def renew(self, config: ProviderConfig, user: VpnUser, token: str, store: Callable[[str], None]) -> SignedIn | None:
-        """Ask about ``user`` by refresh token, and give ``store`` the next one. None: they are fine, and the provider
+    def can_ask(self, config: ProviderConfig, grant: SignInGrant) -> bool:
+        """Whether ``grant`` has what is needed to ask."""
+        return False
+
+    def renew(self, config: ProviderConfig, grant: SignInGrant, store: Callable[[str], None]) -> SignedIn | None:
+        """Ask about whom ``grant`` is, and give ``store`` the next refresh token. None: they are fine, and the provider
         says nothing more. Raise ``NotSignedIn``, ``NoAnswer``."""
         raise NoAnswer("This provider cannot be asked again.")
 
@@ -89,9 +93,7 @@ class SignInFactor(Factor):
     def ask_again(self, config: ProviderConfig, grant: SignInGrant, now: float) -> None:
         """About whom ``grant`` is, for whoever has claimed it. Raise ``NotSignedIn``; ``NoAnswer`` ends nobody."""
         try:
-            grants.ask(
-                grant, lambda token, store: self.renew(config, grant.user, token, store), self.every(config), now
-            )
+            grants.ask(grant, lambda store: self.renew(config, grant, store), self.every(config), now)
         except NoAnswer:
             if self.too_long_silent(config, grant, now):
                 raise NotSignedIn("silent") from None
@@ -100,7 +102,7 @@ class SignInFactor(Factor):
     def stands(self, case: Case) -> Outcome:
         config = case.asked.provider
         grant = grants.of(case.user, config.public_id) if config else None
-        if config is None or grant is None or not self.every(config):
+        if config is None or grant is None or not self.every(config) or not self.can_ask(config, grant):
             return Passed()
         try:
             if grant.agreed <= moment(case.now - FRESH) and grants.claim(grant, case.now):

@@ -1,4 +1,5 @@
-"""Asking a provider again about who signed in: for who is connected, and where a factor token stands for a sign-in.
+"""Asking a provider again about who signed in, by a refresh token or in its directory: for who is connected, and where
+a factor token stands for a sign-in.
 
 Most providers take a refresh token once and give the next one with their answer; one that is shown twice ends all of
 them. So of two who would ask only one does, and the new one is stored before anything else is looked at.
@@ -23,17 +24,18 @@ from .outcomes import NotSignedIn, SignedIn
 # Longer than one answer may take: who asks has the grant to themselves for so long.
 CLAIMED = timedelta(minutes=1)
 
-# Asks with a refresh token; calls its second argument with the next one, where there is one, as soon as it has it.
-Renew = Callable[[str, Callable[[str], None]], SignedIn | None]
+# Asks; calls its argument with the next refresh token, where there is one, as soon as it has it.
+Renew = Callable[[Callable[[str], None]], SignedIn | None]
 
 
 def keep(user: VpnUser, provider: Provider, signed: SignedIn, every: timedelta, now: datetime) -> None:
     """In the place of an older one. ``every``: how often it is asked; zero: never, and nothing is kept."""
-    if not signed.refresh_token or not every:
+    if not every or not (signed.refresh_token or signed.account):
         SignInGrant.objects.filter(user=user, provider=provider).delete()
         return
     values = {
-        "refresh_token": Secret.of(signed.refresh_token),
+        "refresh_token": Secret.of(signed.refresh_token) if signed.refresh_token else Secret(""),
+        "account": signed.account,
         "groups": _groups(signed),
         "agreed": now,
         "due": now + every,
@@ -63,7 +65,7 @@ def ask(grant: SignInGrant, renew: Renew, every: timedelta, now: float) -> None:
             grant.serial += 1
 
     try:
-        signed = renew(grant.refresh_token.reveal(), store)
+        signed = renew(store)
     except NoAnswer:
         _same(grant).filter(silent_since=None).update(silent_since=moment(now))
         raise

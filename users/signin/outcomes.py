@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from core.http import NoAnswer
+
 
 class NotSignedIn(Exception):
     """The provider's answer lets nobody in. ``code`` is one of the factor's ``sentences``; ``detail`` is ours, for the
@@ -15,10 +17,15 @@ class NotSignedIn(Exception):
         self.code = code
 
 
+class SaysNothing(NoAnswer):
+    """The provider answers, and others may be asked about; but of this account nothing can be known."""
+
+
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Whoever it was is the user. ``groups``: None where the provider does not say; ``refresh_token``: to ask about
-    them again, empty where it gives none."""
+    """Whoever it was is the user. ``groups``: None where the provider does not say. To ask about them again:
+    ``refresh_token``, empty where it gives none, and ``account``, by which its directory knows them, if it has one."""
 
     groups: Sequence[str] | None
     refresh_token: str = field(default="", repr=False)
+    account: str = ""

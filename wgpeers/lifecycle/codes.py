@@ -21,7 +21,8 @@ SENTENCES: dict[str, str] = {
     "factor_missing": "The server asks for a second factor, and the client sent none. It asks its user for it once its "
     "profile says so: have the client fetch the profile anew.",
     "factor_unclaimed": "The client sent a password, and no factor that is asked for takes one.",
-    "factors_inseparable": "Two of the factors asked of this user take any text, and nobody could say where one ends. "
+    "factors_inseparable": "What is typed for two of the factors asked of this user cannot be told apart: two that "
+    "take any text, a password that has a code with it and another code, or codes of two services. "
     "Take one of them off the server, or off the user's exceptions.",
     "too_many_attempts": "Too many wrong second factors came from this user or this address, so none is looked at for "
     "a while. If it was not the user, give them a new profile; if it was, “Let them try again” on their page.",

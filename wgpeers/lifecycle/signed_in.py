@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from django.db.models import Min, QuerySet
+from redis.exceptions import LockError
 
 from core.clock import moment
 from core.http import NoAnswer
+from core.one_at_a_time import is_ending
 from core.pace import Pace
 from core.redis_store import redis_client
 from servers.policy import policy_of
@@ -22,7 +24,7 @@ from users.models import Provider
 from users.signin import grants
 from users.signin.factor import SignInFactor, in_groups
 from users.signin.models import SignInGrant
-from users.signin.outcomes import NotSignedIn
+from users.signin.outcomes import NotSignedIn, SaysNothing
 from wgpeers.models import Connection, EndReason, State
 
 from .ending import end
@@ -31,21 +33,23 @@ log = logging.getLogger(__name__)
 
 # Grants that one step looks at.
 BATCH = 500
-# Seconds after which whoever asks a provider is taken to have died; a turn and one answer are a fraction of it.
-LONGEST = 60
+# Seconds that one step takes, beside the question that it is at then. Beat's next one comes after fifteen.
+TURN = 12.0
+# Seconds after which whoever asks a provider is taken to have died: more than a turn and the longest question.
+LONGEST = 90
 
 
 def step(now: float, pace: Pace | None = None) -> int:
     """Ask about those whose turn it is, one after the other, until the turn of ``pace`` is over; how many connections
     were ended. Raise ``RedisError``."""
-    pace, ended = pace or Pace(), 0
+    pace, ended = pace or Pace(turn=TURN), 0
     # Whose oldest question has waited for longest comes first, so that none takes all of the turns.
     waiting = Provider.objects.filter(grants__in=_due(now)).annotate(oldest=Min("grants__due")).order_by("oldest")
     for provider in waiting:
         with _alone(provider) as alone:
             if alone:
                 ended += _step_at(provider, now, pace)
-        if pace.over:
+        if pace.over or is_ending():
             break
     return ended
 
@@ -57,14 +61,16 @@ def _due(now: float) -> QuerySet[SignInGrant]:
 
 @contextmanager
 def _alone(provider: Provider) -> Iterator[bool]:
-    """Whether nobody else asks this provider now."""
-    key = f"asked-again:{provider.public_id}"
-    alone = bool(redis_client().set(key, 1, nx=True, ex=LONGEST))
+    """Whether nobody else asks this provider now, on whichever control node."""
+    turn = redis_client().lock(f"asked-again:{provider.public_id}", timeout=LONGEST)
+    alone = turn.acquire(blocking=False)
     try:
         yield alone
     finally:
         if alone:
-            redis_client().delete(key)
+            # It took so long that the turn is over already, or somebody else's.
+            with suppress(LockError):
+                turn.release()
 
 
 def _step_at(provider: Provider, now: float, pace: Pace) -> int:
@@ -72,7 +78,7 @@ def _step_at(provider: Provider, now: float, pace: Pace) -> int:
     due = _due(now).filter(provider=provider).select_related("user__organization", "provider").order_by("due")[:BATCH]
     found, ended, silent = _config_of(provider), 0, False
     for grant in due:
-        if found is None:
+        if found is None or not found[0].can_ask(found[1], grant):
             grants.drop(grant)
             continue
         factor, config = found
@@ -89,10 +95,12 @@ def _step_at(provider: Provider, now: float, pace: Pace) -> int:
             ended += _end(grant, error.code, now)
             grants.end(grant)
             silent = silent or error.code == "silent"
+        except SaysNothing as error:
+            log.warning("somebody cannot be asked about: %s", error)
         except NoAnswer as error:
             log.warning("nobody can be asked about sign-ins: %s", error)
             silent = True
-        if pace.over:
+        if pace.over or is_ending():
             break
     return ended
 

@@ -57,7 +57,7 @@ def test_two_texts_of_any_form_are_refused_in_words(server: Server, monkeypatch:
     first.full_clean()
     ServerFactor(server=server, kind="totp").full_clean()
     second = ServerFactor(server=server, kind="words", mode="optional")
-    with pytest.raises(ValidationError, match="Pass phrase and PIN are both text of any form") as refused:
+    with pytest.raises(ValidationError, match="typed for Pass phrase and PIN in one") as refused:
         second.full_clean()
     assert list(refused.value.message_dict) == ["mode"]
     # In one form: what is saved already counts as it is in the form.

@@ -29,6 +29,12 @@ def fail(status: int, code: int, message: str) -> Said:
 
 
 PHONE = {"device": "DPFZRS9FB0D46QFTM891", "type": "phone", "capabilities": ["auto", "push", "sms", "mobile_otp"]}
+# What belongs to each factor, beside what may.
+_NEEDED = {
+    "push": {"username", "factor", "device"},
+    "phone": {"username", "factor", "device"},
+    "passcode": {"username", "factor", "passcode"},
+}
 ALLOW = ok(result="allow", status="allow", status_msg="Success. Logging you in...")
 
 
@@ -52,7 +58,9 @@ class DuoService:
             return ok(time=int(self.now))
         if (asked.method, parts.path) == ("POST", "/auth/v2/preauth") and "username" in sent:
             return self.preauth(sent)
-        if (asked.method, parts.path) == ("POST", "/auth/v2/auth") and {"username", "factor"} <= sent.keys():
+        if (asked.method, parts.path) == ("POST", "/auth/v2/auth") and _NEEDED.get(sent.get("factor", "")) == {
+            *sent
+        } - {"ipaddr", "hostname", "type", "display_username", "pushinfo"}:
             return self.auth(sent)
         return fail(400, 40002, "Invalid request parameters")
 

@@ -29,11 +29,13 @@ def error(status: int, code: str) -> Said:
 
 @dataclass
 class OktaService:
-    """``results``: what a push says, first of itself and then at each look; ``code``: what the passcode says."""
+    """``results``: what a push says, first of itself (not one with a number) and then at each look; ``code``: what the
+    passcode says; ``number``: what is to be chosen."""
 
     results: list[dict[str, Any]] = field(default_factory=lambda: [{"factorResult": "SUCCESS"}])
     code: Said = field(default_factory=lambda: said({"factorResult": "SUCCESS"}))
     user: Said | None = None
+    number: Any = 72
     factors: Any = field(default_factory=lambda: FACTORS)
     links_to: str = ""
     asked: list[str] = field(default_factory=list)
@@ -59,7 +61,13 @@ class OktaService:
             case ["POST ", "/users/00u1/factors/totp1/verify"]:
                 return self.code if set(json.loads(asked.body)) == {"passCode"} else error(400, "E0000001")
             case ["POST ", "/users/00u1/factors/push1/verify"] if asked.headers["user-agent"]:
-                return said({"expiresAt": "…", "factorResult": "WAITING", "_links": links} | self._next(), 201)
+                begun = {"expiresAt": "…", "factorResult": "WAITING", "_links": links}
+                if asked.body and json.loads(asked.body) != {"useNumberMatchingChallenge": True}:
+                    return error(400, "E0000001")
+                if asked.body:
+                    begun["_embedded"] = {"challenge": {"correctAnswer": self.number}}
+                    return said(begun, 201)
+                return said(begun | self._next(), 201)
             case ["GET ", "/users/00u1/factors/push1/transactions/v2mst"]:
                 return said({"_links": links} | self._next())
             case ["DELETE ", "/users/00u1/factors/push1/transactions/v2mst"]:

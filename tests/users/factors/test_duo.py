@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.core.exceptions import ValidationError
 
 from core.crypto import Secret
 from core.redis_store import redis_client
@@ -92,6 +93,53 @@ def test_a_yes_on_the_phone_lets_in_and_says_for_what_it_was(company: Company, a
     sent = duo.asked[-1][1]
     assert (sent["username"], sent["factor"], sent["device"]) == ("alice@example.com", "push", "auto")
     assert (sent["ipaddr"], sent["type"], sent["display_username"]) == ("198.51.100.7", "VPN connection", "alice")
+
+
+def a_device(*capabilities: str) -> dict[str, Any]:
+    return {"device": "DP1", "type": "phone", "capabilities": ["auto", *capabilities]}
+
+
+@pytest.mark.parametrize(
+    ("by", "devices", "factor"),
+    [
+        ("push", [a_device("push", "phone")], "push"),
+        ("push", [a_device("phone", "sms")], ""),
+        ("phone", [a_device("push", "phone")], "phone"),
+        ("phone", [a_device("push")], ""),
+        ("either", [a_device("phone"), a_device("push")], "push"),
+        ("either", [a_device("phone", "sms")], "phone"),
+        ("either", [a_device("sms", "mobile_otp")], ""),
+    ],
+)
+def test_duo_asks_in_the_way_that_the_server_says_and_the_user_has(
+    company: Company, alice: VpnUser, duo: DuoService, by: str, devices: list[Any], factor: str
+) -> None:
+    row = ServerFactor(server=company.server, kind="duo", settings={"by": by})
+    row.full_clean()
+    row.save()
+    duo.preauth = lambda sent: ok(result="auth", status_msg="", devices=devices)
+    assert code(company, alice) == ("allowed" if factor else "duo_no_device")
+    sent = dict(duo.asked).get("/auth/v2/auth", {})
+    assert (sent.get("factor", ""), sent.get("device", "")) == (factor, "auto" if factor else "")
+    assert ("type" in sent) == (factor == "push")
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [("deny", "rejected"), ("timeout", "expired"), ("fraud", "fraud"), ("answered", "rejected")]
+)
+def test_nothing_but_a_key_that_is_pressed_on_the_phone_lets_in(
+    company: Company, alice: VpnUser, duo: DuoService, status: str, outcome: str
+) -> None:
+    ServerFactor.objects.create(server=company.server, kind="duo", settings={"by": "phone"})
+    duo.preauth = lambda sent: ok(result="auth", status_msg="", devices=[a_device("phone")])
+    duo.auth = lambda sent: said("deny", status)
+    assert code(company, alice) == f"duo_{outcome}"
+    assert not redis_client().exists(f"push:{alice.public_id}")
+
+
+def test_no_other_way_can_be_said(company: Company, alice: VpnUser) -> None:
+    with pytest.raises(ValidationError, match="Duo asks by"):
+        ServerFactor(server=company.server, kind="duo", settings={"by": "sms"}).full_clean()
 
 
 def test_what_passed_for_an_attempt_asks_nobody_again_for_it_and_for_no_other(

@@ -53,6 +53,11 @@ TABLE = {
         "allowed", "okta_otp_wrong", "okta_otp_used", "okta_otp_wrong", "okta_otp_not_enrolled_there",
         "okta_otp_unavailable", "okta_otp_unavailable", "okta_otp_malformed",
     ),
+    # Its page says that nobody can be asked, and the client waits.
+    "okta_number": (
+        "allowed", "okta_number_rejected", "okta_number_rejected", "okta_number_expired",
+        "okta_number_not_enrolled_there", "waiting", "waiting", "waiting",
+    ),
     "onelogin": (
         "allowed", "onelogin_rejected", "onelogin_rejected", "onelogin_expired", "onelogin_not_enrolled_there",
         "onelogin_unavailable", "onelogin_unavailable", "onelogin_malformed",

@@ -29,7 +29,9 @@ class Key:
 
     def touch(self) -> str:
         self.touches += 1
-        values = [AES, PRIVATE, "0005", f"{0x100 + self.touches:04x}", "03", f"{self.touches:02x}"]
+        # Plugged in anew after 250 touches: what counts those is one byte.
+        plugged, use = divmod(self.touches, 250)
+        values = [AES, PRIVATE, f"{5 + plugged:04x}", f"{0x100 + self.touches:04x}", "03", f"{use:02x}"]
         done = subprocess.run(["ykgenerate", *values], capture_output=True, text=True, check=True, timeout=HANGING)
         return self.public + done.stdout.strip()
 

@@ -6,13 +6,15 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from django import forms
+
 from users.factors import pushes, remote
 from users.factors.base import SIX_DIGITS, AskedFactor, Case, Contribution, Denied, Outcome, Passed, TypedSecret
 from users.factors.providers import ProviderConfig, ProviderForm
-from users.factors.remote import Malformed, RemoteFactor, username_of
+from users.factors.remote import JudgedThere, Malformed, username_of
 
 from .api import ask, text_of
-from .form import DuoApplication, application_of
+from .form import DuoApplication, DuoPushSettings, application_of
 
 AUTH = "/auth/v2/auth"
 # Of what is denied: the word of Duo's status, and our code.
@@ -35,7 +37,7 @@ SENTENCES = {
 }
 
 
-class Duo(RemoteFactor):
+class Duo(JudgedThere):
     """What both have."""
 
     service: ClassVar[str] = "Duo"
@@ -49,8 +51,11 @@ class Duo(RemoteFactor):
 
 
 class DuoPush(Duo):
+    """On the phone: in Duo Mobile, or by a call, as the server's page says."""
+
     kind: ClassVar[str] = "duo"
     label: ClassVar[str] = "Duo push"
+    settings_form: ClassVar[type[forms.Form]] = DuoPushSettings
 
     def judged(self, case: Case, provider: ProviderConfig, secret: str) -> Outcome:
         about = _about(case, provider)
@@ -62,10 +67,12 @@ class DuoPush(Duo):
             return Denied(NOT_ASKED[result])
         if result != "auth":
             raise Malformed
-        if not any("push" in capabilities for capabilities in _capabilities(said)):
+        able = {each for capabilities in _capabilities(said) for each in capabilities if isinstance(each, str)}
+        way = next((way for way in _ways(case) if way in able), "")
+        if not way:
             return Denied("no_device")
-        shown = {"type": "VPN connection", "display_username": case.user.name}
-        wanted = {**about, **shown, "factor": "push", "device": "auto"}
+        shown = {"type": "VPN connection", "display_username": case.user.name} if way == "push" else {}
+        wanted = {**about, **shown, "factor": way, "device": "auto"}
         with pushes.one_open(case.user, case.attempt_hash):
             # It answers when the user has, or when the request is over.
             return _verdict(ask(application_of(provider), "POST", AUTH, wanted, case.now, pushes.OPEN + 5))
@@ -85,6 +92,13 @@ class DuoPasscode(Duo):
 
     def contribution(self, asked: AskedFactor) -> Contribution:
         return Contribution(mode="duo_otp")
+
+
+def _ways(case: Case) -> tuple[str, ...]:
+    """In which a server has users asked, by Duo's words for factors and for what devices can do; the first that one of
+    the user's devices can is taken."""
+    by = str(case.asked.settings.get("by") or "push")
+    return ("push", "phone") if by == "either" else (by,)
 
 
 def _about(case: Case, provider: ProviderConfig) -> dict[str, str]:

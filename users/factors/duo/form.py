@@ -28,6 +28,18 @@ class DuoApplication(ProviderForm):
     secret_fields: ClassVar[frozenset[str]] = frozenset({"secret_key"})
 
 
+class DuoPushSettings(forms.Form):
+    by = forms.ChoiceField(
+        label="Duo asks by",
+        choices=[
+            ("push", "a request in Duo Mobile"),
+            ("phone", "a phone call"),
+            ("either", "a request in Duo Mobile, or a call to who has no Duo Mobile"),
+        ],
+        initial="push",
+    )
+
+
 def application_of(provider: ProviderConfig) -> Application:
     settings = provider.settings
     return Application(settings["address"], settings["integration_key"], provider.secrets["secret_key"], settings["ca"])

@@ -13,6 +13,8 @@ import threading
 import time
 from urllib.parse import urlsplit
 
+from core import trusted
+
 PORTS = {"ldap": 389, "ldaps": 636}
 CHUNK = 65536
 # RFC 4511, 4.14: message 1, an extended request for StartTLS; and what every answer begins with that grants it.
@@ -69,10 +71,7 @@ def _ask_for_tls(sock: socket.socket, ends: float) -> None:
 
 
 def _handshake(sock: socket.socket, host: str, ca: str, ends: float) -> ssl.SSLSocket:
-    context = ssl.create_default_context(cadata=ca or None)
-    # What Python 3.13 adds by itself, companies' own CAs often have not.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    tls = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    tls = trusted.context(ca, strict=False).wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
     try:
         while True:
             try:

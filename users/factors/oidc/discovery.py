@@ -13,6 +13,7 @@ from joserfc.jwk import ECKey, Key, KeySet, RSAKey
 from core import clock, http
 from core.http import NoAnswer
 from users.factors.providers import ProviderConfig
+from users.signin.outcomes import SaysNothing
 
 LIFETIME = 3600
 # Seconds until a provider that failed, or whose keys were just fetched, is asked again: whoever makes up names of keys
@@ -49,9 +50,15 @@ def forget(config: ProviderConfig | None = None) -> None:
             del _kept[name]
 
 
+def let_go(name: tuple[str, ...]) -> None:
+    """Of one thing that ``kept`` keeps."""
+    with _lock:
+        _kept.pop(name, None)
+
+
 def metadata(config: ProviderConfig) -> Metadata:
     """Raise ``NoAnswer``."""
-    found: Metadata = _keep(("metadata", *_names(config)), LIFETIME, lambda: _fetch_metadata(config))
+    found: Metadata = kept(("metadata", *_names(config)), LIFETIME, lambda: _fetch_metadata(config))
     return found
 
 
@@ -65,13 +72,15 @@ def keys(config: ProviderConfig, key_id: str) -> KeySet:
 
 
 def ask(config: ProviderConfig, method: str, address: str, **more: Any) -> http.Answer:
-    """Raise ``NoAnswer``. The issuer's host, which an administrator named, may be inside; no other host may."""
-    named = frozenset({http.host_of(str(config.settings["issuer"]))})
+    """Raise ``NoAnswer``. The hosts of issuer and directory, which an administrator named, may be inside; no other
+    host may."""
+    said = (config.settings["issuer"], config.settings["directory_address"])
+    named = frozenset(http.host_of(str(each)) for each in said if each)
     return http.request(method, address, named=named, ca=str(config.settings["authorities"]), limits=LIMITS, **more)
 
 
 def _lookup(config: ProviderConfig, lifetime: float) -> KeySet:
-    found: KeySet = _keep(("keys", *_names(config)), lifetime, lambda: _fetch_keys(config))
+    found: KeySet = kept(("keys", *_names(config)), lifetime, lambda: _fetch_keys(config))
     return found
 
 
@@ -80,17 +89,20 @@ def _names(config: ProviderConfig) -> tuple[str, ...]:
     return config.public_id, str(config.settings["issuer"]), str(config.settings["authorities"])
 
 
-def _keep(name: tuple[str, ...], lifetime: float, fetch: Callable[[], Any]) -> Any:
-    """What was fetched no longer ago than this; failures are kept for ``PAUSE``."""
+def kept(name: tuple[str, ...], lifetime: float, fetch: Callable[[], Any]) -> Any:
+    """What was fetched no longer ago than this (seconds); failures are kept for ``PAUSE``. The second part of ``name``
+    is the provider's public id. Raise ``NoAnswer``."""
     now = clock.steady()
     with _lock:
-        kept = _kept.get(name)
-    if kept and now - kept.fetched < (PAUSE if isinstance(kept.value, NoAnswer) else lifetime):
-        if isinstance(kept.value, NoAnswer):
-            raise NoAnswer(*kept.value.args)
-        return kept.value
+        known = _kept.get(name)
+    if known and now - known.fetched < (PAUSE if isinstance(known.value, NoAnswer) else lifetime):
+        if isinstance(known.value, NoAnswer):
+            raise NoAnswer(*known.value.args)
+        return known.value
     try:
         value = fetch()
+    except SaysNothing:
+        raise  # which is about one account
     except NoAnswer as error:
         with _lock:
             _kept[name] = _Kept(error, now)

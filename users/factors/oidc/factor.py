@@ -14,7 +14,7 @@ from core.crypto import keyed_hash
 from core.http import NoAnswer
 from users.factors.panels import FactorPanel, NotDone
 from users.factors.providers import ProviderConfig, ProviderForm
-from users.models import SignIn, VpnUser
+from users.models import SignIn
 from users.signin.account_panel import account_panel
 from users.signin.accounts import recognise
 from users.signin.claims import groups_in, require
@@ -23,7 +23,7 @@ from users.signin.models import SignInGrant
 from users.signin.outcomes import NotSignedIn, SignedIn
 from users.signin.sign_ins import our_address
 
-from . import discovery, tokens
+from . import directories, discovery, tokens
 from .enrolment import KIND, account_of
 from .form import OidcProviderForm
 from .id_token import verify
@@ -53,7 +53,7 @@ class OpenIdConnect(SignInFactor):
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }
-        if self.every(config):
+        if self.every(config) and not directories.of(config):
             asked |= lasting(str(config.settings["preset"]), str(config.settings["scopes"]))
         there = discovery.metadata(config).authorization
         return f"{there}{'&' if '?' in there else '?'}{urlencode(asked)}"
@@ -69,12 +69,24 @@ class OpenIdConnect(SignInFactor):
         claims = verify(config, said.get("id_token"), clock.now(), _nonce(state))
         require(str(config.settings["required_claims"]), claims)
         recognise(sign_in.user, KIND, account_of(config, claims))
-        return SignedIn(groups_in(claims, str(config.settings["groups_claim"])), tokens.refresh_token(said))
+        account, directory = directories.account(config, claims), directories.of(config)
+        if directory is None:
+            groups = groups_in(claims, str(config.settings["groups_claim"]))
+            return SignedIn(groups, tokens.refresh_token(said), account)
+        if not account:
+            raise NotSignedIn("bad_answer", directory.claim)
+        return SignedIn(directory.look(config, account), account=account)
 
     def every(self, config: ProviderConfig) -> timedelta:
         return timedelta(minutes=int(config.settings["ask_again"] or 0))
 
-    def renew(self, config: ProviderConfig, user: VpnUser, token: str, store: Callable[[str], None]) -> SignedIn | None:
+    def can_ask(self, config: ProviderConfig, grant: SignInGrant) -> bool:
+        return bool(grant.account if directories.of(config) else grant.refresh_token)
+
+    def renew(self, config: ProviderConfig, grant: SignInGrant, store: Callable[[str], None]) -> SignedIn | None:
+        if directory := directories.of(config):
+            return SignedIn(directory.look(config, grant.account))
+        token = grant.refresh_token.reveal()
         said = tokens.for_refresh(config, discovery.metadata(config), token)
         # Before anything else: the old one is good no more.
         if (new := tokens.refresh_token(said)) and new != token:
@@ -87,7 +99,7 @@ class OpenIdConnect(SignInFactor):
             # What nobody has signed says nothing of the user, good or bad.
             raise NoAnswer(f"{config.name} answers with a token that cannot be trusted: {error}.") from None
         require(str(config.settings["required_claims"]), claims)
-        recognise(user, KIND, account_of(config, claims), first=False)
+        recognise(grant.user, KIND, account_of(config, claims), first=False)
         return SignedIn(groups_in(claims, str(config.settings["groups_claim"])))
 
     def too_long_silent(self, config: ProviderConfig, grant: SignInGrant, now: float) -> bool:
@@ -98,11 +110,14 @@ class OpenIdConnect(SignInFactor):
         discovery.forget(provider)
         try:
             metadata, keys = discovery.metadata(provider), discovery.keys(provider, "")
+            if directory := directories.of(provider):
+                directory.greet(provider)
         except NoAnswer as error:
             raise NotDone(str(error)) from None
         count = len(keys.keys)
         return (
             f"{metadata.issuer} answers, and signs with {count} {'key' if count == 1 else 'keys'}. "
+            f"{'Its directory answers, too. ' if directory else ''}"
             f"Its redirect address for us must be {_redirect(provider)}."
         )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django import forms
 
+from users.factors.asking import WebAddress
 from users.factors.providers import ProviderForm
 from users.signin.addresses import is_ours, is_plain
 
+from .directories import DIRECTORIES, google
 from .presets import PRESETS
 
 _DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~/-]*(:[0-9]{1,5})?[A-Za-z0-9._~/-]*", re.ASCII)
@@ -62,7 +64,7 @@ class OidcProviderForm(ProviderForm):
         min_value=0,
         max_value=1440,
         help_text="About who is connected, by a refresh token: whoever is disabled there, or is in none of a server's "
-        "groups any more, is disconnected. 0: never. The provider must allow it (offline_access).",
+        "groups any more, is disconnected. 0: never. The provider must allow it (offline_access), or have a directory.",
     )
     patience = forms.IntegerField(
         label="Disconnect them while it is silent for so many minutes",
@@ -86,7 +88,34 @@ class OidcProviderForm(ProviderForm):
         widget=forms.Textarea(attrs={"rows": 3}),
         help_text="PEM; empty: those that this system trusts.",
     )
-    secret_fields: ClassVar[frozenset[str]] = frozenset({"client_secret"})
+    directory = forms.BooleanField(
+        label="Ask its directory about accounts",
+        required=False,
+        initial=False,
+        help_text="Google and Microsoft Entra ID: whether an account is disabled, and in which groups it is, at each "
+        "sign-in and as often as is said above, in the place of refresh tokens and of the claim that has the groups.",
+    )
+    directory_admin = forms.EmailField(
+        label="Administrator for the directory",
+        required=False,
+        initial="",
+        help_text="Google: whom the service account stands for. It may read users and groups.",
+    )
+    directory_key = forms.CharField(
+        label="Key of a service account",
+        required=False,
+        initial="",
+        max_length=10_000,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="Google: the file that was downloaded (JSON), of a service account with domain-wide delegation.",
+    )
+    directory_address = WebAddress(
+        label="Address of the directory",
+        required=False,
+        initial="",
+        help_text="Of a national cloud, say. Empty: the provider's usual one.",
+    )
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"client_secret", "directory_key"})
 
     def clean(self) -> None:
         data = self.cleaned_data
@@ -101,11 +130,29 @@ class OidcProviderForm(ProviderForm):
             data["issuer"] = preset.issuer.format(domain=domain)
         for name in ("ask_again", "patience"):
             data[name] = data.get(name) or 0
+        self._check_directory(data)
         if data["ask_again"] and preset and preset.lasting is None:
             self.add_error("ask_again", f"{preset.label} gives no refresh tokens.")
         data["scopes"] = data.get("scopes") or (preset.scopes if preset else "openid email profile")
         data["groups_claim"] = data.get("groups_claim") or (preset.groups_claim if preset else "groups")
         self._check(data)
+
+    def _check_directory(self, data: dict[str, Any]) -> None:
+        preset, key = data.get("preset") or "", data.get("directory_key") or ""
+        if data.get("directory") and preset not in DIRECTORIES:
+            names = " and ".join(PRESETS[each].label for each in DIRECTORIES)
+            self.add_error("directory", f"Of {names} alone we know how to ask it: say above that it is one of them.")
+        elif data.get("directory") and preset == "google":
+            if not data.get("directory_admin"):
+                self.add_error("directory_admin", "The service account must stand for an administrator.")
+            if not key:
+                self.add_error("directory_key", "Google's directory is asked by a service account.")
+        account = google.service_account(key) if key else None
+        if key and (account is None or not is_plain(account["token_uri"])):
+            self.add_error("directory_key", "That is no key of a service account, as Google's console gives it (JSON).")
+        address = data.get("directory_address")
+        if address and not is_plain(address):
+            self.add_error("directory_address", "It begins with https://.")
 
     def _check(self, data: dict[str, object]) -> None:
         if not is_plain(str(data.get("issuer") or "")):

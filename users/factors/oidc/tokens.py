@@ -39,6 +39,15 @@ def for_refresh(config: ProviderConfig, metadata: Metadata, token: str) -> Mappi
     return _said(answer)
 
 
+def for_ourselves(config: ProviderConfig, metadata: Metadata, scope: str) -> str:
+    """An access token of the application itself, for nobody's account. Raise ``NoAnswer``."""
+    said = _said(_post(config, metadata, {"grant_type": "client_credentials", "scope": scope}))
+    token = said.get("access_token")
+    if not isinstance(token, str) or not token or not token.isascii():
+        raise NoAnswer(f"{config.name} gives no token that could be used.")
+    return token
+
+
 def refresh_token(said: Mapping[str, Any]) -> str:
     """Empty where there is none that we could use."""
     token = said.get("refresh_token")

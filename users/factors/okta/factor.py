@@ -12,7 +12,7 @@ from core.http import NoAnswer
 from users.factors import pushes, remote
 from users.factors.base import SIX_DIGITS, AskedFactor, Case, Contribution, Denied, Outcome, Passed, TypedSecret
 from users.factors.providers import ProviderConfig, ProviderForm
-from users.factors.remote import Malformed, RefusesUs, RemoteFactor, username_of
+from users.factors.remote import JudgedThere, Malformed, RefusesUs, RemoteFactor, username_of
 
 from .api import Organization, ask, follow, segment
 from .form import OktaOrganization, organization_of
@@ -27,7 +27,7 @@ SENTENCES = {
     "denied_there": "The user is not active in Okta: suspended, locked out, or not activated yet.",
     "no_device": "The user has nothing set up in Okta that this factor asks for.",
     "number": "Okta wants the user to choose a number that it shows, and there is no place to show it in a client. "
-    "Turn number matching off for this, or ask for codes.",
+    "Ask for “Okta push with a number” instead, turn number matching off for this, or ask for codes.",
     "refused": "Okta does not take the API token, or it has too few rights.",
 }
 USED = Denied("used", advice="Wait for the next code.")
@@ -39,7 +39,7 @@ OTHERS = {"FAILED", "TIME_WINDOW_EXCEEDED", "EXPIRED", "ERROR", "REJECTED", "TIM
 
 
 class Okta(RemoteFactor):
-    """What both have. ``okta_type``: which of Okta's factors it is."""
+    """What all have. ``okta_type``: which of Okta's factors it is."""
 
     service: ClassVar[str] = "Okta"
     provider_form: ClassVar[type[ProviderForm] | None] = OktaOrganization
@@ -47,9 +47,9 @@ class Okta(RemoteFactor):
     sentences: ClassVar[Mapping[str, str]] = SENTENCES
     okta_type: ClassVar[str]
 
-    def judged(self, case: Case, provider: ProviderConfig, secret: str) -> Outcome:
-        okta = organization_of(provider, case.attempt.address)
-        name = username_of(provider, case.user)
+    def find(self, okta: Organization, name: str) -> str | Denied:
+        """Where the user's first factor of the right type is verified. Raise ``NoAnswer``, ``RefusesUs``,
+        ``Malformed``."""
         found = ask(okta, "GET", f"/users/{segment(name)}")
         if found.status == 404:
             return Denied("not_enrolled_there")
@@ -63,7 +63,7 @@ class Okta(RemoteFactor):
             return Denied("denied_there")
         path = f"/users/{segment(user['id'])}/factors"
         factor = self._factor(okta, path)
-        return self._verify(okta, case, f"{path}/{segment(factor)}/verify", secret) if factor else Denied("no_device")
+        return f"{path}/{segment(factor)}/verify" if factor else Denied("no_device")
 
     def _factor(self, okta: Organization, path: str) -> str:
         """The id of the user's first of the right type; empty where there is none."""
@@ -78,10 +78,6 @@ class Okta(RemoteFactor):
                 return str(each["id"])
         return ""
 
-    @abstractmethod
-    def _verify(self, okta: Organization, case: Case, path: str, secret: str) -> Outcome:
-        """What Okta says of the factor at ``path``. Raise ``NoAnswer``, ``RefusesUs``, ``Malformed``."""
-
     def greet(self, provider: ProviderConfig) -> str:
         answered = ask(organization_of(provider), "GET", "/users?limit=1")
         if answered.status != 200 or not isinstance(answered.said, list):
@@ -89,7 +85,20 @@ class Okta(RemoteFactor):
         return "Okta answers, and takes the token."
 
 
-class OktaPush(Okta):
+class OktaThere(Okta, JudgedThere):
+    """Within the connect."""
+
+    def judged(self, case: Case, provider: ProviderConfig, secret: str) -> Outcome:
+        okta = organization_of(provider, case.attempt.address)
+        path = self.find(okta, username_of(provider, case.user))
+        return path if isinstance(path, Denied) else self._verify(okta, case, path, secret)
+
+    @abstractmethod
+    def _verify(self, okta: Organization, case: Case, path: str, secret: str) -> Outcome:
+        """What Okta says of the factor at ``path``. Raise ``NoAnswer``, ``RefusesUs``, ``Malformed``."""
+
+
+class OktaPush(OktaThere):
     kind: ClassVar[str] = "okta"
     label: ClassVar[str] = "Okta push"
     okta_type: ClassVar[str] = "push"
@@ -114,13 +123,13 @@ class OktaPush(Okta):
                 if polled.status != 200:
                     raise Malformed
                 said = polled.object()
-            return _outcome(PUSHED, said)
+            return outcome_of(PUSHED, said)
 
     def contribution(self, asked: AskedFactor) -> Contribution:
         return Contribution(push_ttl=pushes.GONE)
 
 
-class OktaPasscode(Okta):
+class OktaPasscode(OktaThere):
     kind: ClassVar[str] = "okta_otp"
     label: ClassVar[str] = "Okta passcode"
     typed: ClassVar[TypedSecret | None] = SIX_DIGITS
@@ -132,7 +141,7 @@ class OktaPasscode(Okta):
             return Denied()
         if answered.status != 200:
             raise Malformed
-        return _outcome(TYPED, answered.object(), Denied())
+        return outcome_of(TYPED, answered.object(), Denied())
 
     def contribution(self, asked: AskedFactor) -> Contribution:
         return Contribution(mode="okta_otp")
@@ -143,7 +152,7 @@ def _shows_number(said: Mapping[str, Any]) -> bool:
     return isinstance(embedded, dict) and "challenge" in embedded
 
 
-def _outcome(known: Mapping[str, Outcome], said: Mapping[str, Any], other: Outcome | None = None) -> Outcome:
+def outcome_of(known: Mapping[str, Outcome], said: Mapping[str, Any], other: Outcome | None = None) -> Outcome:
     """Of Okta's result; ``other``: of ``OTHERS``. Raise ``Malformed``."""
     result = said.get("factorResult")
     if not isinstance(result, str):

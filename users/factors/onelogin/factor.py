@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from users.factors import pushes, remote
 from users.factors.base import SIX_DIGITS, AskedFactor, Case, Contribution, Denied, Outcome, Passed, TypedSecret
 from users.factors.providers import ProviderConfig, ProviderForm
-from users.factors.remote import Malformed, RefusesUs, RemoteFactor, username_of
+from users.factors.remote import JudgedThere, Malformed, RefusesUs, username_of
 
 from .api import Account, ask, ask_once, identity, query
 from .form import OneLoginAccount, account_of
@@ -29,7 +29,7 @@ SENTENCES = {
 }
 
 
-class OneLogin(RemoteFactor):
+class OneLogin(JudgedThere):
     """What both have. ``factor_name``: OneLogin's ``auth_factor_name`` of the devices that it asks for."""
 
     service: ClassVar[str] = "OneLogin"

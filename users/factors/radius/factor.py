@@ -115,9 +115,11 @@ class Radius(Factor):
         said = ", ".join(map(str, service.servers))
         return f"Asked about a user that nobody is, each server gave a signed answer: {said}."
 
+    def holds_passcode(self, provider: ProviderConfig | None) -> bool:
+        return provider is not None and provider.settings["code"] != "none"
+
     def contribution(self, asked: AskedFactor) -> Contribution:
-        with_code = asked.provider is not None and asked.provider.settings["code"] != "none"
-        return Contribution(mode="otp_password" if with_code else "password")
+        return Contribution(mode="otp_password" if self.holds_passcode(asked.provider) else "password")
 
 
 def _about_us(provider: ProviderConfig) -> dict[int, bytes]:

@@ -10,6 +10,7 @@ from .duo import DuoBench, DuoPasscodeBench
 from .ldap import LdapBench
 from .oidc import OidcBench
 from .okta import OktaBench, OktaPasscodeBench
+from .okta_number import OktaNumberBench
 from .onelogin import OneLoginBench, OneLoginPasscodeBench
 from .passkey import PasskeyBench
 from .radius import RadiusBench
@@ -21,7 +22,8 @@ BENCHES: dict[str, type[Bench]] = {
     each.kind: each
     for each in (
         PinBench, TotpBench, YubiKeyBench, RadiusBench, LdapBench, DuoBench, DuoPasscodeBench, OktaBench,
-        OktaPasscodeBench, OneLoginBench, OneLoginPasscodeBench, OidcBench, SamlBench, PasskeyBench, DeviceBench,
+        OktaPasscodeBench, OktaNumberBench, OneLoginBench, OneLoginPasscodeBench, OidcBench, SamlBench,
+        PasskeyBench, DeviceBench,
     )
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ class OidcBench(Bench):
         self.settings.SIGN_IN_HOLD = 0.0
         self.settings.SESSION_COOKIE_SECURE = self.settings.CSRF_COOKIE_SECURE = False
         discovery.forget()
-        self.liar = self.stack.enter_context(lying())
+        self.liar = self.stack.enter_context(lying(Liar()))
         a_provider(self.liar.url)
 
     def signed_in(self, **claims: Any) -> str:

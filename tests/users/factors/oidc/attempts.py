@@ -21,10 +21,10 @@ from users.models import Provider
 from .liar import CLIENT, SECRET
 
 
-def a_provider(issuer: str, name: str = "Acme", **settings: Any) -> Provider:
+def a_provider(issuer: str, name: str = "Acme", *, secrets: dict[str, str] | None = None, **settings: Any) -> Provider:
     said = {"issuer": issuer, "client_id": CLIENT, "our_address": "https://vpn.acme.example", **settings}
-    secrets = Secret.of(json.dumps({"client_secret": SECRET}))
-    return Provider.objects.create(kind="oidc", name=name, settings=said, secrets=secrets)
+    stored = Secret.of(json.dumps(secrets or {"client_secret": SECRET}))
+    return Provider.objects.create(kind="oidc", name=name, settings=said, secrets=stored)
 
 
 def ask(company: Company, provider: Provider | None = None, **settings: Any) -> ServerFactor:

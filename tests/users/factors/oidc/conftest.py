@@ -18,7 +18,7 @@ def liar(settings: LazySettings) -> Iterator[Liar]:
     settings.SIGN_IN_HOLD = 0.0
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = False
     discovery.forget()
-    with lying() as running:
+    with lying(Liar()) as running:
         yield running
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from joserfc import jwt
@@ -17,6 +17,7 @@ from joserfc.jwk import ECKey, RSAKey
 from core import clock
 from tests.counterpart import Asked, Said, serving
 
+L = TypeVar("L", bound="Liar")
 CLIENT, SECRET = "vpn client", "s3cret/+&"
 
 
@@ -118,8 +119,7 @@ class Liar:
 
 
 @contextmanager
-def lying() -> Iterator[Liar]:
-    liar = Liar()
+def lying(liar: L) -> Iterator[L]:
     with serving(lambda asked: liar.answer(asked)) as counterpart:
         liar.url = counterpart.url
         yield liar

@@ -12,14 +12,14 @@ from users.factors.panels import NotDone
 from users.factors.providers import config_of
 
 from .attempts import a_provider
-from .liar import lying
+from .liar import Liar, lying
 
 pytestmark = pytest.mark.django_db
 
 
 def test_trying_one_asks_it_anew_and_leaves_the_others_alone() -> None:
     discovery.forget()
-    with lying() as one, lying() as other:
+    with lying(Liar()) as one, lying(Liar()) as other:
         first, second = (
             config_of(a_provider(each.url, name), OidcProviderForm) for each, name in ((one, "A"), (other, "B"))
         )
