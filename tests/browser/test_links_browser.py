@@ -33,7 +33,7 @@ def servers() -> list[Server]:
     second = Host.objects.create(name="gate-3", public_address="198.51.100.3")
     ServerHost.objects.create(server=found[0], host=second, priority=2)
     for part, host in enumerate(Host.objects.all(), 1):
-        MeshNode.objects.create(host=host, part=part, public_key=new_wg_key())
+        MeshNode.objects.create(host=host, host_part=part, public_key=new_wg_key())
     ServerLink.objects.create(first=found[0], second=found[1])
     return found
 

@@ -23,8 +23,6 @@ from servers.hostnet.state import (
     HostCondition,
     HostState,
     Interface,
-    Peer,
-    Remote,
     RemovePeers,
     RemoveRemotes,
 )
@@ -37,21 +35,16 @@ from .desired import Desired
 from .executor import HOST_ERRORS, Executor, Failures, LinkTools
 from .handovers import Handovers
 from .held import Difference, Gone
-from .link_collisions import Collisions, link_collisions, without
+from .link_collisions import LastCollisions, link_collisions, without
 from .link_collisions import conditions as collided
 from .plan import plan
 from .reported import BatchReport, FullReport
-from .route_conflicts import conflicts
+from .route_conflicts import free_of_conflict
 from .silence import Silence
 
 log = logging.getLogger("hostnet.apply")
 
-
 Change = AddPeer | RemovePeers | AddRemotes | RemoveRemotes
-
-
-def _of(server: str, remotes: Sequence[Remote]) -> list[Remote]:
-    return [remote for remote in remotes if remote.server == server]
 
 
 class Applier:
@@ -83,7 +76,7 @@ class Applier:
         self._state = HostState("", 0, "", 0, ())  # the last one taken, without interfaces
         self._names: dict[str, str] = {}  # of interfaces by server, those included that are still to be removed
         self._seen = Observed({}, {})  # the last time the host was read, without devices and links
-        self._colliding: Collisions = {}  # networks at the ends of links that the host has itself, as of the last apply
+        self._collisions = LastCollisions()
         self._guarded = True  # whether the guards did what was last asked of them
         self._settled = False  # whether the last full apply succeeded: only then is a difference somebody else's doing
 
@@ -112,33 +105,24 @@ class Applier:
                 found = self._subsystems.drift()
             except SubsystemError:
                 found, self._guarded = [], False  # it is asked again below, and what it says is reported
-            lost = (tunnels and self._lost_links()) or (host and self._collides_otherwise())
+            lost = tunnels and self._lost_links()
+            lost = lost or (host and self._collisions.differ(self._desired.interfaces(), self._executor.own_networks))
             if not found and self._guarded and not lost:
                 return None
             self._end_handovers()
-            collided_before = self._colliding
+            collided_before = self._collisions.found
             if found:
                 # Before the tunnels with all their peers are read: meanwhile the host is open.
                 self._take_off_ended()
                 self._guard(self._whole(), Failures())
             report = self._make_so(self._desired.interfaces(), set(self._desired.peers.changed()), found)
-            told = report.drift or not self._settled or self._colliding != collided_before
+            told = report.drift or not self._settled or self._collisions.found != collided_before
             return report if told else None
 
     def _lost_links(self) -> bool:
         """Mostly it was our own doing, with a client that left: that is not worth reading everybody's peers for."""
         try:
             return not self._executor.links_match(self._desired.interfaces())
-        except LinkError:
-            return True
-
-    def _collides_otherwise(self) -> bool:
-        """Whether the host has got, or lost, a network that is at the other end of a link."""
-        interfaces = self._desired.interfaces()
-        if not any(interface.links for interface in interfaces):
-            return False
-        try:
-            return link_collisions(interfaces, self._executor.own_networks()) != self._colliding
         except LinkError:
             return True
 
@@ -177,11 +161,11 @@ class Applier:
         self._guarded = failures.guard is None
         self._settled = not failures.errors and self._guarded
         gone = self._finish(self._mark_applied(desired.interfaces, failures), released)
-        self._colliding = link_collisions(desired.interfaces, observed.own)
-        reached = without(desired.interfaces, self._colliding)
+        self._collisions.found = link_collisions(desired.interfaces, observed.own)
+        reached = without(desired.interfaces, self._collisions.found)
         remotes = self._desired.remotes.take_all()
         self._subsystems.follow(dataclasses.replace(desired, interfaces=reached, remotes=remotes))
-        conditions = [*failures.conditions(), *collided(self._colliding)]
+        conditions = [*failures.conditions(), *collided(self._collisions.found)]
         conditions += [*self._subsystems.conditions(), *self.contest.conditions()]
         return FullReport(desired.version, public_keys, drift, conditions, gone, self._settled, observed.own)
 
@@ -268,10 +252,10 @@ class Applier:
                 if isinstance(message, AddPeer) and not answers[index]:
                     answers[index] = failed.get(message.server, "")
                     # A later message of the same batch may have ended it again.
-                    if not answers[index] and not self._is_made(message.peer.connection):
+                    made = message.peer.connection
+                    if not answers[index] and not (self._desired.holds(made) or made in self._handovers):
                         answers[index] = "this connection has ended"
-            # Before the first full state nothing was removed yet: the ends are kept until then.
-            return BatchReport(answers, self._finish(failed, set()) if self._desired.ready else [])
+            return BatchReport(answers, self._finish(failed, set()) if self._desired.ready else [])  # kept until then
 
     def _take(self, message: Change, now: float) -> str:
         match message:
@@ -293,7 +277,8 @@ class Applier:
             return
         moved = self._desired.remotes.take_changes()
         for server in {remote.server for remote in (*moved.gone, *moved.new)}:
-            self._subsystems.change_remotes(server, _of(server, moved.gone), _of(server, moved.new))
+            mine = moved.of(server)
+            self._subsystems.change_remotes(server, mine.gone, mine.new)
 
     def _push(self) -> dict[str, str]:
         """Tell the host what changed; return the errors by server. What failed stays to be done."""
@@ -332,18 +317,13 @@ class Applier:
         if not networks:
             return
         behind = {network for network in networks if self._desired.peers.routes(interface.server, network)}
-        someone = Peer("", 0, "", (), networks=tuple(behind))
-        refused = conflicts([dataclasses.replace(interface, peers=(someone,))], self._seen.host_routes)
-        behind_and_free = {network for network in behind if (interface.name, network) not in refused}
-        errors = self._executor.route(interface.name, sorted(behind_and_free), sorted({*networks} - behind_and_free))
+        free = free_of_conflict(interface, behind, self._seen.host_routes)
+        errors = self._executor.route(interface.name, sorted(free), sorted({*networks} - free))
         if errors:
             log.warning("routes of %s: %s", interface.name, "; ".join(errors))
             self._settled = False  # what is missing there now is nobody else's doing
 
     # From one key to the next
-
-    def _is_made(self, connection: str) -> bool:
-        return self._desired.holds(connection) or connection in self._handovers
 
     def _end_handovers(self) -> None:
         """All at once: whoever compares the whole host with what is desired finds nobody between two keys."""
@@ -410,8 +390,7 @@ class Applier:
     def _finish(self, unsettled: Collection[str], released: set[str]) -> list[Gone]:
         """Hand out what is really gone, and have the kernel forget connections of addresses that nobody has now."""
         gone = self._desired.take_gone(unsettled)
-        for each in gone:
-            released.update(each.allowed_ips)
+        released.update(ip for each in gone for ip in each.allowed_ips)
         free = {ip for ip in released if not self._desired.uses(ip)}
         if free:
             try:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from servers.hostnet.netlink.links import LinkError
 from servers.hostnet.state import Code, HostCondition, Interface, Link
 from servers.hostnet.state.host_networks import HostNetwork, met_by
 
@@ -29,6 +30,24 @@ def link_collisions(interfaces: Iterable[Interface], own: Iterable[HostNetwork])
                         "itself. It is not reached by the link from here: give one of the two another network."
                     )
     return found
+
+
+class LastCollisions:
+    """Those of the last apply."""
+
+    def __init__(self) -> None:
+        self.found: Collisions = {}
+
+    def differ(self, interfaces: Iterable[Interface], own: Callable[[], Iterable[HostNetwork]]) -> bool:
+        """Whether the host has got, or lost, a network that is at the other end of a link. It is read, by ``own``, only
+        where there are links at all, and where that fails something is amiss too."""
+        known = tuple(interfaces)
+        if not any(interface.links for interface in known):
+            return False
+        try:
+            return link_collisions(known, own()) != self.found
+        except LinkError:
+            return True
 
 
 def without(interfaces: Iterable[Interface], found: Collisions) -> tuple[Interface, ...]:

@@ -31,6 +31,10 @@ class Moved:
     gone: tuple[Remote, ...] = ()
     new: tuple[Remote, ...] = ()
 
+    def of(self, server: str) -> Moved:
+        gone, new = ([each for each in some if each.server == server] for some in (self.gone, self.new))
+        return Moved(tuple(gone), tuple(new))
+
 
 class Remotes:
     """The host's memory of them. One thread at a time. ``is_here`` says whether an open peer of this host has an

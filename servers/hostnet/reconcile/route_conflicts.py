@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from servers.hostnet.observed import HostRoute
-from servers.hostnet.state import Interface
+from servers.hostnet.state import Interface, Peer
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Conflicts = Mapping[tuple[str, str], str]
@@ -37,6 +38,13 @@ def conflicts(interfaces: Iterable[Interface], host_routes: Iterable[HostRoute])
             if message:
                 found[interface.name, network] = f"{interface.name}: {network} is not routed to its client: {message}"
     return found
+
+
+def free_of_conflict(interface: Interface, behind: Collection[str], host_routes: Iterable[HostRoute]) -> set[str]:
+    """Those of ``behind``, networks behind peers of ``interface``, that the host has not itself."""
+    someone = Peer("", 0, "", (), networks=tuple(behind))
+    refused = conflicts([dataclasses.replace(interface, peers=(someone,))], host_routes)
+    return {network for network in behind if (interface.name, network) not in refused}
 
 
 def _refused(name: str, network: Network, routes: Iterable[tuple[Network, HostRoute]]) -> str:

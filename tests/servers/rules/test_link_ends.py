@@ -53,7 +53,7 @@ def beside(server: Server, name: str, address: str = "", priority: int = 1) -> H
     host = Host.objects.create(name=name, public_address=address)
     ServerHost.objects.create(server=server, host=host, priority=priority)
     for each in server.hosts.filter(node=None):
-        MeshNode.objects.create(host=each, part=mesh.free_part(mesh.the_mesh()), public_key=new_wg_key())
+        MeshNode.objects.create(host=each, host_part=mesh.free_host_part(mesh.the_mesh()), public_key=new_wg_key())
     return host
 
 

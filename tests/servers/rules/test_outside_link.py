@@ -123,7 +123,7 @@ def test_it_ends_on_whichever_host_of_its_server_can_be_found(office: Server, be
     row = saved(link(office))
     saved(ServerHost(server=office, host=oslo))
     for part, host in enumerate((berlin, oslo), 1):
-        MeshNode.objects.create(host=host, part=part, public_key=new_wg_key())
+        MeshNode.objects.create(host=host, host_part=part, public_key=new_wg_key())
     file = link_files.read(outside_links.make_file(row, now()).encode(), row.keys_made)
     assert file.addresses == ("198.51.100.1", "198.51.100.2")
     Host.objects.filter(pk=berlin.pk).update(public_address="")

@@ -53,7 +53,7 @@ def four(company: Company) -> Four:
     here = [company.host, add_host(company.server, "gate-2", address="192.0.2.2", priority=2)]
     there = [add_host(theirs, f"lab-{number}", address=f"192.0.2.1{number}", priority=number) for number in (1, 2)]
     for part, host in enumerate((*here, *there), 1):
-        MeshNode.objects.create(host=host, part=part, public_key=new_wg_key())
+        MeshNode.objects.create(host=host, host_part=part, public_key=new_wg_key())
     return Four(company.server, theirs, here, there)
 
 
