@@ -59,6 +59,7 @@ def _code(source: Path, settings: Mapping[str, Any]) -> Iterator[tuple[str, byte
 
 
 def _metadata(project: Mapping[str, Any], readme: str) -> str:
+    extras = project.get("optional-dependencies", {})
     fields = [
         ("Metadata-Version", "2.1"),
         ("Name", project["name"]),
@@ -67,6 +68,8 @@ def _metadata(project: Mapping[str, Any], readme: str) -> str:
         ("License", project["license"]["text"]),
         ("Requires-Python", project["requires-python"]),
         *(("Requires-Dist", each) for each in project["dependencies"]),
+        *(("Provides-Extra", extra) for extra in extras),
+        *(("Requires-Dist", f'{each}; extra == "{extra}"') for extra, some in extras.items() for each in some),
         ("Description-Content-Type", "text/markdown"),
     ]
     return "".join(f"{name}: {value}\n" for name, value in fields) + f"\n{readme}"

@@ -37,6 +37,7 @@ from .passkey.visits import OwnPasskeys, a_maker
 from .radius.freeradius import SECRET as RADIUS_SECRET
 from .radius.liar import REJECT, password_of, reply
 from .radius.liar import Liar as RadiusLiar
+from .saml.liar import SamlLiar
 from .yubiserver import Key, yubiserver
 
 DEVICE = "a" * 64
@@ -78,6 +79,9 @@ class Providers:
         issuer = self.stack.enter_context(lying(Liar())).url
         says = {"issuer": issuer, "client_id": CLIENT, "our_address": "https://vpn.acme.example"}
         self.settings["oidc"] = says, {"client_secret": OIDC_SECRET}
+
+        says = {"metadata": SamlLiar().metadata, "our_address": "https://vpn.acme.example"}
+        self.settings["saml"] = says, {"our_key": ""}
 
     def says_yes(self, kind: str) -> bool:
         return self.yes.get(kind, True)
@@ -163,5 +167,5 @@ class Alice:
             page = SignIn.objects.filter(outcome="").first()
             if not isinstance(verdict, Pending) or page is None:
                 return verdict
-            refusal = {"oidc": "declined", "passkey": "wrong", "okta_number": "rejected"}[page.kind]
+            refusal = {"oidc": "declined", "saml": "declined", "passkey": "wrong", "okta_number": "rejected"}[page.kind]
             sign_ins.end(page, refusal if page.kind == wrong else sign_ins.OK)

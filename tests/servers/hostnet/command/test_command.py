@@ -173,6 +173,7 @@ def test_what_the_control_side_said_is_kept_for_root_alone(tmp_path: Path) -> No
         "HOST_VAR": str(tmp_path / "host"),
         "HOSTNET_BACKEND": os.environ.get("HOSTNET_BACKEND", "auto"),
         "VPN_GATEWAY_PORT": "9790",
+        "LOG_FORMAT": os.environ.get("LOG_FORMAT", "line"),
     }
     assert place.about() == {"name": "Berlin & more", "address": "vpn.example.com"}
     assert {path.stat().st_mode & 0o777 for path in place.directory.iterdir()} == {0o600}

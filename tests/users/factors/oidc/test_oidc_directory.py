@@ -245,9 +245,9 @@ def test_of_whom_nothing_can_be_known_keeps_nobody_else_from_being_asked_about(
     assert SignInGrant.objects.get().account == "bob"
 
 
-def test_a_token_goes_nowhere_else(alice: Identity, liar: DirectoryLiar) -> None:
-    if not isinstance(liar, Entra):
-        pytest.skip("Google's pages are asked for by a word, not by an address")
+# Google's pages are asked for by a word, not by an address.
+@pytest.mark.parametrize("liar", [Entra], indirect=True)
+def test_a_token_goes_nowhere_else(alice: Identity, liar: Entra) -> None:
     liar.next_link = "https://evil.example/v1.0/users"
     assert signed(alice, liar) == "waiting"
     liar.next_link = liar.url.replace("http://localhost", "http://127.0.0.1") + "/v1.0/users"
