@@ -38,6 +38,7 @@ def ended(user: VpnUser) -> list[str]:
     return list(rows.values_list("end_reason", flat=True))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("everything", [False, True], ids=["networks", "everything"])
 def test_three_renewals_leave_no_gap_and_keep_the_address(world: World, everything: bool) -> None:
     if everything:

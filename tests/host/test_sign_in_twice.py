@@ -27,7 +27,7 @@ from .test_end_to_end import World, build, world
 from .test_sign_in import end
 
 __all__ = ["world"]
-pytestmark = [pytest.mark.host, pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.host, pytest.mark.browser, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 PORT = 3999
 NAME = "https://localhost"  # browsers make no passkey for an address
 
