@@ -12,7 +12,7 @@ from kombu.entity import Queue
 
 from core import signs, task_names
 from core.redis_store import redis_client
-from servers.hostnet.state import json_lines, lost_acks
+from servers.hostnet.state import lost_acks, worker_logs
 
 from . import threads
 from .beat import every
@@ -21,7 +21,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vpnproject.settings")
 
 lost_acks.survive()
 # Asked only then: this file is loaded before each kind of web has named its settings.
-json_lines.use_in_workers(lambda: str(settings.LOG_FORMAT))
+worker_logs.write_json(lambda: str(settings.LOG_FORMAT))
 app = Celery("vpnproject")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(

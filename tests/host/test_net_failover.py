@@ -191,6 +191,8 @@ def test_addresses_of_the_api_that_come_and_go_reach_clients_which_use_them(worl
         first.kill()
         world.wait(lambda: traffic.carrier() == second.machine.address)
         assert moved(world, user, before, second)
+    # It carries traffic a moment before the client says so.
+    world.wait(peer.connected)
     assert str(peer.connected()["host"]) == f"https://{new}:8443"
     peer.end()
 

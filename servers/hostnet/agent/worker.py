@@ -45,7 +45,7 @@ from servers.hostnet.probes.prober import Prober
 from servers.hostnet.probes.sockets import Sockets
 from servers.hostnet.reconcile.apply import Applier
 from servers.hostnet.reconcile.desired import Desired
-from servers.hostnet.state import OUR_INTERFACE, json_lines, lost_acks
+from servers.hostnet.state import OUR_INTERFACE, json_lines, lost_acks, worker_logs
 from servers.hostnet.state.redis_urls import (
     broker_options,
     broker_url,
@@ -234,7 +234,7 @@ def run(settings: Settings) -> bool:
     ]
     applier = Applier(desired, backend, Links(), settings.var / "keys", conntrack.flush, subsystems, shut=shut)
     app = make_app(settings)
-    json_lines.use_in_workers(lambda: settings.log_format)
+    worker_logs.write_json(lambda: settings.log_format)
     inbox = Inbox(app, app.conf.task_queues[0], settings.host)
     register(app, Dispatcher(settings.host, applier, channel, inbox.waiting))
     # It runs as root since it changes the network, and takes nothing but JSON.

@@ -6,9 +6,6 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
-
-from celery.signals import after_setup_logger, after_setup_task_logger
 
 LINE, JSON = "line", "json"
 
@@ -32,16 +29,3 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
-
-
-def use_in_workers(wanted: Callable[[], str]) -> None:
-    """Celery's workers and beat, which set up their log by themselves, write JSON where ``wanted``, asked then, says
-    so."""
-
-    def put(logger: logging.Logger, **_: Any) -> None:
-        if wanted() == JSON:
-            for handler in logger.handlers:
-                handler.setFormatter(JsonLines())
-
-    for signal in (after_setup_logger, after_setup_task_logger):
-        signal.connect(put, weak=False)

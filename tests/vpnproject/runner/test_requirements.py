@@ -80,3 +80,19 @@ def test_what_runs_needs_only_the_requirements(modules: tuple[str, ...]) -> None
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_bin_run_loads_all_of_itself_by_the_path_that_it_has() -> None:
+    """Beside its own package stand files with the names of libraries: ``celery`` is the project's there."""
+    names = sorted(path.stem for path in (PROJECT / "vpnproject" / "runner").glob("*.py") if path.stem != "__main__")
+    done = subprocess.run(
+        [sys.executable, "-c", "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"]
+        + [f"runner.{name}" for name in names],
+        cwd="/",
+        env={"PYTHONPATH": f"{PROJECT / 'vpnproject'}:{PROJECT}", "DJANGO_SETTINGS_MODULE": "vpnproject.settings_test"},
+        capture_output=True,
+        text=True,
+        timeout=HANGING,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
