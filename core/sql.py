@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from django.db import connection, models
+from django.db import OperationalError, connection, models
 from django.db.backends.utils import CursorWrapper
 
 M = TypeVar("M", bound=models.Model)
@@ -50,6 +50,12 @@ def fetch_one(sql: str, *values: Value) -> Row | None:
 def lock_row(table: str, key: int) -> bool:
     """Hold the row until the transaction ends, as ``select_for_update(no_key=True)`` does; False if there is none."""
     return fetch_one(f'SELECT 1 FROM "{table}" WHERE id = %s FOR NO KEY UPDATE', key) is not None
+
+
+def is_deadlock(error: OperationalError) -> bool:
+    """Whether this transaction waited for one that waited for it, so that PostgreSQL ended it: it may be tried again.
+    (SQLSTATE 40P01, PostgreSQL's appendix A.)"""
+    return getattr(error.__cause__, "sqlstate", None) == "40P01"
 
 
 def moment_value(moment: datetime) -> Value:

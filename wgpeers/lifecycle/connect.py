@@ -13,13 +13,14 @@ from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 
 from core import task_names
 from core.changes import after_commit
 from core.clock import moment
 from core.locking import lock
 from core.redis_store import RedisUnavailable
+from core.sql import is_deadlock
 from servers import addresses
 from servers.changes import bump_versions
 from servers.hostnet.state import AddPeer, RemovePeers
@@ -188,15 +189,20 @@ def _session_end(server: Server, now: float) -> datetime | None:
 
 def _begin(account: Account, connection: Connection, first: Host, digest: bytes, now: float) -> list[Connection]:
     """Store the connection with its address and version, and its key as spent; the connections that it replaced."""
-    try:
-        return _store(account, connection, first, digest, now, frozenset())
-    except IntegrityError:
-        # Its address has no owner any more (an admin's edit, a user deleted), but a connection that is being ended.
+    held: frozenset[int] = frozenset()
+    for _ in range(2):
+        try:
+            return _store(account, connection, first, digest, now, held)
+        except IntegrityError:
+            # Its address has no owner any more (an admin's edit, a user deleted), but a connection that is being ended.
+            pass
+        except OperationalError as error:
+            # By a connect that has taken such an address and waits for that connection's end, which is ours: we wait
+            # for the address.
+            if not is_deadlock(error):
+                raise
         held = queries.held_addresses(account.server.pk)
-    try:
-        return _store(account, connection, first, digest, now, held)
-    except IntegrityError:
-        raise Refusal("in_progress", "the address was taken at the same moment; try again") from None
+    raise Refusal("in_progress", "the address was taken at the same moment; try again")
 
 
 def _store(

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
+from django.db import OperationalError
 
 from core.clock import moment
 from servers import addresses
@@ -19,7 +21,7 @@ from tests.protocol_client import NOW, Identity, make_request, new_wg_key, open_
 from users.models import Device, DeviceKey, Group, Organization, VpnUser
 from wgpeers.fleet import messages
 from wgpeers.lifecycle import connect as connecting
-from wgpeers.lifecycle import reaper
+from wgpeers.lifecycle import queries, reaper
 from wgpeers.models import Connection, Decision, SpentKey, State
 
 
@@ -342,6 +344,36 @@ def test_an_address_that_is_still_being_given_up_keeps_nobody_else_out(company: 
     assert address_of(connect(company.hire("new")[1])) == "10.9.0.5/24"
     reaper.enforce(NOW)
     assert address_of(connect(company.hire("newer")[1])) == "10.9.0.2/24"
+
+
+@pytest.mark.parametrize(
+    ("fault", "times", "error"),
+    [
+        (psycopg.errors.DeadlockDetected, 1, ""),
+        (psycopg.errors.DeadlockDetected, 2, "in_progress"),
+        (psycopg.errors.AdminShutdown, 1, "store_down"),
+    ],
+)
+def test_whom_a_deadlock_ended_tries_once_more(
+    host: HostStandIn,
+    device: tuple[VpnUser, Identity],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: type[psycopg.Error],
+    times: int,
+    error: str,
+) -> None:
+    """PostgreSQL ends one of two connects that wait for each other; see also ``test_storm``."""
+    faults, insert = [fault("…")] * times, queries.insert_connection
+
+    def insert_connection(connection: Connection) -> None:
+        insert(connection)
+        if faults:
+            raise OperationalError from faults.pop()
+
+    monkeypatch.setattr(queries, "insert_connection", insert_connection)
+    answer = make_request(device[1], plaintext()).send()
+    assert answer.json().get("error", "") == error
+    assert Connection.objects.count() == SpentKey.objects.count() == (not error)
 
 
 def test_one_user_cannot_take_the_addresses_of_those_who_have_none(company: Company, host: HostStandIn) -> None:
