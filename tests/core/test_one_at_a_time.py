@@ -38,19 +38,23 @@ def test_what_fails_is_over_too() -> None:
 
 
 PROCESS = """
+import threading
 import time
 from django.conf import settings
 from core.one_at_a_time import OneAtATime, is_ending
 settings.configure()
 
+begun = threading.Event()
+
 def work():
     print("began", is_ending(), flush=True)
+    begun.set()
     while not is_ending():
         time.sleep(0.01)
     print("done", flush=True)
 
 assert OneAtATime("test").begin(work)
-time.sleep(0.1)
+begun.wait()
 print("left", flush=True)
 """
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -30,7 +31,7 @@ def said(body: Any, status: int = 200) -> Said:
 
 
 @dataclass
-class DirectoryLiar(Liar):
+class DirectoryLiar(Liar, ABC):
     """``account``: what the directory says of Alice's, over the right things (None takes one away); ``gone``: it has
     no such account. ``says`` answers in its place, by a part of the path. ``tokens``: those that are good."""
 
@@ -65,8 +66,9 @@ class DirectoryLiar(Liar):
             path, {name: each[0] for name, each in parse_qs(urlsplit(asked.path).query).items()}, asked
         )
 
+    @abstractmethod
     def directory(self, path: str, query: dict[str, str], asked: Asked) -> Said:
-        raise NotImplementedError
+        """What the directory says of ``path``."""
 
     def settings(self) -> dict[str, Any]:
         return {"preset": self.preset, "directory": True, "directory_address": self.url}
